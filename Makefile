@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: MIT
+#
+# The front door.  Meson builds; this file knows which build directory is for
+# what, and spares everybody the spelling.  `make help` lists the targets.
+
+PREFIX ?= /usr/local
+DESTDIR ?=
+NINJA := ninja
+MAKEFLAGS += --no-print-directory
+
+# Everything but the plain build has its own directory, so that a sanitizer run
+# doesn't cost a rebuild.
+OPTS_build      := --prefix=$(PREFIX)
+OPTS_build-asan := -Db_sanitize=address,undefined -Dbench=false
+OPTS_build-tsan := -Db_sanitize=thread -Dbench=false
+BUILDS          := build build-asan build-tsan
+
+.PHONY: all deps check-deps demo check check-quick asan tsan bench install clean help $(BUILDS)
+
+all: check-deps build
+
+help:
+	@echo 'make              build into build/; build/zonedev runs in place'
+	@echo 'make deps         install the Debian packages that are missing (root or sudo)'
+	@echo 'make demo         sort 100+ MB with half of the memory it needs, the rest on a device'
+	@echo 'make check        every test: plain, ASan+UBSan, TSan, and against an installed copy'
+	@echo 'make check-quick  the plain tests only; TESTS=regex picks some by name'
+	@echo 'make asan, tsan   the tests under one sanitizer'
+	@echo 'make bench        measure; every figure is a ratio of two runs on this machine'
+	@echo 'make install      into DESTDIR, PREFIX (/usr/local)'
+	@echo 'make clean        remove the build directories'
+
+check-deps:
+	@scripts/deps check
+
+deps:
+	@scripts/deps install
+
+# Meson regenerates by itself once a directory is set up.
+$(BUILDS:%=%/build.ninja):
+	@meson setup $(@D) $(OPTS_$(@D)) >$(@D).log 2>&1 || { cat $(@D).log; rm $(@D).log; exit 1; }
+	@mv $(@D).log $(@D)/setup.log
+
+build: build/build.ninja
+build-asan: build-asan/build.ninja
+build-tsan: build-tsan/build.ninja
+$(BUILDS):
+	@$(NINJA) -C $@ --quiet
+
+# The packages come first, also under make -j: hence a make for what follows.
+demo: deps
+	@$(MAKE) build
+	@scripts/demo.sh
+
+check: deps
+	@$(MAKE) $(BUILDS)
+	@tests/run --deadline 1320 plain=build asan=build-asan tsan=build-tsan
+
+check-quick: all
+	@tests/run $(if $(TESTS),--only '$(TESTS)') plain=build
+
+asan: check-deps
+	@$(MAKE) build-asan
+	@tests/run $(if $(TESTS),--only '$(TESTS)') asan=build-asan
+
+tsan: check-deps
+	@$(MAKE) build-tsan
+	@tests/run $(if $(TESTS),--only '$(TESTS)') tsan=build-tsan
+
+bench: all
+	@bench/run build
+
+install: all
+	@meson configure build --prefix=$(PREFIX)
+	@DESTDIR='$(DESTDIR)' meson install -C build --quiet
+
+clean:
+	rm -rf $(BUILDS)

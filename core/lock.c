@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Mutexes and completions on futex(2).
+ *
+ * Mutex word: 0 free, 1 held, 2 held with possible waiters.  A waiter sets 2
+ * before it sleeps and takes the lock as 2, since it can't know whether others
+ * sleep; so an unlock that finds 1 needs no system call.  The exchange to 0 in
+ * zd_unlock_word() is the release that the acquiring exchanges here and in
+ * zd_lock_word() pair with.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/lock.h"
+
+int zd_futex_wait(uint32_t *word, uint32_t val, int64_t ms)
+{
+	struct timespec ts = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000 };
+	int saved = errno, err = 0;
+
+	if (syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, val, ms < 0 ? NULL : &ts, NULL, 0))
+		err = -errno;
+	errno = saved;
+	return err;
+}
+
+int zd_futex_wake(uint32_t *word, int nr)
+{
+	int saved = errno;
+	long n = syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, nr, NULL, NULL, 0);
+
+	if (n < 0)
+		n = -errno;
+	errno = saved;
+	return (int)n;
+}
+
+void __zd_mutex_lock_slow(uint32_t *word)
+{
+	/* The holder is most often about to leave. */
+	for (int i = 0; i < 100; i++) {
+		if (__atomic_load_n(word, __ATOMIC_RELAXED) == 0 && zd_trylock_word(word))
+			return;
+#ifdef __x86_64__
+		__builtin_ia32_pause();
+#endif
+	}
+	while (__atomic_exchange_n(word, 2, __ATOMIC_ACQUIRE) != 0)
+		zd_futex_wait(word, 2, -1);
+}
+
+void __zd_mutex_wake(uint32_t *word)
+{
+	zd_futex_wake(word, 1);
+}
+
+void zd_complete(struct zd_completion *c)
+{
+	__atomic_store_n(&c->done, 1, __ATOMIC_RELEASE);
+	zd_futex_wake(&c->done, INT_MAX);
+}
+
+void zd_wait_for_completion(struct zd_completion *c)
+{
+	while (!zd_completion_done(c))
+		zd_futex_wait(&c->done, 0, -1);
+}
+
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+bool zd_wait_for_completion_timeout(struct zd_completion *c, unsigned int ms)
+{
+	int64_t end = now_ms() + ms;
+
+	while (!zd_completion_done(c)) {
+		int64_t left = end - now_ms();
+
+		if (left <= 0)
+			return false;
+		zd_futex_wait(&c->done, 0, left);
+	}
+	return true;
+}

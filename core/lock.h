@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Locks that never allocate: one 32-bit word each, all zero = unlocked, so that
+ * public structs can hold them as a plain uint32_t.
+ *
+ * struct zd_mutex: 0 free, 1 held, 2 held and someone may be waiting.  No
+ * owner, not recursive, not fair.  lock is acquire, unlock is release.
+ *
+ * struct zd_completion: an event that stays.  zd_complete() is release, a wait
+ * that sees it is acquire.
+ */
+#ifndef CORE_LOCK_H
+#define CORE_LOCK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct zd_mutex {
+	uint32_t word;
+};
+
+void __zd_mutex_lock_slow(uint32_t *word);
+void __zd_mutex_wake(uint32_t *word);
+
+static inline void zd_lock_word(uint32_t *word)
+{
+	uint32_t free = 0;
+
+	if (!__atomic_compare_exchange_n(word, &free, 1, false, __ATOMIC_ACQUIRE,
+					 __ATOMIC_RELAXED))
+		__zd_mutex_lock_slow(word);
+}
+
+static inline bool zd_trylock_word(uint32_t *word)
+{
+	uint32_t free = 0;
+
+	return __atomic_compare_exchange_n(word, &free, 1, false, __ATOMIC_ACQUIRE,
+					   __ATOMIC_RELAXED);
+}
+
+static inline void zd_unlock_word(uint32_t *word)
+{
+	if (__atomic_exchange_n(word, 0, __ATOMIC_RELEASE) == 2)
+		__zd_mutex_wake(word);
+}
+
+static inline void zd_mutex_lock(struct zd_mutex *m) { zd_lock_word(&m->word); }
+static inline bool zd_mutex_trylock(struct zd_mutex *m) { return zd_trylock_word(&m->word); }
+static inline void zd_mutex_unlock(struct zd_mutex *m) { zd_unlock_word(&m->word); }
+
+struct zd_completion {
+	uint32_t done;
+};
+
+static inline void zd_completion_init(struct zd_completion *c)
+{
+	__atomic_store_n(&c->done, 0, __ATOMIC_RELAXED);
+}
+
+static inline bool zd_completion_done(const struct zd_completion *c)
+{
+	return __atomic_load_n(&c->done, __ATOMIC_ACQUIRE);
+}
+
+/* Wake all waiters, now and to come.  The waiter may free @c at once: the
+ * wake-up after the store goes by address only. */
+void zd_complete(struct zd_completion *c);
+void zd_wait_for_completion(struct zd_completion *c);
+/* false: not done after @ms milliseconds. */
+bool zd_wait_for_completion_timeout(struct zd_completion *c, unsigned int ms);
+
+/* futex(2) on a private word; -errno.  @ms < 0: no timeout. */
+int zd_futex_wait(uint32_t *word, uint32_t val, int64_t ms);
+int zd_futex_wake(uint32_t *word, int nr);
+
+#endif

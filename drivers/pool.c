@@ -1,0 +1,232 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * drivers/pool.c - the free-page allocator of the drivers.
+ *
+ * Invariants, all under pool->lock:
+ *	touched[w]	<=> used has a bit in word w
+ *	idle[w]		=> backed[w] and not touched[w]
+ *	nr_idle		 == number of bits in idle
+ *	nr_free		 == nr_pages - number of bits in used
+ * A word that is being punched has all its bits in used, so it is touched, is
+ * not idle, and can't be given out.
+ *
+ * Every search is a few loads (bits.h), so the lock is held for a time that
+ * grows with the pages asked for and not with the size of the device.
+ */
+#include "drivers/pool.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "core/bug.h"
+
+int zd_pool_init(struct zd_pool *pool, uint64_t nr_pages, enum zd_pool_policy policy,
+		 uint64_t kick)
+{
+	uint64_t words = nr_pages / 64 + (nr_pages % 64 != 0);
+	int ret;
+
+	memset(pool, 0, sizeof(*pool));
+	pool->policy = policy;
+	pool->nr_pages = nr_pages;
+	pool->nr_free = nr_pages;
+	/* A small device must not hold on to all that it was ever given. */
+	pool->kick = kick < words / 8 ? kick : words / 8;
+	if (!pool->kick)
+		pool->kick = 1;
+
+	ret = zd_bits_init(&pool->used, ZD_BITS_FIND_CLEAR, nr_pages);
+	if (!ret)
+		ret = zd_bits_init(&pool->touched, ZD_BITS_FIND_CLEAR, words);
+	if (!ret)
+		ret = zd_bits_init(&pool->backed, ZD_BITS_FIND_SET, words);
+	if (!ret)
+		ret = zd_bits_init(&pool->idle, ZD_BITS_FIND_SET, words);
+	if (ret)
+		zd_pool_exit(pool);
+	return ret;
+}
+
+void zd_pool_exit(struct zd_pool *pool)
+{
+	zd_bits_exit(&pool->idle);
+	zd_bits_exit(&pool->backed);
+	zd_bits_exit(&pool->touched);
+	zd_bits_exit(&pool->used);
+}
+
+/* The bits of @word that are pages: all, but for the last word. */
+static uint64_t valid_mask(const struct zd_pool *pool, uint64_t word)
+{
+	uint64_t left = pool->nr_pages - word * 64;
+
+	return left >= 64 ? ~0ULL : (1ULL << left) - 1;
+}
+
+static uint64_t low_bits(unsigned int nr)
+{
+	return nr >= 64 ? ~0ULL : (1ULL << nr) - 1;
+}
+
+static void unidle(struct zd_pool *pool, uint64_t word)
+{
+	if (zd_bits_test(&pool->idle, word)) {
+		zd_bits_clear(&pool->idle, word);
+		pool->nr_idle--;
+	}
+}
+
+/* Give out up to @nr free pages of the run that starts at @page, which is
+ * free, without leaving its word.  Stores them and returns how many. */
+static unsigned int take_run(struct zd_pool *pool, uint64_t page, unsigned int nr,
+			     uint64_t base, uint64_t *out)
+{
+	uint64_t word = page / 64;
+	unsigned int bit = page % 64, run, i;
+	uint64_t free = ~zd_bits_word(&pool->used, word) & valid_mask(pool, word);
+	uint64_t from_bit = free >> bit;
+
+	run = ~from_bit ? (unsigned int)__builtin_ctzll(~from_bit) : 64;
+	if (run > nr)
+		run = nr;
+	zd_bits_or(&pool->used, word, low_bits(run) << bit);
+	zd_bits_set(&pool->touched, word);
+	zd_bits_set(&pool->backed, word);
+	unidle(pool, word);
+	pool->nr_free -= run;
+	pool->cursor = page + run;
+	for (i = 0; i < run; i++)
+		out[i] = base + page + i;
+	return run;
+}
+
+/* As many pages as wholly free words have, from the cursor on and around. */
+static unsigned int take_free_words(struct zd_pool *pool, unsigned int nr, uint64_t base,
+				    uint64_t *out)
+{
+	unsigned int got = 0;
+	uint64_t word;
+
+	/* First what is left of the word that we are in. */
+	if (pool->cursor % 64 && pool->cursor < pool->nr_pages &&
+	    !zd_bits_test(&pool->used, pool->cursor))
+		got += take_run(pool, pool->cursor, nr, base, out);
+
+	while (got < nr) {
+		word = zd_bits_find(&pool->touched, (pool->cursor + 63) / 64);
+		if (word == pool->touched.nr)
+			word = zd_bits_find(&pool->touched, 0);
+		if (word == pool->touched.nr)
+			break;
+		got += take_run(pool, word * 64, nr - got, base, out + got);
+	}
+	return got;
+}
+
+unsigned int zd_pool_alloc(struct zd_pool *pool, unsigned int nr, uint64_t base,
+			   uint64_t *out)
+{
+	unsigned int got = 0;
+	uint64_t page;
+
+	zd_mutex_lock(&pool->lock);
+	if (pool->policy == ZD_POOL_RUNS)
+		got = take_free_words(pool, nr, base, out);
+	else
+		pool->cursor = 0;
+	while (got < nr && pool->nr_free) {
+		page = zd_bits_find(&pool->used, pool->cursor);
+		if (page == pool->nr_pages)
+			page = zd_bits_find(&pool->used, 0);
+		ZD_BUG_ON(page == pool->nr_pages, "pool: %llu pages free and none found",
+			  (unsigned long long)pool->nr_free);
+		got += take_run(pool, page, nr - got, base, out + got);
+	}
+	zd_mutex_unlock(&pool->lock);
+	return got;
+}
+
+bool zd_pool_free(struct zd_pool *pool, uint64_t index)
+{
+	uint64_t word = index / 64;
+	bool kick = false;
+
+	ZD_BUG_ON(index >= pool->nr_pages, "pool: page %llu of %llu freed",
+		  (unsigned long long)index, (unsigned long long)pool->nr_pages);
+	zd_mutex_lock(&pool->lock);
+	ZD_BUG_ON(!zd_bits_test(&pool->used, index), "pool: page %llu freed twice",
+		  (unsigned long long)index);
+	zd_bits_clear(&pool->used, index);
+	pool->nr_free++;
+	if (!zd_bits_word(&pool->used, word)) {
+		zd_bits_clear(&pool->touched, word);
+		zd_bits_set(&pool->idle, word);
+		kick = ++pool->nr_idle == pool->kick;
+	}
+	zd_mutex_unlock(&pool->lock);
+	return kick;
+}
+
+uint64_t zd_pool_take_idle(struct zd_pool *pool, unsigned int max_words, uint64_t *first)
+{
+	uint64_t reserve = pool->nr_pages / 8, pages = 0, word, mask;
+
+	zd_mutex_lock(&pool->lock);
+	word = zd_bits_find(&pool->idle, 0);
+	*first = word * 64;
+	while (max_words-- && word < pool->idle.nr && zd_bits_test(&pool->idle, word)) {
+		mask = valid_mask(pool, word);
+		/* An allocation must not find the device full because its free
+		 * pages are being punched: leave an eighth alone. */
+		if (pool->nr_free < reserve + 64)
+			break;
+		zd_bits_or(&pool->used, word, mask);
+		zd_bits_set(&pool->touched, word);
+		unidle(pool, word);
+		pool->nr_free -= __builtin_popcountll(mask);
+		pages += __builtin_popcountll(mask);
+		word++;
+	}
+	zd_mutex_unlock(&pool->lock);
+	return pages;
+}
+
+void zd_pool_return_idle(struct zd_pool *pool, uint64_t first, uint64_t nr, bool punched)
+{
+	uint64_t word, last = (first + nr - 1) / 64;
+
+	zd_mutex_lock(&pool->lock);
+	for (word = first / 64; word <= last; word++) {
+		uint64_t mask = valid_mask(pool, word);
+
+		ZD_BUG_ON(zd_bits_word(&pool->used, word) != mask ||
+			  !zd_bits_test(&pool->backed, word),
+			  "pool: word %llu returned but not taken", (unsigned long long)word);
+		zd_bits_andnot(&pool->used, word, mask);
+		zd_bits_clear(&pool->touched, word);
+		if (punched)
+			zd_bits_clear(&pool->backed, word);
+		pool->nr_free += __builtin_popcountll(mask);
+	}
+	zd_mutex_unlock(&pool->lock);
+}
+
+uint64_t zd_pool_idle_words(struct zd_pool *pool)
+{
+	uint64_t nr;
+
+	zd_mutex_lock(&pool->lock);
+	nr = pool->nr_idle;
+	zd_mutex_unlock(&pool->lock);
+	return nr;
+}
+
+uint64_t zd_pool_free_pages(struct zd_pool *pool)
+{
+	uint64_t nr;
+
+	zd_mutex_lock(&pool->lock);
+	nr = pool->nr_free;
+	zd_mutex_unlock(&pool->lock);
+	return nr;
+}

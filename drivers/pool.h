@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * drivers/pool.h - which pages of a device are free.
+ *
+ * One bit a page, shared by the drivers.  Page numbers are indexes into the
+ * device, 0 .. nr_pages - 1.  Every call may be made by any thread; none
+ * mallocs; each holds pool->lock for a few loads and stores, never across a
+ * system call.
+ *
+ * Giving memory back.  A page given out makes its word (64 pages, 256 KiB)
+ * "backed".  When the last page of a backed word is freed the word becomes
+ * "idle": a candidate for a hole.  The driver later takes idle words with
+ * zd_pool_take_idle(), punches the hole, and returns them with
+ * zd_pool_return_idle().  In between those words are neither free nor used: nobody
+ * can be given a page whose hole is still being punched.  A page given out
+ * again before that simply makes its word not idle.
+ */
+#ifndef ZD_DRIVERS_POOL_H
+#define ZD_DRIVERS_POOL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/lock.h"
+#include "drivers/bits.h"
+
+#define ZD_POOL_WORD_PAGES 64
+
+enum zd_pool_policy {
+	/* Next fit, whole free words first: long runs, for media where a run
+	 * is one transfer. */
+	ZD_POOL_RUNS,
+	/* Lowest page first: memory that is already backed is used again, for
+	 * media where a run buys nothing. */
+	ZD_POOL_COMPACT,
+};
+
+struct zd_pool {
+	struct zd_mutex lock;		/* innermost: nothing is taken inside */
+	enum zd_pool_policy policy;
+	uint64_t nr_pages;
+	uint64_t nr_free;
+	uint64_t cursor;		/* page after the last one given out */
+	struct zd_bits used;		/* page: not free */
+	struct zd_bits touched;		/* word: not wholly free */
+	struct zd_bits backed;		/* word: given out since its last hole */
+	struct zd_bits idle;		/* word: wholly free and backed */
+	uint64_t nr_idle;		/* words */
+	uint64_t kick;			/* tell the caller of free at this many */
+};
+
+/* @kick: zd_pool_free() returns true when this many words (or an eighth of the
+ * device, if that is less) have become idle.
+ * Returns 0, -EINVAL or -ENOMEM.  zd_pool_exit() may follow a failed init. */
+int zd_pool_init(struct zd_pool *pool, uint64_t nr_pages, enum zd_pool_policy policy,
+		 uint64_t kick);
+void zd_pool_exit(struct zd_pool *pool);
+
+/* Take up to @nr free pages; stores @base + index of each.  Returns how many:
+ * fewer than @nr only if no other page is free. */
+unsigned int zd_pool_alloc(struct zd_pool *pool, unsigned int nr, uint64_t base,
+			   uint64_t *out);
+
+/* Give one page back; a page that is already free aborts.  True: idle words
+ * have just reached the threshold, make somebody punch. */
+bool zd_pool_free(struct zd_pool *pool, uint64_t index);
+
+/* Take a run of up to @max_words idle words out of circulation.  Returns its
+ * number of pages and stores the first, or 0 when there is nothing to do or
+ * too little would stay free meanwhile for allocations. */
+uint64_t zd_pool_take_idle(struct zd_pool *pool, unsigned int max_words, uint64_t *first);
+
+/* Put it back into circulation.  @punched: false leaves the words backed, so
+ * that they become idle again only after they have been used again. */
+void zd_pool_return_idle(struct zd_pool *pool, uint64_t first, uint64_t nr, bool punched);
+
+/* Words that wait to be punched, and pages that are free (snapshots). */
+uint64_t zd_pool_idle_words(struct zd_pool *pool);
+uint64_t zd_pool_free_pages(struct zd_pool *pool);
+
+#endif

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * zonedev/device.h - what a driver gives to zonedev, and all that it sees.
+ *
+ * A device is a set of pages that the program's CPU can't address (or is not
+ * meant to): GPU memory, a file, another machine.  A driver fills a
+ * struct zd_device_ops, calls zd_device_register(), and from then on answers
+ * four requests: give me free pages, copy these pages, what has finished, and
+ * "this page is free again".  drivers/example.c is the one to copy;
+ * drivers/ram.c is the reference.
+ *
+ * Thread rules.  ->submit, ->reap and ->direct_access of one device are called
+ * by one thread at a time (the server's).  ->alloc_pages and ->page_free may be
+ * called by any thread, at the same time as anything else: guard them with a
+ * lock that is never held across a system call that can block on the program.
+ *
+ * None of the callbacks may touch managed memory, and when the server lives in
+ * the program (zd_mm_open) none may call malloc or free, or take a lock that a
+ * thread of the program may hold while it touches managed memory: that thread
+ * may be the one that waits for this very page.
+ */
+#ifndef ZONEDEV_DEVICE_H
+#define ZONEDEV_DEVICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <zonedev/page.h>
+#include <zonedev/pagemap.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#pragma GCC visibility push(default)
+
+struct zd_device;
+struct zd_device_io;
+
+/* One page of a batch.  @buf: ZD_PAGE_SIZE bytes, ZD_PAGE_SIZE-aligned, the
+ * server's.  @error: set by the driver before it completes the batch: 0 or
+ * -errno for this page alone. */
+struct zd_io_page {
+	zd_pfn_t pfn;
+	void *buf;
+	int error;
+};
+
+enum zd_io_dir {
+	ZD_TO_DEVICE,	/* buf -> device page */
+	ZD_FROM_DEVICE,	/* device page -> buf */
+};
+
+/*
+ * struct zd_device_io - a batch of pages to copy.
+ *
+ * Owned by the driver from ->submit until it calls ->done, which it does
+ * exactly once, when no page of the batch is in flight any more: from inside
+ * ->submit or from ->reap, never from another thread.  ->done may free the
+ * batch and may submit others.
+ *
+ * @driver and @pending are the driver's scratch space while it owns the batch.
+ */
+struct zd_device_io {
+	enum zd_io_dir dir;
+	unsigned int nr;
+	struct zd_io_page *pages;
+	void (*done)(struct zd_device_io *io);
+	void *owner;		/* the submitter's */
+	void *driver;
+	unsigned int pending;
+	struct zd_device_io *next;	/* the driver's, for its queues */
+};
+
+#define ZD_DEVICE_OPS_VERSION 1
+
+/*
+ * struct zd_device_ops - the driver's side.
+ *
+ * @size: sizeof(struct zd_device_ops) as the driver was compiled; the struct
+ *	only grows, at the end.  @version: ZD_DEVICE_OPS_VERSION.
+ *
+ * @alloc_pages: take up to @nr free pages and store their pfns, contiguous
+ *	runs ascending where possible (a run is one copy instead of many).  The
+ *	pages stay free in the sense of their count (0): the caller calls
+ *	zd_page_init() on each before use, or gives them back by ->unalloc_pages.
+ *	Returns how many were stored; 0: no page is free now (full, or the last
+ *	ones are just being given back to the medium); or -errno.
+ * @unalloc_pages: give back pages that ->alloc_pages gave and that were never
+ *	initialised.
+ * @page_free: the last reference to @page was put; it belongs to the driver
+ *	again.  Must not block.
+ * @submit: start copying @io.  Must not block.
+ * @reap: finish what has completed, calling ->done.  With @wait, block until
+ *	at least one batch is done, if any is in flight.  Returns the number of
+ *	batches done.  NULL for a driver that completes everything in ->submit.
+ * @event_fd: a descriptor that polls readable when ->reap has work to do, or
+ *	-1.  Called once, at registration.
+ * @direct_access: where the server can read and write the page by plain loads
+ *	and stores, ZD_PAGE_SIZE bytes; consecutive pfns need not be consecutive
+ *	addresses.  NULL op or NULL result: use ->submit.
+ * @destroy: the device is unregistered, none of its pages is live.
+ */
+struct zd_device_ops {
+	size_t size;
+	uint32_t version;
+	int (*alloc_pages)(struct zd_device *dev, unsigned int nr, zd_pfn_t *pfns);
+	void (*unalloc_pages)(struct zd_device *dev, unsigned int nr, const zd_pfn_t *pfns);
+	void (*page_free)(struct zd_device *dev, struct zd_page *page);
+	void (*submit)(struct zd_device *dev, struct zd_device_io *io);
+	int (*reap)(struct zd_device *dev, bool wait);
+	int (*event_fd)(struct zd_device *dev);
+	void *(*direct_access)(struct zd_device *dev, zd_pfn_t pfn);
+	void (*destroy)(struct zd_device *dev);
+};
+
+/*
+ * struct zd_device - embedded by the driver in its own struct; zero it, set
+ * the first four members, register it.  The rest is zonedev's.
+ */
+struct zd_device {
+	const struct zd_device_ops *ops;
+	const char *name;	/* for logs; must outlive the device */
+	uint64_t nr_pages;
+	void *private_data;
+	/* zonedev's */
+	struct zd_pagemap pgmap;
+	int event_fd;
+	void *server;		/* the one server it is attached to, or NULL */
+};
+
+/*
+ * zd_device_register - describe the device's pages (one DEVICE_PRIVATE pagemap
+ * of @dev->nr_pages pages) and make it usable.
+ *
+ * Returns 0; -EINVAL for a bad ops struct or no pages; -ENOSPC when the pfn
+ * space is full; -ENOMEM.  May block.  Any thread.
+ */
+int zd_device_register(struct zd_device *dev);
+
+/*
+ * zd_device_unregister - take the device away; calls ->destroy.
+ *
+ * Waits until every page is free: a caller must have closed or drained the
+ * zd_mms that use it.  Returns 0 or -EINVAL for a device that isn't
+ * registered.  May block.
+ */
+int zd_device_unregister(struct zd_device *dev);
+
+/* Index of @pfn in its device: 0 .. nr_pages - 1. */
+static inline uint64_t zd_device_page_index(const struct zd_device *dev, zd_pfn_t pfn)
+{
+	return pfn - dev->pgmap.pfn;
+}
+
+/* Pages of @dev that are live now (a snapshot). */
+uint64_t zd_device_live_pages(const struct zd_device *dev);
+
+/*
+ * zd_io_complete - complete a whole batch: for drivers' convenience.  Sets
+ * nothing; calls io->done(io).
+ */
+static inline void zd_io_complete(struct zd_device_io *io)
+{
+	io->done(io);
+}
+
+/* The drivers that come with zonedev. */
+
+/*
+ * zd_ram_device_create - a device whose memory is ordinary RAM that the
+ * program can't see (an unnamed shared mapping that is not managed).
+ *
+ * @size: bytes, rounded down to whole pages.  @dev: result; owned by the
+ * caller, ended by zd_device_unregister().  Returns 0, -EINVAL (size 0), or
+ * -ENOMEM.
+ */
+int zd_ram_device_create(uint64_t size, struct zd_device **dev);
+
+/*
+ * struct zd_ram_faults - what a test may make a ram device do wrong.
+ *
+ * @latency_us: each batch completes this long after it was submitted.
+ * @read_error / @write_error: -errno for pages whose index lies in
+ *	[first, first + nr), or 0 for none.
+ *
+ * Setting any of them turns direct access off, so that every copy goes through
+ * ->submit.
+ */
+struct zd_ram_faults {
+	uint64_t latency_us;
+	int read_error;
+	int write_error;
+	uint64_t first, nr;
+};
+/*
+ * zd_ram_device_inject - from now on; all zero ends it.  Returns 0, or -EINVAL:
+ * not a ram device, or an error that is positive.  Any thread.
+ */
+int zd_ram_device_inject(struct zd_device *dev, const struct zd_ram_faults *faults);
+
+#define ZD_FILE_FORCE	(1u << 0)	/* overwrite a file or block device that holds data */
+#define ZD_FILE_KEEP	(1u << 1)	/* don't unlink a file that this call created */
+
+/*
+ * zd_file_device_create - a file or block device as device memory.
+ *
+ * @path: a regular file (created with mode 0600 if it isn't there, and
+ * unlinked at once unless ZD_FILE_KEEP), or a block device (opened O_EXCL).
+ * NULL: an unlinked file in $TMPDIR, or /var/tmp.  A file that was there is
+ * made mode 0600, and locked (flock) against a second device.
+ * @size: bytes, rounded down to whole pages; 0: the size of the block device
+ * or of the file with data (ZD_FILE_FORCE), else what the file system has free
+ * now.  A regular file is sparse: it grows as it is used, and holes are
+ * punched where pages are freed, by ->reap, 256 KiB at a time.
+ * Uses O_DIRECT and io_uring; buffered where the file system has no O_DIRECT,
+ * pread and pwrite where io_uring is not to be had.
+ *
+ * A page that can't be read or written (-EIO, -ENOSPC) fails alone.  When
+ * somebody truncates the file every page of it fails with -EIO from then on:
+ * the device never reads as zeros.  A file that outlives the device is left
+ * empty, and a block device with its first MiB zeroed.
+ *
+ * The creator may fork while no batch is in flight and go on in the child.
+ *
+ * Returns 0; -EEXIST: the file or block device (its first MiB) holds data and
+ * ZD_FILE_FORCE was not given; -EBUSY: it is in use; -EINVAL: no size;
+ * -ENOTBLK: neither a file nor a block device; -ENOSPC: the block device is
+ * smaller; -EACCES, -ENOENT... as the system says.  May block.  Any thread.
+ */
+int zd_file_device_create(const char *path, uint64_t size, unsigned int flags,
+			  struct zd_device **dev);
+
+/* zd_file_device_mode - how it works, for reports: "io_uring, O_DIRECT".  Valid
+ * as long as @dev; NULL: not a file device. */
+const char *zd_file_device_mode(const struct zd_device *dev);
+
+/*
+ * zd_device_open_spec - a device from its command-line form:
+ *	ram:size=1G   file:PATH   file:PATH,size=8G   file:PATH,size=8G,force=on
+ *
+ * A comma in PATH is written twice.  Sizes are of zd_parse_size()'s form, 2M or
+ * more; ram needs one, file without one takes what the file system has free.
+ * @err, @errlen: on failure, one line for the user that says what to do,
+ * without prefix or newline.  May be NULL, 0.
+ * Returns 0 or -errno.  May block.
+ */
+int zd_device_open_spec(const char *spec, struct zd_device **dev, char *err, size_t errlen);
+
+/* zd_parse_size - "64M", "1g", "4096" -> bytes: a whole number and one of
+ * K, M, G, T, P, E (powers of 1024) or nothing.  0; -EINVAL; -ERANGE: over
+ * 64 bits.  Any context. */
+int zd_parse_size(const char *text, uint64_t *bytes);
+
+#pragma GCC visibility pop
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * zonedev/log.h - what zonedev has to say.
+ *
+ * By default warnings and errors go to stderr, one write(2) each, prefixed
+ * "zonedev: ".  Nothing here allocates memory.
+ */
+#ifndef ZONEDEV_LOG_H
+#define ZONEDEV_LOG_H
+
+#include <stdarg.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#pragma GCC visibility push(default)
+
+enum zd_log_level {
+	ZD_LOG_ERR,
+	ZD_LOG_WARN,
+	ZD_LOG_INFO,
+	ZD_LOG_DEBUG,
+};
+
+/*
+ * A sink of messages.  @msg: one line, without prefix and newline, at most 1023
+ * bytes, valid during the call.  Any thread may call it, the fault service's
+ * included, several at a time: it must follow the rules of a driver's callback
+ * (zonedev/device.h).
+ */
+typedef void (zd_log_fn)(enum zd_log_level level, const char *msg, void *ctx);
+
+/*
+ * zd_set_log - send messages of every level to @fn; NULL: back to the default.
+ * Another thread may still be in the previous function when this returns.
+ */
+void zd_set_log(zd_log_fn *fn, void *ctx);
+
+/* zd_log - say it.  Keeps errno.  Longer messages are cut.  Any thread; doesn't
+ * block, but for the sink. */
+__attribute__((format(printf, 2, 3)))
+void zd_log(enum zd_log_level level, const char *fmt, ...);
+__attribute__((format(printf, 2, 0)))
+void zd_vlog(enum zd_log_level level, const char *fmt, va_list ap);
+
+/* zd_warn_once - a warning, the first time that this line is reached. */
+#define zd_warn_once(...)							\
+	do {									\
+		static uint8_t zd_warned__;					\
+		if (!__atomic_exchange_n(&zd_warned__, 1, __ATOMIC_RELAXED))	\
+			zd_log(ZD_LOG_WARN, __VA_ARGS__);			\
+	} while (0)
+
+#pragma GCC visibility pop
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * zonedev/mm.h - managed ranges of this process's address space.
+ *
+ * A struct zd_mm manages ranges of private anonymous memory (malloc's mappings
+ * included): their pages can be migrated to a device (zonedev/migrate.h) and
+ * come home when the CPU touches them.  One thread, the server, serves the
+ * faults; it is started by zd_mm_open() and ended by zd_mm_close().
+ *
+ * munmap, madvise(MADV_DONTNEED), mremap and fork work as ever on managed
+ * memory; device pages that nothing maps any more are freed at once.  A child
+ * reads the parent's evicted pages for as long as the parent has the mm open;
+ * a parent that exits before its children takes their evicted pages with it:
+ * they are killed (SIGKILL) rather than left to read zeros.
+ *
+ * Needs Linux 6.8, and userfaultfd with CAP_SYS_PTRACE (`zonedev info` says
+ * what a host lacks).
+ */
+#ifndef ZONEDEV_MM_H
+#define ZONEDEV_MM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#pragma GCC visibility push(default)
+
+struct zd_mm;
+
+/*
+ * struct zd_mm_attr - how to open; zero is a good default for each.
+ *
+ * @size: sizeof(struct zd_mm_attr).
+ * @fault_around: most pages that one fault brings home (it starts with one and
+ *	grows while the accesses look sequential); 0: 64; 1: only the page.
+ */
+struct zd_mm_attr {
+	size_t size;
+	unsigned int fault_around;
+};
+
+/* struct zd_mm_stats - totals since the mm was opened; pages of 4 KiB. */
+struct zd_mm_stats {
+	uint64_t faults;	/* faults served, of any kind */
+	uint64_t faults_zero;	/* of them on untouched memory */
+	uint64_t faults_home;	/* of them on device pages */
+	uint64_t pages_out;	/* moved to the device */
+	uint64_t pages_home;	/* brought home */
+	uint64_t pages_freed;	/* freed without coming home */
+	uint64_t pages_zero;	/* taken out as all zeros: no device page needed */
+	uint64_t pages_poisoned;/* lost: the device could not read them back */
+	uint64_t bytes_to_device;
+	uint64_t bytes_from_device;
+	uint64_t refused_pinned;	/* stayed: pinned by the kernel, or shared after a fork */
+	uint64_t refused_absent;	/* stayed: not present */
+	uint64_t refused_protection;	/* stayed: not writable, or mlocked */
+	uint64_t refused_busy;		/* stayed: the address space was changing */
+	uint64_t refused_device;	/* stayed: the device was full or failed */
+	uint64_t events;	/* fork, mremap, madvise, munmap */
+	uint64_t pages_device;	/* on the device now */
+};
+
+/*
+ * zd_mm_open - start managing memory of this process.
+ *
+ * @attr: may be NULL.  @mm: result, ended by zd_mm_close().
+ * Returns 0; -EPERM: userfaultfd or CAP_SYS_PTRACE is not to be had;
+ * -EOPNOTSUPP: the kernel has no UFFDIO_MOVE; -ENOMEM; -EINVAL.
+ * May block.  Not from a signal handler.
+ */
+int zd_mm_open(const struct zd_mm_attr *attr, struct zd_mm **mm);
+
+/*
+ * zd_mm_close - bring every page home, stop the server, forget the ranges.
+ *
+ * Returns 0, or -ENOMEM / -EIO when not all pages could come home: then the mm
+ * stays open and everything is as it was.  (A page that its device can't read
+ * is not a reason: it is poisoned, and counted.)  May block.  No other call on
+ * the mm may be running.
+ */
+int zd_mm_close(struct zd_mm *mm);
+
+/*
+ * zd_mm_register - manage the whole pages inside [addr, addr + len).
+ *
+ * The bytes before the first and after the last page boundary stay as they
+ * are, so a malloc'ed block may be given as it is.  Returns 0; -EINVAL: no
+ * whole page in it, or not private anonymous memory; -EBUSY: another
+ * userfaultfd has it; -ENOMEM.  May block.  Any thread but the server's.
+ */
+int zd_mm_register(struct zd_mm *mm, void *addr, size_t len);
+
+/*
+ * zd_mm_unregister - bring the pages of the range home and leave it alone.
+ *
+ * Before memory is freed (free()) this is not needed, but it is kind: the
+ * allocator may touch it.  Returns 0, -ENOMEM or -EIO as zd_mm_close().
+ */
+int zd_mm_unregister(struct zd_mm *mm, void *addr, size_t len);
+
+/* zd_mm_get_stats - a snapshot.  @size: sizeof(*stats).  Any thread. */
+int zd_mm_get_stats(struct zd_mm *mm, struct zd_mm_stats *stats, size_t size);
+
+#pragma GCC visibility pop
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * zonedev/page.h - page descriptors and their one reference count.
+ *
+ * Every page that zonedev knows has a 16-byte descriptor in one table, the
+ * vmemmap, indexed by its pfn.  pfns are zonedev's own number space: they are
+ * given out in ranges by zd_memremap_pages() and have nothing to do with the
+ * kernel's.
+ *
+ * A page is free when its count is 0, and then belongs to the driver of its
+ * pagemap.  zd_page_init() makes it live (0 -> 1) and takes one hold on the
+ * pagemap; the final zd_put_page() gives the page back through
+ * ops->page_free and then drops that hold.  In between nothing touches the
+ * pagemap, and neither zd_get_page() nor zd_put_page() asks what kind of page
+ * it has: a get is one atomic increment, a put is one atomic decrement and a
+ * branch.
+ *
+ * How this differs from Linux: a device page's count starts at 0 (as in Linux
+ * 6.15 and later, not at 1), every type of page holds its pagemap while it is
+ * live, and a descriptor of all zero bytes is a valid free page.
+ */
+#ifndef ZONEDEV_PAGE_H
+#define ZONEDEV_PAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#pragma GCC visibility push(default)
+
+#define ZD_PAGE_SHIFT	12
+#define ZD_PAGE_SIZE	4096UL
+#define ZD_PAGE_MASK	(~(ZD_PAGE_SIZE - 1))
+
+/* A page number.  Always < 2^ZD_PFN_BITS (256 TiB of pages).  0 is never
+ * handed out, so it may stand for "no page". */
+typedef uint64_t zd_pfn_t;
+#define ZD_PFN_BITS	36
+
+/* In zd_page.pgmap_id, while the page is live. */
+#define ZD_PAGE_LIVE	(1u << 31)
+
+/*
+ * struct zd_page - a page's descriptor.
+ *
+ * @refcount: 0 = free.  Use the functions below.
+ * @pgmap_id: zonedev's: which pagemap the page belongs to, and ZD_PAGE_LIVE.
+ * @word: the driver's while the page is free (zd_page_set_private()); while it
+ *	is live, the owner's (mm: where the page is mapped).  zd_page_init() and
+ *	the final put both set it to 0 before they hand the page over.
+ */
+struct zd_page {
+	uint32_t refcount;
+	uint32_t pgmap_id;
+	uint64_t word;
+};
+
+struct zd_pagemap;
+
+/* Base of the descriptor table: NULL until the first zd_memremap_pages(), then
+ * never changes.  Read only; use the functions below. */
+extern struct zd_page *zd_vmemmap;
+
+/*
+ * zd_pfn_to_page / zd_page_to_pfn - arithmetic, no checks.  @pfn must be of a
+ * range that zd_memremap_pages() gave out.  Its descriptor stays readable (and
+ * reads as free) after the range is unmapped.  Any context.
+ */
+static inline struct zd_page *zd_pfn_to_page(zd_pfn_t pfn)
+{
+	return zd_vmemmap + pfn;
+}
+
+static inline zd_pfn_t zd_page_to_pfn(const struct zd_page *page)
+{
+	return (zd_pfn_t)(page - zd_vmemmap);
+}
+
+/*
+ * zd_page_init - make a free page live: count 0 -> 1.
+ *
+ * The caller owns the free page exclusively (it is its driver, or got it from
+ * ops->alloc_pages).  Takes a hold on the page's pagemap and sets page->word to
+ * 0.  The reference is the caller's.  Mirrors Linux zone_device_page_init().
+ *
+ * Returns 0, or -ENODEV if the pagemap is being unmapped (or there is none):
+ * the page then stays free and the caller's.  Aborts if the page isn't free.
+ * Doesn't block.  Any thread; not a signal handler.
+ */
+int zd_page_init(struct zd_page *page);
+
+/*
+ * zd_page_pagemap - the pagemap of @page.  Valid while the caller holds a
+ * reference to the page, and inside ops->page_free.
+ */
+struct zd_pagemap *zd_page_pagemap(const struct zd_page *page);
+
+/* Out of line parts of the functions below; never call them. */
+void __zd_put_page(struct zd_page *page);
+__attribute__((cold, noreturn)) void __zd_page_bug(const struct zd_page *page, const char *what);
+
+/*
+ * zd_get_page - one more reference to a page that the caller already holds.
+ * Any context.  Builds with ZD_PAGE_DEBUG abort if the page is free; others
+ * notice at the next zd_page_init().
+ */
+static inline void zd_get_page(struct zd_page *page)
+{
+#ifdef ZD_PAGE_DEBUG
+	if ((int32_t)__atomic_fetch_add(&page->refcount, 1, __ATOMIC_RELAXED) <= 0)
+		__zd_page_bug(page, "get of a free page");
+#else
+	__atomic_add_fetch(&page->refcount, 1, __ATOMIC_RELAXED);
+#endif
+}
+
+/*
+ * zd_try_get_page - a reference unless the page is free: for lookups that race
+ * with the final put.
+ *
+ * true: the caller holds the page, which may since have been freed and become
+ * another page's user: look again at whatever led here, and put if it changed.
+ * false: the page is free.  Aborts if the count has gone below zero.
+ * Any context.
+ */
+static inline bool zd_try_get_page(struct zd_page *page)
+{
+	uint32_t c = __atomic_load_n(&page->refcount, __ATOMIC_RELAXED);
+
+	do {
+		if ((int32_t)c <= 0) {
+			if (c == 0)
+				return false;
+			__zd_page_bug(page, "count below zero");
+		}
+		/* Acquire: pairs with the release in zd_page_init(); what the
+		 * page held before it became live isn't seen. */
+	} while (!__atomic_compare_exchange_n(&page->refcount, &c, c + 1, true,
+					      __ATOMIC_ACQUIRE, __ATOMIC_RELAXED));
+	return true;
+}
+
+/*
+ * zd_put_page - drop a reference.  The last one calls ops->page_free, in this
+ * thread, and then drops the hold on the pagemap.  May be called with any lock
+ * that the page's driver doesn't take in page_free.  Doesn't block; any thread.
+ *
+ * A put too many isn't looked for here (it would cost every put): it is caught
+ * by the next zd_page_init() or zd_try_get_page() of the page, or at once in
+ * builds with ZD_PAGE_DEBUG.
+ */
+static inline void zd_put_page(struct zd_page *page)
+{
+#ifdef ZD_PAGE_DEBUG
+	uint32_t old = __atomic_fetch_sub(&page->refcount, 1, __ATOMIC_ACQ_REL);
+
+	if ((int32_t)old <= 0)
+		__zd_page_bug(page, "put below zero");
+	if (old == 1)
+		__zd_put_page(page);
+#else
+	/* Release: what the holder did to the page comes before its freeing.
+	 * Acquire: the last putter sees what all the others did. */
+	if (__atomic_sub_fetch(&page->refcount, 1, __ATOMIC_ACQ_REL) == 0)
+		__zd_put_page(page);
+#endif
+}
+
+/* zd_page_count - the count now; 0 = free.  A snapshot.  Any context. */
+static inline uint32_t zd_page_count(const struct zd_page *page)
+{
+	return __atomic_load_n(&page->refcount, __ATOMIC_ACQUIRE);
+}
+
+/*
+ * zd_page_set_private / zd_page_private - 8 bytes that are the driver's own
+ * while the page is free (a free list's link, say).  The driver orders its own
+ * accesses.
+ */
+static inline void zd_page_set_private(struct zd_page *page, uint64_t value)
+{
+	page->word = value;
+}
+
+static inline uint64_t zd_page_private(const struct zd_page *page)
+{
+	return page->word;
+}
+
+#pragma GCC visibility pop
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,148 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * zonedev/pagemap.h - ranges of pages that come and go: struct dev_pagemap in
+ * user space.
+ *
+ * A pagemap is a range of pfns with one owner and one type.  Mapping it costs
+ * no memory and no loop over its pages: descriptors are committed as they are
+ * first touched.  Unmapping waits until nobody holds any of its pages: removal
+ * never forces.
+ */
+#ifndef ZONEDEV_PAGEMAP_H
+#define ZONEDEV_PAGEMAP_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <zonedev/page.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#pragma GCC visibility push(default)
+
+enum zd_memory_type {
+	ZD_MEMORY_SYSTEM,		/* RAM of a managed range */
+	ZD_MEMORY_DEVICE_PRIVATE,	/* the CPU can't address it */
+	ZD_MEMORY_FS_DAX,		/* file pages, mapped directly */
+	ZD_MEMORY_GENERIC,		/* device-dax */
+	ZD_MEMORY_P2PDMA,		/* a device's memory for other devices */
+};
+
+struct zd_pagemap;
+
+/*
+ * struct zd_pagemap_ops - all optional, but DEVICE_PRIVATE needs page_free.
+ *
+ * @size: sizeof(struct zd_pagemap_ops) as the owner was compiled; the struct
+ *	only grows, at the end, and what a shorter one lacks is NULL.
+ * @page_free: the last reference was put and the page is the owner's again.
+ *	zd_page_pagemap() still works.  Called by whoever put it, from any
+ *	thread, at the same time for different pages; must not block.
+ * @revoke: called once by the unmap that starts the removal, when new
+ *	references have begun to fail and before it waits: make those that hold
+ *	pages let go (unmap them, bring them home).  May block.  0, or -errno
+ *	to call the removal off: the pagemap is then live as before.
+ */
+struct zd_pagemap_ops {
+	size_t size;
+	void (*page_free)(struct zd_page *page);
+	int (*revoke)(struct zd_pagemap *pgmap);
+};
+
+struct zd_pagemap_state;
+
+/*
+ * struct zd_pagemap - zero it, set @type, @nr_pages and, as wanted, @ops and
+ * @owner; zd_memremap_pages() sets @pfn, the first page.  The memory is the
+ * caller's; it must stay until zd_memunmap_pages() has succeeded.
+ */
+struct zd_pagemap {
+	enum zd_memory_type type;
+	const struct zd_pagemap_ops *ops;
+	void *owner;			/* whose device-private pages these are */
+	uint64_t nr_pages;
+	zd_pfn_t pfn;
+	/* zonedev's */
+	struct zd_pagemap_state *state;	/* NULL: not mapped */
+	const void *embedder;		/* zd_device uses it */
+};
+
+/*
+ * zd_memremap_pages - give @pgmap a range of pfns and make it live.  Mirrors
+ * Linux memremap_pages().
+ *
+ * The range starts at a multiple of 512 pages and its descriptors read as
+ * zero.  Takes microseconds, whatever the size (16 TiB: < 1 ms, < 1 MiB).
+ *
+ * Returns 0; -EINVAL: bad type or ops, no pages, or mapped already; -ENOSPC:
+ * no free range of pfns of that size (2^36 in all, fewer where the address
+ * space is limited), or more than 4095 pagemaps; -ENOMEM.
+ * May block.  Any thread, outside RCU read-side sections.
+ */
+int zd_memremap_pages(struct zd_pagemap *pgmap);
+
+/*
+ * zd_memunmap_pages - take the range away.  Mirrors Linux memunmap_pages().
+ *
+ * In this order: new references fail (kill), ops->revoke, the base reference
+ * is put, wait until the last holder lets go, a grace period for lookups, the
+ * reference's memory is freed, the descriptors are freed (all of them zero
+ * again).  When it returns 0 no page_free is running or will run.
+ *
+ * Warns once in the log when it has waited for 10 s, naming holders.
+ *
+ * Returns 0; -EINVAL if it isn't mapped; -EBUSY if another thread is unmapping
+ * it; what ops->revoke returned.
+ * Blocks.  Not from page_free or revoke, not in an RCU read-side section, and
+ * not with a reference to one of its pages (that waits forever).
+ */
+int zd_memunmap_pages(struct zd_pagemap *pgmap);
+
+#define ZD_PAGEMAP_HOLDER_PFNS 16
+
+/*
+ * struct zd_pagemap_holders - what an unmap that timed out waits for.
+ *
+ * @nr_pages: live pages.  @nr_refs: holds that aren't pages
+ * (zd_get_dev_pagemap()).  @pfns: the first @nr_pfns live pages, ascending.
+ */
+struct zd_pagemap_holders {
+	uint64_t nr_pages;
+	uint64_t nr_refs;
+	unsigned int nr_pfns;
+	zd_pfn_t pfns[ZD_PAGEMAP_HOLDER_PFNS];
+};
+
+/*
+ * zd_memunmap_pages_timeout - the same, waiting at most @ms milliseconds for
+ * the holders.
+ *
+ * -ETIMEDOUT: the range stays usable for those who hold it, new references
+ * fail with -ENODEV, and @out (if not NULL) says who holds it.  Call either
+ * form again to go on waiting; revoke isn't called again.
+ */
+int zd_memunmap_pages_timeout(struct zd_pagemap *pgmap, unsigned int ms,
+			      struct zd_pagemap_holders *out);
+
+/*
+ * zd_get_dev_pagemap - the live pagemap that @pfn belongs to, held; NULL if
+ * there is none, or if it is being unmapped.  Mirrors Linux
+ * get_dev_pagemap(pfn, NULL).  Doesn't block.  Any thread; not a signal handler.
+ *
+ * zd_put_dev_pagemap - drop that hold.  Any thread.
+ */
+struct zd_pagemap *zd_get_dev_pagemap(zd_pfn_t pfn);
+void zd_put_dev_pagemap(struct zd_pagemap *pgmap);
+
+/*
+ * zd_pagemap_live_pages - how many pages of @pgmap are live (a snapshot).  A
+ * page counts until its page_free has returned.  Any thread, while @pgmap is
+ * mapped; 0 when it isn't.
+ */
+uint64_t zd_pagemap_live_pages(const struct zd_pagemap *pgmap);
+
+#pragma GCC visibility pop
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One CPU fault on managed memory.
+ *
+ * The entry says what the page is: on the device (bring it home), in flight
+ * (wait for the batch), lost (SIGBUS), or untouched (a zero page).  Neighbours
+ * come along while accesses look sequential: the window is as long as the run
+ * of pages before the fault that are here already, so it doubles with every
+ * fault of a stream, stays at one page for scattered accesses, and needs no
+ * state.  A stream that goes down in memory is seen by the pages after it.
+ */
+#include <errno.h>
+
+#include "mm/mig.h"
+#include "mm/mm.h"
+#include "mm/uapi.h"
+#include "mm/uffd.h"
+
+#define STREAM_PAGES	4	/* fewer neighbours are a coincidence */
+#define ZERO_WINDOW	512
+
+/* Is the page at @addr, in @range, in RAM as far as we know?  Without queues
+ * nobody knows; then a page that is not away counts. */
+static bool is_here(struct zd_mm *mm, uint64_t addr)
+{
+	zd_entry_t e = *zd_mm_entry(mm, addr);
+
+	if (mm->server->track)
+		return zd_entry_state(e) == ZD_ENTRY_PRESENT;
+	return zd_entry_state(e) == ZD_ENTRY_NONE && !(e & ZD_ENTRY_LOCK);
+}
+
+static unsigned int here_before(struct zd_mm *mm, const struct zd_range *range, uint64_t addr,
+				unsigned int max)
+{
+	unsigned int k = 0;
+
+	while (k < max && addr > range->start && is_here(mm, addr - ZD_PAGE_SIZE)) {
+		addr -= ZD_PAGE_SIZE;
+		k++;
+	}
+	return k;
+}
+
+static unsigned int here_after(struct zd_mm *mm, const struct zd_range *range, uint64_t addr,
+			       unsigned int max)
+{
+	unsigned int k = 0;
+
+	while (k < max && addr + ZD_PAGE_SIZE < range->end && is_here(mm, addr + ZD_PAGE_SIZE)) {
+		addr += ZD_PAGE_SIZE;
+		k++;
+	}
+	return k;
+}
+
+/*
+ * The window of a fault at *@addr on an entry of @state: returns its pages and
+ * moves *@addr to its first page (below the fault in a descending stream).
+ */
+static unsigned int window(struct zd_mm *mm, const struct zd_range *range, uint64_t *addr,
+			   enum zd_entry_state state, unsigned int max)
+{
+	unsigned int up = here_before(mm, range, *addr, max);
+	unsigned int down = here_after(mm, range, *addr, max);
+	unsigned int len = up >= down ? up : down, n = 1;
+
+	if (len < STREAM_PAGES)
+		return 1;
+	if (len + 1 < max)
+		max = len + 1;
+	for (; n < max; n++) {
+		uint64_t next = up >= down ? *addr + n * ZD_PAGE_SIZE : *addr - n * ZD_PAGE_SIZE;
+		zd_entry_t e;
+
+		if (next < range->start || next >= range->end)
+			break;
+		e = *zd_mm_entry(mm, next);
+		if (zd_entry_state(e) != state || (e & ZD_ENTRY_LOCK))
+			break;
+	}
+	if (up < down)
+		*addr -= (n - 1) * ZD_PAGE_SIZE;
+	return n;
+}
+
+static void retry_later(struct zd_mm *mm, uint64_t addr, uint64_t flags, uint64_t start_ns, int rc)
+{
+	switch (rc) {
+	case -ENOMEM:
+	case -ENOBUFS:
+		zd_server_defer(mm->server, mm, addr, flags, start_ns);
+		break;
+	case -ESRCH:
+		zd_mm_died(mm);
+		break;
+	default:	/* EAGAIN, ENOENT: fault again, behind the event; EEXIST */
+		zd_uffd_wake(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE);
+	}
+}
+
+static void fault_home(struct zd_mm *mm, const struct zd_range *range, uint64_t addr,
+		       uint64_t flags, uint64_t start_ns)
+{
+	uint64_t first = addr;
+	unsigned int nr = window(mm, range, &first, ZD_ENTRY_DEVICE, mm->fault_around);
+	int rc = zd_home(mm, first, nr, true, start_ns);
+
+	if (rc < 0)
+		retry_later(mm, addr, flags, start_ns, rc);
+	else
+		mm->server->stats.c.faults_home++;
+}
+
+/*
+ * Untouched memory.  The page itself: real memory if it is written to, so that
+ * the program doesn't fault twice.  Its neighbours get the shared zero page,
+ * which costs no memory until they are written, and that the kernel does alone.
+ */
+static void fault_zero(struct zd_mm *mm, const struct zd_range *range, uint64_t addr,
+		       uint64_t flags, uint64_t start_ns)
+{
+	static const char zeros[ZD_PAGE_SIZE] __attribute__((aligned(ZD_PAGE_SIZE)));
+	struct zd_server *server = mm->server;
+	bool was_present = zd_entry_state(*zd_mm_entry(mm, addr)) == ZD_ENTRY_PRESENT;
+	bool wrote = flags & UFFD_PAGEFAULT_FLAG_WRITE;
+	unsigned int nr = 1, done;
+	uint64_t first = addr;
+	ssize_t rc;
+
+	if (!was_present)
+		nr = window(mm, range, &first, ZD_ENTRY_NONE, ZERO_WINDOW);
+	if (first != addr)	/* a descending stream of new memory: rare */
+		nr = 1;
+	if (wrote)
+		rc = zd_uffd_copy(zd_mm_uffd(mm), addr, zeros, ZD_PAGE_SIZE, nr == 1);
+	else
+		rc = zd_uffd_zeropage(zd_mm_uffd(mm), addr, nr * ZD_PAGE_SIZE, nr == 1);
+	if (rc < 0) {
+		retry_later(mm, addr, flags, start_ns, rc);
+		return;
+	}
+	done = rc / ZD_PAGE_SIZE;
+	if (wrote && nr > 1) {
+		rc = zd_uffd_zeropage(zd_mm_uffd(mm), addr + ZD_PAGE_SIZE,
+				      (nr - 1) * ZD_PAGE_SIZE, false);
+		done += rc > 0 ? rc / ZD_PAGE_SIZE : 0;
+	}
+	if (nr > 1)
+		zd_uffd_wake(zd_mm_uffd(mm), addr, nr * ZD_PAGE_SIZE);
+	if (was_present)
+		zd_lru_forget(&server->lru, *zd_mm_entry(mm, addr));
+	if (server->track)
+		zd_lru_add(&server->lru, mm, addr, done, false);
+	server->resident += done;
+	server->stats.c.faults_zero++;
+	zd_hist_add(&server->stats.latency, zd_now_ns() - start_ns);
+}
+
+void zd_fault(struct zd_mm *mm, uint64_t addr, uint64_t flags, uint64_t start_ns)
+{
+	struct zd_server *server = mm->server;
+	const struct zd_range *range;
+	zd_entry_t *entry;
+
+	if (mm->dead)
+		return;
+	addr &= ~(ZD_PAGE_SIZE - 1);
+	if (server->host->own_fault && server->host->own_fault(mm, addr))
+		return;
+	range = zd_ranges_find(&mm->ranges, addr);
+	if (!range) {
+		if (!server->host->unknown_fault(mm, addr)) {
+			/* unmapped since, or about to be */
+			zd_uffd_wake(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE);
+			return;
+		}
+		range = zd_ranges_find(&mm->ranges, addr);
+		if (!range)
+			return;
+	}
+	entry = zd_mm_entry(mm, addr);
+	if (*entry & ZD_ENTRY_LOCK) {
+		zd_entry_store(entry, *entry | ZD_ENTRY_WAIT);
+		return;
+	}
+	if (zd_entry_state(*entry) == ZD_ENTRY_POISON) {
+		if (zd_uffd_poison(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE))
+			zd_uffd_wake(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE);
+		return;
+	}
+	if (zd_server_throttle(server)) {
+		zd_server_defer(server, mm, addr, flags, start_ns);
+		return;
+	}
+	if (zd_entry_state(*entry) == ZD_ENTRY_DEVICE) {
+		fault_home(mm, range, addr, flags, start_ns);
+		return;
+	}
+	/* PRESENT as well: usually it was served while its message waited
+	 * (EEXIST); but a page that another thread touched while one madvised
+	 * it away is gone again, and the kernel alone knows */
+	fault_zero(mm, range, addr, flags, start_ns);
+}

@@ -1,0 +1,466 @@
+/* SPDX-License-Identifier: MIT */
+/* zd_mm_open() and the thread behind it; see library.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "core/alloc.h"
+#include "core/bug.h"
+#include "mm/library.h"
+#include "mm/mover_self.h"
+#include "mm/uapi.h"
+#include "mm/uffd.h"
+#include "zonedev/log.h"
+
+#define STACK_BYTES	(256 * 1024)
+
+/* Open ones, for the end of the process.  Taken last, held briefly. */
+static struct zd_mutex open_lock;
+static struct zd_library *open_libs;
+
+/* --- host: what the server asks of us --- */
+
+/* A mapping that grew in place (mremap) is registered by the kernel alone. */
+static bool unknown_fault(struct zd_mm *mm, uint64_t addr)
+{
+	/* The message can only come from a registered mapping: adopt the page.
+	 * Growth is met page by page; entries beyond need nothing else. */
+	return !zd_mm_adopt(mm, addr, addr + ZD_PAGE_SIZE);
+}
+
+static void forked(struct zd_mm *parent, struct zd_mm *child)
+{
+	child->host_data = parent->host_data;
+}
+
+static void died(struct zd_mm *mm)
+{
+	(void)mm;	/* reaped by the loop */
+}
+
+static void kill_self(struct zd_mm *mm)
+{
+	ZD_BUG_ON(true, "mm slot %u can't be served", mm->slot);
+}
+
+static void resync(struct zd_server *server)
+{
+	(void)server;
+}
+
+static const struct zd_server_host host = {
+	.unknown_fault = unknown_fault,
+	.forked = forked,
+	.died = died,
+	.kill = kill_self,
+	.resync = resync,
+};
+
+/* --- commands --- */
+
+int zd_library_call(struct zd_library *lib, struct zd_cmd *cmd)
+{
+	static const uint64_t one = 1;
+	struct zd_cmd *head = __atomic_load_n(&lib->inbox, __ATOMIC_RELAXED);
+
+	if (getpid() != lib->pid) {
+		zd_warn_once("a zd_mm belongs to the process that opened it, not to its children");
+		return -EINVAL;
+	}
+	if (pthread_equal(pthread_self(), lib->thread)) {
+		zd_warn_once("a driver's callback can't migrate memory: it would wait for itself");
+		return -EINVAL;
+	}
+	zd_completion_init(&cmd->done);
+	do {
+		cmd->next = head;
+		/* release: the server sees the command whole; pairs with the
+		 * exchange in take_inbox() */
+	} while (!__atomic_compare_exchange_n(&lib->inbox, &head, cmd, true,
+					      __ATOMIC_RELEASE, __ATOMIC_RELAXED));
+	while (write(lib->wake.fd, &one, sizeof(one)) < 0 && errno == EINTR)
+		;
+	zd_wait_for_completion(&cmd->done);
+	return cmd->rc;
+}
+
+static void take_inbox(struct zd_library *lib)
+{
+	struct zd_cmd *cmd = __atomic_exchange_n(&lib->inbox, NULL, __ATOMIC_ACQUIRE);
+	struct zd_cmd *in_order = NULL, *next, **tail;
+
+	for (; cmd; cmd = next) {
+		next = cmd->next;
+		cmd->next = in_order;
+		in_order = cmd;
+	}
+	for (tail = &lib->active; *tail; tail = &(*tail)->next)
+		;
+	*tail = in_order;
+}
+
+static void inbox_ready(struct zd_source *source, uint32_t events)
+{
+	uint64_t n;
+
+	(void)events;
+	if (read(source->fd, &n, sizeof(n)) < 0)
+		return;
+	take_inbox(caa_container_of(source, struct zd_library, wake));
+}
+
+/* Step every command once.  True: some can go on at once. */
+static bool step_commands(struct zd_library *lib)
+{
+	struct zd_cmd **link = &lib->active, *cmd;
+	bool again = false;
+
+	while ((cmd = *link)) {
+		enum zd_cmd_result r = cmd->step(lib, cmd);
+
+		again |= r == ZD_CMD_AGAIN;
+		if (r == ZD_CMD_DONE) {
+			*link = cmd->next;
+			zd_complete(&cmd->done);
+		} else {
+			link = &cmd->next;
+		}
+	}
+	return again;
+}
+
+/* Children whose address space is gone. */
+static void reap(struct zd_library *lib)
+{
+	struct zd_mm *mm, *next;
+
+	cds_list_for_each_entry_safe(mm, next, &lib->server.mms, node) {
+		if (mm == lib->mm)
+			continue;
+		if (mm->dead || !zd_uffd_mm_alive(zd_mm_uffd(mm)))
+			zd_mm_destroy(mm);
+	}
+}
+
+static bool has_children(const struct zd_library *lib)
+{
+	return lib->server.mms.next != lib->server.mms.prev;
+}
+
+#define REAP_MS		100	/* no descriptor tells that a child has ended */
+
+static void *server_thread(void *arg)
+{
+	struct zd_library *lib = arg;
+	uint64_t reap_at = 0;
+	bool again = false;
+
+	pthread_setname_np(pthread_self(), "zonedev");
+	while (!lib->server.stop) {
+		zd_server_poll(&lib->server, again ? 0 : has_children(lib) ? REAP_MS : -1);
+		again = step_commands(lib);
+		if (has_children(lib) && zd_now_ns() >= reap_at) {
+			reap(lib);
+			reap_at = zd_now_ns() + REAP_MS * 1000000ull;
+		}
+	}
+	return NULL;
+}
+
+/* --- pages home --- */
+
+/* The next DEVICE entry that no batch has, in the managed part of [*pos, end). */
+static bool next_device(struct zd_mm *mm, struct zd_homing *h, uint64_t *limit)
+{
+	const struct zd_ranges *r = &mm->ranges;
+
+	for (size_t i = zd_ranges_first(r, h->pos); i < r->nr && r->v[i].start < h->end; i++) {
+		*limit = r->v[i].end < h->end ? r->v[i].end : h->end;
+		if (h->pos < r->v[i].start)
+			h->pos = r->v[i].start;
+		for (;; h->pos += ZD_PAGE_SIZE) {
+			zd_entry_t e;
+
+			h->pos = zd_table_next(&mm->table, h->pos, *limit);
+			if (h->pos >= *limit)
+				break;
+			e = *zd_mm_entry(mm, h->pos);
+			if (e & ZD_ENTRY_LOCK)
+				h->pending = true;
+			else if (zd_entry_state(e) == ZD_ENTRY_DEVICE)
+				return true;
+		}
+	}
+	return false;
+}
+
+enum zd_cmd_result zd_homing_step(struct zd_mm *mm, struct zd_homing *h, int *rc)
+{
+	unsigned int nr = 0;
+	uint64_t limit;
+	int done;
+
+	*rc = 0;
+	if (mm->dead)
+		return ZD_CMD_DONE;
+	if (h->pos < h->start)
+		h->pos = h->start;
+	if (!next_device(mm, h, &limit)) {
+		if (!h->pending)
+			return ZD_CMD_DONE;
+		h->pending = false;
+		h->pos = h->start;
+		return ZD_CMD_WAIT;
+	}
+	while (nr < ZD_RUN_MAX && h->pos + nr * ZD_PAGE_SIZE < limit) {
+		zd_entry_t e = *zd_mm_entry(mm, h->pos + nr * ZD_PAGE_SIZE);
+
+		if (zd_entry_state(e) != ZD_ENTRY_DEVICE || (e & ZD_ENTRY_LOCK))
+			break;
+		nr++;
+	}
+	done = zd_home(mm, h->pos, nr, false, 0);
+	switch (done) {
+	case -ENOBUFS:
+		return ZD_CMD_WAIT;
+	case -ENOMEM:
+		*rc = done;
+		return ZD_CMD_DONE;
+	case -ESRCH:
+		zd_mm_died(mm);
+		return ZD_CMD_DONE;
+	default:	/* EAGAIN, ENOENT: an event is about to tell */
+		return ZD_CMD_AGAIN;
+	}
+}
+
+bool zd_library_managed(const struct zd_mm *mm, uint64_t start, uint64_t end)
+{
+	const struct zd_range *r = zd_ranges_find(&mm->ranges, start);
+
+	return r && r->end >= end;
+}
+
+int zd_library_pages(const void *addr, size_t len, uint64_t *start, uint64_t *end)
+{
+	uint64_t a = (uintptr_t)addr;
+
+	if (a + len < a || a + len > UINT64_C(1) << ZD_VA_BITS)
+		return -EINVAL;
+	*start = (a + ZD_PAGE_SIZE - 1) & ~(ZD_PAGE_SIZE - 1);
+	*end = (a + len) & ~(ZD_PAGE_SIZE - 1);
+	return *start < *end ? 0 : -EINVAL;
+}
+
+/* --- open and close --- */
+
+static int start_thread(struct zd_library *lib)
+{
+	pthread_attr_t attr;
+	sigset_t all, old;
+	int rc;
+
+	lib->stack = zd_reserve(STACK_BYTES);
+	if (!lib->stack)
+		return -ENOMEM;
+	pthread_attr_init(&attr);
+	rc = pthread_attr_setstack(&attr, lib->stack, STACK_BYTES);
+	/* signals are the program's; a handler of its on our stack could touch
+	 * managed memory */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	if (!rc)
+		rc = pthread_create(&lib->thread, &attr, server_thread, lib);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	pthread_attr_destroy(&attr);
+	if (rc) {
+		zd_unreserve(lib->stack, STACK_BYTES);
+		lib->stack = NULL;
+	}
+	return -rc;
+}
+
+static int open_uffd(void)
+{
+	int fd = zd_uffd_open(), rc;
+
+	if (fd < 0)
+		return fd;
+	rc = zd_uffd_api(fd, ZD_UFFD_FEATURES);
+	if (rc) {
+		close(fd);
+		return rc;
+	}
+	return fd;
+}
+
+static int open_mm(struct zd_library *lib, const struct zd_mm_attr *attr)
+{
+	int uffd = open_uffd(), rc;
+
+	if (uffd < 0)
+		return uffd;
+	rc = zd_mm_create(&lib->server, uffd, NULL, &lib->mm);
+	if (rc)
+		return rc;
+	lib->mm->host_data = lib;
+	if (attr && attr->fault_around)
+		lib->mm->fault_around = attr->fault_around < ZD_RUN_MAX ?
+					attr->fault_around : ZD_RUN_MAX;
+	rc = zd_mover_self_init(lib->mm);
+	if (rc)
+		zd_mm_destroy(lib->mm);
+	return rc;
+}
+
+int zd_mm_open(const struct zd_mm_attr *attr, struct zd_mm **mm)
+{
+	struct zd_library *lib;
+	int rc = -ENOMEM;
+
+	if (!mm || (attr && attr->size < sizeof(attr->size) + sizeof(attr->fault_around)))
+		return -EINVAL;
+	lib = zd_alloc(sizeof(*lib));
+	if (!lib)
+		return rc;
+	lib->pid = getpid();
+	rc = zd_server_init(&lib->server, &host, lib);
+	if (rc)
+		goto err_free;
+	rc = -EMFILE;
+	lib->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	if (lib->pagemap_fd < 0)
+		goto err_server;
+	lib->wake.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (lib->wake.fd < 0)
+		goto err_pagemap;
+	lib->wake.ready = inbox_ready;
+	rc = zd_server_add(&lib->server, &lib->wake);
+	if (rc)
+		goto err_wake;
+	rc = open_mm(lib, attr);
+	if (rc)
+		goto err_wake;
+	rc = start_thread(lib);
+	if (rc)
+		goto err_mm;
+	zd_mutex_lock(&open_lock);
+	lib->next = open_libs;
+	open_libs = lib;
+	zd_mutex_unlock(&open_lock);
+	*mm = lib->mm;
+	return 0;
+
+err_mm:
+	zd_mm_destroy(lib->mm);
+err_wake:
+	close(lib->wake.fd);
+err_pagemap:
+	close(lib->pagemap_fd);
+err_server:
+	zd_server_destroy(&lib->server);
+err_free:
+	zd_free(lib);
+	return rc;
+}
+
+struct close_cmd {
+	struct zd_cmd cmd;
+	struct zd_mm *mm;
+	struct zd_homing homing;
+	bool stop;
+};
+
+/* Every address space in turn: this process's, and those of its children,
+ * which must not be left with pages that nobody can bring home. */
+static enum zd_cmd_result close_step(struct zd_library *lib, struct zd_cmd *cmd)
+{
+	struct close_cmd *c = caa_container_of(cmd, struct close_cmd, cmd);
+	struct zd_mm *mm;
+
+	cds_list_for_each_entry(mm, &lib->server.mms, node) {
+		enum zd_cmd_result r;
+
+		if (!mm->nr_device)
+			continue;
+		if (c->mm != mm) {
+			c->mm = mm;
+			c->homing = (struct zd_homing){ .end = UINT64_C(1) << ZD_VA_BITS };
+		}
+		r = zd_homing_step(mm, &c->homing, &cmd->rc);
+		if (r != ZD_CMD_DONE)
+			return r;
+		if (cmd->rc)
+			return ZD_CMD_DONE;
+		if (!mm->dead && mm->nr_device)
+			return ZD_CMD_AGAIN;
+	}
+	if (!cds_list_empty(&lib->server.migs))
+		return ZD_CMD_WAIT;
+	lib->server.stop = c->stop;
+	return ZD_CMD_DONE;
+}
+
+static int push_home(struct zd_library *lib, bool stop)
+{
+	struct close_cmd *c = zd_alloc(sizeof(*c));
+	int rc;
+
+	if (!c)
+		return -ENOMEM;
+	c->cmd.step = close_step;
+	c->stop = stop;
+	rc = zd_library_call(lib, &c->cmd);
+	zd_free(c);
+	return rc;
+}
+
+int zd_mm_close(struct zd_mm *mm)
+{
+	struct zd_library *lib, **link;
+	struct zd_mm *each, *next;
+	int rc;
+
+	if (!mm)
+		return -EINVAL;
+	lib = zd_library_of(mm);
+	rc = push_home(lib, true);
+	if (rc)
+		return rc;
+	pthread_join(lib->thread, NULL);
+	zd_mutex_lock(&open_lock);
+	for (link = &open_libs; *link != lib; link = &(*link)->next)
+		;
+	*link = lib->next;
+	zd_mutex_unlock(&open_lock);
+	zd_unreserve(lib->stack, STACK_BYTES);
+	cds_list_for_each_entry_safe(each, next, &lib->server.mms, node)
+		zd_mm_destroy(each);
+	close(lib->wake.fd);
+	close(lib->pagemap_fd);
+	zd_server_destroy(&lib->server);
+	zd_free(lib);
+	return 0;
+}
+
+/* The process ends: its children keep what they share with it. */
+__attribute__((destructor)) static void push_home_at_exit(void)
+{
+	for (struct zd_library *lib = open_libs; lib; lib = lib->next)
+		if (lib->pid == getpid())
+			push_home(lib, false);
+}
+
+int zd_mm_get_stats(struct zd_mm *mm, struct zd_mm_stats *stats, size_t size)
+{
+	struct zd_mm_stats copy;
+
+	if (!mm || !stats || !size || size > sizeof(copy))
+		return -EINVAL;
+	copy = mm->server->stats.c;
+	memcpy(stats, &copy, size);
+	return 0;
+}

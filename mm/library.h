@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Library use: a server as a thread of the program, and the calls that other
+ * threads make of it.
+ *
+ * A call becomes a command: it is queued, the server's thread runs its steps
+ * between two polls, and the caller sleeps until it is done.  So every entry
+ * has one writer, and a call never holds a lock while it waits.
+ *
+ * The server never touches the caller's memory (it may be managed, even its
+ * stack): a command lives in zonedev's own memory, and the caller copies what
+ * goes in and what comes out.
+ */
+#ifndef ZD_MM_LIBRARY_H
+#define ZD_MM_LIBRARY_H
+
+#include <pthread.h>
+#include "core/lock.h"
+#include "mm/mig.h"
+#include "mm/mm.h"
+#include "zonedev/migrate.h"
+
+struct zd_library;
+
+enum zd_cmd_result {
+	ZD_CMD_DONE,
+	ZD_CMD_AGAIN,	/* more to do right away, after one look at the messages */
+	ZD_CMD_WAIT,	/* something must happen first */
+};
+
+/* First member of each command's struct; made by zd_alloc(). */
+struct zd_cmd {
+	struct zd_cmd *next;
+	enum zd_cmd_result (*step)(struct zd_library *lib, struct zd_cmd *cmd);
+	int rc;
+	struct zd_completion done;
+};
+
+struct zd_library {
+	struct zd_server server;
+	struct zd_mm *mm;		/* this process's; the handle */
+	struct zd_library *next;	/* all open ones, see library.c */
+	pid_t pid;
+	pthread_t thread;
+	void *stack;
+	struct zd_source wake;		/* eventfd: the inbox has something */
+	struct zd_cmd *inbox;		/* pushed by callers, a stack */
+	struct zd_cmd *active;		/* being stepped, in order of arrival */
+	int pagemap_fd;
+};
+
+static inline struct zd_library *zd_library_of(struct zd_mm *mm)
+{
+	return mm->host_data;
+}
+
+/* Run @cmd and return its rc.  -EINVAL, warned once: from a forked child, or
+ * from the server's own thread (a driver's callback). */
+int zd_library_call(struct zd_library *lib, struct zd_cmd *cmd);
+
+/* Whole pages inside [addr, addr + len).  -EINVAL: none. */
+int zd_library_pages(const void *addr, size_t len, uint64_t *start, uint64_t *end);
+
+/* Are all of [start, end) managed by @mm?  Server's thread. */
+bool zd_library_managed(const struct zd_mm *mm, uint64_t start, uint64_t end);
+
+/* Bringing [start, end) of an address space home, step by step: zero it, set
+ * the two, step until DONE; *rc says how it ended (0 or -ENOMEM). */
+struct zd_homing {
+	uint64_t start, end;
+	uint64_t pos;
+	bool pending;	/* some were in flight: look again */
+};
+enum zd_cmd_result zd_homing_step(struct zd_mm *mm, struct zd_homing *h, int *rc);
+
+#endif

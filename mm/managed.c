@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+/* zd_mm_register() and zd_mm_unregister(). */
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "core/alloc.h"
+#include "mm/library.h"
+#include "mm/maps.h"
+#include "mm/uffd.h"
+#include "zonedev/log.h"
+
+struct range_cmd {
+	struct zd_cmd cmd;
+	uint64_t start, end;
+	struct zd_homing homing;
+};
+
+static enum zd_cmd_result register_step(struct zd_library *lib, struct zd_cmd *cmd)
+{
+	struct range_cmd *c = caa_container_of(cmd, struct range_cmd, cmd);
+
+	cmd->rc = zd_mm_manage(lib->mm, c->start, c->end);
+	return ZD_CMD_DONE;
+}
+
+static enum zd_cmd_result unregister_step(struct zd_library *lib, struct zd_cmd *cmd)
+{
+	struct range_cmd *c = caa_container_of(cmd, struct range_cmd, cmd);
+	enum zd_cmd_result r = zd_homing_step(lib->mm, &c->homing, &cmd->rc);
+
+	if (r != ZD_CMD_DONE || cmd->rc)
+		return r;
+	cmd->rc = zd_uffd_unregister(zd_mm_uffd(lib->mm), c->start, c->end - c->start);
+	if (!cmd->rc || cmd->rc == -EINVAL || cmd->rc == -ENOMEM) {
+		/* EINVAL, ENOMEM: unmapped already */
+		zd_mm_forget(lib->mm, c->start, c->end);
+		cmd->rc = 0;
+	}
+	return ZD_CMD_DONE;
+}
+
+struct check {
+	uint64_t at, end;
+	bool ok;
+};
+
+static bool check_vma(const struct zd_vma *vma, void *ctx)
+{
+	struct check *c = ctx;
+
+	if (vma->end <= c->at)
+		return true;
+	c->ok = vma->start <= c->at && vma->anon && !vma->stack;
+	c->at = vma->end;
+	return c->ok && c->at < c->end;
+}
+
+/* Private anonymous memory all through, and none of ours? */
+static int check_range(uint64_t start, uint64_t end)
+{
+	struct check c = { start, end, false };
+	struct zd_own_range own[64];
+	unsigned int n = zd_own_ranges(own, 64);
+	int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC), rc;
+
+	if (fd < 0)
+		return -errno;
+	rc = zd_maps_walk(fd, check_vma, &c);
+	close(fd);
+	if (rc)
+		return rc;
+	for (unsigned int i = 0; i < n && i < 64; i++)
+		if ((uintptr_t)own[i].start < end && (uintptr_t)own[i].start + own[i].len > start)
+			c.ok = false;
+	return c.ok && c.at >= end ? 0 : -EINVAL;
+}
+
+static int range_call(struct zd_mm *mm, uint64_t start, uint64_t end,
+		      enum zd_cmd_result (*step)(struct zd_library *, struct zd_cmd *))
+{
+	struct range_cmd *c = zd_alloc(sizeof(*c));
+	int rc;
+
+	if (!c)
+		return -ENOMEM;
+	c->cmd.step = step;
+	c->start = start;
+	c->end = end;
+	c->homing.start = start;
+	c->homing.end = end;
+	rc = zd_library_call(zd_library_of(mm), &c->cmd);
+	zd_free(c);
+	return rc;
+}
+
+int zd_mm_register(struct zd_mm *mm, void *addr, size_t len)
+{
+	uint64_t start, end;
+	int rc;
+
+	if (!mm)
+		return -EINVAL;
+	rc = zd_library_pages(addr, len, &start, &end);
+	if (!rc)
+		rc = check_range(start, end);
+	return rc ? rc : range_call(mm, start, end, register_step);
+}
+
+int zd_mm_unregister(struct zd_mm *mm, void *addr, size_t len)
+{
+	uint64_t start, end;
+	int rc;
+
+	if (!mm)
+		return -EINVAL;
+	rc = zd_library_pages(addr, len, &start, &end);
+	return rc ? rc : range_call(mm, start, end, unregister_step);
+}

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "mm/maps.h"
+#include "mm/uapi.h"
+#include "zonedev/page.h"
+
+static uint64_t hex(const char **p)
+{
+	uint64_t v = 0;
+
+	for (;; (*p)++) {
+		char c = **p;
+
+		if (c >= '0' && c <= '9')
+			v = v << 4 | (c - '0');
+		else if (c >= 'a' && c <= 'f')
+			v = v << 4 | (c - 'a' + 10);
+		else
+			return v;
+	}
+}
+
+/* start-end perms offset major:minor inode    name */
+static bool parse(const char *line, struct zd_vma *vma)
+{
+	const char *p = line;
+
+	memset(vma, 0, sizeof(*vma));
+	vma->start = hex(&p);
+	if (*p++ != '-')
+		return false;
+	vma->end = hex(&p);
+	if (strlen(p) < 6)
+		return false;
+	vma->read = p[1] == 'r';
+	vma->write = p[2] == 'w';
+	vma->exec = p[3] == 'x';
+	vma->shared = p[4] == 's';
+	p += 6;
+	for (int field = 0; field < 2; field++) {	/* offset, device */
+		p += strcspn(p, " ");
+		p += strspn(p, " ");
+	}
+	while (*p >= '0' && *p <= '9')
+		vma->inode = vma->inode * 10 + (*p++ - '0');
+	p += strspn(p, " ");
+	vma->name = p;
+	vma->stack = !strcmp(p, "[stack]");
+	vma->anon = !vma->shared && !vma->inode &&
+		    (!*p || !strcmp(p, "[heap]") || !strncmp(p, "[anon:", 6));
+	return true;
+}
+
+int zd_maps_walk(int fd, bool (*fn)(const struct zd_vma *vma, void *ctx), void *ctx)
+{
+	char buf[8192];		/* a line is at most 4 KiB of path and 73 */
+	size_t have = 0;
+	struct zd_vma vma;
+
+	if (lseek(fd, 0, SEEK_SET) < 0)
+		return -errno;
+	for (;;) {
+		ssize_t n = read(fd, buf + have, sizeof(buf) - 1 - have);
+		char *line = buf, *nl;
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n ? -errno : 0;
+		have += n;
+		buf[have] = 0;
+		while ((nl = memchr(line, '\n', buf + have - line))) {
+			*nl = 0;
+			if (parse(line, &vma) && !fn(&vma, ctx))
+				return 0;
+			line = nl + 1;
+		}
+		have = buf + have - line;
+		memmove(buf, line, have);
+		if (have == sizeof(buf) - 1)
+			have = 0;	/* no line is this long */
+	}
+}
+
+int zd_present_scan(int pagemap_fd, uint64_t *pos, uint64_t end, struct zd_present *out,
+		    unsigned int max, uint64_t max_pages)
+{
+	struct page_region region[64];
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg), .start = *pos, .end = end,
+		.vec = (uintptr_t)region, .vec_len = max < 64 ? max : 64,
+		.max_pages = max_pages,
+		.category_inverted = PAGE_IS_PFNZERO,
+		.category_mask = PAGE_IS_PRESENT | PAGE_IS_PFNZERO,
+		.return_mask = PAGE_IS_PRESENT | PAGE_IS_HUGE,
+	};
+	int n = ioctl(pagemap_fd, PAGEMAP_SCAN, &arg);
+
+	if (n < 0)
+		return -errno;
+	for (int i = 0; i < n; i++)
+		out[i] = (struct zd_present){
+			region[i].start, region[i].end, region[i].categories & PAGE_IS_HUGE,
+		};
+	*pos = arg.walk_end;
+	return n;
+}
+
+bool zd_page_exclusive(int pagemap_fd, uint64_t addr)
+{
+	uint64_t entry;
+
+	if (pread(pagemap_fd, &entry, sizeof(entry), (addr >> ZD_PAGE_SHIFT) * sizeof(entry)) !=
+	    sizeof(entry))
+		return false;
+	return entry >> 56 & 1;
+}

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Pages in flight, in either direction.
+ *
+ * struct zd_mig is a batch of locked entries: from the moment their entry has
+ * ZD_ENTRY_LOCK until it loses it.  Out: entries locked, device pages
+ * allocated -> moving (the mover) -> fetched (into device memory, or into the
+ * batch's buffer and from there to the device) -> recorded.  Home: entries
+ * locked -> reading -> put in place.
+ *
+ * What happens to the address space meanwhile finds the pages here: an unmap
+ * or madvise drops them (mm = NULL), an mremap changes their address, a fork
+ * adds a sharer, the end of the process drops them all.  Whoever lands a batch
+ * looks at what is left.
+ *
+ * Invariants.  A locked entry is LOCK alone (out) or DEVICE|LOCK (home), and
+ * to exactly one page of one batch, or to one sharer of it.  A batch is on server->migs from the first lock to the last
+ * unlock.  OUT: pages own their device page (count 0, allocated) until it is
+ * recorded.  HOME: the entry's reference is the batch's once it is locked.
+ */
+#ifndef ZD_MM_MIG_H
+#define ZD_MM_MIG_H
+
+#include <urcu/list.h>
+#include "mm/lru.h"
+#include "mm/mm.h"
+#include "zonedev/device.h"
+
+#define ZD_MIG_MAX	ZD_STAGING_SLOTS
+
+/* A forked child's entry for a page in flight. */
+struct zd_mig_sharer {
+	struct zd_mig_sharer *next;
+	struct zd_mm *mm;	/* NULL: dropped */
+	uint64_t addr;
+};
+
+struct zd_mig_page {
+	struct zd_mm *mm;	/* NULL: dropped */
+	uint64_t addr;
+	zd_pfn_t pfn;		/* 0: given back, or passed on */
+	int error;		/* of the move, then of the device */
+	enum zd_mig_step {
+		ZD_MIG_MOVING,	/* the mover, or the device's read, has it */
+		ZD_MIG_STORE,	/* content read: becomes a device page */
+		ZD_MIG_BACK,	/* content read: goes back where it was */
+		ZD_MIG_DONE,
+	} step;
+	bool zero;		/* it was all zeros: no device page */
+	void *content;		/* STORE, BACK */
+	struct zd_mig_sharer *sharers;
+};
+
+struct zd_mig {
+	struct cds_list_head node;	/* server->migs */
+	struct zd_server *server;
+	enum zd_io_dir dir;
+	struct zd_mm *mm;		/* whose mover or whose fault; NULL: died */
+	uint64_t start_ns;
+	bool is_fault;
+	/* migrate_vma: the content is in the buffer, the caller decides */
+	void (*fetched)(struct zd_mig *mig);
+	bool retry;		/* some page could not be put back yet */
+	/* told when the batch has landed, just before it is freed */
+	void (*landed)(struct zd_mig *mig);
+	void *landed_data;
+	unsigned int nr;
+	struct zd_mig_page page[ZD_MIG_MAX];
+	struct zd_device_io io;
+	struct zd_io_page io_page[ZD_MIG_MAX];
+	uint16_t io_index[ZD_MIG_MAX];	/* io_page[k] is page[io_index[k]] */
+	char *buffer;			/* ZD_MIG_MAX pages, committed as used */
+};
+
+struct zd_mig *zd_mig_new(struct zd_server *server, struct zd_mm *mm, enum zd_io_dir dir);
+void zd_mig_free(struct zd_mig *mig);
+
+static inline void *zd_mig_buffer(struct zd_mig *mig, unsigned int i)
+{
+	return mig->buffer + i * ZD_PAGE_SIZE;
+}
+
+/* Events, for all batches of the server. */
+void zd_migs_drop(struct zd_mm *mm, uint64_t start, uint64_t end);
+void zd_migs_remap(struct zd_mm *mm, uint64_t from, uint64_t to, uint64_t len);
+/* @child was forked from @parent: what is on its way out of @parent leaves
+ * @child as well.  The parent's mover must have been cancelled.  -ENOMEM. */
+int zd_migs_fork(struct zd_mm *parent, struct zd_mm *child);
+/* @mm is being destroyed, its pages have been dropped. */
+void zd_migs_forget_mm(struct zd_mm *mm);
+/* Try again to put pages back; after new events have been read. */
+void zd_migs_retry(struct zd_server *server);
+
+/*
+ * Out: try to take @nr pages (in managed ranges, entries NONE or PRESENT, not
+ * locked) of @mm out.  0, or -errno and nothing happened:
+ * -EBUSY: the mover is at work, or there is none; -ENOSPC: the device is full;
+ * -ENOMEM.
+ *
+ * @dev: the server's device; as many pages are taken as it has room for.
+ * @fetched: instead of a device: called when the contents are in the batch's
+ *	buffer; steps are MOVING for those pages, and the caller sets pfn and step
+ *	and calls zd_out_land().
+ * @landed: called just before the batch is freed.
+ */
+struct zd_out_want {
+	struct zd_device *dev;
+	void (*fetched)(struct zd_mig *mig);
+	void (*landed)(struct zd_mig *mig);
+	void *data;
+};
+int zd_out_start(struct zd_mm *mm, const uint64_t *addrs, unsigned int nr,
+		 const struct zd_out_want *want);
+/* From the mover: every page has its final error.  Also when the mover died
+ * with its process (mig->mm is NULL then): what it had moved is lost. */
+void zd_out_moved(struct zd_mig *mig);
+/* Steps are STORE, BACK or DONE: settle what can be settled now, and free the
+ * batch when that was all. */
+void zd_out_land(struct zd_mig *mig);
+/* The reason why a page stayed, for the totals. */
+void zd_out_count_refusal(struct zd_mm_stats *c, int error);
+
+/*
+ * Home: bring @nr pages from @addr on (all DEVICE, not locked) home.  Returns
+ * how many were done or started, or -errno for the first: -EAGAIN: an event
+ * waits to be read; -ENOBUFS: too many batches in flight; -ENOENT, -ESRCH: the
+ * mapping, the address space is gone; -ENOMEM.
+ */
+int zd_home(struct zd_mm *mm, uint64_t addr, unsigned int nr, bool is_fault, uint64_t start_ns);
+
+#endif

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/* What the two ways to migrate (migrate.c, migrate_vma.c) share. */
+#ifndef ZD_MM_MIGRATE_H
+#define ZD_MM_MIGRATE_H
+
+#include "mm/library.h"
+
+/*
+ * The next pages of [*from, end) to try, in address order: resident and not
+ * locked; at most ZD_MIG_MAX.  A huge page is a batch of its own, so that it
+ * moves whole; a batch ends where another kind begins.  When there are none
+ * *from is where to look next.
+ */
+unsigned int zd_migrate_collect(struct zd_library *lib, uint64_t *from, uint64_t end,
+				struct zd_migrate_result *result, uint64_t *addrs);
+
+/* Count how the page of a landed batch ended. */
+void zd_migrate_count(struct zd_migrate_result *r, const struct zd_library *lib,
+		      const struct zd_mig_page *p);
+
+#endif

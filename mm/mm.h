@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * struct zd_mm: one address space as the server sees it.
+ */
+#ifndef ZD_MM_MM_H
+#define ZD_MM_MM_H
+
+#include <urcu/list.h>
+#include "mm/mover.h"
+#include "mm/range.h"
+#include "mm/server.h"
+#include "mm/table.h"
+
+struct zd_mm {
+	struct zd_server *server;
+	struct cds_list_head node;	/* server->mms */
+	unsigned int slot;		/* in server->slots; names it in queues */
+	struct zd_source source;	/* its userfaultfd */
+	struct zd_table table;
+	struct zd_ranges ranges;
+	bool dead;			/* its address space is gone */
+	uint64_t nr_device;		/* DEVICE entries */
+	uint64_t nr_staged;		/* pages in staging slots */
+	const struct zd_mover_ops *mover;	/* NULL: nothing can be moved out */
+	void *mover_data;
+	struct zd_mig *out;		/* what the mover works on */
+	void *host_data;		/* the host's: a process, a library handle */
+	unsigned int fault_around;	/* most pages brought home by one fault */
+};
+
+static inline int zd_mm_uffd(const struct zd_mm *mm)
+{
+	return mm->source.fd;
+}
+
+static inline zd_entry_t *zd_mm_entry(const struct zd_mm *mm, uint64_t addr)
+{
+	return zd_table_entry(&mm->table, addr);
+}
+
+/*
+ * A new address space whose userfaultfd (API done) is @uffd, owned from now on
+ * also on failure: it is closed then, but for a forked child's, which stays open
+ * so that the child waits rather than reads zeros.  @parent: the mm it was
+ * forked from, or NULL; its ranges and device pages are shared.  -ENOMEM,
+ * -ENOSPC (65536 address spaces).
+ */
+int zd_mm_create(struct zd_server *server, int uffd, struct zd_mm *parent, struct zd_mm **mm);
+
+/* Forget it: every device page reference is put, pages in flight are dropped. */
+void zd_mm_destroy(struct zd_mm *mm);
+
+/* The kernel says that the address space is gone: tell the host, once. */
+void zd_mm_died(struct zd_mm *mm);
+
+/* Manage [start, end): registers it with the userfaultfd.  0 or -errno. */
+int zd_mm_manage(struct zd_mm *mm, uint64_t start, uint64_t end);
+
+/* The kernel manages [start, end) already; follow suit. */
+int zd_mm_adopt(struct zd_mm *mm, uint64_t start, uint64_t end);
+
+/* Drop every entry of [start, end): device pages are put, pages in flight are
+ * dropped when they land.  The range stays managed. */
+void zd_mm_drop(struct zd_mm *mm, uint64_t start, uint64_t end);
+
+/* drop, and no longer managed. */
+void zd_mm_forget(struct zd_mm *mm, uint64_t start, uint64_t end);
+
+/* mremap: [from, from + len) is now at @to. */
+void zd_mm_remap(struct zd_mm *mm, uint64_t from, uint64_t to, uint64_t len);
+
+/* Replace a DEVICE entry by @next and put its page. */
+void zd_mm_put_device(struct zd_mm *mm, zd_entry_t *entry, zd_entry_t next);
+
+/* Record that @addr is on the device now; takes over one reference. */
+void zd_mm_set_device(struct zd_mm *mm, uint64_t addr, zd_pfn_t pfn);
+
+/* The page's content is lost: SIGBUS for whoever touches it, never zeros.  Its
+ * entry holds no reference any more. */
+void zd_mm_poison(struct zd_mm *mm, uint64_t addr);
+
+#endif

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * MOVE by the server's own thread.
+ *
+ * The thread that moves is the thread that reads events, so the two exclude
+ * each other by construction and nothing ever needs to be cancelled.
+ *
+ * Staging pages are freed with MADV_DONTNEED, which on a registered range is an
+ * event that this very thread would have to read while it waits for it to be
+ * read.  So staging is unregistered around it: two ioctls for 512 pages.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "core/alloc.h"
+#include "core/bug.h"
+#include "mm/mig.h"
+#include "mm/mover_self.h"
+#include "mm/uffd.h"
+
+#define RESERVE_BYTES	(2 * ZD_STAGING_BYTES)
+
+struct self {
+	void *reserve;
+	char *staging;		/* ZD_STAGING_BYTES, 2 MiB-aligned */
+	uint64_t used;		/* slots to free */
+};
+
+static char *slot_at(struct self *self, unsigned int slot)
+{
+	return self->staging + slot * ZD_PAGE_SIZE;
+}
+
+static int start(struct zd_mm *mm, struct zd_mig *mig)
+{
+	struct self *self = mm->mover_data;
+	unsigned int i = 0;
+
+	while (i < mig->nr) {
+		uint64_t addr = mig->page[i].addr;
+		unsigned int run = 1, moved;
+		ssize_t rc;
+
+		while (i + run < mig->nr && mig->page[i + run].addr == addr + run * ZD_PAGE_SIZE)
+			run++;
+		rc = zd_uffd_move(zd_mm_uffd(mm), (uintptr_t)slot_at(self, i), addr,
+				  run * ZD_PAGE_SIZE);
+		moved = rc > 0 ? rc / ZD_PAGE_SIZE : 0;
+		for (unsigned int k = 0; k < moved; k++)
+			mig->page[i + k].error = 0;
+		i += moved;
+		if (rc < 0)
+			mig->page[i++].error = rc;
+	}
+	self->used = mig->nr;
+	mm->nr_staged = mig->nr;
+	zd_out_moved(mig);
+	return 0;
+}
+
+static int fetch(struct zd_mm *mm, unsigned int nr, const uint16_t *slot, void *const *dst)
+{
+	struct self *self = mm->mover_data;
+
+	for (unsigned int i = 0, run; i < nr; i += run) {
+		run = 1;
+		while (i + run < nr && slot[i + run] == slot[i] + run &&
+		       (char *)dst[i + run] == (char *)dst[i] + run * ZD_PAGE_SIZE)
+			run++;
+		memcpy(dst[i], slot_at(self, slot[i]), run * ZD_PAGE_SIZE);
+	}
+	return 0;
+}
+
+static void release(struct zd_mm *mm)
+{
+	struct self *self = mm->mover_data;
+	uint64_t addr = (uintptr_t)self->staging;
+	int rc;
+
+	if (!self->used)
+		return;
+	rc = zd_uffd_unregister(zd_mm_uffd(mm), addr, ZD_STAGING_BYTES);
+	if (!rc)
+		madvise(self->staging, self->used * ZD_PAGE_SIZE, MADV_DONTNEED);
+	if (!rc)
+		rc = zd_uffd_register(zd_mm_uffd(mm), addr, ZD_STAGING_BYTES);
+	ZD_BUG_ON(rc, "staging: %d", rc);
+	self->used = 0;
+	mm->nr_staged = 0;
+}
+
+static void cancel(struct zd_mm *mm, struct zd_mig *mig)
+{
+	(void)mm;
+	(void)mig;
+}
+
+static bool read_begin(struct zd_mm *mm)
+{
+	(void)mm;
+	return true;
+}
+
+static void read_end(struct zd_mm *mm)
+{
+	(void)mm;
+}
+
+static void destroy(struct zd_mm *mm)
+{
+	struct self *self = mm->mover_data;
+
+	zd_uffd_unregister(zd_mm_uffd(mm), (uintptr_t)self->staging, ZD_STAGING_BYTES);
+	zd_unreserve(self->reserve, RESERVE_BYTES);
+	zd_free(self);
+}
+
+static const struct zd_mover_ops mover_self = {
+	.start = start,
+	.cancel = cancel,
+	.fetch = fetch,
+	.release = release,
+	.read_begin = read_begin,
+	.read_end = read_end,
+	.destroy = destroy,
+};
+
+int zd_mover_self_init(struct zd_mm *mm)
+{
+	struct self *self = zd_alloc(sizeof(*self));
+	int rc = -ENOMEM;
+
+	if (!self)
+		return rc;
+	self->reserve = zd_reserve(RESERVE_BYTES);
+	if (!self->reserve)
+		goto err_free;
+	self->staging = (char *)(((uintptr_t)self->reserve + ZD_STAGING_BYTES - 1) &
+				 ~(ZD_STAGING_BYTES - 1));
+	rc = zd_uffd_register(zd_mm_uffd(mm), (uintptr_t)self->staging, ZD_STAGING_BYTES);
+	if (rc)
+		goto err_unreserve;
+	mm->mover = &mover_self;
+	mm->mover_data = self;
+	return 0;
+
+err_unreserve:
+	zd_unreserve(self->reserve, RESERVE_BYTES);
+err_free:
+	zd_free(self);
+	return rc;
+}

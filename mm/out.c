@@ -1,0 +1,377 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Out: program memory to the device.
+ *
+ *	lock entries, take device pages     zd_out_start
+ *	MOVE to staging                     the mover
+ *	content to the device               zd_out_moved, stored
+ *	entries become device pages         zd_out_land
+ *
+ * A page of a batch leaves by one of three ways: its entries (the one that it
+ * was moved from, and those of children forked meanwhile) become DEVICE; or its
+ * content is put back where it was (the device failed, or a migrate_vma caller
+ * did not want it); or nobody owns it any more.  Putting back needs a COPY,
+ * which an event that waits to be read forbids: such a page keeps its batch
+ * alive until it succeeds.  Nothing is thrown away for want of an ioctl.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "core/bug.h"
+#include "mm/mig.h"
+#include "mm/uffd.h"
+#include "zonedev/log.h"
+
+void zd_out_count_refusal(struct zd_mm_stats *c, int error)
+{
+	switch (error) {
+	case -EBUSY:
+		c->refused_pinned++;
+		break;
+	case -ENOENT:
+		c->refused_absent++;
+		break;
+	case -EINVAL:
+	case -EPERM:
+		c->refused_protection++;
+		break;
+	case -EAGAIN:
+	case -ECANCELED:
+		c->refused_busy++;
+		break;
+	default:
+		c->refused_device++;
+	}
+}
+
+static void give_back(struct zd_mig *mig, struct zd_mig_page *p)
+{
+	struct zd_device *dev = mig->server->dev;
+
+	if (p->pfn)
+		dev->ops->unalloc_pages(dev, 1, &p->pfn);
+	p->pfn = 0;
+}
+
+/* Unlock an entry whose page is, or may be, in RAM. */
+static void unlock_resident(struct zd_mm *mm, uint64_t addr, bool evictable)
+{
+	bool wait = *zd_mm_entry(mm, addr) & ZD_ENTRY_WAIT;
+
+	if (evictable && mm->server->track)
+		zd_lru_add(&mm->server->lru, mm, addr, 1, false);
+	else
+		zd_entry_store(zd_mm_entry(mm, addr), 0);
+	if (wait)
+		zd_uffd_wake(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE);
+}
+
+/* The move was refused: the page is where it was. */
+static void refuse(struct zd_mig *mig, struct zd_mig_page *p)
+{
+	bool again = p->error == -EBUSY || p->error == -EAGAIN || p->error == -ECANCELED;
+
+	if (p->mm)
+		unlock_resident(p->mm, p->addr, again);
+	ZD_BUG_ON(p->sharers, "a page that did not move has sharers");
+	zd_out_count_refusal(&mig->server->stats.c, p->error);
+	give_back(mig, p);
+	p->step = ZD_MIG_DONE;
+}
+
+/* All zeros: untouched memory says the same, and costs nothing. */
+static bool is_zero(const void *content)
+{
+	const uint64_t *w = content;
+
+	for (size_t i = 0; i < ZD_PAGE_SIZE / sizeof(*w); i += 8)
+		if (w[i] | w[i + 1] | w[i + 2] | w[i + 3] | w[i + 4] | w[i + 5] | w[i + 6] | w[i + 7])
+			return false;
+	return true;
+}
+
+static void settle_device(struct zd_mm *mm, uint64_t addr, zd_pfn_t pfn)
+{
+	bool wait = *zd_mm_entry(mm, addr) & ZD_ENTRY_WAIT;
+
+	zd_mm_set_device(mm, addr, pfn);
+	if (wait)	/* fault again: it is a device page now */
+		zd_uffd_wake(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE);
+}
+
+static void settle_zero(struct zd_mm *mm, uint64_t addr)
+{
+	unlock_resident(mm, addr, false);
+}
+
+/* Content is on the device (or is zeros): tell all owners. */
+static void store(struct zd_mig *mig, struct zd_mig_page *p)
+{
+	struct zd_page *page = zd_pfn_to_page(p->pfn);
+	/* a migrate_vma caller gets the device page that it chose */
+	bool zero = !mig->fetched && is_zero(p->content);
+	struct zd_mig_sharer *s;
+
+	p->step = ZD_MIG_DONE;
+	if (zero) {
+		p->zero = true;
+		mig->server->stats.c.pages_zero++;
+		give_back(mig, p);
+		if (p->mm)
+			settle_zero(p->mm, p->addr);
+		for (s = p->sharers; s; s = s->next)
+			if (s->mm)
+				settle_zero(s->mm, s->addr);
+		return;
+	}
+	if (zd_page_init(page)) {
+		/* the device is being removed: keep the content */
+		p->error = -ENODEV;
+		p->step = ZD_MIG_BACK;
+		return;
+	}
+	mig->server->stats.c.pages_out++;
+	mig->server->stats.c.bytes_to_device += ZD_PAGE_SIZE;
+	mig->server->lru.clock++;
+	if (p->mm) {
+		zd_get_page(page);
+		settle_device(p->mm, p->addr, p->pfn);
+	}
+	for (s = p->sharers; s; s = s->next) {
+		if (!s->mm)
+			continue;
+		zd_get_page(page);
+		settle_device(s->mm, s->addr, p->pfn);
+	}
+	p->pfn = 0;
+	zd_put_page(page);	/* ours; the owners have theirs */
+}
+
+/* One owner gets the content back.  False: not now. */
+static bool back_one(struct zd_mig *mig, struct zd_mm **mm, uint64_t addr, const void *content)
+{
+	ssize_t rc;
+
+	if (!*mm)
+		return true;
+	rc = zd_uffd_copy(zd_mm_uffd(*mm), addr, content, ZD_PAGE_SIZE, true);
+	if (rc == -EAGAIN || rc == -ENOMEM)
+		return false;
+	/* EEXIST can't be: the entry was locked.  ENOENT, ESRCH: its event, or
+	 * its end, is on the way. */
+	if (rc > 0)
+		mig->server->resident++;
+	unlock_resident(*mm, addr, rc > 0);
+	*mm = NULL;
+	return true;
+}
+
+static void back(struct zd_mig *mig, struct zd_mig_page *p)
+{
+	struct zd_mig_sharer *s;
+	bool done = back_one(mig, &p->mm, p->addr, p->content);
+
+	for (s = p->sharers; s; s = s->next)
+		done &= back_one(mig, &s->mm, s->addr, p->content);
+	if (!done) {
+		mig->retry = true;
+		return;
+	}
+	if (p->error)
+		zd_out_count_refusal(&mig->server->stats.c, p->error);
+	give_back(mig, p);
+	p->step = ZD_MIG_DONE;
+}
+
+void zd_out_land(struct zd_mig *mig)
+{
+	bool done = true;
+
+	mig->retry = false;
+	for (unsigned int i = 0; i < mig->nr; i++) {
+		struct zd_mig_page *p = &mig->page[i];
+
+		if (p->step == ZD_MIG_STORE)
+			store(mig, p);
+		if (p->step == ZD_MIG_BACK)
+			back(mig, p);
+		done &= p->step == ZD_MIG_DONE;
+	}
+	if (done)
+		zd_mig_free(mig);
+}
+
+/* ->done of the device: the buffer's pages are on it, or not. */
+static void stored(struct zd_device_io *io)
+{
+	struct zd_mig *mig = io->owner;
+	struct zd_server *server = mig->server;
+
+	for (unsigned int k = 0; k < io->nr; k++) {
+		struct zd_mig_page *p = &mig->page[mig->io_index[k]];
+
+		p->error = io->pages[k].error;
+		p->step = p->error ? ZD_MIG_BACK : ZD_MIG_STORE;
+		if (p->error && !server->write_failed) {
+			server->write_failed = true;
+			zd_log(ZD_LOG_WARN, "%s: can't write: %s; its pages stay in memory",
+			       server->dev->name, strerrordesc_np(-p->error));
+		}
+	}
+	zd_out_land(mig);
+}
+
+static bool has_owner(const struct zd_mig_page *p)
+{
+	const struct zd_mig_sharer *s;
+
+	if (p->mm)
+		return true;
+	for (s = p->sharers; s; s = s->next)
+		if (s->mm)
+			return true;
+	return false;
+}
+
+/* The content can't be had any more: an owner that lives on must not read
+ * zeros instead. */
+static void lose(struct zd_mig *mig, struct zd_mig_page *p)
+{
+	struct zd_mig_sharer *s;
+
+	for (s = p->sharers; s; s = s->next)
+		if (s->mm)
+			zd_mm_poison(s->mm, s->addr);
+	if (p->mm)
+		zd_mm_poison(p->mm, p->addr);
+	give_back(mig, p);
+	p->step = ZD_MIG_DONE;
+}
+
+/* Which moved pages to read from staging, and where to. */
+static unsigned int plan_fetch(struct zd_mig *mig, uint16_t *slot, void **dst)
+{
+	struct zd_device *dev = mig->server->dev;
+	unsigned int nr = 0;
+
+	for (unsigned int i = 0; i < mig->nr; i++) {
+		struct zd_mig_page *p = &mig->page[i];
+
+		if (p->error) {
+			refuse(mig, p);
+			continue;
+		}
+		mig->server->resident -= mig->server->resident > 0;
+		if (!has_owner(p)) {
+			give_back(mig, p);
+			p->step = ZD_MIG_DONE;
+			continue;
+		}
+		p->content = NULL;
+		if (!mig->fetched && dev->ops->direct_access)
+			p->content = dev->ops->direct_access(dev, p->pfn);
+		if (!p->content)
+			p->content = zd_mig_buffer(mig, i);
+		slot[nr] = i;
+		dst[nr++] = p->content;
+	}
+	return nr;
+}
+
+/* Content is in p->content: done for direct memory, the rest goes to the
+ * device. */
+static void submit(struct zd_mig *mig, unsigned int nr, const uint16_t *slot)
+{
+	struct zd_device *dev = mig->server->dev;
+	unsigned int k = 0;
+
+	for (unsigned int j = 0; j < nr; j++) {
+		struct zd_mig_page *p = &mig->page[slot[j]];
+
+		if (p->content != zd_mig_buffer(mig, slot[j]) || is_zero(p->content)) {
+			p->step = ZD_MIG_STORE;
+			continue;
+		}
+		mig->io_page[k] = (struct zd_io_page){ p->pfn, p->content, 0 };
+		mig->io_index[k++] = slot[j];
+	}
+	if (!k) {
+		zd_out_land(mig);
+		return;
+	}
+	mig->io = (struct zd_device_io){
+		.dir = ZD_TO_DEVICE, .nr = k, .pages = mig->io_page,
+		.done = stored, .owner = mig,
+	};
+	dev->ops->submit(dev, &mig->io);
+}
+
+void zd_out_moved(struct zd_mig *mig)
+{
+	uint16_t slot[ZD_MIG_MAX];
+	void *dst[ZD_MIG_MAX];
+	struct zd_mm *mm = mig->mm;
+	unsigned int nr = plan_fetch(mig, slot, dst);
+	int rc;
+
+	if (mm)
+		mm->out = NULL;
+	rc = !nr ? 0 : mm ? mm->mover->fetch(mm, nr, slot, dst) : -ESRCH;
+	if (mm)
+		mm->mover->release(mm);
+	if (rc) {
+		for (unsigned int j = 0; j < nr; j++)
+			lose(mig, &mig->page[slot[j]]);
+		nr = 0;
+	}
+	if (mig->fetched) {
+		mig->fetched(mig);
+		return;
+	}
+	submit(mig, nr, slot);
+}
+
+int zd_out_start(struct zd_mm *mm, const uint64_t *addrs, unsigned int nr,
+		 const struct zd_out_want *want)
+{
+	struct zd_server *server = mm->server;
+	zd_pfn_t pfns[ZD_MIG_MAX] = { 0 };
+	struct zd_mig *mig;
+
+	if (!mm->mover || mm->out || mm->dead)
+		return -EBUSY;
+	if (want->dev) {
+		int got = want->dev->ops->alloc_pages(want->dev, nr, pfns);
+
+		if (got <= 0)
+			return got ? got : -ENOSPC;
+		nr = got;
+	}
+	mig = zd_mig_new(server, mm, ZD_TO_DEVICE);
+	if (!mig) {
+		if (want->dev)
+			want->dev->ops->unalloc_pages(want->dev, nr, pfns);
+		return -ENOMEM;
+	}
+	mig->fetched = want->fetched;
+	mig->landed = want->landed;
+	mig->landed_data = want->data;
+	mig->nr = nr;
+	for (unsigned int i = 0; i < nr; i++) {
+		zd_entry_t *entry = zd_mm_entry(mm, addrs[i]);
+
+		mig->page[i] = (struct zd_mig_page){
+			.mm = mm, .addr = addrs[i], .pfn = pfns[i], .error = -EINPROGRESS,
+		};
+		if (zd_entry_state(*entry) == ZD_ENTRY_PRESENT)
+			zd_lru_forget(&server->lru, *entry);
+		zd_entry_store(entry, ZD_ENTRY_LOCK);
+	}
+	mm->out = mig;
+	if (mm->mover->start(mm, mig)) {
+		for (unsigned int i = 0; i < nr; i++)
+			mig->page[i].error = -EAGAIN;
+		zd_out_moved(mig);
+	}
+	return 0;
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The managed ranges of one address space: sorted, disjoint, merged where they
+ * touch.  Only the server's thread uses them (entries need no range lookup, so
+ * nothing else has to).
+ */
+#ifndef ZD_MM_RANGE_H
+#define ZD_MM_RANGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct zd_range {
+	uint64_t start, end;	/* page-aligned addresses, end exclusive */
+};
+
+struct zd_ranges {
+	struct zd_range *v;
+	size_t nr, cap;
+};
+
+void zd_ranges_destroy(struct zd_ranges *r);
+int zd_ranges_copy(struct zd_ranges *dst, const struct zd_ranges *src);
+/* Add [start, end), whatever of it is there already.  -ENOMEM: unchanged. */
+int zd_ranges_add(struct zd_ranges *r, uint64_t start, uint64_t end);
+/* Take [start, end) out, whatever of it is there.  -ENOMEM: unchanged. */
+int zd_ranges_remove(struct zd_ranges *r, uint64_t start, uint64_t end);
+/* The range that holds @addr, or NULL. */
+const struct zd_range *zd_ranges_find(const struct zd_ranges *r, uint64_t addr);
+/* Index of the first range that ends above @addr. */
+size_t zd_ranges_first(const struct zd_ranges *r, uint64_t addr);
+
+#endif

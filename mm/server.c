@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT */
+/* The loop; its rules are told in server.h. */
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/alloc.h"
+#include "mm/mig.h"
+#include "mm/mm.h"
+#include "mm/server.h"
+#include "mm/uffd.h"
+
+#define READY_MAX	64
+#define RETRY_MS	1	/* while something waits that no descriptor announces */
+
+uint64_t zd_now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000000000ull + ts.tv_nsec;
+}
+
+int zd_server_init(struct zd_server *server, const struct zd_server_host *host, void *host_data)
+{
+	memset(server, 0, sizeof(*server));
+	server->host = host;
+	server->host_data = host_data;
+	CDS_INIT_LIST_HEAD(&server->mms);
+	CDS_INIT_LIST_HEAD(&server->migs);
+	server->dev_source.fd = -1;
+	server->epfd = epoll_create1(EPOLL_CLOEXEC);
+	return server->epfd < 0 ? -errno : 0;
+}
+
+void zd_server_destroy(struct zd_server *server)
+{
+	struct zd_mig *mig;
+
+	zd_server_detach(server);
+	while ((mig = server->spare)) {
+		server->spare = mig->landed_data;
+		zd_unreserve(mig->buffer, ZD_STAGING_BYTES);
+		zd_free(mig);
+	}
+	zd_lru_destroy(&server->lru);
+	zd_free(server->backlog);
+	zd_free(server->slots);
+	close(server->epfd);
+}
+
+int zd_server_add(struct zd_server *server, struct zd_source *source)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = source };
+
+	return epoll_ctl(server->epfd, EPOLL_CTL_ADD, source->fd, &ev) ? -errno : 0;
+}
+
+void zd_server_remove(struct zd_server *server, struct zd_source *source)
+{
+	epoll_ctl(server->epfd, EPOLL_CTL_DEL, source->fd, NULL);
+}
+
+static void dev_ready(struct zd_source *source, uint32_t events)
+{
+	struct zd_server *server = caa_container_of(source, struct zd_server, dev_source);
+
+	(void)events;
+	server->dev->ops->reap(server->dev, false);
+}
+
+int zd_server_attach(struct zd_server *server, struct zd_device *dev)
+{
+	int rc = 0;
+
+	if (dev->server && dev->server != server)
+		return -EBUSY;
+	server->dev = dev;
+	dev->server = server;
+	if (dev->event_fd >= 0 && server->dev_source.fd < 0) {
+		server->dev_source.fd = dev->event_fd;
+		server->dev_source.ready = dev_ready;
+		rc = zd_server_add(server, &server->dev_source);
+		if (rc)
+			zd_server_detach(server);
+	}
+	return rc;
+}
+
+void zd_server_detach(struct zd_server *server)
+{
+	if (server->dev_source.fd >= 0)
+		zd_server_remove(server, &server->dev_source);
+	server->dev_source.fd = -1;
+	if (server->dev)
+		server->dev->server = NULL;
+	server->dev = NULL;
+}
+
+void zd_server_defer(struct zd_server *server, struct zd_mm *mm, uint64_t addr, uint64_t flags,
+		     uint64_t start_ns)
+{
+	if (server->nr_backlog == server->cap_backlog) {
+		size_t cap = server->cap_backlog ? server->cap_backlog * 2 : 64;
+		struct zd_backlog *b = zd_realloc(server->backlog, cap * sizeof(*b));
+
+		if (!b) {	/* it faults again and asks anew */
+			zd_uffd_wake(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE);
+			return;
+		}
+		server->backlog = b;
+		server->cap_backlog = cap;
+	}
+	server->backlog[server->nr_backlog++] =
+		(struct zd_backlog){ mm->slot, addr, start_ns, flags };
+}
+
+/* Faults that waited, once each: what must wait on is deferred again. */
+static void run_backlog(struct zd_server *server)
+{
+	size_t nr = server->nr_backlog;
+
+	for (size_t i = 0; i < nr; i++) {
+		struct zd_backlog b = server->backlog[i];
+		struct zd_mm *mm = server->slots[b.slot];
+
+		/* the slot may be another address space's by now: then its
+		 * fault is one that it did not have, and is answered by what
+		 * its entry says, like any other */
+		if (mm)
+			zd_fault(mm, b.addr, b.flags, b.start_ns);
+	}
+	server->nr_backlog -= nr;
+	memmove(server->backlog, server->backlog + nr,
+		server->nr_backlog * sizeof(*server->backlog));
+}
+
+static int wait_ms(const struct zd_server *server, int timeout_ms)
+{
+	bool retry = server->nr_backlog;
+	struct zd_mig *mig;
+
+	cds_list_for_each_entry(mig, &server->migs, node)
+		retry |= mig->retry;
+	if (retry && (timeout_ms < 0 || timeout_ms > RETRY_MS))
+		return RETRY_MS;
+	return timeout_ms;
+}
+
+int zd_server_poll(struct zd_server *server, int timeout_ms)
+{
+	struct epoll_event ev[READY_MAX];
+	int n = epoll_wait(server->epfd, ev, READY_MAX, wait_ms(server, timeout_ms));
+
+	if (n < 0)
+		return errno == EINTR ? 0 : -errno;
+	for (int i = 0; i < n; i++) {
+		struct zd_source *source = ev[i].data.ptr;
+
+		source->ready(source, ev[i].events);
+	}
+	zd_migs_retry(server);
+	if (server->nr_backlog)
+		run_backlog(server);
+	zd_server_evict(server);
+	return n;
+}

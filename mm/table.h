@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The shadow table: what zonedev knows of each page of an address space.
+ *
+ * Mechanism.  Flat arrays of 64-bit entries, one a page, reserved when a range
+ * is first managed and committed by the kernel as they are written; a small
+ * directory says where the array of each GiB of address space lies.  Finding an
+ * entry is one load and an add: no tree, no lock, and a range that moves
+ * (mremap) or is copied (fork) is a loop over its entries.  Arrays stay until
+ * the table is destroyed, so a reader never sees one go.
+ *
+ * All-zero: "RAM or untouched: the kernel knows".
+ *
+ *   bits 0-2   state
+ *   bit  3     LOCK: a migration owns the page.  Between "move this page out"
+ *              and "its device page is recorded" the page is in neither place;
+ *              a fault on a locked entry waits, and is never answered with
+ *              zeros.
+ *   bit  4     WAIT: a fault waits for the lock
+ *   bit  5     HOT: came home soon after it went out; set in PRESENT
+ *   bits 8-43  DEVICE: pfn.  PRESENT: number of the queue run it belongs to
+ *   bits 44-63 DEVICE: when it went out (see lru.h), for the refault distance
+ *
+ * Invariants.  A DEVICE entry holds one reference to its device page; so does
+ * the entry of every forked child that shares it.  Only the server's thread
+ * writes entries; other threads may read them (release/acquire on the entry:
+ * who sees a pfn sees a page whose count was raised before).
+ */
+#ifndef ZD_MM_TABLE_H
+#define ZD_MM_TABLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "zonedev/page.h"
+
+typedef uint64_t zd_entry_t;
+
+enum zd_entry_state {
+	ZD_ENTRY_NONE,		/* untouched, or RAM that isn't in a queue */
+	ZD_ENTRY_PRESENT,	/* RAM, in an eviction queue */
+	ZD_ENTRY_DEVICE,	/* on the device */
+	ZD_ENTRY_POISON,	/* lost: the device could not read it back */
+};
+
+#define ZD_ENTRY_STATE		UINT64_C(7)
+#define ZD_ENTRY_LOCK		(UINT64_C(1) << 3)
+#define ZD_ENTRY_WAIT		(UINT64_C(1) << 4)
+#define ZD_ENTRY_HOT		(UINT64_C(1) << 5)
+#define ZD_ENTRY_VAL_SHIFT	8
+#define ZD_ENTRY_VAL_MASK	((UINT64_C(1) << ZD_PFN_BITS) - 1)
+#define ZD_ENTRY_AGE_SHIFT	44
+#define ZD_ENTRY_AGE_MASK	((UINT64_C(1) << 20) - 1)
+
+#define ZD_VA_BITS		47
+#define ZD_TABLE_BYTES		((UINT64_C(1) << (ZD_VA_BITS - ZD_PAGE_SHIFT)) * sizeof(zd_entry_t))
+
+static inline enum zd_entry_state zd_entry_state(zd_entry_t e)
+{
+	return (enum zd_entry_state)(e & ZD_ENTRY_STATE);
+}
+
+static inline uint64_t zd_entry_val(zd_entry_t e)
+{
+	return (e >> ZD_ENTRY_VAL_SHIFT) & ZD_ENTRY_VAL_MASK;
+}
+
+static inline uint32_t zd_entry_age(zd_entry_t e)
+{
+	return e >> ZD_ENTRY_AGE_SHIFT;
+}
+
+static inline zd_entry_t zd_entry_device(zd_pfn_t pfn, uint32_t age)
+{
+	return ZD_ENTRY_DEVICE | pfn << ZD_ENTRY_VAL_SHIFT |
+	       (uint64_t)(age & ZD_ENTRY_AGE_MASK) << ZD_ENTRY_AGE_SHIFT;
+}
+
+static inline zd_entry_t zd_entry_present(uint64_t run, bool hot)
+{
+	return ZD_ENTRY_PRESENT | (hot ? ZD_ENTRY_HOT : 0) |
+	       (run & ZD_ENTRY_VAL_MASK) << ZD_ENTRY_VAL_SHIFT;
+}
+
+#define ZD_TABLE_SHIFT		30	/* what one directory slot spans */
+#define ZD_TABLE_SLOTS		(UINT64_C(1) << (ZD_VA_BITS - ZD_TABLE_SHIFT))
+#define ZD_TABLE_SPAN		(UINT64_C(1) << ZD_TABLE_SHIFT)
+#define ZD_TABLE_LEAF_ENTRIES	(ZD_TABLE_SPAN >> ZD_PAGE_SHIFT)
+
+struct zd_table_chunk;
+
+struct zd_table {
+	zd_entry_t **dir;
+	struct zd_table_chunk *chunks;	/* what to unreserve at the end */
+};
+
+/* -ENOMEM where the address space is limited (ulimit -v). */
+int zd_table_init(struct zd_table *table);
+void zd_table_destroy(struct zd_table *table);
+
+/* Make entries of [start, end) addressable; -ENOMEM, -ERANGE. */
+int zd_table_reserve(struct zd_table *table, uint64_t start, uint64_t end);
+
+/* @addr must have been reserved. */
+static inline zd_entry_t *zd_table_entry(const struct zd_table *table, uint64_t addr)
+{
+	zd_entry_t *leaf = __atomic_load_n(&table->dir[addr >> ZD_TABLE_SHIFT], __ATOMIC_ACQUIRE);
+
+	return &leaf[(addr & (ZD_TABLE_SPAN - 1)) >> ZD_PAGE_SHIFT];
+}
+
+static inline zd_entry_t zd_entry_load(const zd_entry_t *entry)
+{
+	/* pairs with the release in zd_entry_store() */
+	return __atomic_load_n(entry, __ATOMIC_ACQUIRE);
+}
+
+static inline void zd_entry_store(zd_entry_t *entry, zd_entry_t value)
+{
+	/* pairs with the acquire in zd_entry_load() */
+	__atomic_store_n(entry, value, __ATOMIC_RELEASE);
+}
+
+/* The next non-zero entry's address in [addr, end), or end. */
+uint64_t zd_table_next(const struct zd_table *table, uint64_t addr, uint64_t end);
+
+/* Give the memory of the entries of [start, end), all zero, back to the kernel. */
+void zd_table_trim(struct zd_table *table, uint64_t start, uint64_t end);
+
+#endif

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "mm/uapi.h"
+#include "mm/uffd.h"
+#include "zonedev/page.h"
+
+int zd_uffd_open(void)
+{
+	int flags = O_CLOEXEC | O_NONBLOCK;
+	int fd = syscall(SYS_userfaultfd, flags);
+	int dev;
+
+	if (fd >= 0)
+		return fd;
+	if (errno != EPERM)
+		return -errno;
+
+	dev = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+	if (dev < 0)
+		return -EPERM;
+	fd = ioctl(dev, USERFAULTFD_IOC_NEW, flags);
+	if (fd < 0)
+		fd = -errno;
+	close(dev);
+	return fd;
+}
+
+int zd_uffd_api(int uffd, uint64_t features)
+{
+	struct uffdio_api api = { .api = UFFD_API, .features = features };
+
+	if (!ioctl(uffd, UFFDIO_API, &api))
+		return 0;
+	return errno == EINVAL ? -EOPNOTSUPP : -errno;
+}
+
+int zd_uffd_register(int uffd, uint64_t addr, uint64_t len)
+{
+	struct uffdio_register reg = {
+		.range = { addr, len },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+
+	return ioctl(uffd, UFFDIO_REGISTER, &reg) ? -errno : 0;
+}
+
+int zd_uffd_unregister(int uffd, uint64_t addr, uint64_t len)
+{
+	struct uffdio_range range = { addr, len };
+
+	return ioctl(uffd, UFFDIO_UNREGISTER, &range) ? -errno : 0;
+}
+
+/* COPY, ZEROPAGE and MOVE all report progress the same way: ioctl -1/EAGAIN
+ * with bytes > 0 is a partial success, a negative count repeats the errno. */
+static ssize_t progress(int rc, int64_t done, uint64_t len)
+{
+	if (!rc)
+		return len;
+	if (done > 0)
+		return done;
+	return -errno;
+}
+
+ssize_t zd_uffd_copy(int uffd, uint64_t dst, const void *src, uint64_t len, bool wake)
+{
+	struct uffdio_copy copy = {
+		.dst = dst, .src = (uintptr_t)src, .len = len,
+		.mode = wake ? 0 : UFFDIO_COPY_MODE_DONTWAKE,
+	};
+	int rc = ioctl(uffd, UFFDIO_COPY, &copy);
+
+	return progress(rc, copy.copy, len);
+}
+
+ssize_t zd_uffd_zeropage(int uffd, uint64_t dst, uint64_t len, bool wake)
+{
+	struct uffdio_zeropage zero = {
+		.range = { dst, len },
+		.mode = wake ? 0 : UFFDIO_ZEROPAGE_MODE_DONTWAKE,
+	};
+	int rc = ioctl(uffd, UFFDIO_ZEROPAGE, &zero);
+
+	return progress(rc, zero.zeropage, len);
+}
+
+ssize_t zd_uffd_move(int uffd, uint64_t dst, uint64_t src, uint64_t len)
+{
+	struct uffdio_move move = {
+		.dst = dst, .src = src, .len = len,
+		.mode = UFFDIO_MOVE_MODE_DONTWAKE,
+	};
+	int rc = ioctl(uffd, UFFDIO_MOVE, &move);
+
+	return progress(rc, move.move, len);
+}
+
+int zd_uffd_poison(int uffd, uint64_t dst, uint64_t len)
+{
+	struct uffdio_poison poison = { .range = { dst, len } };
+
+	return ioctl(uffd, UFFDIO_POISON, &poison) ? -errno : 0;
+}
+
+int zd_uffd_wake(int uffd, uint64_t addr, uint64_t len)
+{
+	struct uffdio_range range = { addr, len };
+
+	return ioctl(uffd, UFFDIO_WAKE, &range) ? -errno : 0;
+}
+
+bool zd_uffd_mm_alive(int uffd)
+{
+	/* No mapping can lie at the first page that vm.mmap_min_addr allows in
+	 * practice; what we are after is the order of the kernel's checks: a
+	 * dead address space answers ESRCH before any mapping is looked up. */
+	struct uffdio_zeropage zero = { .range = { ZD_PAGE_SIZE, ZD_PAGE_SIZE } };
+
+	return !(ioctl(uffd, UFFDIO_ZEROPAGE, &zero) && errno == ESRCH);
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The userfaultfd ioctls with -errno results.  Calls that work page by page
+ * return how many bytes were done, or -errno if none were: -EAGAIN means that
+ * an event waits to be read (never retry before reading it), -EEXIST that the
+ * destination is present, -ENOENT that the mapping is gone, -ESRCH that the
+ * whole address space is.
+ */
+#ifndef ZD_MM_UFFD_H
+#define ZD_MM_UFFD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* What a userfaultfd of ours is opened with; zd_uffd_api() asks for all. */
+#define ZD_UFFD_FEATURES						\
+	(UFFD_FEATURE_MOVE | UFFD_FEATURE_POISON |			\
+	 UFFD_FEATURE_EVENT_FORK | UFFD_FEATURE_EVENT_REMAP |		\
+	 UFFD_FEATURE_EVENT_REMOVE | UFFD_FEATURE_EVENT_UNMAP)
+
+/* A non-blocking, close-on-exec userfaultfd of the calling process, by the
+ * syscall or by /dev/userfaultfd.  -EPERM: neither is allowed. */
+int zd_uffd_open(void);
+/* Handshake.  -EPERM: no CAP_SYS_PTRACE; -EOPNOTSUPP: kernel too old. */
+int zd_uffd_api(int uffd, uint64_t features);
+int zd_uffd_register(int uffd, uint64_t addr, uint64_t len);
+int zd_uffd_unregister(int uffd, uint64_t addr, uint64_t len);
+ssize_t zd_uffd_copy(int uffd, uint64_t dst, const void *src, uint64_t len, bool wake);
+ssize_t zd_uffd_zeropage(int uffd, uint64_t dst, uint64_t len, bool wake);
+ssize_t zd_uffd_move(int uffd, uint64_t dst, uint64_t src, uint64_t len);
+int zd_uffd_poison(int uffd, uint64_t dst, uint64_t len);
+int zd_uffd_wake(int uffd, uint64_t addr, uint64_t len);
+/* Does the address space behind @uffd still exist? */
+bool zd_uffd_mm_alive(int uffd);
+
+#endif

@@ -1,0 +1,148 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: MIT
+#
+# For integration tests in bash:
+#
+#	. "$(dirname "$0")/../lib/lib.sh"
+#
+# gives set -eu, a private directory $T (removed at the end), and the functions
+# below.  What a test starts with `start` or names with `on_exit` is ended when
+# the test ends, however it ends: processes by their id, last started first.
+set -eu -o pipefail
+
+: "${ZONEDEV:?run by tests/run or meson test}"
+: "${ZD_SANITIZER:=plain}"
+export LC_ALL=C
+
+T=$(mktemp -d "${TMPDIR:-/var/tmp}/zd-test.XXXXXX")
+_zd_actions=()
+
+_zd_cleanup() {
+	local status=$? i
+	trap - EXIT
+	set +e
+	for ((i = ${#_zd_actions[@]} - 1; i >= 0; i--)); do
+		eval "${_zd_actions[i]}"
+	done
+	rm -rf "$T"
+	exit "$status"
+}
+trap _zd_cleanup EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# on_exit COMMAND: run it at the end, the last one first
+on_exit() {
+	_zd_actions+=("$1")
+}
+
+say() {
+	echo "${0##*/}: $*" >&2
+}
+
+fail() {
+	# The line of the test itself, however deep in helpers
+	echo "${0##*/}:${BASH_LINENO[-2]}: FAILED: $*" >&2
+	exit 1
+}
+
+skip() {
+	echo "SKIP: $*"
+	exit 77
+}
+
+# requires TOOL...: skip without one of them
+requires() {
+	local tool
+	for tool; do
+		command -v "$tool" >/dev/null || skip "needs $tool"
+	done
+}
+
+# requires_run: skip where zonedev run can't work, with info's own words
+requires_run() {
+	local verdict
+	verdict=$("$ZONEDEV" info 2>&1) || skip "zonedev run can't work here: ${verdict##*$'\n'}"
+}
+
+alive() {
+	kill -0 "$1" 2>/dev/null
+}
+
+# end PID: TERM, then KILL if it doesn't go; for a child of this shell
+end() {
+	alive "$1" || return 0
+	kill "$1" 2>/dev/null
+	wait_for 5 "! alive $1" || kill -KILL "$1" 2>/dev/null
+	wait "$1" 2>/dev/null || true
+}
+
+# start COMMAND...: in the background, ended at the end; $PID is its id
+start() {
+	"$@" &
+	PID=$!
+	on_exit "end $PID"
+}
+
+# wait_for SECONDS CONDITION: until the shell condition holds; 1 if it doesn't
+wait_for() {
+	local until=$((SECONDS + $1 + 1))
+	while ! eval "$2"; do
+		[ "$SECONDS" -lt "$until" ] || return 1
+		sleep 0.05
+	done
+}
+
+# expect_status STATUS COMMAND...: output in $OUT (stdout) and $ERR (stderr)
+expect_status() {
+	local want=$1 got=0
+	shift
+	"$@" >"$T/.out" 2>"$T/.err" </dev/null || got=$?
+	OUT=$(tr -d '\0' <"$T/.out")
+	ERR=$(tr -d '\0' <"$T/.err")
+	[ "$got" = "$want" ] || fail "$* exited with $got, not $want: $OUT $ERR"
+}
+
+# expect_error TEXT COMMAND...: exit status 2, nothing on stdout, and one line on
+# stderr that begins with "zonedev: " and has TEXT in it
+expect_error() {
+	local text=$1
+	shift
+	expect_status 2 "$@"
+	[ -z "$OUT" ] || fail "$*: wrote to stdout: $OUT"
+	case $ERR in
+	*$'\n'*) fail "$*: more than one line: $ERR" ;;
+	"zonedev: "*"$text"*) ;;
+	*) fail "$*: no '$text' in: $ERR" ;;
+	esac
+}
+
+# json FILE PATH: one value, by its keys: json report.json pages.out
+json() {
+	python3 -c '
+import json, sys
+value = json.load(open(sys.argv[1]))
+for key in sys.argv[2].split("."):
+    value = value[int(key)] if isinstance(value, list) else value[key]
+print(value if isinstance(value, str) else json.dumps(value))
+' "$@"
+}
+
+# zd_run [ZONEDEV-RUN-OPTION...] -- COMMAND...: run it with a report, which
+# zd_report reads.  The exit status is the command's.
+zd_run() {
+	"$ZONEDEV" run --report "$T/report.json" "$@"
+}
+
+# zd_report KEY: a value of the last zd_run's report
+zd_report() {
+	json "$T/report.json" "$1"
+}
+
+# expect_report KEY OP NUMBER: expect_report pages.out -gt 0
+expect_report() {
+	local value
+	value=$(zd_report "$1")
+	test "$value" "$2" "$3" || fail "report: $1 is $value, not $2 $3"
+}

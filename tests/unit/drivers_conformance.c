@@ -1,0 +1,681 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One suite over every driver: what zonedev/device.h promises, each driver must
+ * keep.  A driver that can't run here is skipped by name.
+ */
+#include "drivers_common.h"
+
+#include <linux/loop.h>
+#include <pthread.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+
+#include "drivers/file.h"
+#include "zonedev/log.h"
+#include "../../drivers/example.c"
+
+#define SIZE (16UL << 20)
+#define NR_PAGES (SIZE / ZD_PAGE_SIZE)
+
+struct subject {
+	const char *name;
+	int (*create)(struct zd_device **dev);
+	const char *mode;	/* that a file device must report */
+	bool gives_back;	/* memory of freed pages; space_used() can tell */
+	bool recurses;		/* calls ->done inside ->submit */
+	bool direct;		/* direct_access works */
+	unsigned int fds;
+	struct zd_device *dev;
+};
+
+/* ---- the drivers ---- */
+
+static int create_ram(struct zd_device **dev)
+{
+	return zd_ram_device_create(SIZE, dev);
+}
+
+static int create_slow_ram(struct zd_device **dev)
+{
+	const struct zd_ram_faults slow = { .latency_us = 100 };
+	int ret = zd_ram_device_create(SIZE, dev);
+
+	return ret ? ret : zd_ram_device_inject(*dev, &slow);
+}
+
+static int create_disk(struct zd_device **dev)
+{
+	return zd_file_device_create(NULL, SIZE, 0, dev);
+}
+
+static int create_tmpfs(struct zd_device **dev)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/dev/shm/zd-conformance-%d", getpid());
+	return zd_file_device_create(path, SIZE, 0, dev);
+}
+
+/* Last, since it can't be undone. */
+static int create_no_uring(struct zd_device **dev)
+{
+	int ret = forbid_io_uring();
+
+	return ret ? ret : create_disk(dev);
+}
+
+static int create_example(struct zd_device **dev)
+{
+	return example_device_create(NR_PAGES, dev);
+}
+
+static char loop_path[32];
+static int loop_fd = -1, loop_back = -1;
+
+static int attach_loop(void)
+{
+	int ctl = open("/dev/loop-control", O_RDWR | O_CLOEXEC), nr;
+	char path[] = "/var/tmp/zd-loop.XXXXXX";
+
+	if (ctl < 0)
+		return -errno;
+	nr = ioctl(ctl, LOOP_CTL_GET_FREE);
+	close(ctl);
+	if (nr < 0)
+		return -ENODEV;
+	snprintf(loop_path, sizeof(loop_path), "/dev/loop%d", nr);
+	loop_fd = open(loop_path, O_RDWR | O_CLOEXEC);
+	loop_back = mkostemp(path, O_CLOEXEC);
+	unlink(path);
+	if (loop_fd >= 0 && loop_back >= 0 && !ftruncate(loop_back, SIZE) &&
+	    !ioctl(loop_fd, LOOP_SET_FD, loop_back))
+		return 0;
+	close(loop_back);
+	close(loop_fd);
+	loop_fd = -1;
+	return -ENODEV;
+}
+
+static void detach_loop(void)
+{
+	if (loop_fd < 0)
+		return;
+	ioctl(loop_fd, LOOP_CLR_FD);
+	close(loop_back);
+	close(loop_fd);
+	loop_fd = -1;
+}
+
+static int create_block(struct zd_device **dev)
+{
+	return zd_file_device_create(loop_path, 0, 0, dev);
+}
+
+static int setup(void **state)
+{
+	struct subject *s = *state;
+
+	s->dev = NULL;
+	if (s->create == create_block && loop_fd < 0 && attach_loop())
+		return 0;	/* no loop devices here: device() skips */
+	s->fds = count_fds();
+	return s->create(&s->dev);
+}
+
+/* Each test leaves the device as unregister must find it. */
+static int teardown(void **state)
+{
+	struct subject *s = *state;
+
+	if (!s->dev)
+		return 0;
+	if (zd_device_live_pages(s->dev) || zd_device_unregister(s->dev))
+		return -1;
+	if (count_fds() != s->fds) {
+		print_error("%s: %u descriptors before, %u after\n", s->name, s->fds, count_fds());
+		return -1;
+	}
+	return 0;
+}
+
+static struct zd_device *device(void **state)
+{
+	struct subject *s = *state;
+	const char *mode;
+
+	if (!s->dev) {
+		print_message("SKIP: %s: no such device here\n", s->name);
+		skip();
+	}
+	mode = zd_file_device_mode(s->dev);
+	if (s->mode && strncmp(mode, s->mode, strlen(s->mode))) {
+		print_message("SKIP: %s: works by %s here\n", s->name, mode);
+		zd_device_unregister(s->dev);
+		s->dev = NULL;
+		skip();
+	}
+	return s->dev;
+}
+
+/* ---- helpers ---- */
+
+static unsigned int alloc(struct zd_device *dev, unsigned int nr, zd_pfn_t *pfns)
+{
+	int got = dev->ops->alloc_pages(dev, nr, pfns);
+
+	assert_in_range(got, 0, nr);
+	return got;
+}
+
+static void make_live(unsigned int nr, const zd_pfn_t *pfns)
+{
+	while (nr--)
+		assert_int_equal(zd_page_init(zd_pfn_to_page(*pfns++)), 0);
+}
+
+static void put(unsigned int nr, const zd_pfn_t *pfns)
+{
+	while (nr--)
+		zd_put_page(zd_pfn_to_page(*pfns++));
+}
+
+static void shuffle(struct zd_io_page *pages, unsigned int nr, uint64_t *seed)
+{
+	unsigned int i, j;
+
+	for (i = nr; i > 1; i--) {
+		struct zd_io_page tmp = pages[i - 1];
+
+		j = prng(seed) % i;
+		pages[i - 1] = pages[j];
+		pages[j] = tmp;
+	}
+}
+
+/* Pages @pfns with buffers of @mem in order. */
+static void set_pages(struct zd_io_page *pages, const zd_pfn_t *pfns, unsigned int nr, char *mem)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++)
+		pages[i] = (struct zd_io_page){ pfns[i], mem + i * ZD_PAGE_SIZE, 0 };
+}
+
+/* ---- the tests ---- */
+
+static bool all_done(void *arg)
+{
+	struct zd_device_io *io = arg;
+
+	for (; io->nr; io++)
+		if (!io->owner)
+			return false;
+	return true;
+}
+
+/* All pages in one direction, in batches of random size, all in flight. */
+static void in_batches(struct zd_device *dev, enum zd_io_dir dir, struct zd_io_page *pages,
+		       unsigned int nr, uint64_t *seed)
+{
+	struct zd_device_io *io = calloc(nr + 1, sizeof(*io));
+	unsigned int i, n, batches = 0;
+
+	for (i = 0; i < nr; i += n) {
+		n = 1 + prng(seed) % 150;
+		if (n > nr - i)
+			n = nr - i;
+		start_io(dev, &io[batches++], dir, pages + i, n);
+	}
+	if (dev->event_fd >= 0)
+		serve_until(dev, all_done, io);
+	for (i = 0; i < batches; i++)
+		wait_io(dev, &io[i]);
+	for (i = 0; i < nr; i++)
+		assert_int_equal(pages[i].error, 0);
+	free(io);
+}
+
+/* Broken looks like: a page reads back as another, or as an older self. */
+static void reads_what_was_written(void **state)
+{
+	struct zd_device *dev = device(state);
+	const unsigned int nr = 1500;
+	struct zd_io_page *pages = calloc(nr, sizeof(*pages));
+	zd_pfn_t *pfns = calloc(nr, sizeof(*pfns));
+	char *mem = map_pages(nr);
+	uint64_t seed = 42;
+	unsigned int i, round;
+
+	assert_int_equal(alloc(dev, nr, pfns), nr);
+	for (round = 0; round < 4; round++) {
+		/* Round 0: runs of pages with runs of buffers; then neither. */
+		set_pages(pages, pfns, nr, mem);
+		if (round & 1)
+			shuffle(pages, nr, &seed);
+		for (i = 0; i < nr; i++)
+			fill(pages[i].buf, pages[i].pfn * 16 + round);
+		in_batches(dev, ZD_TO_DEVICE, pages, nr, &seed);
+		for (i = 0; i < nr; i++)	/* the buffers are ours again */
+			assert_true(filled(pages[i].buf, pages[i].pfn * 16 + round));
+
+		memset(mem, 0xee, nr * ZD_PAGE_SIZE);
+		if (round & 2) {
+			/* Runs of pages, but buffers all over the place. */
+			set_pages(pages, pfns, nr, mem);
+			for (i = 0; i < nr; i++)
+				pages[i].buf = mem + (i * 7UL % nr) * ZD_PAGE_SIZE;
+		}
+		in_batches(dev, ZD_FROM_DEVICE, pages, nr, &seed);
+		for (i = 0; i < nr; i++)
+			assert_true(filled(pages[i].buf, pages[i].pfn * 16 + round));
+	}
+	dev->ops->unalloc_pages(dev, nr, pfns);
+	munmap(mem, nr * ZD_PAGE_SIZE);
+	free(pages);
+	free(pfns);
+}
+
+static void an_empty_batch_is_done(void **state)
+{
+	struct zd_device *dev = device(state);
+
+	do_io(dev, ZD_TO_DEVICE, NULL, 0);
+}
+
+static void full_is_full(void **state)
+{
+	struct zd_device *dev = device(state);
+	zd_pfn_t *pfns = calloc(NR_PAGES + 100, sizeof(*pfns));
+	bool *seen = calloc(NR_PAGES, 1);
+	unsigned int nr, got, round, i;
+
+	for (round = 0; round < 2; round++) {
+		memset(seen, 0, NR_PAGES);
+		for (nr = 0; (got = alloc(dev, 100, pfns + nr)); nr += got)
+			;
+		assert_int_equal(nr, NR_PAGES);
+		for (i = 0; i < nr; i++) {
+			uint64_t index = zd_device_page_index(dev, pfns[i]);
+
+			assert_true(index < NR_PAGES);
+			assert_false(seen[index]);
+			seen[index] = true;
+			assert_int_equal(zd_page_count(zd_pfn_to_page(pfns[i])), 0);
+		}
+		dev->ops->unalloc_pages(dev, nr, pfns);
+	}
+	free(pfns);
+	free(seen);
+}
+
+static void the_last_put_frees(void **state)
+{
+	struct zd_device *dev = device(state);
+	zd_pfn_t *pfns = calloc(NR_PAGES, sizeof(*pfns)), again;
+	unsigned int i;
+
+	assert_int_equal(alloc(dev, NR_PAGES, pfns), NR_PAGES);
+	make_live(NR_PAGES, pfns);
+	assert_int_equal(zd_device_live_pages(dev), NR_PAGES);
+	assert_int_equal(alloc(dev, 1, &again), 0);
+	zd_get_page(zd_pfn_to_page(pfns[1234]));
+	put(1, pfns + 1234);
+	assert_int_equal(alloc(dev, 1, &again), 0);	/* still held */
+	put(1, pfns + 1234);
+	assert_int_equal(alloc(dev, 1, &again), 1);
+	assert_int_equal(again, pfns[1234]);
+	make_live(1, &again);
+	for (i = 0; i < NR_PAGES; i++)
+		put(1, pfns + i);
+	assert_int_equal(zd_device_live_pages(dev), 0);
+	assert_int_equal(alloc(dev, NR_PAGES, pfns), NR_PAGES);
+	dev->ops->unalloc_pages(dev, NR_PAGES, pfns);
+	free(pfns);
+}
+
+/* ->done submits the next batch, a thousand times.  Broken looks like: the
+ * stack grows with each. */
+static struct {
+	struct zd_device *dev;
+	unsigned int left;
+	uintptr_t low, high;
+} chain;
+
+static void next_in_chain(struct zd_device_io *io)
+{
+	uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+
+	if (here < chain.low)
+		chain.low = here;
+	if (here > chain.high)
+		chain.high = here;
+	assert_int_equal(io->pages[0].error, 0);
+	if (!--chain.left) {
+		io->owner = io;
+		return;
+	}
+	io->dir = io->dir == ZD_TO_DEVICE ? ZD_FROM_DEVICE : ZD_TO_DEVICE;
+	chain.dev->ops->submit(chain.dev, io);
+}
+
+static void done_may_submit(void **state)
+{
+	struct zd_device *dev = device(state);
+	struct subject *s = *state;
+	struct zd_io_page page = { .buf = map_pages(1) };
+	struct zd_device_io io = { .nr = 1, .pages = &page, .done = next_in_chain };
+
+	fill(page.buf, 77);
+	assert_int_equal(alloc(dev, 1, &page.pfn), 1);
+	chain.dev = dev;
+	chain.left = 1000;
+	chain.low = UINTPTR_MAX;
+	chain.high = 0;
+	dev->ops->submit(dev, &io);
+	wait_io(dev, &io);
+	assert_int_equal(chain.left, 0);
+	assert_true(filled(page.buf, 77));
+	if (!s->recurses)
+		assert_true(chain.high - chain.low < 8192);
+	dev->ops->unalloc_pages(dev, 1, &page.pfn);
+	munmap(page.buf, ZD_PAGE_SIZE);
+}
+
+/* ---- giving back ---- */
+
+static uint64_t space_used(struct subject *s)
+{
+	struct zd_device *dev = s->dev;
+	unsigned char *vec;
+	struct stat st;
+	uint64_t nr = 0, i;
+	void *mem;
+
+	if (zd_file_device_mode(dev)) {
+		struct zd_file *file = dev->private_data;
+
+		assert_int_equal(fstat(file->target.block ? loop_back : file->target.fd, &st), 0);
+		return st.st_blocks * 512UL;
+	}
+	mem = dev->ops->direct_access(dev, dev->pgmap.pfn);
+	vec = calloc(NR_PAGES, 1);
+	assert_int_equal(mincore(mem, SIZE, vec), 0);
+	for (i = 0; i < NR_PAGES; i++)
+		nr += vec[i] & 1;
+	free(vec);
+	return nr * ZD_PAGE_SIZE;
+}
+
+static struct {
+	struct subject *subject;
+	uint64_t bytes;
+} enough;
+
+/* Less space is used, and no hole is being punched any more. */
+static bool space_is_less(void *arg)
+{
+	struct zd_device *dev = enough.subject->dev;
+	struct zd_file *file = zd_file_device_mode(dev) ? dev->private_data : NULL;
+
+	(void)arg;
+	return space_used(enough.subject) <= enough.bytes && (!file || !file->punching);
+}
+
+static void write_all(struct zd_device *dev, struct zd_io_page *pages, unsigned int nr,
+		      unsigned int generation)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++)
+		fill(pages[i].buf, pages[i].pfn * 16 + generation);
+	if (dev->ops->direct_access && dev->ops->direct_access(dev, pages[0].pfn)) {
+		for (i = 0; i < nr; i++)
+			memcpy(dev->ops->direct_access(dev, pages[i].pfn), pages[i].buf,
+			       ZD_PAGE_SIZE);
+	} else {
+		do_io_ok(dev, ZD_TO_DEVICE, pages, nr);
+	}
+}
+
+/*
+ * Free all pages but one in every seventh word, by their last put, and nothing
+ * else but serving event_fd must give the space back.  Broken looks like: the
+ * space stays, or a page that is in use reads as zeros.
+ */
+static void freed_pages_give_back_their_space(void **state)
+{
+	struct zd_device *dev = device(state);
+	struct subject *s = *state;
+	struct zd_io_page *pages = calloc(NR_PAGES, sizeof(*pages)), *kept;
+	zd_pfn_t *pfns = calloc(NR_PAGES, sizeof(*pfns));
+	char *mem = map_pages(NR_PAGES);
+	unsigned int i, nr_kept = 0;
+
+	kept = calloc(NR_PAGES, sizeof(*kept));
+	assert_int_equal(alloc(dev, NR_PAGES, pfns), NR_PAGES);
+	make_live(NR_PAGES, pfns);
+	set_pages(pages, pfns, NR_PAGES, mem);
+	write_all(dev, pages, NR_PAGES, 1);
+	assert_in_range(space_used(s), SIZE, SIZE * 2);
+	for (i = 0; i < NR_PAGES; i++) {
+		if (zd_device_page_index(dev, pfns[i]) % (7 * 64) == 13)
+			kept[nr_kept++] = pages[i];
+		else
+			put(1, pfns + i);
+	}
+	/* 10 words of 64 are kept.  What is below the threshold of the drivers
+	 * (an eighth) may stay. */
+	enough.subject = s;
+	enough.bytes = SIZE / 64 * 10 + SIZE / 8;
+	serve_until(dev, space_is_less, NULL);
+
+	memset(mem, 0, NR_PAGES * ZD_PAGE_SIZE);
+	do_io_ok(dev, ZD_FROM_DEVICE, kept, nr_kept);
+	for (i = 0; i < nr_kept; i++)
+		assert_true(filled(kept[i].buf, kept[i].pfn * 16 + 1));
+
+	/* What was given back is as good as new. */
+	assert_int_equal(alloc(dev, NR_PAGES, pfns), NR_PAGES - nr_kept);
+	set_pages(pages, pfns, NR_PAGES - nr_kept, mem);
+	write_all(dev, pages, NR_PAGES - nr_kept, 2);
+	memset(mem, 0, NR_PAGES * ZD_PAGE_SIZE);
+	do_io_ok(dev, ZD_FROM_DEVICE, pages, NR_PAGES - nr_kept);
+	for (i = 0; i < NR_PAGES - nr_kept; i++)
+		assert_true(filled(pages[i].buf, pages[i].pfn * 16 + 2));
+	dev->ops->unalloc_pages(dev, NR_PAGES - nr_kept, pfns);
+	for (i = 0; i < nr_kept; i++)
+		put(1, &kept[i].pfn);
+	munmap(mem, NR_PAGES * ZD_PAGE_SIZE);
+	free(kept);
+	free(pages);
+	free(pfns);
+}
+
+/* Threads take and free whole words all the time, so that holes are punched
+ * next to, before and after the pages that the server writes and reads. */
+static bool stop;
+
+static void *free_from_anywhere(void *arg)
+{
+	struct zd_device *dev = arg;
+	zd_pfn_t pfns[200];
+	int got, i;
+
+	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
+		got = dev->ops->alloc_pages(dev, 200, pfns);
+		for (i = 0; i < got; i++)
+			if (zd_page_init(zd_pfn_to_page(pfns[i])))
+				abort();
+		for (i = 0; i < got; i++)
+			zd_put_page(zd_pfn_to_page(pfns[i]));
+	}
+	return NULL;
+}
+
+static void pages_are_freed_by_any_thread(void **state)
+{
+	struct zd_device *dev = device(state);
+	struct zd_io_page pages[256];
+	zd_pfn_t pfns[256];
+	char *mem = map_pages(256);
+	pthread_t thread[2];
+	unsigned int round, i, got;
+
+	stop = false;
+	for (i = 0; i < 2; i++)
+		assert_int_equal(pthread_create(&thread[i], NULL, free_from_anywhere, dev), 0);
+	for (round = 0; round < 60; round++) {
+		got = alloc(dev, 256, pfns);
+		make_live(got, pfns);
+		set_pages(pages, pfns, got, mem);
+		for (i = 0; i < got; i++)
+			fill(pages[i].buf, pages[i].pfn * 64 + round);
+		do_io_ok(dev, ZD_TO_DEVICE, pages, got);
+		if (dev->ops->reap)
+			for (i = 0; i < 5; i++)
+				dev->ops->reap(dev, false);
+		memset(mem, 0, 256 * ZD_PAGE_SIZE);
+		do_io_ok(dev, ZD_FROM_DEVICE, pages, got);
+		for (i = 0; i < got; i++)
+			assert_true(filled(pages[i].buf, pages[i].pfn * 64 + round));
+		put(got, pfns);
+	}
+	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+	for (i = 0; i < 2; i++)
+		pthread_join(thread[i], NULL);
+	munmap(mem, 256 * ZD_PAGE_SIZE);
+}
+
+/* The server's loads and stores, and the device's copies: the same memory. */
+static void direct_access_is_the_page(void **state)
+{
+	struct zd_device *dev = device(state);
+	struct zd_io_page page = { .buf = map_pages(1) };
+	void *p;
+
+	assert_int_equal(alloc(dev, 1, &page.pfn), 1);
+	p = dev->ops->direct_access(dev, page.pfn);
+	assert_non_null(p);
+	fill(p, 5);
+	do_io_ok(dev, ZD_FROM_DEVICE, &page, 1);
+	assert_true(filled(page.buf, 5));
+	fill(page.buf, 6);
+	do_io_ok(dev, ZD_TO_DEVICE, &page, 1);
+	assert_true(filled(p, 6));
+	dev->ops->unalloc_pages(dev, 1, &page.pfn);
+	munmap(page.buf, ZD_PAGE_SIZE);
+}
+
+/* ---- faults that the ram device can be told to have ---- */
+
+static void injected_errors_hit_their_pages(void **state)
+{
+	struct zd_device *dev = device(state);
+	struct zd_ram_faults faults = { .read_error = -EIO, .write_error = -ENOSPC, .first = 3,
+					.nr = 2 };
+	struct zd_io_page pages[8];
+	zd_pfn_t pfns[8];
+	char *mem = map_pages(8);
+	unsigned int i;
+
+	assert_int_equal(alloc(dev, 8, pfns), 8);
+	set_pages(pages, pfns, 8, mem);
+	assert_non_null(dev->ops->direct_access(dev, pfns[0]));
+	assert_int_equal(zd_ram_device_inject(dev, &faults), 0);
+	assert_null(dev->ops->direct_access(dev, pfns[0]));
+	do_io(dev, ZD_TO_DEVICE, pages, 8);
+	for (i = 0; i < 8; i++)
+		assert_int_equal(pages[i].error, i == 3 || i == 4 ? -ENOSPC : 0);
+	do_io(dev, ZD_FROM_DEVICE, pages, 8);
+	for (i = 0; i < 8; i++)
+		assert_int_equal(pages[i].error, i == 3 || i == 4 ? -EIO : 0);
+	faults.read_error = 5;
+	assert_int_equal(zd_ram_device_inject(dev, &faults), -EINVAL);
+	faults = (struct zd_ram_faults){ 0 };
+	assert_int_equal(zd_ram_device_inject(dev, &faults), 0);
+	assert_non_null(dev->ops->direct_access(dev, pfns[0]));
+	dev->ops->unalloc_pages(dev, 8, pfns);
+	munmap(mem, 8 * ZD_PAGE_SIZE);
+}
+
+/* A slow batch is not done before its time, and event_fd says when it is. */
+static void injected_latency_is_kept(void **state)
+{
+	struct zd_device *dev = device(state);
+	const struct zd_ram_faults slow = { .latency_us = 20000 };
+	struct zd_device_io io[2] = { 0 };
+	struct zd_io_page page = { .buf = map_pages(1) };
+	struct timespec before, after;
+
+	assert_int_equal(alloc(dev, 1, &page.pfn), 1);
+	assert_int_equal(zd_ram_device_inject(dev, &slow), 0);
+	clock_gettime(CLOCK_MONOTONIC, &before);
+	start_io(dev, io, ZD_TO_DEVICE, &page, 1);
+	assert_null(io->owner);
+	assert_int_equal(dev->ops->reap(dev, false), 0);
+	assert_null(io->owner);
+	serve_until(dev, all_done, io);
+	clock_gettime(CLOCK_MONOTONIC, &after);
+	assert_true((after.tv_sec - before.tv_sec) * 1000000000L + after.tv_nsec -
+		    before.tv_nsec >= 20000000L);
+	dev->ops->unalloc_pages(dev, 1, &page.pfn);
+	munmap(page.buf, ZD_PAGE_SIZE);
+}
+
+static struct subject subjects[] = {
+	{ .name = "ram", .create = create_ram, .gives_back = true, .direct = true },
+	{ .name = "ram+latency", .create = create_slow_ram },
+	{ .name = "file", .create = create_disk, .mode = "io_uring, O_DIRECT",
+	  .gives_back = true },
+	{ .name = "file(tmpfs)", .create = create_tmpfs, .mode = "io_uring, buffered",
+	  .gives_back = true },
+	{ .name = "file(block)", .create = create_block, .mode = "io_uring, O_DIRECT",
+	  .gives_back = true },
+	{ .name = "example", .create = create_example, .recurses = true },
+	{ .name = "file(no io_uring)", .create = create_no_uring, .mode = "pread/pwrite",
+	  .gives_back = true },
+};
+
+#define T(fn) { #fn, fn }
+static const struct {
+	const char *name;
+	void (*fn)(void **state);
+} common[] = {
+	T(reads_what_was_written), T(an_empty_batch_is_done), T(full_is_full),
+	T(the_last_put_frees), T(done_may_submit), T(pages_are_freed_by_any_thread),
+}, ram_only[] = {
+	T(injected_errors_hit_their_pages), T(injected_latency_is_kept),
+};
+
+#define NR(a) (sizeof(a) / sizeof(*(a)))
+static struct CMUnitTest tests[NR(subjects) * (NR(common) + 2) + NR(ram_only)];
+static char names[NR(tests)][96];
+static unsigned int nr_tests;
+
+static void add(struct subject *s, const char *name, void (*fn)(void **state))
+{
+	snprintf(names[nr_tests], sizeof(names[0]), "%s: %s", s->name, name);
+	tests[nr_tests] = (struct CMUnitTest){ names[nr_tests], fn, setup, teardown, s };
+	nr_tests++;
+}
+
+int main(void)
+{
+	unsigned int s, t;
+	int ret;
+
+	for (t = 0; t < NR(ram_only); t++)
+		add(&subjects[0], ram_only[t].name, ram_only[t].fn);
+	for (s = 0; s < NR(subjects); s++) {
+		for (t = 0; t < NR(common); t++)
+			add(&subjects[s], common[t].name, common[t].fn);
+		if (subjects[s].gives_back)
+			add(&subjects[s], "freed_pages_give_back_their_space",
+			    freed_pages_give_back_their_space);
+		if (subjects[s].direct)
+			add(&subjects[s], "direct_access_is_the_page", direct_access_is_the_page);
+	}
+	ret = _cmocka_run_group_tests("drivers", tests, nr_tests, NULL, NULL);
+	detach_loop();
+	return ret;
+}

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The mover that works through an agent; agent_proto.h has the rules of the
+ * ring.  The ring lies in the program's reach: nothing that is read from it is
+ * trusted further than that program's own memory.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+#include <linux/futex.h>
+
+#include "mm/mig.h"
+#include "tools/run/run.h"
+
+static struct process *process_of(struct zd_mm *mm)
+{
+	return mm->host_data;
+}
+
+static int start(struct zd_mm *mm, struct zd_mig *mig)
+{
+	struct process *p = process_of(mm);
+	struct zd_agent_ring *ring = p->ring;
+	unsigned int runs = 0;
+
+	for (unsigned int i = 0; i < mig->nr; i++) {
+		ring->result[i] = ZD_AGENT_PENDING;
+		if (i && mig->page[i].addr == mig->page[i - 1].addr + ZD_PAGE_SIZE)
+			ring->run[runs - 1].nr++;
+		else
+			ring->run[runs++] = (struct zd_agent_run){ mig->page[i].addr, i, 1 };
+	}
+	ring->nr_runs = runs;
+	ring->cancel = 0;
+	__atomic_store_n(&ring->fetched, 0, __ATOMIC_RELAXED);
+	if (send(p->sock.fd, "g", 1, MSG_NOSIGNAL | MSG_DONTWAIT) != 1)
+		return -errno;
+	return 0;
+}
+
+/* What the agent has done so far. */
+static void take_results(struct process *p, struct zd_mig *mig)
+{
+	for (unsigned int i = 0; i < mig->nr; i++) {
+		int32_t r = __atomic_load_n(&p->ring->result[i], __ATOMIC_RELAXED);
+
+		if (mig->page[i].error != -EINPROGRESS)
+			continue;
+		mig->page[i].error = r == ZD_AGENT_PENDING ? -ECANCELED : r > 0 ? -EIO : r;
+	}
+}
+
+static void cancel(struct zd_mm *mm, struct zd_mig *mig)
+{
+	struct process *p = process_of(mm);
+
+	/* we hold the window: no MOVE is running, and the next one sees this
+	 * (release in read_end(), acquire in the agent's window_lock()) */
+	__atomic_store_n(&p->ring->cancel, 1, __ATOMIC_RELAXED);
+	take_results(p, mig);
+}
+
+void agent_link_done(struct process *p)
+{
+	struct zd_mig *mig = p->mm->out;
+
+	if (!mig)
+		return;
+	take_results(p, mig);
+	p->mm->nr_staged = mig->nr;
+	zd_out_moved(mig);
+}
+
+static int fetch(struct zd_mm *mm, unsigned int nr, const uint16_t *slot, void *const *dst)
+{
+	struct process *p = process_of(mm);
+	struct iovec local[ZD_STAGING_SLOTS], remote[ZD_STAGING_SLOTS];
+	unsigned int nl = 0, nr_remote = 0;
+	struct pollfd agent = { .fd = p->sock.fd };
+	size_t total = nr * ZD_PAGE_SIZE;
+
+	for (unsigned int i = 0; i < nr; i++) {
+		void *src = (void *)(p->staging + slot[i] * ZD_PAGE_SIZE);
+
+		if (i && dst[i] == (char *)dst[i - 1] + ZD_PAGE_SIZE)
+			local[nl - 1].iov_len += ZD_PAGE_SIZE;
+		else
+			local[nl++] = (struct iovec){ dst[i], ZD_PAGE_SIZE };
+		if (i && slot[i] == slot[i - 1] + 1)
+			remote[nr_remote - 1].iov_len += ZD_PAGE_SIZE;
+		else
+			remote[nr_remote++] = (struct iovec){ src, ZD_PAGE_SIZE };
+	}
+	if (process_vm_readv(p->pid, local, nl, remote, nr_remote, 0) != (ssize_t)total)
+		return -ESRCH;
+	/* alive still?  Then the pid was its, and so was what we read */
+	if (poll(&agent, 1, 0) < 0 || agent.revents & (POLLHUP | POLLERR))
+		return -ESRCH;
+	return 0;
+}
+
+static void release(struct zd_mm *mm)
+{
+	/* the agent frees the pages when it is idle or before the next request */
+	__atomic_store_n(&process_of(mm)->ring->fetched, 1, __ATOMIC_RELEASE);
+	mm->nr_staged = 0;
+}
+
+#define WINDOW_WAIT_NS	1000000
+
+static bool read_begin(struct zd_mm *mm)
+{
+	struct process *p = process_of(mm);
+	uint32_t *window = &p->ring->window, w = ZD_WINDOW_OPEN;
+	struct timespec ts = { 0, WINDOW_WAIT_NS };
+
+	if (p->sock.fd < 0)
+		return true;	/* no agent, no MOVE */
+	/* acquire: results; pairs with the agent's window_unlock() */
+	if (__atomic_compare_exchange_n(window, &w, ZD_WINDOW_READING, false, __ATOMIC_ACQUIRE,
+					__ATOMIC_RELAXED))
+		return true;
+	if (!(w & ZD_WINDOW_WAITED))
+		__atomic_compare_exchange_n(window, &w, w | ZD_WINDOW_WAITED, false,
+					    __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+	/* a MOVE takes microseconds, but the program may have been stopped in
+	 * the middle of it: then the others have to be served */
+	syscall(SYS_futex, window, FUTEX_WAIT, ZD_WINDOW_MOVING | ZD_WINDOW_WAITED, &ts, NULL, 0);
+	w = ZD_WINDOW_OPEN;
+	return __atomic_compare_exchange_n(window, &w, ZD_WINDOW_READING, false,
+					   __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+}
+
+static void read_end(struct zd_mm *mm)
+{
+	struct process *p = process_of(mm);
+	uint32_t *window = &p->ring->window;
+
+	if (p->sock.fd < 0)
+		return;
+	if (__atomic_exchange_n(window, ZD_WINDOW_OPEN, __ATOMIC_RELEASE) & ZD_WINDOW_WAITED)
+		syscall(SYS_futex, window, FUTEX_WAKE, 1, NULL, NULL, 0);
+}
+
+static void destroy(struct zd_mm *mm)
+{
+	struct process *p = process_of(mm);
+
+	munmap(p->ring, sizeof(*p->ring));
+	p->ring = NULL;
+}
+
+static const struct zd_mover_ops agent_mover = {
+	.start = start,
+	.cancel = cancel,
+	.fetch = fetch,
+	.release = release,
+	.read_begin = read_begin,
+	.read_end = read_end,
+	.destroy = destroy,
+};
+
+static void sock_ready(struct zd_source *source, uint32_t events)
+{
+	struct process *p = caa_container_of(source, struct process, sock);
+	char byte;
+	ssize_t n;
+
+	(void)events;
+	if (source->fd < 0)
+		return;
+	n = recv(source->fd, &byte, 1, MSG_DONTWAIT);
+	if (n == 1)
+		agent_link_done(p);
+	else if (n == 0 || (errno != EAGAIN && errno != EINTR))
+		process_lost_agent(p);
+}
+
+void agent_link_init(struct process *p)
+{
+	p->sock.ready = sock_ready;
+	p->mm->mover = &agent_mover;
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the agent in a program and the supervisor say to each other.
+ *
+ * A socket (SEQPACKET) carries the greeting and one byte to start a request,
+ * one byte when it is done; its end is how each learns that the other died.
+ * The request itself lies in a ring that both map: one request at a time.
+ *
+ * The window is a lock between UFFDIO_MOVE (agent) and the reading of events
+ * (supervisor), see mm/mover.h: OPEN, MOVING or READING, plus WAITED when the
+ * other side sleeps on it (a shared futex).
+ */
+#ifndef ZD_AGENT_PROTO_H
+#define ZD_AGENT_PROTO_H
+
+#include <stdint.h>
+#include "mm/mover.h"
+
+#define ZD_AGENT_MAGIC		0x7a6f6e65u
+#define ZD_AGENT_VERSION	1
+#define ZD_AGENT_TOKEN		32	/* hex digits */
+#define ZD_AGENT_ENV		"ZONEDEV_SOCKET"	/* NAME:TOKEN, abstract socket */
+#define ZD_AGENT_ENV_ALONE	"ZONEDEV_NO_CHILDREN"
+
+enum zd_agent_kind {
+	ZD_AGENT_FRESH = 1,	/* after exec: brings its own userfaultfd */
+	ZD_AGENT_FORK,		/* after fork: the supervisor has it already */
+};
+
+struct zd_agent_hello {
+	uint32_t magic;
+	uint16_t version;
+	uint16_t kind;
+	char token[ZD_AGENT_TOKEN];
+	uint64_t id;		/* FORK: read from the identity page */
+	uint64_t lo, hi;	/* all of the agent's mappings lie in here */
+	uint64_t staging;	/* ZD_STAGING_BYTES, aligned to their size */
+	uint64_t identity;	/* one page, missing: reading it gives the id */
+	int32_t error;		/* FRESH: why there is no userfaultfd */
+};	/* descriptors: FRESH userfaultfd, ring; FORK ring; with error: none */
+
+enum zd_agent_answer {
+	ZD_AGENT_WELCOME = 1,	/* FORK: with the userfaultfd */
+	ZD_AGENT_USE_DEV,	/* with /dev/userfaultfd: try that and say hello again */
+	ZD_AGENT_ASK_AGAIN,	/* FORK: that id is another's; drop the page, read it anew */
+	ZD_AGENT_GO_AWAY,	/* run unmanaged */
+};
+
+struct zd_agent_reply {
+	uint32_t answer;
+};
+
+#define ZD_WINDOW_OPEN		0u
+#define ZD_WINDOW_MOVING	1u
+#define ZD_WINDOW_READING	2u
+#define ZD_WINDOW_WAITED	4u
+
+struct zd_agent_run {
+	uint64_t src;
+	uint32_t slot;
+	uint32_t nr;
+};
+
+#define ZD_AGENT_PENDING	1	/* result of a page that was not tried yet */
+
+struct zd_agent_ring {
+	uint32_t window;
+	uint32_t cancel;	/* set inside READING: move no more of this request */
+	uint32_t fetched;	/* the staged content has been read */
+	uint32_t nr_runs;
+	struct zd_agent_run run[ZD_STAGING_SLOTS];
+	int32_t result[ZD_STAGING_SLOTS];	/* by slot: PENDING, 0 or -errno */
+};
+
+#endif

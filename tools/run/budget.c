@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How much RAM the processes use, and what is done about it from time to time.
+ *
+ * The kernel's own numbers are the truth: statm gives the resident anonymous
+ * pages of a process, whether we manage them or not.  Processes that are forks
+ * of one another share pages, and the sum would count them twice; of those the
+ * proportional share is taken (smaps_rollup), which is dear, so it is read
+ * rarely and corrected by what statm has changed since.
+ *
+ * Between two readings server->resident is kept up by what the server itself
+ * does, which overstates: zero pages that were mapped ahead cost nothing yet.
+ * So it is read again before anything is evicted for it.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tools/run/run.h"
+#include "zonedev/log.h"
+
+#define RESYNC_NS	300000ull
+#define PSS_NS		100000000ull
+#define TRACE_NS	50000000ull
+#define SCAN_NS		200000000ull
+#define GROWTH		1024		/* pages a millisecond: 4 GB/s */
+#define TICK_MIN_MS	2
+#define TICK_MAX_MS	50
+#define HEADROOM	16384ull	/* pages; managing starts 64 MiB, or a
+					 * quarter, below the limit */
+
+static bool read_statm(struct process *p, uint64_t *size, uint64_t *anon)
+{
+	char buf[128];
+	ssize_t n = pread(p->statm_fd, buf, sizeof(buf) - 1, 0);
+	unsigned long long total, resident, shared;
+
+	if (n <= 0)
+		return false;
+	buf[n] = 0;
+	if (sscanf(buf, "%llu %llu %llu", &total, &resident, &shared) != 3)
+		return false;
+	*size = total;
+	*anon = resident - shared;
+	return true;
+}
+
+static bool has_family(const struct process *p)
+{
+	const struct process *q;
+
+	cds_list_for_each_entry(q, &p->run->processes, node)
+		if (q != p && q->family == p->family)
+			return true;
+	return false;
+}
+
+static void read_pss(struct process *p, uint64_t now)
+{
+	char buf[2048], *at;
+	ssize_t n = pread(p->rollup_fd, buf, sizeof(buf) - 1, 0);
+
+	p->pss_at_ns = now;
+	if (n <= 0)
+		return;
+	buf[n] = 0;
+	at = strstr(buf, "Pss_Anon:");
+	if (!at)
+		return;
+	p->pss = strtoull(at + 9, NULL, 10) * 1024 / ZD_PAGE_SIZE;
+	p->anon_at_pss = p->anon;
+}
+
+/* What the process adds to the use of RAM. */
+static uint64_t charge(struct process *p, uint64_t now)
+{
+	uint64_t size;
+
+	if (p->statm_fd < 0 || !read_statm(p, &size, &p->anon))
+		return 0;
+	if (!has_family(p)) {
+		p->pss_at_ns = 0;
+		return p->anon;
+	}
+	if (!p->pss_at_ns || now - p->pss_at_ns > PSS_NS)
+		read_pss(p, now);
+	if (p->anon >= p->anon_at_pss)
+		return p->pss + (p->anon - p->anon_at_pss);
+	return p->pss > p->anon_at_pss - p->anon ? p->pss - (p->anon_at_pss - p->anon) : 0;
+}
+
+void budget_resync(struct zd_server *server)
+{
+	struct run *run = caa_container_of(server, struct run, server);
+	uint64_t now = zd_now_ns(), total = 0, staged = 0;
+	struct process *p;
+
+	if (now - run->resync_ns < RESYNC_NS)
+		return;
+	run->resync_ns = now;
+	cds_list_for_each_entry(p, &run->processes, node) {
+		total += charge(p, now);
+		staged += p->mm->nr_staged;
+	}
+	if (total > run->peak)
+		run->peak = total;
+	server->resident = total > staged ? total - staged : 0;
+}
+
+/* --- debuggers --- */
+
+/*
+ * A debugger reads memory in a way that can't wait for a page (ptrace,
+ * /proc/PID/mem): it would get an I/O error for every page that is away.  So a
+ * traced process has its pages at home, whatever that costs.
+ */
+static void look_for_tracer(struct process *p, uint64_t now)
+{
+	char buf[1024], *at;
+	bool traced;
+	ssize_t n;
+
+	if (p->status_fd < 0 || now - p->trace_at_ns < TRACE_NS)
+		return;
+	p->trace_at_ns = now;
+	n = pread(p->status_fd, buf, sizeof(buf) - 1, 0);
+	if (n <= 0)
+		return;
+	buf[n] = 0;
+	at = strstr(buf, "\nTracerPid:");
+	traced = at && strtol(at + 11, NULL, 10) != 0;
+	if (traced && !p->traced) {
+		p->homing = (struct zd_homing){ .end = UINT64_C(1) << ZD_VA_BITS };
+		zd_log(ZD_LOG_INFO, "process %d is traced: its pages come home", p->pid);
+	}
+	p->traced = traced;
+	p->mm->keep = traced;
+}
+
+/* As long as there is something to bring; a few steps a tick. */
+static void bring_home(struct process *p)
+{
+	int rc;
+
+	for (int i = 0; i < 64 && p->homing.end; i++) {
+		enum zd_cmd_result r = zd_homing_step(p->mm, &p->homing, &rc);
+
+		if (r == ZD_CMD_WAIT)
+			return;
+		if (r == ZD_CMD_DONE) {
+			p->homing.end = 0;
+			zd_log(rc ? ZD_LOG_WARN : ZD_LOG_INFO, "process %d: %s", p->pid,
+			       rc ? "out of memory, some pages stay away" : "all pages are home");
+		}
+	}
+}
+
+static bool homing(const struct run *run)
+{
+	const struct process *p;
+
+	cds_list_for_each_entry(p, &run->processes, node)
+		if (p->traced && p->homing.end)
+			return true;
+	return false;
+}
+
+/* --- the tick --- */
+
+static void look_at(struct process *p, uint64_t now)
+{
+	uint64_t size, anon;
+
+	look_for_tracer(p, now);
+	if (p->traced && p->homing.end)
+		bring_home(p);
+	if (!p->run->engaged || p->statm_fd < 0 || !read_statm(p, &size, &anon))
+		return;
+	if (size != p->vm_size || now - p->scan_at_ns > SCAN_NS) {
+		p->vm_size = size;
+		scan(p);
+	}
+}
+
+/* Pages below the limit where managing starts: a program that never comes near
+ * the limit costs, and is slowed down by, nothing. */
+static uint64_t engage_at(const struct run *run)
+{
+	uint64_t room = run->server.limit / 4 > HEADROOM ? run->server.limit / 4 : HEADROOM;
+
+	return run->server.limit > room ? run->server.limit - room : 0;
+}
+
+static int next_tick(const struct run *run)
+{
+	uint64_t goal = run->engaged ? run->server.limit : engage_at(run);
+	uint64_t room = goal > run->server.resident ? goal - run->server.resident : 0;
+	uint64_t ms = room / GROWTH;
+
+	if (homing(run) || processes_waiting(run))
+		return TICK_MIN_MS;
+	return ms < TICK_MIN_MS ? TICK_MIN_MS : ms > TICK_MAX_MS ? TICK_MAX_MS : ms;
+}
+
+int budget_tick(struct run *run)
+{
+	uint64_t now = zd_now_ns();
+	struct process *p;
+	int ms;
+
+	if (now < run->tick_ns)
+		return (run->tick_ns - now) / 1000000 + 1;
+	budget_resync(&run->server);
+	if (!run->engaged && run->server.resident >= engage_at(run))
+		run->engaged = true;
+	cds_list_for_each_entry(p, &run->processes, node)
+		look_at(p, now);
+	processes_reap(run);
+	if (run->opt.progress)
+		report_progress(run, false);
+	ms = next_tick(run);
+	run->tick_ns = now + ms * 1000000ull;
+	return ms;
+}

@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The managed processes: one struct per address space, from its agent's hello
+ * (or its parent's fork event) until the kernel says that the address space is
+ * gone.  The agent's socket ends earlier, when its thread does; an address space
+ * without an agent is served as ever, but nothing is moved out of it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "core/alloc.h"
+#include "mm/uffd.h"
+#include "tools/run/run.h"
+#include "zonedev/log.h"
+
+static int *fds_of(struct process *p, unsigned int i)
+{
+	int *const fd[] = {
+		&p->pidfd, &p->sock.fd, &p->maps_fd, &p->pagemap_fd, &p->statm_fd,
+		&p->smaps_fd, &p->rollup_fd, &p->status_fd,
+	};
+
+	return i < sizeof(fd) / sizeof(fd[0]) ? fd[i] : NULL;
+}
+
+struct process *process_new(struct run *run, struct zd_mm *mm)
+{
+	struct process *p = zd_alloc(sizeof(*p));
+	int *fd;
+
+	if (!p)
+		return NULL;
+	for (unsigned int i = 0; (fd = fds_of(p, i)); i++)
+		*fd = -1;
+	p->run = run;
+	p->mm = mm;
+	mm->host_data = p;
+	p->pid = -1;
+	p->id = p->family = ++run->next_id;
+	cds_list_add_tail(&p->node, &run->processes);
+	run->nr_processes++;
+	return p;
+}
+
+struct process *process_by_id(struct run *run, uint64_t id)
+{
+	struct process *p;
+
+	cds_list_for_each_entry(p, &run->processes, node)
+		if (p->id == id)
+			return p;
+	return NULL;
+}
+
+static int open_proc(pid_t pid, const char *file)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, file);
+	return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+int process_attach(struct process *p, pid_t pid, int pidfd)
+{
+	p->maps_fd = open_proc(pid, "maps");
+	p->pagemap_fd = open_proc(pid, "pagemap");
+	p->statm_fd = open_proc(pid, "statm");
+	p->smaps_fd = open_proc(pid, "smaps");
+	p->rollup_fd = open_proc(pid, "smaps_rollup");
+	p->status_fd = open_proc(pid, "status");
+	if (p->maps_fd < 0 || p->pagemap_fd < 0 || p->statm_fd < 0 || p->smaps_fd < 0 ||
+	    p->rollup_fd < 0 || p->status_fd < 0)
+		return -errno;
+	p->pid = pid;
+	p->pidfd = pidfd;
+	if (pidfd >= 0)
+		guard_add(p->run, pidfd);
+	return 0;
+}
+
+void process_lost_agent(struct process *p)
+{
+	if (p->sock.fd >= 0) {
+		zd_server_remove(&p->run->server, &p->sock);
+		close(p->sock.fd);
+		p->sock.fd = -1;
+	}
+	p->lost_ns = zd_now_ns();
+}
+
+static void process_free(struct process *p)
+{
+	int *fd;
+
+	if (p->sock.fd >= 0)
+		zd_server_remove(&p->run->server, &p->sock);
+	zd_mm_destroy(p->mm);
+	if (p->pidfd >= 0)
+		guard_remove(p->run, p->pidfd);
+	for (unsigned int i = 0; (fd = fds_of(p, i)); i++)
+		if (*fd >= 0)
+			close(*fd);
+	cds_list_del(&p->node);
+	zd_free(p->stacks);
+	zd_free(p);
+}
+
+#define LOST_SETTLE_NS	1000000000ull
+
+/* The agent is gone and the address space is not (another process shares it):
+ * what was in staging is still there to be read. */
+static void settle_out(struct process *p)
+{
+	struct zd_mig *mig = p->mm->out;
+
+	if (!mig || zd_now_ns() - p->lost_ns < LOST_SETTLE_NS)
+		return;
+	agent_link_done(p);
+}
+
+void processes_reap(struct run *run)
+{
+	struct process *p, *next;
+
+	cds_list_for_each_entry_safe(p, next, &run->processes, node) {
+		bool suspect = p->gone || p->mm->dead || p->sock.fd < 0;
+
+		if (!suspect)
+			continue;
+		if (p->gone || p->mm->dead || !zd_uffd_mm_alive(zd_mm_uffd(p->mm)))
+			process_free(p);
+		else
+			settle_out(p);
+	}
+}
+
+bool processes_waiting(const struct run *run)
+{
+	const struct process *p;
+
+	cds_list_for_each_entry(p, &run->processes, node)
+		if (p->gone || p->mm->dead || p->sock.fd < 0)
+			return true;
+	return false;
+}
+
+/* --- what the server asks --- */
+
+static bool unknown_fault(struct zd_mm *mm, uint64_t addr)
+{
+	return scan_unknown(mm->host_data, addr);
+}
+
+static void forked(struct zd_mm *parent_mm, struct zd_mm *mm)
+{
+	struct process *parent = parent_mm->host_data;
+	struct process *p = process_new(parent->run, mm);
+
+	if (!p) {
+		/* nothing can be done for a process that has no struct */
+		zd_log(ZD_LOG_ERR, "out of memory: a forked child can't be served, "
+		       "it will hang at the first page that is away");
+		return;
+	}
+	p->family = parent->family;
+	p->lo = parent->lo;
+	p->hi = parent->hi;
+	p->staging = parent->staging;
+	p->identity = parent->identity;
+}
+
+static void died(struct zd_mm *mm)
+{
+	struct process *p = mm->host_data;
+
+	if (p)
+		p->gone = true;
+}
+
+static void kill_process(struct zd_mm *mm)
+{
+	struct process *p = mm->host_data;
+
+	if (p && p->pidfd >= 0)
+		syscall(SYS_pidfd_send_signal, p->pidfd, SIGKILL, NULL, 0);
+}
+
+/* The identity page answers with the id of whoever reads it, the rest of the
+ * agent's memory is never missing but for a moment after a fork. */
+static bool own_fault(struct zd_mm *mm, uint64_t addr)
+{
+	static uint64_t page[ZD_PAGE_SIZE / sizeof(uint64_t)]
+		__attribute__((aligned(ZD_PAGE_SIZE)));
+	struct process *p = mm->host_data;
+
+	if (!p || addr < p->lo || addr >= p->hi)
+		return false;
+	page[0] = addr == p->identity ? p->id : 0;
+	if (zd_uffd_copy(zd_mm_uffd(mm), addr, page, ZD_PAGE_SIZE, true) < 0)
+		zd_uffd_wake(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE);
+	return true;
+}
+
+const struct zd_server_host run_host = {
+	.unknown_fault = unknown_fault,
+	.forked = forked,
+	.died = died,
+	.kill = kill_process,
+	.own_fault = own_fault,
+	.resync = budget_resync,
+};
