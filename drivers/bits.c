@@ -98,12 +98,13 @@ uint64_t zd_bits_find(const struct zd_bits *bits, uint64_t from)
 	}
 	pos = pos / 64 * 64 + __builtin_ctzll(hit);
 	/* Down: the summary promises an answer below.  Past the end no bit is
-	 * ever set, so FIND_CLEAR may be led to a word that doesn't exist. */
+	 * ever set, so FIND_CLEAR may be led to a word that doesn't exist, or to
+	 * the first bit past the end, which is @nr. */
 	while (k--) {
 		if (pos >= bits->words[k])
 			return bits->nr;
 		hit = bits->level[k][pos] ^ flip;
 		pos = pos * 64 + __builtin_ctzll(hit);
 	}
-	return pos < bits->nr ? pos : bits->nr;
+	return pos;
 }

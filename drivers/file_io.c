@@ -172,7 +172,7 @@ static void hole_result(struct zd_file *file, struct zd_file_req *req, int res)
 			     file->dev.name, strerrordesc_np(-res));
 	}
 	file->punching -= words_of(req->nr);
-	zd_pool_return_idle(&file->pool, req->index, req->nr, res >= 0);
+	zd_pool_return_idle(&file->pool, req->index, req->nr);
 }
 
 /* The page that the request has come to gets its result: @error. */

@@ -4,7 +4,7 @@
  *
  * Invariants, all under pool->lock:
  *	touched[w]	<=> used has a bit in word w
- *	idle[w]		=> backed[w] and not touched[w]
+ *	idle[w]		 => not touched[w]
  *	nr_idle		 == number of bits in idle
  *	nr_free		 == nr_pages - number of bits in used
  * A word that is being punched has all its bits in used, so it is touched, is
@@ -39,8 +39,6 @@ int zd_pool_init(struct zd_pool *pool, uint64_t nr_pages, enum zd_pool_policy po
 	if (!ret)
 		ret = zd_bits_init(&pool->touched, ZD_BITS_FIND_CLEAR, words);
 	if (!ret)
-		ret = zd_bits_init(&pool->backed, ZD_BITS_FIND_SET, words);
-	if (!ret)
 		ret = zd_bits_init(&pool->idle, ZD_BITS_FIND_SET, words);
 	if (ret)
 		zd_pool_exit(pool);
@@ -50,7 +48,6 @@ int zd_pool_init(struct zd_pool *pool, uint64_t nr_pages, enum zd_pool_policy po
 void zd_pool_exit(struct zd_pool *pool)
 {
 	zd_bits_exit(&pool->idle);
-	zd_bits_exit(&pool->backed);
 	zd_bits_exit(&pool->touched);
 	zd_bits_exit(&pool->used);
 }
@@ -91,7 +88,6 @@ static unsigned int take_run(struct zd_pool *pool, uint64_t page, unsigned int n
 		run = nr;
 	zd_bits_or(&pool->used, word, low_bits(run) << bit);
 	zd_bits_set(&pool->touched, word);
-	zd_bits_set(&pool->backed, word);
 	unidle(pool, word);
 	pool->nr_free -= run;
 	pool->cursor = page + run;
@@ -191,7 +187,7 @@ uint64_t zd_pool_take_idle(struct zd_pool *pool, unsigned int max_words, uint64_
 	return pages;
 }
 
-void zd_pool_return_idle(struct zd_pool *pool, uint64_t first, uint64_t nr, bool punched)
+void zd_pool_return_idle(struct zd_pool *pool, uint64_t first, uint64_t nr)
 {
 	uint64_t word, last = (first + nr - 1) / 64;
 
@@ -199,13 +195,10 @@ void zd_pool_return_idle(struct zd_pool *pool, uint64_t first, uint64_t nr, bool
 	for (word = first / 64; word <= last; word++) {
 		uint64_t mask = valid_mask(pool, word);
 
-		ZD_BUG_ON(zd_bits_word(&pool->used, word) != mask ||
-			  !zd_bits_test(&pool->backed, word),
+		ZD_BUG_ON(zd_bits_word(&pool->used, word) != mask,
 			  "pool: word %llu returned but not taken", (unsigned long long)word);
 		zd_bits_andnot(&pool->used, word, mask);
 		zd_bits_clear(&pool->touched, word);
-		if (punched)
-			zd_bits_clear(&pool->backed, word);
 		pool->nr_free += __builtin_popcountll(mask);
 	}
 	zd_mutex_unlock(&pool->lock);

@@ -7,13 +7,13 @@
  * mallocs; each holds pool->lock for a few loads and stores, never across a
  * system call.
  *
- * Giving memory back.  A page given out makes its word (64 pages, 256 KiB)
- * "backed".  When the last page of a backed word is freed the word becomes
- * "idle": a candidate for a hole.  The driver later takes idle words with
- * zd_pool_take_idle(), punches the hole, and returns them with
- * zd_pool_return_idle().  In between those words are neither free nor used: nobody
- * can be given a page whose hole is still being punched.  A page given out
- * again before that simply makes its word not idle.
+ * Giving memory back.  When the last used page of a word (64 pages, 256 KiB)
+ * is freed the word becomes "idle": a candidate for a hole.  The driver later
+ * takes idle words with zd_pool_take_idle(), punches the hole, and returns them
+ * with zd_pool_return_idle(): free, and not idle again until they have been
+ * used.  In between they are neither free nor used: nobody can be given a page
+ * whose hole is still being punched.  A page given out again before that
+ * simply makes its word not idle.
  */
 #ifndef ZD_DRIVERS_POOL_H
 #define ZD_DRIVERS_POOL_H
@@ -43,8 +43,7 @@ struct zd_pool {
 	uint64_t cursor;		/* page after the last one given out */
 	struct zd_bits used;		/* page: not free */
 	struct zd_bits touched;		/* word: not wholly free */
-	struct zd_bits backed;		/* word: given out since its last hole */
-	struct zd_bits idle;		/* word: wholly free and backed */
+	struct zd_bits idle;		/* word: wholly free since its last use */
 	uint64_t nr_idle;		/* words */
 	uint64_t kick;			/* tell the caller of free at this many */
 };
@@ -70,9 +69,8 @@ bool zd_pool_free(struct zd_pool *pool, uint64_t index);
  * too little would stay free meanwhile for allocations. */
 uint64_t zd_pool_take_idle(struct zd_pool *pool, unsigned int max_words, uint64_t *first);
 
-/* Put it back into circulation.  @punched: false leaves the words backed, so
- * that they become idle again only after they have been used again. */
-void zd_pool_return_idle(struct zd_pool *pool, uint64_t first, uint64_t nr, bool punched);
+/* Put it back into circulation. */
+void zd_pool_return_idle(struct zd_pool *pool, uint64_t first, uint64_t nr);
 
 /* Words that wait to be punched, and pages that are free (snapshots). */
 uint64_t zd_pool_idle_words(struct zd_pool *pool);

@@ -68,7 +68,8 @@ static struct timespec ns_to_timespec(uint64_t ns)
 	return (struct timespec){ .tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000 };
 }
 
-/* Set the timer to what must happen next.  @kick: a reap is wanted now. */
+/* Set the timer to what must happen next, which also makes it unreadable until
+ * then.  @kick: a reap is wanted now. */
 static void set_timer(struct zd_ram *ram, uint64_t due, bool kick)
 {
 	struct itimerspec when = { 0 };
@@ -188,11 +189,12 @@ static bool punch(struct zd_ram *ram)
 {
 	unsigned int budget = RAM_PUNCH_WORDS;
 	uint64_t first, nr;
-	bool ok;
 
 	while (budget && (nr = zd_pool_take_idle(&ram->pool, budget, &first))) {
-		ok = !madvise(ram->mem + first * ZD_PAGE_SIZE, nr * ZD_PAGE_SIZE, MADV_REMOVE);
-		zd_pool_return_idle(&ram->pool, first, nr, ok);
+		if (madvise(ram->mem + first * ZD_PAGE_SIZE, nr * ZD_PAGE_SIZE, MADV_REMOVE))
+			zd_warn_once("ram device: can't give memory back: %s",
+				     strerrordesc_np(errno));
+		zd_pool_return_idle(&ram->pool, first, nr);
 		budget -= (nr + ZD_POOL_WORD_PAGES - 1) / ZD_POOL_WORD_PAGES;
 	}
 	return !budget && zd_pool_idle_words(&ram->pool);
@@ -201,11 +203,8 @@ static bool punch(struct zd_ram *ram)
 static int ram_reap(struct zd_device *dev, bool wait)
 {
 	struct zd_ram *ram = to_ram(dev);
-	uint64_t ticks;
 	int nr;
 
-	if (read(ram->timer, &ticks, sizeof(ticks)) < 0 && errno != EAGAIN)
-		zd_warn_once("ram device: timerfd: %s", strerrordesc_np(errno));
 	if (wait && ram->queue.head)
 		wait_until(next_due(ram));
 	while (ram->queue.head && next_due(ram) <= now_ns())

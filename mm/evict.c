@@ -18,6 +18,7 @@
 #define BATCH_PAGES	256
 #define PAUSE_MIN_NS	1000000ull
 #define PAUSE_MAX_NS	100000000ull
+#define STUCK_NS	100000000ull
 
 static struct zd_mm *mm_of(void *ctx, unsigned int slot)
 {
@@ -35,6 +36,13 @@ static uint64_t margin(const struct zd_server *server)
 	return m < 4096 ? m : 4096;
 }
 
+/* A mover that has not answered for long belongs to a stopped program: nobody
+ * waits for it. */
+static bool is_stuck(const struct zd_mig *mig)
+{
+	return zd_now_ns() - mig->start_ns > STUCK_NS;
+}
+
 /* Pages that movers have been asked to take out. */
 static uint64_t leaving(const struct zd_server *server)
 {
@@ -42,7 +50,7 @@ static uint64_t leaving(const struct zd_server *server)
 	uint64_t nr = 0;
 
 	cds_list_for_each_entry(mm, &server->mms, node)
-		if (mm->out)
+		if (mm->out && !is_stuck(mm->out))
 			nr += mm->out->nr;
 	return nr;
 }
@@ -80,15 +88,20 @@ static unsigned int collect(struct zd_mm *mm, const struct zd_run *run, uint64_t
 	return nr;
 }
 
-/* The pages of the next batch, all of one mm that can move pages now. */
+/*
+ * The pages of the next batch, all of one mm that can move pages now.  Runs of
+ * those that can't (no agent yet, one at work, kept by a debugger) go to the
+ * end of the queue: they must not hold up the others.
+ */
 static unsigned int pick(struct zd_server *server, struct zd_mm **out, uint64_t *addrs)
 {
 	struct zd_lru *lru = &server->lru;
+	uint64_t look = lru->fifo[ZD_LRU_INACTIVE].runs;
 	struct zd_mm *mm = NULL;
 	unsigned int nr = 0;
 	struct zd_run run;
 
-	while (nr < BATCH_PAGES && zd_lru_peek(lru, &run)) {
+	while (nr < BATCH_PAGES && look-- && zd_lru_peek(lru, &run)) {
 		struct zd_mm *owner = mm_of(server, zd_run_slot(&run));
 
 		if (mm && owner != mm)
@@ -97,8 +110,12 @@ static unsigned int pick(struct zd_server *server, struct zd_mm **out, uint64_t 
 			zd_lru_pop(lru);
 			continue;
 		}
-		if (!owner->mover || owner->out)
-			break;		/* its turn comes */
+		if (!owner->mover || owner->keep || (owner->out && is_stuck(owner->out))) {
+			zd_lru_rotate(lru);
+			continue;
+		}
+		if (owner->out)
+			break;		/* done in a moment */
 		if (nr + zd_run_nr(&run) > ZD_MIG_MAX)
 			break;
 		/* a huge page goes alone: its slots must line up with it */

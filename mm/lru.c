@@ -100,6 +100,15 @@ void zd_lru_pop(struct zd_lru *lru)
 	fifo_pop(&lru->fifo[ZD_LRU_INACTIVE]);
 }
 
+void zd_lru_rotate(struct zd_lru *lru)
+{
+	struct zd_run run;
+
+	/* room first: a run must not get lost */
+	if (zd_lru_peek(lru, &run) && !fifo_push(&lru->fifo[ZD_LRU_INACTIVE], &run))
+		zd_lru_pop(lru);
+}
+
 bool zd_lru_in_run(const struct zd_table *table, uint64_t addr, const struct zd_run *run)
 {
 	zd_entry_t e;

@@ -102,6 +102,8 @@ static inline void zd_lru_forget(struct zd_lru *lru, zd_entry_t entry)
 /* The oldest inactive run, without and with taking it; false: none. */
 bool zd_lru_peek(struct zd_lru *lru, struct zd_run *run);
 void zd_lru_pop(struct zd_lru *lru);
+/* The oldest inactive run becomes the newest. */
+void zd_lru_rotate(struct zd_lru *lru);
 
 /* Move from active to inactive until the inactive queue is long enough;
  * and sweep leftovers out.  @mm_of finds the mm of a slot, NULL if it died. */

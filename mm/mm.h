@@ -25,6 +25,7 @@ struct zd_mm {
 	void *mover_data;
 	struct zd_mig *out;		/* what the mover works on */
 	void *host_data;		/* the host's: a process, a library handle */
+	bool keep;			/* don't evict: a debugger looks at it */
 	unsigned int fault_around;	/* most pages brought home by one fault */
 };
 

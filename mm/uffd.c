@@ -67,37 +67,62 @@ static ssize_t progress(int rc, int64_t done, uint64_t len)
 	return -errno;
 }
 
+/* The kernel wants a range to lie in one mapping; ours may be two that touch
+ * and can't merge.  Then a shorter one may do. */
+static bool shorten(ssize_t rc, int spans, uint64_t *len)
+{
+	if (rc != spans || *len <= ZD_PAGE_SIZE)
+		return false;
+	*len = (*len / 2) & ~(ZD_PAGE_SIZE - 1);
+	return true;
+}
+
 ssize_t zd_uffd_copy(int uffd, uint64_t dst, const void *src, uint64_t len, bool wake)
 {
-	struct uffdio_copy copy = {
-		.dst = dst, .src = (uintptr_t)src, .len = len,
-		.mode = wake ? 0 : UFFDIO_COPY_MODE_DONTWAKE,
-	};
-	int rc = ioctl(uffd, UFFDIO_COPY, &copy);
+	ssize_t rc;
 
-	return progress(rc, copy.copy, len);
+	do {
+		struct uffdio_copy copy = {
+			.dst = dst, .src = (uintptr_t)src, .len = len,
+			.mode = wake ? 0 : UFFDIO_COPY_MODE_DONTWAKE,
+		};
+
+		rc = ioctl(uffd, UFFDIO_COPY, &copy);
+		rc = progress(rc, copy.copy, len);
+	} while (shorten(rc, -ENOENT, &len));
+	return rc;
 }
 
 ssize_t zd_uffd_zeropage(int uffd, uint64_t dst, uint64_t len, bool wake)
 {
-	struct uffdio_zeropage zero = {
-		.range = { dst, len },
-		.mode = wake ? 0 : UFFDIO_ZEROPAGE_MODE_DONTWAKE,
-	};
-	int rc = ioctl(uffd, UFFDIO_ZEROPAGE, &zero);
+	ssize_t rc;
 
-	return progress(rc, zero.zeropage, len);
+	do {
+		struct uffdio_zeropage zero = {
+			.range = { dst, len },
+			.mode = wake ? 0 : UFFDIO_ZEROPAGE_MODE_DONTWAKE,
+		};
+
+		rc = ioctl(uffd, UFFDIO_ZEROPAGE, &zero);
+		rc = progress(rc, zero.zeropage, len);
+	} while (shorten(rc, -ENOENT, &len));
+	return rc;
 }
 
 ssize_t zd_uffd_move(int uffd, uint64_t dst, uint64_t src, uint64_t len)
 {
-	struct uffdio_move move = {
-		.dst = dst, .src = src, .len = len,
-		.mode = UFFDIO_MOVE_MODE_DONTWAKE,
-	};
-	int rc = ioctl(uffd, UFFDIO_MOVE, &move);
+	ssize_t rc;
 
-	return progress(rc, move.move, len);
+	do {
+		struct uffdio_move move = {
+			.dst = dst, .src = src, .len = len,
+			.mode = UFFDIO_MOVE_MODE_DONTWAKE,
+		};
+
+		rc = ioctl(uffd, UFFDIO_MOVE, &move);
+		rc = progress(rc, move.move, len);
+	} while (shorten(rc, -EINVAL, &len));
+	return rc;
 }
 
 int zd_uffd_poison(int uffd, uint64_t dst, uint64_t len)

@@ -13,9 +13,7 @@ static const struct command {
 	int (*run)(int argc, char **argv);
 	const char *summary;
 } commands[] = {
-#ifndef ZD_NO_RUN
 	{ "run", cmd_run, "run a program with part of its memory on a device" },
-#endif
 	{ "info", cmd_info, "what this host can do" },
 };
 

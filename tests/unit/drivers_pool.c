@@ -11,7 +11,7 @@
 /* Broken looks like: a bit is missed, or a clear one is found. */
 static void bits_find_what_a_scan_finds(void **state)
 {
-	static const uint64_t sizes[] = { 1, 63, 64, 65, 4096, 4097, 300000 };
+	static const uint64_t sizes[] = { 1, 63, 64, 65, 4096, 4097, 4160, 300000 };
 	uint64_t seed = 0x1234567, nr, i, from, want;
 	struct zd_bits bits;
 	unsigned int s, kind, round;
@@ -24,11 +24,13 @@ static void bits_find_what_a_scan_finds(void **state)
 			model = calloc(nr, 1);
 			assert_int_equal(zd_bits_init(&bits, kind, nr), 0);
 			assert_int_equal(zd_bits_find(&bits, 0), kind == ZD_BITS_FIND_SET ? nr : 0);
-			if (kind == ZD_BITS_FIND_CLEAR)
+			if (kind == ZD_BITS_FIND_CLEAR) {
 				for (i = 0; i < nr; i++) {	/* so that few are left to find */
 					zd_bits_set(&bits, i);
 					model[i] = true;
 				}
+				assert_int_equal(zd_bits_find(&bits, 0), nr);
+			}
 			for (round = 0; round < 300; round++) {
 				i = prng(&seed) % nr;
 				if (prng(&seed) & 1)
@@ -105,7 +107,7 @@ static void random_against_model(void **state)
 				assert_true(out[i] < first || out[i] >= first + nr);
 			for (i = 0; i < got; i++)
 				zd_pool_free(&pool, out[i]);
-			zd_pool_return_idle(&pool, first, nr, prng(&seed) & 1);
+			zd_pool_return_idle(&pool, first, nr);
 			break;
 		}
 		assert_int_equal(zd_pool_free_pages(&pool), PAGES - used);
@@ -188,7 +190,7 @@ static void idle_words_come_and_go(void **state)
 	assert_int_equal(zd_pool_take_idle(&pool, 4, &first), 4 * 64);
 	assert_int_equal(first, 0);
 	assert_int_equal(zd_pool_idle_words(&pool), 6);
-	zd_pool_return_idle(&pool, first, 4 * 64, true);
+	zd_pool_return_idle(&pool, first, 4 * 64);
 	assert_int_equal(zd_pool_idle_words(&pool), 6);	/* nothing to punch there */
 
 	/* A page given out makes its word busy again. */
@@ -198,9 +200,9 @@ static void idle_words_come_and_go(void **state)
 	assert_int_equal(zd_pool_idle_words(&pool), 5);
 	assert_int_equal(zd_pool_take_idle(&pool, 8, &first), 64);	/* word 4 alone */
 	assert_int_equal(first, 4 * 64);
-	zd_pool_return_idle(&pool, first, 64, false);
+	zd_pool_return_idle(&pool, first, 64);
 	assert_int_equal(zd_pool_idle_words(&pool), 4);
-	/* Used and freed, what could not be punched is a candidate again. */
+	/* Used and freed, it is a candidate again. */
 	pool.cursor = 4 * 64;
 	assert_int_equal(zd_pool_alloc(&pool, 1, 0, out), 1);
 	assert_int_equal(out[0], 4 * 64);
@@ -224,7 +226,7 @@ static void an_eighth_stays_in_circulation(void **state)
 	assert_int_equal(nr, 64 * 14);
 	assert_int_equal(zd_pool_free_pages(&pool), 64 * 2);
 	assert_int_equal(zd_pool_take_idle(&pool, 100, &i), 0);
-	zd_pool_return_idle(&pool, first, nr, true);
+	zd_pool_return_idle(&pool, first, nr);
 	assert_int_equal(zd_pool_take_idle(&pool, 100, &first), 64 * 2);
 	assert_int_equal(first, 14 * 64);
 	zd_pool_exit(&pool);
@@ -279,7 +281,7 @@ static void *puncher(void *arg)
 		for (i = first; i < first + nr; i++)
 			own(i, 99, 0);
 		if (nr)
-			zd_pool_return_idle(&shared, first, nr, true);
+			zd_pool_return_idle(&shared, first, nr);
 	}
 	return NULL;
 }

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -61,6 +62,13 @@ static void reply(int sock, enum zd_agent_answer answer, int fd)
 	/* an agent that is gone shows as a hang-up */
 	if (sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
 		zd_log(ZD_LOG_DEBUG, "agent: %s", strerrordesc_np(errno));
+}
+
+static bool hung_up(int sock)
+{
+	struct pollfd pfd = { .fd = sock };
+
+	return poll(&pfd, 1, 0) > 0 && pfd.revents & (POLLHUP | POLLERR);
 }
 
 static int map_ring(int fd, struct zd_agent_ring **ring)
@@ -156,8 +164,11 @@ static void hello_fresh(struct conn *c, const struct zd_agent_hello *h, int uffd
 	return;
 
 refuse:
-	zd_log(ZD_LOG_WARN, "process %d runs unmanaged: %s", c->pid, strerrordesc_np(-rc));
-	run->nr_unmanaged++;
+	/* not worth a word if it has ended (or exec'ed) meanwhile */
+	if (!hung_up(sock)) {
+		zd_log(ZD_LOG_WARN, "process %d runs unmanaged: %s", c->pid, strerrordesc_np(-rc));
+		run->nr_unmanaged++;
+	}
 	reply(sock, ZD_AGENT_GO_AWAY, -1);
 }
 
@@ -172,7 +183,7 @@ static void hello_fork(struct conn *c, const struct zd_agent_hello *h, int ring)
 		return;
 	}
 	rc = settle(c, p, ring);
-	if (rc)		/* it is served all the same, but nothing of it can go out */
+	if (rc && !hung_up(sock))	/* served all the same, but nothing of it can go out */
 		zd_log(ZD_LOG_WARN, "a forked child keeps its memory: %s", strerrordesc_np(-rc));
 	reply(sock, rc ? ZD_AGENT_GO_AWAY : ZD_AGENT_WELCOME, zd_mm_uffd(p->mm));
 }

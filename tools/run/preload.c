@@ -131,7 +131,7 @@ static int recv_reply(int sock, int *fd)
  * parent's).  Returns its descriptor. */
 static long new_ring(void)
 {
-	long fd = raw_syscall(SYS_memfd_create, (long)"zonedev", MFD_CLOEXEC, 0, 0, 0, 0);
+	long fd = raw_syscall(SYS_memfd_create, (long)"zonedev", MFD_CLOEXEC | MFD_ALLOW_SEALING, 0, 0, 0, 0);
 	long rc;
 
 	if (fd < 0)
@@ -246,13 +246,13 @@ static void window_unlock(struct zd_agent_ring *ring)
  * then nothing more of the request is moved. */
 static int move_run(int uffd, struct zd_agent_ring *ring, const struct zd_agent_run *run)
 {
-	uint32_t done = 0;
+	uint32_t done = 0, nr = run->nr;
 
 	while (done < run->nr) {
 		struct uffdio_move mv = {
 			.dst = agent.hello.staging + (run->slot + done) * PAGE,
 			.src = run->src + done * PAGE,
-			.len = (run->nr - done) * PAGE,
+			.len = nr * PAGE,
 			.mode = UFFDIO_MOVE_MODE_DONTWAKE,
 		};
 		long rc;
@@ -264,7 +264,13 @@ static int move_run(int uffd, struct zd_agent_ring *ring, const struct zd_agent_
 			return -ECANCELED;
 		}
 		rc = raw_syscall(SYS_ioctl, uffd, UFFDIO_MOVE, (long)&mv, 0, 0, 0);
-		moved = !rc ? run->nr - done : mv.move > 0 ? mv.move / PAGE : 0;
+		if (rc == -EINVAL && nr > 1) {
+			/* two mappings that touch: each by itself */
+			window_unlock(ring);
+			nr /= 2;
+			continue;
+		}
+		moved = !rc ? nr : mv.move > 0 ? mv.move / PAGE : 0;
 		for (uint32_t i = 0; i < moved; i++)
 			ring->result[run->slot + done + i] = 0;
 		done += moved;
@@ -275,6 +281,7 @@ static int move_run(int uffd, struct zd_agent_ring *ring, const struct zd_agent_
 			}
 			ring->result[run->slot + done++] = rc;
 		}
+		nr = run->nr - done;
 		window_unlock(ring);
 	}
 	return 0;

@@ -2,7 +2,9 @@
 /*
  * `zonedev run`: the supervisor.
  *
- *	cmd_run.c     options, launch, the loop, the end
+ *	cmd_run.c     options
+ *	supervise.c   the loop, the end
+ *	launch.c      the program
  *	link.c        greeting agents
  *	agent_link.c  the mover that works through an agent
  *	process.c     the managed processes
@@ -15,6 +17,7 @@
 #ifndef ZD_RUN_H
 #define ZD_RUN_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -70,6 +73,7 @@ struct run {
 	char socket_name[64];
 	char token[ZD_AGENT_TOKEN + 1];
 	struct zd_source sig;
+	sigset_t user_mask;		/* as we were started, for the program */
 	pid_t child;
 	bool child_done, child_managed;
 	int child_status;		/* as waitpid() tells it */
@@ -81,6 +85,9 @@ struct run {
 	uint64_t progress_ns;
 	struct guard *guard;
 };
+
+/* supervise.c: all of it; returns the exit status. */
+int supervise(struct run *run, const char *path, const char *preload);
 
 /* link.c */
 int link_open(struct run *run);

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+/* What happened: one JSON file, or a short table. */
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "tools/run/run.h"
+#include "zonedev/log.h"
+
+#define MIB	(1024.0 * 1024.0)
+
+static double us(const struct run *run, double q)
+{
+	return zd_hist_quantile(&run->server.stats.latency, q) / 1000.0;
+}
+
+static double seconds(const struct run *run)
+{
+	return ((run->end_ns ? run->end_ns : zd_now_ns()) - run->start_ns) / 1e9;
+}
+
+int report_open_check(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+
+	if (fd < 0)
+		return -errno;
+	close(fd);
+	return 0;
+}
+
+static json_t *num(uint64_t v)
+{
+	return json_integer(v);
+}
+
+static json_t *build(const struct run *run)
+{
+	const struct zd_mm_stats *c = &run->server.stats.c;
+	bool exited = WIFEXITED(run->child_status);
+
+	return json_pack("{s:i, s:s, s:s, s:o, s:f, s:{s:o,s:o}, s:o, s:o,"
+			 " s:{s:o,s:o,s:o,s:o,s:o,s:o},"
+			 " s:o, s:o, s:o, s:{s:f,s:f,s:f,s:f}, s:{s:o,s:o},"
+			 " s:{s:o,s:o,s:o,s:o,s:o}, s:o}",
+			 "version", 1,
+			 "command", run->opt.argv[0],
+			 "device", run->dev->name,
+			 "device_size", num(run->dev->nr_pages * ZD_PAGE_SIZE),
+			 "seconds", seconds(run),
+			 "status",
+				"exit", exited ? num(WEXITSTATUS(run->child_status)) : json_null(),
+				"signal", exited ? json_null() : num(WTERMSIG(run->child_status)),
+			 "ram", num(run->opt.ram),
+			 "peak_ram", num(run->peak * ZD_PAGE_SIZE),
+			 "pages",
+				"out", num(c->pages_out),
+				"home", num(c->pages_home),
+				"freed", num(c->pages_freed),
+				"zero", num(c->pages_zero),
+				"poisoned", num(c->pages_poisoned),
+				"live", num(zd_device_live_pages(run->dev)),
+			 "faults", num(c->faults),
+			 "faults_home", num(c->faults_home),
+			 "faults_zero", num(c->faults_zero),
+			 "fault_latency_us",
+				"p50", us(run, 0.5), "p90", us(run, 0.9), "p99", us(run, 0.99),
+				"max", run->server.stats.latency.max / 1000.0,
+			 "bytes",
+				"to_device", num(c->bytes_to_device),
+				"from_device", num(c->bytes_from_device),
+			 "refused",
+				"pinned", num(c->refused_pinned),
+				"absent", num(c->refused_absent),
+				"protection", num(c->refused_protection),
+				"busy", num(c->refused_busy),
+				"device", num(c->refused_device),
+			 "processes", num(run->nr_processes));
+}
+
+int report_write(struct run *run)
+{
+	json_t *root = build(run);
+	int rc = 0;
+
+	if (!root || json_dump_file(root, run->opt.report, JSON_INDENT(2)))
+		rc = -EIO;
+	json_decref(root);
+	if (rc)
+		zd_log(ZD_LOG_ERR, "can't write the report to %s", run->opt.report);
+	return rc;
+}
+
+void report_summary(struct run *run)
+{
+	const struct zd_mm_stats *c = &run->server.stats.c;
+
+	fprintf(stderr,
+		"zonedev: %s: %.1f s, %llu process%s, peak RAM %.1f of %.1f MiB\n"
+		"zonedev:   pages   out %llu  home %llu  freed %llu  zero %llu  live %llu\n"
+		"zonedev:   faults  %llu (home %llu, new memory %llu), p50 %.0f us, p99 %.0f us\n"
+		"zonedev:   device  %s: %.1f MiB to, %.1f MiB from\n",
+		run->opt.argv[0], seconds(run), (unsigned long long)run->nr_processes,
+		run->nr_processes == 1 ? "" : "es", run->peak * ZD_PAGE_SIZE / MIB,
+		run->opt.ram / MIB,
+		(unsigned long long)c->pages_out, (unsigned long long)c->pages_home,
+		(unsigned long long)c->pages_freed, (unsigned long long)c->pages_zero,
+		(unsigned long long)zd_device_live_pages(run->dev),
+		(unsigned long long)c->faults, (unsigned long long)c->faults_home,
+		(unsigned long long)c->faults_zero, us(run, 0.5), us(run, 0.99),
+		run->dev->name, c->bytes_to_device / MIB, c->bytes_from_device / MIB);
+	if (c->pages_poisoned)
+		fprintf(stderr, "zonedev:   LOST    %llu pages that the device could not read back\n",
+			(unsigned long long)c->pages_poisoned);
+}
+
+#define PROGRESS_NS	1000000000ull
+
+void report_progress(struct run *run, bool last)
+{
+	const struct zd_mm_stats *c = &run->server.stats.c;
+	bool tty = isatty(STDERR_FILENO);
+	uint64_t now = zd_now_ns();
+
+	if (!last && now < run->progress_ns)
+		return;
+	run->progress_ns = now + PROGRESS_NS;
+	fprintf(stderr, "%szonedev: %5.1f s  RAM %.1f of %.1f MiB  out %.1f  home %.1f  "
+		"on device %.1f MiB%s", tty ? "\r" : "", (now - run->start_ns) / 1e9,
+		run->server.resident * ZD_PAGE_SIZE / MIB, run->opt.ram / MIB,
+		c->pages_out * ZD_PAGE_SIZE / MIB, c->pages_home * ZD_PAGE_SIZE / MIB,
+		zd_device_live_pages(run->dev) * ZD_PAGE_SIZE / MIB,
+		tty && !last ? "\033[K" : "\n");
+}

@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * From the start of the program to the end of the last process of its tree.
+ *
+ * When CMD ends while processes that it left behind live on (a daemon), the
+ * shell must get its status, and they must be served: the supervisor forks, one
+ * half reports and exits, the other goes on in the background.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tools/cmd.h"
+#include "tools/run/launch.h"
+#include "tools/run/run.h"
+#include "zonedev/log.h"
+
+#define LINGER_NS	300000000ull	/* after CMD, for children about to end */
+
+static int setup(struct run *run)
+{
+	int rc;
+
+	CDS_INIT_LIST_HEAD(&run->processes);
+	rc = zd_server_init(&run->server, &run_host, run);
+	if (rc)
+		return rc;
+	run->server.limit = run->opt.ram / ZD_PAGE_SIZE;
+	run->server.track = true;
+	rc = zd_server_attach(&run->server, run->dev);
+	if (rc)
+		goto err_server;
+	rc = signals_open(run);
+	if (rc)
+		goto err_server;
+	rc = link_open(run);
+	if (rc)
+		goto err_signals;
+	rc = guard_start(run);
+	if (rc)
+		goto err_link;
+	return 0;
+
+err_link:
+	link_close(run);
+err_signals:
+	signals_close(run);
+err_server:
+	zd_server_destroy(&run->server);
+	return rc;
+}
+
+static void teardown(struct run *run)
+{
+	guard_stop(run);
+	link_close(run);
+	signals_close(run);
+	zd_server_destroy(&run->server);
+	zd_device_unregister(run->dev);
+}
+
+static void tell(struct run *run)
+{
+	if (run->opt.progress)
+		report_progress(run, true);
+	if (run->opt.report)
+		report_write(run);
+	else if (!run->opt.quiet)
+		report_summary(run);
+}
+
+/* In the background half.  What it inherited of the user's terminal and pipes
+ * must not be held open by it. */
+static void go_to_background(struct run *run)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	struct process *p;
+
+	setsid();
+	for (int fd = 0; null >= 0 && fd < 3; fd++)
+		dup2(null, fd);
+	if (null > 2)
+		close(null);
+	run->opt.progress = false;
+	if (guard_start(run))
+		return;
+	cds_list_for_each_entry(p, &run->processes, node)
+		if (p->pidfd >= 0)
+			guard_add(run, p->pidfd);
+}
+
+static unsigned int count(const struct run *run)
+{
+	const struct process *p;
+	unsigned int nr = 0;
+
+	cds_list_for_each_entry(p, &run->processes, node)
+		nr++;
+	return nr;
+}
+
+/* Returns in both halves; true in the one that reports and exits. */
+static bool detach(struct run *run)
+{
+	unsigned int nr = count(run);
+	pid_t pid;
+
+	/* its parent, this process, is about to end in good order */
+	guard_stop(run);
+	fflush(NULL);
+	pid = fork();
+	if (pid > 0) {
+		if (!run->opt.quiet)
+			fprintf(stderr, "zonedev: %u process%s of %s live on; zonedev (pid %d) keeps "
+				"serving them\n", nr, nr == 1 ? "" : "es", run->opt.argv[0], (int)pid);
+		return true;
+	}
+	if (!pid)
+		go_to_background(run);
+	else	/* stay in the foreground, then */
+		guard_start(run);
+	return false;
+}
+
+static void loop(struct run *run, bool *foreground)
+{
+	bool detached = false;
+
+	while (!run->child_done || !cds_list_empty(&run->processes)) {
+		zd_server_poll(&run->server, budget_tick(run));
+		if (!run->child_done || detached || cds_list_empty(&run->processes) ||
+		    zd_now_ns() - run->end_ns < LINGER_NS)
+			continue;
+		detached = true;
+		*foreground = detach(run);
+		if (*foreground)
+			return;
+	}
+	*foreground = !detached;
+}
+
+int supervise(struct run *run, const char *path, const char *preload)
+{
+	bool foreground;
+	int rc = setup(run);
+
+	if (rc)
+		return cmd_error("can't start: %s", strerrordesc_np(-rc));
+	run->start_ns = zd_now_ns();
+	rc = launch(run, path, preload);
+	if (rc) {
+		teardown(run);
+		cmd_error("%s: %s", run->opt.argv[0], strerrordesc_np(-rc));
+		return rc == -ENOENT ? 127 : 126;
+	}
+	loop(run, &foreground);
+	if (!foreground) {
+		teardown(run);
+		_exit(0);
+	}
+	tell(run);
+	if (cds_list_empty(&run->processes)) {
+		if (!run->child_managed && !run->nr_processes && !run->opt.quiet)
+			zd_log(ZD_LOG_WARN, "%s never loaded zonedev's agent: it ran unmanaged",
+			       run->opt.argv[0]);
+		teardown(run);
+	}
+	return signals_exit_as(run->child_status);
+}
