@@ -59,33 +59,36 @@ static void event(struct zd_mm *mm, const struct uffd_msg *msg)
 	}
 }
 
-void zd_mm_ready(struct zd_source *source, uint32_t events)
+unsigned int zd_mm_read(struct zd_mm *mm)
 {
-	struct zd_mm *mm = caa_container_of(source, struct zd_mm, source);
 	struct uffd_msg msg[BATCH];
 	uint64_t now;
 	ssize_t n;
 
-	(void)events;
 	if (mm->dead)
-		return;
+		return 0;
 	if (mm->mover && !mm->mover->read_begin(mm))
-		return;		/* a MOVE runs; epoll will remind us */
-	n = read(source->fd, msg, sizeof(msg));
+		return 0;	/* a MOVE runs; epoll will remind us */
+	n = read(zd_mm_uffd(mm), msg, sizeof(msg));
 	n = n < 0 ? 0 : n / (ssize_t)sizeof(msg[0]);
 	for (ssize_t i = 0; i < n; i++)
 		if (msg[i].event != UFFD_EVENT_PAGEFAULT)
 			event(mm, &msg[i]);
 	if (mm->mover)
 		mm->mover->read_end(mm);
-	if (mm->dead)
-		return;
-	now = zd_now_ns();
+	now = n ? zd_now_ns() : 0;
 	for (ssize_t i = 0; i < n; i++) {
 		if (msg[i].event != UFFD_EVENT_PAGEFAULT)
 			continue;
 		mm->server->stats.c.faults++;
-		source->busy = true;
+		mm->server->last_fault = mm;
 		zd_fault(mm, msg[i].arg.pagefault.address, msg[i].arg.pagefault.flags, now);
 	}
+	return n;
+}
+
+void zd_mm_ready(struct zd_source *source, uint32_t events)
+{
+	(void)events;
+	zd_mm_read(caa_container_of(source, struct zd_mm, source));
 }

@@ -29,7 +29,7 @@ static struct zd_mm *mm_of(void *ctx, unsigned int slot)
 
 static uint64_t margin(const struct zd_server *server)
 {
-	uint64_t m = server->limit / 32;
+	uint64_t m = server->limit / 16;
 
 	if (m < 128)
 		m = 128;

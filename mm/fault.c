@@ -112,6 +112,13 @@ static void fault_home(struct zd_mm *mm, const struct zd_range *range, uint64_t 
 		mm->server->stats.c.faults_home++;
 }
 
+static void resident(struct zd_mm *mm, uint64_t addr, unsigned int nr)
+{
+	if (mm->server->track)
+		zd_lru_add(&mm->server->lru, mm, addr, nr, false);
+	mm->server->resident += nr;
+}
+
 /*
  * Untouched memory.  The page itself: real memory if it is written to, so that
  * the program doesn't fault twice.  Its neighbours get the shared zero page,
@@ -124,35 +131,32 @@ static void fault_zero(struct zd_mm *mm, const struct zd_range *range, uint64_t 
 	struct zd_server *server = mm->server;
 	bool was_present = zd_entry_state(*zd_mm_entry(mm, addr)) == ZD_ENTRY_PRESENT;
 	bool wrote = flags & UFFD_PAGEFAULT_FLAG_WRITE;
-	unsigned int nr = 1, done;
 	uint64_t first = addr;
+	unsigned int nr = 1;
 	ssize_t rc;
 
 	if (!was_present)
 		nr = window(mm, range, &first, ZD_ENTRY_NONE, ZERO_WINDOW);
-	if (first != addr)	/* a descending stream of new memory: rare */
-		nr = 1;
 	if (wrote)
 		rc = zd_uffd_copy(zd_mm_uffd(mm), addr, zeros, ZD_PAGE_SIZE, nr == 1);
 	else
-		rc = zd_uffd_zeropage(zd_mm_uffd(mm), addr, nr * ZD_PAGE_SIZE, nr == 1);
+		rc = zd_uffd_zeropage(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE, nr == 1);
 	if (rc < 0) {
 		retry_later(mm, addr, flags, start_ns, rc);
 		return;
 	}
-	done = rc / ZD_PAGE_SIZE;
-	if (wrote && nr > 1) {
-		rc = zd_uffd_zeropage(zd_mm_uffd(mm), addr + ZD_PAGE_SIZE,
-				      (nr - 1) * ZD_PAGE_SIZE, false);
-		done += rc > 0 ? rc / ZD_PAGE_SIZE : 0;
-	}
-	if (nr > 1)
-		zd_uffd_wake(zd_mm_uffd(mm), addr, nr * ZD_PAGE_SIZE);
 	if (was_present)
 		zd_lru_forget(&server->lru, *zd_mm_entry(mm, addr));
-	if (server->track)
-		zd_lru_add(&server->lru, mm, addr, done, false);
-	server->resident += done;
+	resident(mm, addr, 1);
+	if (nr > 1) {
+		/* the rest of the window lies behind the fault, or before it */
+		uint64_t rest = first == addr ? addr + ZD_PAGE_SIZE : first;
+
+		rc = zd_uffd_zeropage(zd_mm_uffd(mm), rest, (nr - 1) * ZD_PAGE_SIZE, false);
+		if (rc > 0)
+			resident(mm, rest, rc / ZD_PAGE_SIZE);
+		zd_uffd_wake(zd_mm_uffd(mm), first, nr * ZD_PAGE_SIZE);
+	}
 	server->stats.c.faults_zero++;
 	zd_hist_add(&server->stats.latency, zd_now_ns() - start_ns);
 }

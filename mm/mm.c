@@ -113,6 +113,9 @@ int zd_mm_create(struct zd_server *server, int uffd, struct zd_mm *parent, struc
 	if (parent) {
 		rc = fork_entries(parent, mm);
 		if (rc) {
+			/* the child lives; see err_close */
+			if (dup(uffd) < 0)
+				zd_log(ZD_LOG_ERR, "a forked child may read zeros");
 			zd_mm_destroy(mm);
 			return rc;
 		}
@@ -155,6 +158,8 @@ void zd_mm_destroy(struct zd_mm *mm)
 		mm->mover->destroy(mm);
 	ZD_BUG_ON(mm->nr_device, "mm slot %u dies with %llu device pages", mm->slot,
 		  (unsigned long long)mm->nr_device);
+	if (server->last_fault == mm)
+		server->last_fault = NULL;
 	zd_server_remove(server, &mm->source);
 	close(mm->source.fd);
 	cds_list_del(&mm->node);

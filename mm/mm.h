@@ -20,7 +20,6 @@ struct zd_mm {
 	struct zd_ranges ranges;
 	bool dead;			/* its address space is gone */
 	uint64_t nr_device;		/* DEVICE entries */
-	uint64_t nr_staged;		/* pages in staging slots */
 	const struct zd_mover_ops *mover;	/* NULL: nothing can be moved out */
 	void *mover_data;
 	struct zd_mig *out;		/* what the mover works on */

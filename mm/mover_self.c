@@ -54,7 +54,6 @@ static int start(struct zd_mm *mm, struct zd_mig *mig)
 			mig->page[i++].error = rc;
 	}
 	self->used = mig->nr;
-	mm->nr_staged = mig->nr;
 	zd_out_moved(mig);
 	return 0;
 }
@@ -88,7 +87,6 @@ static void release(struct zd_mm *mm)
 		rc = zd_uffd_register(zd_mm_uffd(mm), addr, ZD_STAGING_BYTES);
 	ZD_BUG_ON(rc, "staging: %d", rc);
 	self->used = 0;
-	mm->nr_staged = 0;
 }
 
 static void cancel(struct zd_mm *mm, struct zd_mig *mig)

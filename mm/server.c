@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The loop; its rules are told in server.h. */
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <time.h>
@@ -13,6 +14,10 @@
 #include "mm/uffd.h"
 
 #define READY_MAX	64
+#define SPIN_NS		30000	/* about what a wake-up costs */
+#define SPIN_FAULTS	32	/* then the other sources get a look */
+#define SPIN_LUCK	8
+#define SPIN_REST	256
 #define RETRY_MS	1	/* while something waits that no descriptor announces */
 
 uint64_t zd_now_ns(void)
@@ -149,11 +154,47 @@ static int wait_ms(const struct zd_server *server, int timeout_ms)
 	return timeout_ms;
 }
 
+/*
+ * A program that faults often faults again at once, and to be woken for it, on a
+ * CPU that went to sleep meanwhile, costs more than the fault.  So after a fault
+ * the server looks for the next one for a while before it sleeps, and lets any
+ * other thread that wants the CPU have it.
+ *
+ * It spins while it is lucky: a fault found scores, an empty spin costs, and a
+ * server without luck tries again only now and then.
+ */
+static void spin(struct zd_server *server)
+{
+	struct zd_mm *mm = server->last_fault;
+	uint64_t until;
+
+	server->last_fault = NULL;
+	if (!mm || (server->spin_luck < 0 && ++server->spin_luck < 0))
+		return;
+	until = zd_now_ns() + SPIN_NS;
+	for (unsigned int found = 0; found < SPIN_FAULTS;) {
+		if (zd_mm_read(mm)) {
+			found++;
+			server->spin_luck = SPIN_LUCK;
+			until = zd_now_ns() + SPIN_NS;
+			continue;
+		}
+		if (zd_now_ns() >= until) {
+			if (!found && --server->spin_luck < 0)
+				server->spin_luck = -SPIN_REST;
+			return;
+		}
+		sched_yield();
+	}
+}
+
 int zd_server_poll(struct zd_server *server, int timeout_ms)
 {
 	struct epoll_event ev[READY_MAX];
-	int n = epoll_wait(server->epfd, ev, READY_MAX, wait_ms(server, timeout_ms));
+	int n;
 
+	spin(server);
+	n = epoll_wait(server->epfd, ev, READY_MAX, wait_ms(server, timeout_ms));
 	if (n < 0)
 		return errno == EINTR ? 0 : -errno;
 	for (int i = 0; i < n; i++) {

@@ -32,7 +32,6 @@ struct zd_server;
 struct zd_source {
 	int fd;
 	void (*ready)(struct zd_source *source, uint32_t events);
-	bool busy;	/* a userfaultfd that faulted lately: worth a spin */
 };
 
 struct zd_server_host {
@@ -86,8 +85,8 @@ struct zd_server {
 	size_t nr_backlog, cap_backlog;
 	struct zd_stats stats;
 	bool stop;
-	uint64_t spin_ns;		/* how long a spin may last; 0: don't */
-	uint64_t spin_hits, spin_misses;
+	struct zd_mm *last_fault;	/* whose fault was served in this poll */
+	int spin_luck;			/* see spin() */
 };
 
 uint64_t zd_now_ns(void);
@@ -117,7 +116,9 @@ void zd_server_evict(struct zd_server *server);
 /* Is a fault that adds a page to wait for an eviction that is under way? */
 bool zd_server_throttle(struct zd_server *server);
 
-/* Messages of one userfaultfd (event.c), and one fault (fault.c). */
+/* Messages of one userfaultfd (event.c): returns how many; and one fault
+ * (fault.c). */
+unsigned int zd_mm_read(struct zd_mm *mm);
 void zd_mm_ready(struct zd_source *source, uint32_t events);
 void zd_fault(struct zd_mm *mm, uint64_t addr, uint64_t flags, uint64_t start_ns);
 

@@ -13,11 +13,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
+#include <linux/loop.h>
 #include <linux/seccomp.h>
+#include <liburing.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -147,6 +150,56 @@ static inline int forbid_io_uring(void)
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		return -errno;
 	return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog) ? -errno : 0;
+}
+
+static inline bool have_io_uring(void)
+{
+	struct io_uring ring;
+
+	if (io_uring_queue_init(8, &ring, 0))
+		return false;
+	io_uring_queue_exit(&ring);
+	return true;
+}
+
+/* A block device: loop_path, on a file of its own, loop_back. */
+static char loop_path[32];
+static int loop_fd = -1, loop_back = -1;
+
+static inline int attach_loop(size_t size)
+{
+	/* Detached by the kernel if the test dies. */
+	struct loop_info64 info = { .lo_flags = LO_FLAGS_AUTOCLEAR };
+	int ctl = open("/dev/loop-control", O_RDWR | O_CLOEXEC), nr;
+	char path[] = "/var/tmp/zd-loop.XXXXXX";
+
+	if (ctl < 0)
+		return -errno;
+	nr = ioctl(ctl, LOOP_CTL_GET_FREE);
+	close(ctl);
+	if (nr < 0)
+		return -ENODEV;
+	snprintf(loop_path, sizeof(loop_path), "/dev/loop%d", nr);
+	loop_fd = open(loop_path, O_RDWR | O_CLOEXEC);
+	loop_back = mkostemp(path, O_CLOEXEC);
+	unlink(path);
+	if (loop_fd >= 0 && loop_back >= 0 && !ftruncate(loop_back, size) &&
+	    !ioctl(loop_fd, LOOP_SET_FD, loop_back) &&
+	    !ioctl(loop_fd, LOOP_SET_STATUS64, &info))
+		return 0;
+	close(loop_back);
+	close(loop_fd);
+	loop_fd = -1;
+	return -ENODEV;
+}
+
+static inline void detach_loop(void)
+{
+	if (loop_fd < 0)
+		return;
+	close(loop_back);
+	close(loop_fd);
+	loop_fd = -1;
 }
 
 static inline const char *test_dir(void)

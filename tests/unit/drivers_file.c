@@ -72,6 +72,7 @@ static void a_new_file_is_private_and_goes_away(void **state)
 	struct zd_file *file;
 	struct stat st;
 	mode_t mask = umask(0);
+	char link[64], target[256] = "";
 
 	(void)state;
 	assert_int_equal(zd_file_device_create(path, SIZE + 100, 0, &dev), 0);
@@ -93,7 +94,9 @@ static void a_new_file_is_private_and_goes_away(void **state)
 	file = dev->private_data;
 	assert_int_equal(fstat(file->target.fd, &st), 0);
 	assert_int_equal(st.st_nlink, 0);
-	assert_int_equal(st.st_dev, file_stat(dir).st_dev);
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", file->target.fd);
+	assert_true(readlink(link, target, sizeof(target) - 1) > 0);
+	assert_memory_equal(target, dir, strlen(dir));
 	assert_int_equal(zd_device_unregister(dev), 0);
 }
 
@@ -199,6 +202,66 @@ static void what_is_no_file_is_refused(void **state)
 	assert_in_range(dev->nr_pages * ZD_PAGE_SIZE, room / 2, room * 2);
 	assert_int_equal(zd_device_unregister(dev), 0);
 	assert_null(zd_file_device_mode(&(struct zd_device){ 0 }));
+}
+
+/* One sector of the block device, on the medium. */
+static void block_fill(uint64_t pos, unsigned char byte)
+{
+	unsigned char buf[512];
+
+	memset(buf, byte, sizeof(buf));
+	assert_int_equal(pwrite(loop_fd, buf, sizeof(buf), pos), sizeof(buf));
+	assert_int_equal(fsync(loop_fd), 0);
+}
+
+static void a_block_device(void **state)
+{
+	struct zd_device *dev, *other;
+	char buf[512], zero[512] = { 0 };
+	unsigned int i;
+	struct stat st;
+
+	(void)state;
+	if (attach_loop(SIZE)) {
+		print_message("SKIP: no loop devices\n");
+		skip();
+	}
+	/* Data in the first MiB, even at its end: refused, and left alone. */
+	block_fill((1 << 20) - 512, 0x5a);
+	assert_int_equal(zd_file_device_create(loop_path, 0, 0, &dev), -EEXIST);
+	block_fill((1 << 20) - 512, 0);
+	block_fill(3 << 20, 0x5a);
+	assert_int_equal(zd_file_device_create(loop_path, SIZE + ZD_PAGE_SIZE, 0, &dev), -ENOSPC);
+	assert_int_equal(pread(loop_fd, buf, sizeof(buf), 3 << 20), sizeof(buf));
+	assert_int_equal(buf[0], 0x5a);
+
+	assert_int_equal(zd_file_device_create(loop_path, 2 << 20, 0, &dev), 0);
+	assert_int_equal(dev->nr_pages, 512);
+	assert_non_null(strstr(zd_file_device_mode(dev), "O_DIRECT"));
+	assert_int_equal(zd_file_device_create(loop_path, 0, ZD_FILE_FORCE, &other), -EBUSY);
+	write_something(dev);
+	assert_int_equal(zd_device_unregister(dev), 0);
+	/* Not ours: behind the size that was given. */
+	assert_int_equal(pread(loop_fd, buf, sizeof(buf), 3 << 20), sizeof(buf));
+	assert_int_equal(buf[0], 0x5a);
+
+	/* Of a forced one nothing is left in the first MiB: the next run may. */
+	block_fill(4096, 0x5a);
+	assert_int_equal(zd_file_device_create(loop_path, 0, ZD_FILE_FORCE, &dev), 0);
+	assert_int_equal(dev->nr_pages, NR_PAGES);
+	assert_int_equal(zd_device_unregister(dev), 0);
+	assert_int_equal(pread(loop_back, buf, sizeof(buf), 4096), sizeof(buf));
+	assert_memory_equal(buf, zero, sizeof(buf));
+	/* And what was written elsewhere is let go of. */
+	assert_int_equal(zd_file_device_create(loop_path, 0, 0, &dev), 0);
+	for (i = 0; i < NR_PAGES; i++)
+		write_something(dev);
+	assert_int_equal(fstat(loop_back, &st), 0);
+	assert_true(st.st_blocks * 512 >= SIZE);
+	assert_int_equal(zd_device_unregister(dev), 0);
+	assert_int_equal(fstat(loop_back, &st), 0);
+	assert_true(st.st_blocks * 512 <= SIZE / 2);
+	detach_loop();
 }
 
 /* ---- what may happen to it ---- */
@@ -441,6 +504,7 @@ static void run_steps(struct zd_file *file, enum zd_io_dir dir, const struct ste
 	struct zd_device_io io = { .dir = dir, .nr = 4, .pages = pages, .pending = 1,
 				   .driver = (void *)4, .done = set_done };
 	char *mem = map_pages(8);
+	uint64_t bytes;
 	unsigned int i;
 
 	file->free_reqs = req->next;
@@ -458,6 +522,10 @@ static void run_steps(struct zd_file *file, enum zd_io_dir dir, const struct ste
 		assert_int_equal(req->done, steps->done);
 		assert_int_equal(zd_file_req_prepare(req), 100 * ZD_PAGE_SIZE + steps->done);
 		assert_int_equal(req->nr_iov, steps->nr_iov);
+		for (i = 0, bytes = 0; i < req->nr_iov; i++)
+			bytes += req->iov[i].iov_len;
+		assert_int_equal(bytes, req->single ? ZD_PAGE_SIZE :
+						      4 * ZD_PAGE_SIZE - steps->done);
 		assert_ptr_equal((char *)req->iov[0].iov_base, (char *)
 				 pages[steps->done / ZD_PAGE_SIZE].buf + steps->done % ZD_PAGE_SIZE);
 	}
@@ -526,6 +594,7 @@ int main(void)
 		cmocka_unit_test(an_empty_file_is_used_and_given_back),
 		cmocka_unit_test(a_file_with_data_is_refused),
 		cmocka_unit_test(what_is_no_file_is_refused),
+		cmocka_unit_test(a_block_device),
 		cmocka_unit_test(a_cut_file_never_reads_as_zeros),
 		cmocka_unit_test(a_full_file_system),
 		cmocka_unit_test(the_child_goes_on),

@@ -72,7 +72,6 @@ void agent_link_done(struct process *p)
 	if (!mig)
 		return;
 	take_results(p, mig);
-	p->mm->nr_staged = mig->nr;
 	zd_out_moved(mig);
 }
 
@@ -108,7 +107,6 @@ static void release(struct zd_mm *mm)
 {
 	/* the agent frees the pages when it is idle or before the next request */
 	__atomic_store_n(&process_of(mm)->ring->fetched, 1, __ATOMIC_RELEASE);
-	mm->nr_staged = 0;
 }
 
 #define WINDOW_WAIT_NS	1000000

@@ -24,6 +24,7 @@
 #define PSS_NS		100000000ull
 #define TRACE_NS	50000000ull
 #define SCAN_NS		200000000ull
+#define REQUEUE_NS	1000000000ull
 #define GROWTH		1024		/* pages a millisecond: 4 GB/s */
 #define TICK_MIN_MS	2
 #define TICK_MAX_MS	50
@@ -93,19 +94,17 @@ static uint64_t charge(struct process *p, uint64_t now)
 void budget_resync(struct zd_server *server)
 {
 	struct run *run = caa_container_of(server, struct run, server);
-	uint64_t now = zd_now_ns(), total = 0, staged = 0;
+	uint64_t now = zd_now_ns(), total = 0;
 	struct process *p;
 
 	if (now - run->resync_ns < RESYNC_NS)
 		return;
 	run->resync_ns = now;
-	cds_list_for_each_entry(p, &run->processes, node) {
+	cds_list_for_each_entry(p, &run->processes, node)
 		total += charge(p, now);
-		staged += p->mm->nr_staged;
-	}
 	if (total > run->peak)
 		run->peak = total;
-	server->resident = total > staged ? total - staged : 0;
+	server->resident = total;
 }
 
 /* --- debuggers --- */
@@ -192,6 +191,19 @@ static uint64_t engage_at(const struct run *run)
 	return run->server.limit > room ? run->server.limit - room : 0;
 }
 
+/* Over the limit, and most of what is resident is in no queue? */
+static void look_for_lost_pages(struct run *run, uint64_t now)
+{
+	struct process *p;
+
+	if (run->server.resident <= run->server.limit || now < run->requeue_ns ||
+	    zd_lru_present(&run->server.lru) > run->server.resident / 2)
+		return;
+	run->requeue_ns = now + REQUEUE_NS;
+	cds_list_for_each_entry(p, &run->processes, node)
+		scan_requeue(p);
+}
+
 static int next_tick(const struct run *run)
 {
 	uint64_t goal = run->engaged ? run->server.limit : engage_at(run);
@@ -216,6 +228,7 @@ int budget_tick(struct run *run)
 		run->engaged = true;
 	cds_list_for_each_entry(p, &run->processes, node)
 		look_at(p, now);
+	look_for_lost_pages(run, now);
 	processes_reap(run);
 	if (run->opt.progress)
 		report_progress(run, false);

@@ -79,7 +79,7 @@ struct run {
 	int child_status;		/* as waitpid() tells it */
 	uint64_t start_ns, end_ns;
 	bool engaged;			/* memory is being registered */
-	uint64_t resync_ns, tick_ns;
+	uint64_t resync_ns, tick_ns, requeue_ns;
 	uint64_t peak;			/* resident pages */
 	uint64_t nr_processes, nr_unmanaged;
 	uint64_t progress_ns;
@@ -113,6 +113,8 @@ extern const struct zd_server_host run_host;
 
 /* scan.c */
 void scan(struct process *p);
+/* Resident pages that no queue has enter one. */
+void scan_requeue(struct process *p);
 /* A fault outside what we know: adopt its mapping. */
 bool scan_unknown(struct process *p, uint64_t addr);
 

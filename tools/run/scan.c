@@ -124,6 +124,48 @@ static void queue_present(struct process *p, uint64_t start, uint64_t end)
 	}
 }
 
+/* Pages of a stretch that no queue has. */
+static void requeue(struct process *p, const struct zd_present *present)
+{
+	uint64_t first = present->start;
+
+	for (uint64_t a = first; a <= present->end; a += ZD_PAGE_SIZE) {
+		bool lost = a < present->end && !*zd_mm_entry(p->mm, a);
+
+		if (lost && a - first < RUN_PAGES * ZD_PAGE_SIZE)
+			continue;
+		if (a > first)
+			zd_lru_add(&p->run->server.lru, p->mm, first,
+				   (a - first) / ZD_PAGE_SIZE, false);
+		first = lost ? a : a + ZD_PAGE_SIZE;
+	}
+}
+
+/*
+ * Pages can be in RAM and in no queue: refused once (mlocked, say), or come back
+ * without a fault (written again after MADV_FREE).  When RAM is short and the
+ * queues don't account for it, they get another chance.
+ */
+void scan_requeue(struct process *p)
+{
+	struct zd_present present[64];
+
+	if (p->pagemap_fd < 0)
+		return;
+	for (size_t i = 0; i < p->mm->ranges.nr; i++) {
+		uint64_t pos = p->mm->ranges.v[i].start, end = p->mm->ranges.v[i].end;
+
+		while (pos < end) {
+			int n = zd_present_scan(p->pagemap_fd, &pos, end, present, 64, 0);
+
+			if (n < 0)
+				return;
+			for (int k = 0; k < n; k++)
+				requeue(p, &present[k]);
+		}
+	}
+}
+
 static void manage(struct process *p, uint64_t start, uint64_t end)
 {
 	int rc = zd_mm_manage(p->mm, start, end);

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "tools/cmd.h"
@@ -157,6 +158,9 @@ int supervise(struct run *run, const char *path, const char *preload)
 		cmd_error("%s: %s", run->opt.argv[0], strerrordesc_np(-rc));
 		return rc == -ENOENT ? 127 : 126;
 	}
+	/* whoever waits for a fault waits for us; the program has its own nice
+	 * value, and where we may not change ours we keep it */
+	setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) - 10);
 	loop(run, &foreground);
 	if (!foreground) {
 		teardown(run);

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Memory with known content, for the run_*.sh tests to run under zonedev.
+ *
+ *	run_mem check MIB [ROUNDS]	fill; check in order, then at random
+ *					while changing it
+ *	run_mem threads MIB NR		the same by NR threads at once
+ *	run_mem thp MIB			the same in huge pages
+ *	run_mem closed MIB		the same with every descriptor closed
+ *	run_mem hold MIB		fill, say "ready"; for every line of input
+ *					check and say "ok"; end with the input
+ *	run_mem touch MIB		as hold, but check only the first page
+ *	run_mem quiet MIB		fill, say "ready PID ADDRESS"; wait for a
+ *					signal without touching it again
+ *
+ * Exit status 1 and a word on stderr if anything reads back wrong.
+ */
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define PAGE	4096UL
+#define WORDS	(PAGE / sizeof(uint64_t))
+
+struct area {
+	uint64_t *mem;
+	uint64_t pages;
+	uint64_t seed;		/* page i holds words of seed + its generation */
+	uint8_t *generation;
+};
+
+static uint64_t value(const struct area *a, uint64_t page, unsigned int word)
+{
+	uint64_t x = (a->seed + (page << 20) + a->generation[page] + 1) * 0x9e3779b97f4a7c15u;
+
+	return x + word * 0xbf58476d1ce4e5b9u;
+}
+
+static void fill_page(struct area *a, uint64_t page)
+{
+	uint64_t *w = a->mem + page * WORDS, first = value(a, page, 0);
+
+	for (unsigned int i = 0; i < WORDS; i++)
+		w[i] = first + i * 0xbf58476d1ce4e5b9u;
+}
+
+static void check_page(const struct area *a, uint64_t page)
+{
+	const volatile uint64_t *w = a->mem + page * WORDS;
+
+	for (unsigned int i = 0; i < WORDS; i++) {
+		uint64_t got = w[i], again;
+
+		if (got == value(a, page, i))
+			continue;
+		again = w[i];
+		fprintf(stderr, "run_mem: %p page %llu word %u is %#llx (now %#llx), not %#llx\n",
+			(void *)&w[i], (unsigned long long)page, i, (unsigned long long)got,
+			(unsigned long long)again, (unsigned long long)value(a, page, i));
+		_exit(1);
+	}
+}
+
+static void fill(struct area *a)
+{
+	for (uint64_t i = 0; i < a->pages; i++)
+		fill_page(a, i);
+}
+
+static void check(const struct area *a)
+{
+	for (uint64_t i = 0; i < a->pages; i++)
+		check_page(a, i);
+}
+
+/* As many pages as there are, at random; every other one is changed. */
+static void check_random(struct area *a)
+{
+	uint64_t x = a->seed | 1;
+
+	for (uint64_t n = 0; n < a->pages; n++) {
+		uint64_t page;
+
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+		page = x % a->pages;
+		check_page(a, page);
+		if (x >> 40 & 1) {
+			a->generation[page]++;
+			fill_page(a, page);
+		}
+	}
+}
+
+static void make(struct area *a, uint64_t pages, uint64_t seed, size_t align)
+{
+	char *p = mmap(NULL, pages * PAGE + align, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED) {
+		perror("run_mem: mmap");
+		_exit(1);
+	}
+	if (align)
+		p = (char *)(((uintptr_t)p + align - 1) & ~(align - 1));
+	a->mem = (uint64_t *)p;
+	a->pages = pages;
+	a->seed = seed;
+	a->generation = calloc(pages, 1);
+}
+
+static void *thread(void *arg)
+{
+	struct area *a = arg;
+
+	for (int round = 0; round < 2; round++) {
+		check(a);
+		check_random(a);
+	}
+	return NULL;
+}
+
+/* Each has every NRth stretch of pages; they fill and check side by side. */
+static void *filler(void *arg)
+{
+	fill(arg);
+	return thread(arg);
+}
+
+static void threads(uint64_t pages, int nr)
+{
+	pthread_t t[nr];
+	struct area a[nr], whole;
+
+	make(&whole, pages, 99, 0);
+	for (int i = 0; i < nr; i++) {
+		uint64_t from = pages * i / nr, to = pages * (i + 1) / nr;
+
+		a[i] = (struct area){
+			.mem = whole.mem + from * WORDS, .pages = to - from,
+			.seed = 1000 + i, .generation = whole.generation + from,
+		};
+		if (pthread_create(&t[i], NULL, filler, &a[i]))
+			_exit(1);
+	}
+	for (int i = 0; i < nr; i++)
+		pthread_join(t[i], NULL);
+	for (int i = 0; i < nr; i++)
+		check(&a[i]);
+}
+
+static void say(const char *text)
+{
+	if (write(1, text, strlen(text)) < 0)
+		_exit(1);
+}
+
+static void hold(struct area *a, uint64_t pages)
+{
+	char line[64];
+	ssize_t n;
+
+	say("ready\n");
+	while ((n = read(0, line, sizeof(line))) > 0) {
+		for (uint64_t i = 0; i < pages; i++)
+			check_page(a, i);
+		say("ok\n");
+	}
+}
+
+int main(int argc, char **argv)
+{
+	const char *mode = argc > 2 ? argv[1] : "";
+	uint64_t pages = argc > 2 ? strtoull(argv[2], NULL, 10) << 8 : 0;
+	int nr = argc > 3 ? atoi(argv[3]) : 1;
+	struct area a;
+	char line[96];
+
+	if (!pages || !nr) {
+		fprintf(stderr, "run_mem: bad usage\n");
+		return 2;
+	}
+	if (!strcmp(mode, "threads")) {
+		threads(pages, nr);
+		return 0;
+	}
+	if (!strcmp(mode, "closed") && close_range(0, ~0U, 0))
+		return 1;
+	make(&a, pages, 7, !strcmp(mode, "thp") ? 2UL << 20 : 0);
+	if (!strcmp(mode, "thp") && madvise(a.mem, pages * PAGE, MADV_HUGEPAGE))
+		return 1;
+	fill(&a);
+	if (!strcmp(mode, "hold")) {
+		hold(&a, pages);
+		return 0;
+	}
+	if (!strcmp(mode, "touch")) {
+		hold(&a, 1);
+		return 0;
+	}
+	if (!strcmp(mode, "quiet")) {
+		snprintf(line, sizeof(line), "ready %d %p\n", (int)getpid(), (void *)a.mem);
+		say(line);
+		for (;;)
+			pause();
+	}
+	for (int round = 0; round < nr; round++) {
+		check(&a);
+		check_random(&a);
+	}
+	check(&a);
+	return 0;
+}
