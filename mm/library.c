@@ -3,8 +3,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "core/alloc.h"
@@ -33,7 +35,12 @@ static bool unknown_fault(struct zd_mm *mm, uint64_t addr)
 
 static void forked(struct zd_mm *parent, struct zd_mm *child)
 {
-	child->host_data = parent->host_data;
+	struct zd_library *lib = zd_library_of(parent);
+
+	child->host_data = lib;
+	if (!lib->guard.pid && zd_guard_start(&lib->guard, lib->mark))
+		zd_log(ZD_LOG_WARN, "no guard: if this process is killed its children may read "
+		       "zeros for pages that are on the device");
 }
 
 static void died(struct zd_mm *mm)
@@ -316,6 +323,23 @@ static int open_mm(struct zd_library *lib, const struct zd_mm_attr *attr)
 	return rc;
 }
 
+/* A page that the process and its forked children have in common. */
+static int make_mark(struct zd_library *lib)
+{
+	static unsigned int serial;
+	int fd;
+
+	snprintf(lib->mark, sizeof(lib->mark), "zonedev-%d-%u-%llx", (int)lib->pid,
+		 __atomic_fetch_add(&serial, 1, __ATOMIC_RELAXED),
+		 (unsigned long long)zd_now_ns());
+	fd = memfd_create(lib->mark, MFD_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	lib->mark_page = mmap(NULL, ZD_PAGE_SIZE, PROT_READ, MAP_SHARED, fd, 0);
+	close(fd);
+	return lib->mark_page == MAP_FAILED ? -ENOMEM : 0;
+}
+
 int zd_mm_open(const struct zd_mm_attr *attr, struct zd_mm **mm)
 {
 	struct zd_library *lib;
@@ -341,9 +365,12 @@ int zd_mm_open(const struct zd_mm_attr *attr, struct zd_mm **mm)
 	rc = zd_server_add(&lib->server, &lib->wake);
 	if (rc)
 		goto err_wake;
-	rc = open_mm(lib, attr);
+	rc = make_mark(lib);
 	if (rc)
 		goto err_wake;
+	rc = open_mm(lib, attr);
+	if (rc)
+		goto err_mark;
 	rc = start_thread(lib);
 	if (rc)
 		goto err_mm;
@@ -356,6 +383,8 @@ int zd_mm_open(const struct zd_mm_attr *attr, struct zd_mm **mm)
 
 err_mm:
 	zd_mm_destroy(lib->mm);
+err_mark:
+	munmap(lib->mark_page, ZD_PAGE_SIZE);
 err_wake:
 	close(lib->wake.fd);
 err_pagemap:
@@ -431,6 +460,7 @@ int zd_mm_close(struct zd_mm *mm)
 	if (rc)
 		return rc;
 	pthread_join(lib->thread, NULL);
+	zd_guard_stop(&lib->guard);
 	zd_mutex_lock(&open_lock);
 	for (link = &open_libs; *link != lib; link = &(*link)->next)
 		;
@@ -439,6 +469,7 @@ int zd_mm_close(struct zd_mm *mm)
 	zd_unreserve(lib->stack, STACK_BYTES);
 	cds_list_for_each_entry_safe(each, next, &lib->server.mms, node)
 		zd_mm_destroy(each);
+	munmap(lib->mark_page, ZD_PAGE_SIZE);
 	close(lib->wake.fd);
 	close(lib->pagemap_fd);
 	zd_server_destroy(&lib->server);
@@ -446,12 +477,15 @@ int zd_mm_close(struct zd_mm *mm)
 	return 0;
 }
 
-/* The process ends: its children keep what they share with it. */
+/* The process ends in good order: its children get what they share with it. */
 __attribute__((destructor)) static void push_home_at_exit(void)
 {
-	for (struct zd_library *lib = open_libs; lib; lib = lib->next)
-		if (lib->pid == getpid())
-			push_home(lib, false);
+	for (struct zd_library *lib = open_libs; lib; lib = lib->next) {
+		if (lib->pid != getpid())
+			continue;
+		if (!push_home(lib, false))
+			zd_guard_stop(&lib->guard);
+	}
 }
 
 int zd_mm_get_stats(struct zd_mm *mm, struct zd_mm_stats *stats, size_t size)

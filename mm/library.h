@@ -16,6 +16,7 @@
 
 #include <pthread.h>
 #include "core/lock.h"
+#include "mm/guard.h"
 #include "mm/mig.h"
 #include "mm/mm.h"
 #include "zonedev/migrate.h"
@@ -47,6 +48,9 @@ struct zd_library {
 	struct zd_cmd *inbox;		/* pushed by callers, a stack */
 	struct zd_cmd *active;		/* being stepped, in order of arrival */
 	int pagemap_fd;
+	char mark[48];			/* of the family, for the guard */
+	void *mark_page;
+	struct zd_guard guard;		/* since the first fork */
 };
 
 static inline struct zd_library *zd_library_of(struct zd_mm *mm)

@@ -8,10 +8,11 @@
  * faults; it is started by zd_mm_open() and ended by zd_mm_close().
  *
  * munmap, madvise(MADV_DONTNEED), mremap and fork work as ever on managed
- * memory; device pages that nothing maps any more are freed at once.  A child
- * reads the parent's evicted pages for as long as the parent has the mm open;
- * a parent that exits before its children takes their evicted pages with it:
- * they are killed (SIGKILL) rather than left to read zeros.
+ * memory; device pages that nothing maps any more are freed at once.  A forked
+ * child reads the parent's evicted pages; they are brought home in it, too, when
+ * the parent closes the mm or exits.  If the parent is killed before that, so
+ * are its children that have not called exec: by SIGKILL, rather than be left to
+ * read zeros.
  *
  * Needs Linux 6.8, and userfaultfd with CAP_SYS_PTRACE (`zonedev info` says
  * what a host lacks).

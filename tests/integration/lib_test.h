@@ -234,44 +234,6 @@ static inline void close_mm(struct zd_mm *mm, struct zd_device *dev)
 	CHECK_EQ(zd_device_unregister(dev), 0);
 }
 
-/* --- a migration out that runs in another thread --- */
-
-struct migration {
-	struct zd_mm *mm;
-	void *mem;
-	size_t pages;
-	struct zd_device *dev;
-	struct zd_migrate_result result;
-	int rc;
-	pthread_t thread;
-};
-
-static inline void *migration_thread(void *arg)
-{
-	struct migration *m = arg;
-
-	m->rc = zd_migrate_to_device(m->mm, m->mem, m->pages * PAGE, m->dev, &m->result);
-	return NULL;
-}
-
-/* Start it and return when its pages have left the range but the device, slow,
- * doesn't have them yet. */
-static inline void migration_start(struct migration *m)
-{
-	size_t before = resident(m->mem, m->pages);
-	uint64_t out = stats(m->mm).pages_out;
-
-	CHECK_EQ(pthread_create(&m->thread, NULL, migration_thread, m), 0);
-	WAIT_FOR(resident(m->mem, m->pages) < before);
-	CHECK_EQ(stats(m->mm).pages_out, out);	/* in flight, or the test tests nothing */
-}
-
-static inline void migration_join(struct migration *m)
-{
-	CHECK_EQ(pthread_join(m->thread, NULL), 0);
-	CHECK_EQ(m->rc, 0);
-}
-
 /* --- children --- */
 
 static inline pid_t child_start(void (*fn)(void *), void *arg)

@@ -41,9 +41,9 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include "core/rawsys.h"
 #include "mm/uapi.h"
 #include "tools/run/agent_proto.h"
-#include "tools/run/rawsys.h"
 
 #define PAGE		4096UL
 #define STACK_BYTES	(8 * PAGE)
@@ -132,7 +132,8 @@ static int recv_reply(int sock, int *fd)
  * parent's).  Returns its descriptor. */
 static long new_ring(void)
 {
-	long fd = raw_syscall(SYS_memfd_create, (long)"zonedev", MFD_CLOEXEC | MFD_ALLOW_SEALING, 0, 0, 0, 0);
+	/* its name marks the process for the guard (mm/guard.h) */
+	long fd = raw_syscall(SYS_memfd_create, (long)agent.name, MFD_CLOEXEC | MFD_ALLOW_SEALING, 0, 0, 0, 0);
 	long rc;
 
 	if (fd < 0)

@@ -78,8 +78,6 @@ int process_attach(struct process *p, pid_t pid, int pidfd)
 		return -errno;
 	p->pid = pid;
 	p->pidfd = pidfd;
-	if (pidfd >= 0)
-		guard_add(p->run, pidfd);
 	return 0;
 }
 
@@ -100,8 +98,6 @@ static void process_free(struct process *p)
 	if (p->sock.fd >= 0)
 		zd_server_remove(&p->run->server, &p->sock);
 	zd_mm_destroy(p->mm);
-	if (p->pidfd >= 0)
-		guard_remove(p->run, p->pidfd);
 	for (unsigned int i = 0; (fd = fds_of(p, i)); i++)
 		if (*fd >= 0)
 			close(*fd);

@@ -11,7 +11,6 @@
  *	scan.c        finding and registering their memory
  *	budget.c      how much RAM they use; the tick
  *	signals.c     signals and the program's status
- *	guard.c       the process that kills the tree if we are killed
  *	report.c      what happened
  */
 #ifndef ZD_RUN_H
@@ -23,6 +22,7 @@
 #include <sys/types.h>
 #include <urcu/list.h>
 
+#include "mm/guard.h"
 #include "mm/library.h"
 #include "mm/mm.h"
 #include "mm/server.h"
@@ -83,7 +83,7 @@ struct run {
 	uint64_t peak;			/* resident pages */
 	uint64_t nr_processes, nr_unmanaged;
 	uint64_t progress_ns;
-	struct guard *guard;
+	struct zd_guard guard;
 };
 
 /* supervise.c: all of it; returns the exit status. */
@@ -128,12 +128,6 @@ int signals_open(struct run *run);
 void signals_close(struct run *run);
 /* End as the program ended. */
 int signals_exit_as(int status);
-
-/* guard.c */
-int guard_start(struct run *run);
-void guard_add(struct run *run, int pidfd);
-void guard_remove(struct run *run, int pidfd);
-void guard_stop(struct run *run);
 
 /* report.c */
 int report_open_check(const char *path);

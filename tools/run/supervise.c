@@ -41,7 +41,7 @@ static int setup(struct run *run)
 	rc = link_open(run);
 	if (rc)
 		goto err_signals;
-	rc = guard_start(run);
+	rc = zd_guard_start(&run->guard, run->socket_name);
 	if (rc)
 		goto err_link;
 	return 0;
@@ -57,7 +57,7 @@ err_server:
 
 static void teardown(struct run *run)
 {
-	guard_stop(run);
+	zd_guard_stop(&run->guard);
 	link_close(run);
 	signals_close(run);
 	zd_server_destroy(&run->server);
@@ -79,7 +79,6 @@ static void tell(struct run *run)
 static void go_to_background(struct run *run)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	struct process *p;
 
 	setsid();
 	for (int fd = 0; null >= 0 && fd < 3; fd++)
@@ -87,11 +86,6 @@ static void go_to_background(struct run *run)
 	if (null > 2)
 		close(null);
 	run->opt.progress = false;
-	if (guard_start(run))
-		return;
-	cds_list_for_each_entry(p, &run->processes, node)
-		if (p->pidfd >= 0)
-			guard_add(run, p->pidfd);
 }
 
 static unsigned int count(const struct run *run)
@@ -111,7 +105,7 @@ static bool detach(struct run *run)
 	pid_t pid;
 
 	/* its parent, this process, is about to end in good order */
-	guard_stop(run);
+	zd_guard_stop(&run->guard);
 	fflush(NULL);
 	pid = fork();
 	if (pid > 0) {
@@ -122,8 +116,8 @@ static bool detach(struct run *run)
 	}
 	if (!pid)
 		go_to_background(run);
-	else	/* stay in the foreground, then */
-		guard_start(run);
+	/* else stay in the foreground, then */
+	zd_guard_start(&run->guard, run->socket_name);
 	return false;
 }
 

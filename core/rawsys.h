@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* A system call by instruction: the result, or -errno; libc's errno, which
  * belongs to another thread, stays as it is. */
-#ifndef ZD_RAWSYS_H
-#define ZD_RAWSYS_H
+#ifndef CORE_RAWSYS_H
+#define CORE_RAWSYS_H
 
 #if defined(__x86_64__)
 static inline long raw_syscall(long nr, long a, long b, long c, long d, long e, long f)
