@@ -43,6 +43,8 @@ static void event(struct zd_mm *mm, const struct uffd_msg *msg)
 		mm->mover->cancel(mm, mm->out);
 	switch (msg->event) {
 	case UFFD_EVENT_FORK:
+		if (mm->out)
+			zd_out_prefetch(mm->out);
 		forked(mm, msg->arg.fork.ufd);
 		break;
 	case UFFD_EVENT_REMAP:
@@ -69,6 +71,13 @@ unsigned int zd_mm_read(struct zd_mm *mm)
 		return 0;
 	if (mm->mover && !mm->mover->read_begin(mm))
 		return 0;	/* a MOVE runs; epoll will remind us */
+	if (mm->out && zd_uffd_event_waits(zd_mm_uffd(mm))) {
+		/* A thread that waits for its fork's event to be read is alive,
+		 * and so is what it shares with its child: as soon as we have
+		 * read it, it may exit. */
+		mm->mover->cancel(mm, mm->out);
+		zd_out_prefetch(mm->out);
+	}
 	n = read(zd_mm_uffd(mm), msg, sizeof(msg));
 	n = n < 0 ? 0 : n / (ssize_t)sizeof(msg[0]);
 	for (ssize_t i = 0; i < n; i++)

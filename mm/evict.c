@@ -160,7 +160,7 @@ void zd_server_evict(struct zd_server *server)
 	uint64_t addrs[ZD_MIG_MAX], target;
 	struct zd_mm *mm;
 
-	if (!server->limit || !server->dev)
+	if (!server->limit || !server->dev || server->hold_evictions)
 		return;
 	target = server->limit - margin(server);
 	want.dev = server->dev;

@@ -12,6 +12,7 @@
 #include "core/alloc.h"
 #include "core/bug.h"
 #include "mm/library.h"
+#include "mm/maps.h"
 #include "mm/mover_self.h"
 #include "mm/uapi.h"
 #include "mm/uffd.h"
@@ -35,12 +36,7 @@ static bool unknown_fault(struct zd_mm *mm, uint64_t addr)
 
 static void forked(struct zd_mm *parent, struct zd_mm *child)
 {
-	struct zd_library *lib = zd_library_of(parent);
-
-	child->host_data = lib;
-	if (!lib->guard.pid && zd_guard_start(&lib->guard, lib->mark))
-		zd_log(ZD_LOG_WARN, "no guard: if this process is killed its children may read "
-		       "zeros for pages that are on the device");
+	child->host_data = zd_library_of(parent);
 }
 
 static void died(struct zd_mm *mm)
@@ -58,7 +54,13 @@ static void resync(struct zd_server *server)
 	(void)server;
 }
 
+static bool exclusive(struct zd_mm *mm, uint64_t addr)
+{
+	return zd_page_exclusive(zd_library_of(mm)->pagemap_fd, addr);
+}
+
 static const struct zd_server_host host = {
+	.exclusive = exclusive,
 	.unknown_fault = unknown_fault,
 	.forked = forked,
 	.died = died,
@@ -67,6 +69,21 @@ static const struct zd_server_host host = {
 };
 
 /* --- commands --- */
+
+int zd_library_attach(struct zd_library *lib, struct zd_device *dev)
+{
+	int rc;
+
+	if (lib->server.dev)
+		return lib->server.dev == dev ? 0 : -EBUSY;
+	rc = zd_server_attach(&lib->server, dev);
+	/* Before the first page goes: a fork returns as soon as its event is
+	 * read, and the next thing may be a SIGKILL. */
+	if (!rc && !lib->guard.pid && zd_guard_start(&lib->guard, lib->mark))
+		zd_log(ZD_LOG_WARN, "no guard: if this process is killed its children may read "
+		       "zeros for pages that are on the device");
+	return rc;
+}
 
 int zd_library_call(struct zd_library *lib, struct zd_cmd *cmd)
 {
@@ -174,12 +191,15 @@ static void *server_thread(void *arg)
 			reap_at = zd_now_ns() + REAP_MS * 1000000ull;
 		}
 	}
+	/* here, because it takes the end of this thread for a death */
+	zd_guard_stop(&lib->guard);
 	return NULL;
 }
 
 /* --- pages home --- */
 
-/* The next DEVICE entry that no batch has, in the managed part of [*pos, end). */
+/* The next DEVICE entry that no batch has, in the managed part of [*pos, end).
+ * On the way, pages that are lost get their marks: who serves them may go. */
 static bool next_device(struct zd_mm *mm, struct zd_homing *h, uint64_t *limit)
 {
 	const struct zd_ranges *r = &mm->ranges;
@@ -197,6 +217,9 @@ static bool next_device(struct zd_mm *mm, struct zd_homing *h, uint64_t *limit)
 			e = *zd_mm_entry(mm, h->pos);
 			if (e & ZD_ENTRY_LOCK)
 				h->pending = true;
+			else if (zd_entry_state(e) == ZD_ENTRY_POISON)
+				h->pending |= zd_uffd_poison(zd_mm_uffd(mm), h->pos,
+							     ZD_PAGE_SIZE) == -EAGAIN;
 			else if (zd_entry_state(e) == ZD_ENTRY_DEVICE)
 				return true;
 		}
@@ -410,10 +433,15 @@ static enum zd_cmd_result close_step(struct zd_library *lib, struct zd_cmd *cmd)
 	struct close_cmd *c = caa_container_of(cmd, struct close_cmd, cmd);
 	struct zd_mm *mm;
 
+	/* at exit other threads may go on migrating: not faster than we */
+	lib->closing = true;
 	cds_list_for_each_entry(mm, &lib->server.mms, node) {
 		enum zd_cmd_result r;
 
-		if (!mm->nr_device)
+		/* at exit, what is ours alone may go with us */
+		if (mm == lib->mm && !c->stop)
+			continue;
+		if (!mm->nr_device && !mm->poison_owed)
 			continue;
 		if (c->mm != mm) {
 			c->mm = mm;
@@ -422,12 +450,19 @@ static enum zd_cmd_result close_step(struct zd_library *lib, struct zd_cmd *cmd)
 		r = zd_homing_step(mm, &c->homing, &cmd->rc);
 		if (r != ZD_CMD_DONE)
 			return r;
-		if (cmd->rc)
+		if (cmd->rc) {
+			lib->closing = false;
 			return ZD_CMD_DONE;
-		if (!mm->dead && mm->nr_device)
+		}
+		mm->poison_owed = false;
+		if (!mm->dead && mm->nr_device) {
+			/* some are behind us: moved there, or landed since */
+			c->mm = NULL;
 			return ZD_CMD_AGAIN;
+		}
 	}
-	if (!cds_list_empty(&lib->server.migs))
+	/* at exit, threads may go on faulting; what goes out may be a child's */
+	if (c->stop ? !cds_list_empty(&lib->server.migs) : lib->server.nr_migs[ZD_TO_DEVICE])
 		return ZD_CMD_WAIT;
 	lib->server.stop = c->stop;
 	return ZD_CMD_DONE;
@@ -460,15 +495,19 @@ int zd_mm_close(struct zd_mm *mm)
 	if (rc)
 		return rc;
 	pthread_join(lib->thread, NULL);
-	zd_guard_stop(&lib->guard);
 	zd_mutex_lock(&open_lock);
 	for (link = &open_libs; *link != lib; link = &(*link)->next)
 		;
 	*link = lib->next;
 	zd_mutex_unlock(&open_lock);
 	zd_unreserve(lib->stack, STACK_BYTES);
-	cds_list_for_each_entry_safe(each, next, &lib->server.mms, node)
+	cds_list_for_each_entry_safe(each, next, &lib->server.mms, node) {
+		/* closing is not enough: a forked child has the descriptors too */
+		for (size_t i = 0; i < each->ranges.nr; i++)
+			zd_uffd_unregister(zd_mm_uffd(each), each->ranges.v[i].start,
+					   each->ranges.v[i].end - each->ranges.v[i].start);
 		zd_mm_destroy(each);
+	}
 	munmap(lib->mark_page, ZD_PAGE_SIZE);
 	close(lib->wake.fd);
 	close(lib->pagemap_fd);
@@ -488,13 +527,31 @@ __attribute__((destructor)) static void push_home_at_exit(void)
 	}
 }
 
+struct stats_cmd {
+	struct zd_cmd cmd;
+	struct zd_mm_stats stats;
+};
+
+static enum zd_cmd_result stats_step(struct zd_library *lib, struct zd_cmd *cmd)
+{
+	caa_container_of(cmd, struct stats_cmd, cmd)->stats = lib->server.stats.c;
+	return ZD_CMD_DONE;
+}
+
 int zd_mm_get_stats(struct zd_mm *mm, struct zd_mm_stats *stats, size_t size)
 {
-	struct zd_mm_stats copy;
+	struct stats_cmd *c;
+	int rc;
 
-	if (!mm || !stats || !size || size > sizeof(copy))
+	if (!mm || !stats || !size || size > sizeof(*stats))
 		return -EINVAL;
-	copy = mm->server->stats.c;
-	memcpy(stats, &copy, size);
-	return 0;
+	c = zd_alloc(sizeof(*c));
+	if (!c)
+		return -ENOMEM;
+	c->cmd.step = stats_step;
+	rc = zd_library_call(zd_library_of(mm), &c->cmd);
+	if (!rc)
+		memcpy(stats, &c->stats, size);
+	zd_free(c);
+	return rc;
 }

@@ -48,9 +48,10 @@ struct zd_library {
 	struct zd_cmd *inbox;		/* pushed by callers, a stack */
 	struct zd_cmd *active;		/* being stepped, in order of arrival */
 	int pagemap_fd;
+	bool closing;			/* nothing goes out any more */
 	char mark[48];			/* of the family, for the guard */
 	void *mark_page;
-	struct zd_guard guard;		/* since the first fork */
+	struct zd_guard guard;		/* since there is a device */
 };
 
 static inline struct zd_library *zd_library_of(struct zd_mm *mm)
@@ -61,6 +62,10 @@ static inline struct zd_library *zd_library_of(struct zd_mm *mm)
 /* Run @cmd and return its rc.  -EINVAL, warned once: from a forked child, or
  * from the server's own thread (a driver's callback). */
 int zd_library_call(struct zd_library *lib, struct zd_cmd *cmd);
+
+/* Migrations go to @dev from now on.  Server's thread.  0; -EBUSY: there is
+ * another, or it is another mm's; or -errno. */
+int zd_library_attach(struct zd_library *lib, struct zd_device *dev);
 
 /* Whole pages inside [addr, addr + len).  -EINVAL: none. */
 int zd_library_pages(const void *addr, size_t len, uint64_t *start, uint64_t *end);

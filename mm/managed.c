@@ -56,12 +56,32 @@ static bool check_vma(const struct zd_vma *vma, void *ctx)
 	return c->ok && c->at < c->end;
 }
 
+/* Is any of [start, end) ours?  -EINVAL, or -ENOMEM. */
+static int check_own(uint64_t start, uint64_t end)
+{
+	unsigned int n = zd_own_ranges(NULL, 0), max = 0;
+	struct zd_own_range *own = NULL;
+	int rc = 0;
+
+	while (n > max) {	/* other threads may add some meanwhile */
+		zd_free(own);
+		max = n + 16;
+		own = zd_alloc(max * sizeof(*own));
+		if (!own)
+			return -ENOMEM;
+		n = zd_own_ranges(own, max);
+	}
+	for (unsigned int i = 0; i < n; i++)
+		if ((uintptr_t)own[i].start < end && (uintptr_t)own[i].start + own[i].len > start)
+			rc = -EINVAL;
+	zd_free(own);
+	return rc;
+}
+
 /* Private anonymous memory all through, and none of ours? */
 static int check_range(uint64_t start, uint64_t end)
 {
 	struct check c = { start, end, false };
-	struct zd_own_range own[64];
-	unsigned int n = zd_own_ranges(own, 64);
 	int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC), rc;
 
 	if (fd < 0)
@@ -70,10 +90,7 @@ static int check_range(uint64_t start, uint64_t end)
 	close(fd);
 	if (rc)
 		return rc;
-	for (unsigned int i = 0; i < n && i < 64; i++)
-		if ((uintptr_t)own[i].start < end && (uintptr_t)own[i].start + own[i].len > start)
-			c.ok = false;
-	return c.ok && c.at >= end ? 0 : -EINVAL;
+	return c.ok && c.at >= end ? check_own(start, end) : -EINVAL;
 }
 
 static int range_call(struct zd_mm *mm, uint64_t start, uint64_t end,

@@ -6,6 +6,7 @@
 #include "core/alloc.h"
 #include "core/bug.h"
 #include "mm/mig.h"
+#include "mm/uffd.h"
 
 /* A batch is 50 KiB and needs a buffer: keep as many as are used at a time. */
 struct zd_mig *zd_mig_new(struct zd_server *server, struct zd_mm *mm, enum zd_io_dir dir)
@@ -57,10 +58,16 @@ void zd_mig_free(struct zd_mig *mig)
 }
 
 /* An entry of a page in flight loses its owner: a HOME entry's reference stays
- * with the batch, which puts it when it lands. */
+ * with the batch, which puts it when it lands.  Nobody else would wake a thread
+ * that waits for the page: it faults again, behind the event. */
 static void disown(struct zd_mig *mig, struct zd_mm *mm, uint64_t addr)
 {
+	/* the fault that brings a page home waits without saying so */
+	bool wait = *zd_mm_entry(mm, addr) & ZD_ENTRY_WAIT || mig->dir == ZD_FROM_DEVICE;
+
 	zd_entry_store(zd_mm_entry(mm, addr), 0);
+	if (wait)
+		zd_uffd_wake(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE);
 	if (mig->dir == ZD_FROM_DEVICE) {
 		mm->nr_device--;
 		mm->server->stats.c.pages_device--;
@@ -135,8 +142,9 @@ int zd_migs_fork(struct zd_mm *parent, struct zd_mm *child)
 		for (unsigned int i = 0; !rc && i < mig->nr; i++) {
 			struct zd_mig_page *p = &mig->page[i];
 
-			/* not moved: the child has it in RAM, like the parent */
-			if (p->step == ZD_MIG_DONE || p->error)
+			/* not moved: the child has it in RAM, like the parent.  An
+			 * error of a later step is the device's: the page is away. */
+			if (p->step == ZD_MIG_DONE || (p->step == ZD_MIG_MOVING && p->error))
 				continue;
 			if (p->mm == parent)
 				rc = add_sharer(p, child, p->addr);

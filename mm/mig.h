@@ -39,7 +39,7 @@ struct zd_mig_page {
 	struct zd_mm *mm;	/* NULL: dropped */
 	uint64_t addr;
 	zd_pfn_t pfn;		/* 0: given back, or passed on */
-	int error;		/* of the move, then of the device */
+	int error;		/* of the move (EMLINK: shared), then of the device */
 	enum zd_mig_step {
 		ZD_MIG_MOVING,	/* the mover, or the device's read, has it */
 		ZD_MIG_STORE,	/* content read: becomes a device page */
@@ -61,6 +61,8 @@ struct zd_mig {
 	/* migrate_vma: the content is in the buffer, the caller decides */
 	void (*fetched)(struct zd_mig *mig);
 	bool retry;		/* some page could not be put back yet */
+	bool prefetched;	/* zd_out_prefetch() has read what was moved */
+	int prefetch_rc;
 	/* told when the batch has landed, just before it is freed */
 	void (*landed)(struct zd_mig *mig);
 	void *landed_data;
@@ -114,6 +116,12 @@ int zd_out_start(struct zd_mm *mm, const uint64_t *addrs, unsigned int nr,
 /* From the mover: every page has its final error.  Also when the mover died
  * with its process (mig->mm is NULL then): what it had moved is lost. */
 void zd_out_moved(struct zd_mig *mig);
+/*
+ * Read what has been moved so far, out of a batch that has been cancelled.
+ * A child that is forked now shares these pages, and its parent may be gone, and
+ * staging with it, before the batch is through.
+ */
+void zd_out_prefetch(struct zd_mig *mig);
 /* Steps are STORE, BACK or DONE: settle what can be settled now, and free the
  * batch when that was all. */
 void zd_out_land(struct zd_mig *mig);

@@ -8,8 +8,7 @@
 #include "mm/maps.h"
 #include "mm/migrate.h"
 
-void zd_migrate_count(struct zd_migrate_result *r, const struct zd_library *lib,
-		      const struct zd_mig_page *p)
+void zd_migrate_count(struct zd_migrate_result *r, const struct zd_mig_page *p)
 {
 	switch (p->error) {
 	case 0:
@@ -19,12 +18,10 @@ void zd_migrate_count(struct zd_migrate_result *r, const struct zd_library *lib,
 			r->moved++;
 		break;
 	case -EBUSY:
-		/* the kernel doesn't say which: a page that another address
-		 * space maps is shared, any other is pinned */
-		if (zd_page_exclusive(lib->pagemap_fd, p->addr))
-			r->pinned++;
-		else
-			r->shared++;
+		r->pinned++;
+		break;
+	case -EMLINK:
+		r->shared++;
 		break;
 	case -ENOENT:
 		r->absent++;
@@ -52,28 +49,30 @@ struct migrate_cmd {
 	struct zd_library *lib;
 	unsigned int tries;
 	bool in_flight;
-	uint64_t device_before;
+	uint64_t on_device, lost;	/* to_ram: before */
 	struct zd_homing homing;
+	uint64_t addrs[ZD_MIG_MAX];	/* of the batch, when it was collected */
 };
 
 static void landed(struct zd_mig *mig)
 {
 	struct migrate_cmd *c = mig->landed_data;
+	uint64_t again = 0;
 
 	c->in_flight = false;
 	for (unsigned int i = 0; i < mig->nr; i++) {
 		const struct zd_mig_page *p = &mig->page[i];
 
-		/* an event came between: go back to the first such page */
-		if (p->error == -EAGAIN && c->tries < TRIES) {
-			c->tries++;
-			c->pos = p->addr;
-			return;
-		}
-		zd_migrate_count(&c->result, c->lib, p);
-		c->pos = p->addr + ZD_PAGE_SIZE;
+		/* an event came between: go back to the first such page.  What
+		 * comes behind it and did not go is met again as well. */
+		if (!again && p->error == -EAGAIN && c->tries < TRIES)
+			again = c->addrs[i];
+		if (!again || !p->error)
+			zd_migrate_count(&c->result, p);
 	}
-	c->tries = 0;
+	/* not p->addr: an mremap may have moved it */
+	c->pos = again ? again : c->addrs[mig->nr - 1] + ZD_PAGE_SIZE;
+	c->tries = again ? c->tries + 1 : 0;
 }
 
 unsigned int zd_migrate_collect(struct zd_library *lib, uint64_t *from, uint64_t end,
@@ -112,62 +111,113 @@ unsigned int zd_migrate_collect(struct zd_library *lib, uint64_t *from, uint64_t
 	return nr;
 }
 
+/* Entries of [start, end), managed, that are in @state. */
+static uint64_t count_entries(const struct zd_mm *mm, uint64_t start, uint64_t end,
+			      enum zd_entry_state state)
+{
+	const struct zd_ranges *r = &mm->ranges;
+	uint64_t nr = 0;
+
+	for (size_t i = zd_ranges_first(r, start); i < r->nr && r->v[i].start < end; i++) {
+		uint64_t to = r->v[i].end < end ? r->v[i].end : end;
+		uint64_t a = r->v[i].start > start ? r->v[i].start : start;
+
+		for (a = zd_table_next(&mm->table, a, to); a < to;
+		     a = zd_table_next(&mm->table, a + ZD_PAGE_SIZE, to))
+			nr += zd_entry_state(*zd_mm_entry(mm, a)) == state;
+	}
+	return nr;
+}
+
+static int to_device_begin(struct zd_library *lib, struct migrate_cmd *c)
+{
+	if (!zd_library_managed(lib->mm, c->start, c->end))
+		return -EINVAL;
+	c->result.already = count_entries(lib->mm, c->start, c->end, ZD_ENTRY_DEVICE);
+	return zd_library_attach(lib, c->dev);
+}
+
+static enum zd_cmd_result to_device_done(struct migrate_cmd *c)
+{
+	struct zd_migrate_result *r = &c->result;
+	uint64_t seen = r->moved + r->zero + r->already + r->pinned + r->shared + r->protection +
+			r->busy + r->device + r->absent;
+	uint64_t nr = (c->end - c->start) >> ZD_PAGE_SHIFT;
+
+	/* what wasn't there to be collected */
+	r->absent += nr > seen ? nr - seen : 0;
+	return ZD_CMD_DONE;
+}
+
 static enum zd_cmd_result to_device_step(struct zd_library *lib, struct zd_cmd *cmd)
 {
 	struct migrate_cmd *c = caa_container_of(cmd, struct migrate_cmd, cmd);
 	struct zd_out_want want = { .dev = c->dev, .landed = landed, .data = c };
-	uint64_t addrs[ZD_MIG_MAX];
+	const struct zd_ranges *ranges = &lib->mm->ranges;
+	uint64_t end;
 	unsigned int nr;
-	int rc;
+	size_t i;
 
 	cmd->rc = 0;
-	if (c->in_flight)
+	if (c->in_flight || lib->closing)
 		return ZD_CMD_WAIT;
 	if (!c->lib) {
 		c->lib = lib;
-		if (!zd_library_managed(lib->mm, c->start, c->end))
-			cmd->rc = -EINVAL;
-		else if (lib->server.dev && lib->server.dev != c->dev)
-			cmd->rc = -EBUSY;
-		else if (!lib->server.dev)
-			cmd->rc = zd_server_attach(&lib->server, c->dev);
+		cmd->rc = to_device_begin(lib, c);
 		if (cmd->rc)
 			return ZD_CMD_DONE;
 	}
-	if (c->pos >= c->end)
-		return ZD_CMD_DONE;
-	nr = zd_migrate_collect(lib, &c->pos, c->end, &c->result, addrs);
+	/* Some of it may have been unmapped since: what is there now is not
+	 * ours to take. */
+	i = zd_ranges_first(ranges, c->pos);
+	if (c->pos >= c->end || i == ranges->nr || ranges->v[i].start >= c->end)
+		return to_device_done(c);
+	if (c->pos < ranges->v[i].start)
+		c->pos = ranges->v[i].start;
+	end = ranges->v[i].end < c->end ? ranges->v[i].end : c->end;
+	nr = zd_migrate_collect(lib, &c->pos, end, &c->result, c->addrs);
 	if (!nr)
 		return ZD_CMD_AGAIN;
 	c->in_flight = true;
-	rc = zd_out_start(lib->mm, addrs, nr, &want);
-	if (!rc)
+	cmd->rc = zd_out_start(lib->mm, c->addrs, nr, &want);
+	if (!cmd->rc)
 		return ZD_CMD_AGAIN;
 	c->in_flight = false;
-	if (rc == -ENOSPC) {	/* no page of what is left can go */
-		c->result.device += nr;
-		c->pos = c->end;
+	if (cmd->rc != -ENOSPC)
 		return ZD_CMD_DONE;
-	}
-	cmd->rc = rc;
-	return ZD_CMD_DONE;
+	/* the device is full: the rest is only counted */
+	c->result.device += nr;
+	lib->server.stats.c.refused_device += nr;
+	c->pos = c->addrs[nr - 1] + ZD_PAGE_SIZE;
+	return ZD_CMD_AGAIN;
 }
 
 static enum zd_cmd_result to_ram_step(struct zd_library *lib, struct zd_cmd *cmd)
 {
 	struct migrate_cmd *c = caa_container_of(cmd, struct migrate_cmd, cmd);
+	struct zd_mm *mm = lib->mm;
 	enum zd_cmd_result r;
+	uint64_t left;
 
 	if (!c->lib) {
 		c->lib = lib;
-		c->device_before = lib->server.stats.c.pages_home;
-		if (!zd_library_managed(lib->mm, c->start, c->end)) {
+		if (!zd_library_managed(mm, c->start, c->end)) {
 			cmd->rc = -EINVAL;
 			return ZD_CMD_DONE;
 		}
+		c->on_device = count_entries(mm, c->start, c->end, ZD_ENTRY_DEVICE);
+		c->lost = count_entries(mm, c->start, c->end, ZD_ENTRY_POISON);
 	}
-	r = zd_homing_step(lib->mm, &c->homing, &cmd->rc);
-	c->result.moved = lib->server.stats.c.pages_home - c->device_before;
+	r = zd_homing_step(mm, &c->homing, &cmd->rc);
+	if (r != ZD_CMD_DONE)
+		return r;
+	/* Came home by a fault meanwhile, or went away with its mapping: counts
+	 * as moved, since it is not on the device any more. */
+	c->lost = count_entries(mm, c->start, c->end, ZD_ENTRY_POISON) - c->lost;
+	left = count_entries(mm, c->start, c->end, ZD_ENTRY_DEVICE) + c->lost;
+	c->result.already = ((c->end - c->start) >> ZD_PAGE_SHIFT) - c->on_device;
+	c->result.moved = c->on_device > left ? c->on_device - left : 0;
+	c->result.device = c->lost;
 	return r;
 }
 

@@ -15,7 +15,6 @@ unsigned int zd_migrate_collect(struct zd_library *lib, uint64_t *from, uint64_t
 				struct zd_migrate_result *result, uint64_t *addrs);
 
 /* Count how the page of a landed batch ended. */
-void zd_migrate_count(struct zd_migrate_result *r, const struct zd_library *lib,
-		      const struct zd_mig_page *p);
+void zd_migrate_count(struct zd_migrate_result *r, const struct zd_mig_page *p);
 
 #endif

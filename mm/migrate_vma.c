@@ -23,6 +23,7 @@ struct vma_cmd {
 	struct zd_mig *mig;	/* NULL: no page was collected, or all are settled */
 	struct zd_migrate_result result;
 	bool fetched;
+	uint16_t index[ZD_MIG_MAX];	/* of a batch's page in src, dst and data */
 	uint64_t src[ZD_MIGRATE_VMA_MAX];
 	uint64_t dst[ZD_MIGRATE_VMA_MAX];
 	const void *data[ZD_MIGRATE_VMA_MAX];
@@ -33,11 +34,6 @@ static struct vma_cmd *to_vma_cmd(struct zd_cmd *cmd)
 	return caa_container_of(cmd, struct vma_cmd, cmd);
 }
 
-static unsigned int index_of(const struct vma_cmd *c, const struct zd_mig_page *p)
-{
-	return (p->addr - c->start) >> ZD_PAGE_SHIFT;
-}
-
 static void fetched(struct zd_mig *mig)
 {
 	struct vma_cmd *c = mig->landed_data;
@@ -46,10 +42,12 @@ static void fetched(struct zd_mig *mig)
 	for (unsigned int i = 0; i < mig->nr; i++) {
 		struct zd_mig_page *p = &mig->page[i];
 
+		/* now: later an mremap may have changed the address */
+		c->index[i] = (p->addr - c->start) >> ZD_PAGE_SHIFT;
 		if (p->step != ZD_MIG_MOVING || !p->mm)
 			continue;
-		c->src[index_of(c, p)] = ZD_MIGRATE_PFN_VALID | ZD_MIGRATE_PFN_MIGRATE;
-		c->data[index_of(c, p)] = p->content;
+		c->src[c->index[i]] = ZD_MIGRATE_PFN_VALID | ZD_MIGRATE_PFN_MIGRATE;
+		c->data[c->index[i]] = p->content;
 	}
 }
 
@@ -58,7 +56,7 @@ static void landed(struct zd_mig *mig)
 	struct vma_cmd *c = mig->landed_data;
 
 	for (unsigned int i = 0; i < mig->nr; i++)
-		zd_migrate_count(&c->result, c->lib, &mig->page[i]);
+		zd_migrate_count(&c->result, &mig->page[i]);
 	c->mig = NULL;
 }
 
@@ -69,15 +67,13 @@ static enum zd_cmd_result setup_step(struct zd_library *lib, struct zd_cmd *cmd)
 	uint64_t addrs[ZD_MIG_MAX];
 	unsigned int nr = 0;
 
-	if (c->fetched)
-		return ZD_CMD_DONE;
+	if (lib->closing)
+		return ZD_CMD_WAIT;
 	c->lib = lib;
 	if (!zd_library_managed(lib->mm, c->start, c->end))
 		cmd->rc = -EINVAL;
-	else if (lib->server.dev && lib->server.dev != c->dev)
-		cmd->rc = -EBUSY;
-	else if (!lib->server.dev)
-		cmd->rc = zd_server_attach(&lib->server, c->dev);
+	else
+		cmd->rc = zd_library_attach(lib, c->dev);
 	if (cmd->rc)
 		return ZD_CMD_DONE;
 	while (!nr && c->pos < c->end)
@@ -106,12 +102,12 @@ static enum zd_cmd_result pages_step(struct zd_library *lib, struct zd_cmd *cmd)
 		if (p->step != ZD_MIG_MOVING)
 			continue;
 		if (p->mm)
-			pfn = zd_migrate_pfn_to_pfn(c->dst[index_of(c, p)]);
+			pfn = zd_migrate_pfn_to_pfn(c->dst[c->index[i]]);
 		if (!pfn)
 			continue;
 		p->pfn = pfn;
 		p->step = ZD_MIG_STORE;
-		c->dst[index_of(c, p)] = 0;	/* the page's now */
+		c->dst[c->index[i]] = 0;	/* the page's now */
 	}
 	zd_out_land(c->mig);
 	return ZD_CMD_DONE;

@@ -98,6 +98,7 @@ int zd_mm_create(struct zd_server *server, int uffd, struct zd_mm *parent, struc
 		goto err_close;
 	mm->server = server;
 	mm->fault_around = parent ? parent->fault_around : 64;
+	mm->poison_owed = parent && parent->poison_owed;
 	mm->source.fd = uffd;
 	mm->source.ready = zd_mm_ready;
 	rc = zd_table_init(&mm->table);
@@ -158,8 +159,7 @@ void zd_mm_destroy(struct zd_mm *mm)
 		mm->mover->destroy(mm);
 	ZD_BUG_ON(mm->nr_device, "mm slot %u dies with %llu device pages", mm->slot,
 		  (unsigned long long)mm->nr_device);
-	if (server->last_fault == mm)
-		server->last_fault = NULL;
+	zd_server_forget(server, mm);
 	zd_server_remove(server, &mm->source);
 	close(mm->source.fd);
 	cds_list_del(&mm->node);
@@ -186,14 +186,17 @@ int zd_mm_adopt(struct zd_mm *mm, uint64_t start, uint64_t end)
 
 int zd_mm_manage(struct zd_mm *mm, uint64_t start, uint64_t end)
 {
-	int rc = zd_mm_adopt(mm, start, end);
+	int rc = zd_table_reserve(&mm->table, start, end);
 
 	if (rc)
 		return rc;
+	/* A part may be managed already, with pages away: whatever fails here,
+	 * its entries and its range stay. */
 	rc = zd_uffd_register(zd_mm_uffd(mm), start, end - start);
 	if (rc)
-		zd_mm_forget(mm, start, end);
-	return rc;
+		return rc;
+	/* -ENOMEM: registered but not listed, which a fault there mends */
+	return zd_ranges_add(&mm->ranges, start, end);
 }
 
 void zd_mm_put_device(struct zd_mm *mm, zd_entry_t *entry, zd_entry_t next)
@@ -215,15 +218,21 @@ void zd_mm_set_device(struct zd_mm *mm, uint64_t addr, zd_pfn_t pfn)
 
 void zd_mm_poison(struct zd_mm *mm, uint64_t addr)
 {
-	struct zd_server *server = mm->server;
+	int rc = zd_uffd_poison(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE);
 
 	zd_entry_store(zd_mm_entry(mm, addr), ZD_ENTRY_POISON);
-	server->stats.c.pages_poisoned++;
+	if (rc == -ESRCH) {	/* nobody lives to touch it */
+		zd_mm_died(mm);
+		return;
+	}
+	mm->server->stats.c.pages_poisoned++;
 	zd_log(ZD_LOG_ERR, "page %#llx is lost: whoever touches it gets SIGBUS",
 	       (unsigned long long)addr);
 	/* not now (an event waits)?  The fault that follows the wake asks again */
-	if (zd_uffd_poison(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE))
+	if (rc) {
+		mm->poison_owed = true;
 		zd_uffd_wake(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE);
+	}
 }
 
 /* One entry is no more: whatever it held is let go.  Locked ones have been
@@ -234,8 +243,10 @@ static void drop_entry(struct zd_mm *mm, zd_entry_t *entry)
 
 	switch (zd_entry_state(e)) {
 	case ZD_ENTRY_DEVICE:
+		/* a page that forked children share is freed by the last */
+		if (zd_page_count(zd_pfn_to_page(zd_entry_val(e))) == 1)
+			mm->server->stats.c.pages_freed++;
 		zd_mm_put_device(mm, entry, 0);
-		mm->server->stats.c.pages_freed++;
 		return;
 	case ZD_ENTRY_PRESENT:
 		zd_lru_forget(&mm->server->lru, e);
@@ -302,7 +313,10 @@ void zd_mm_remap(struct zd_mm *mm, uint64_t from, uint64_t to, uint64_t len)
 			zd_lru_add(&mm->server->lru, mm, to + off, 1, e & ZD_ENTRY_HOT);
 			continue;
 		}
-		zd_entry_store(new, *old);
+		zd_entry_store(new, *old & ~ZD_ENTRY_WAIT);
+		/* who waits at the old address looks again what is there now */
+		if (*old & ZD_ENTRY_LOCK)
+			zd_uffd_wake(zd_mm_uffd(mm), from + off, ZD_PAGE_SIZE);
 		zd_entry_store(old, 0);
 	}
 	zd_mm_forget(mm, from, from + len);

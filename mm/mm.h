@@ -20,6 +20,7 @@ struct zd_mm {
 	struct zd_ranges ranges;
 	bool dead;			/* its address space is gone */
 	uint64_t nr_device;		/* DEVICE entries */
+	bool poison_owed;		/* a POISON entry has no mark in the kernel */
 	const struct zd_mover_ops *mover;	/* NULL: nothing can be moved out */
 	void *mover_data;
 	struct zd_mig *out;		/* what the mover works on */

@@ -28,6 +28,9 @@ void zd_out_count_refusal(struct zd_mm_stats *c, int error)
 	case -EBUSY:
 		c->refused_pinned++;
 		break;
+	case -EMLINK:
+		c->refused_shared++;
+		break;
 	case -ENOENT:
 		c->refused_absent++;
 		break;
@@ -69,8 +72,15 @@ static void unlock_resident(struct zd_mm *mm, uint64_t addr, bool evictable)
 /* The move was refused: the page is where it was. */
 static void refuse(struct zd_mig *mig, struct zd_mig_page *p)
 {
-	bool again = p->error == -EBUSY || p->error == -EAGAIN || p->error == -ECANCELED;
+	struct zd_server *server = mig->server;
+	bool again;
 
+	/* the kernel doesn't say which: a page that another address space maps
+	 * is shared, any other is pinned */
+	if (p->error == -EBUSY && p->mm && !server->host->exclusive(p->mm, p->addr))
+		p->error = -EMLINK;
+	again = p->error == -EBUSY || p->error == -EMLINK || p->error == -EAGAIN ||
+		p->error == -ECANCELED;
 	if (p->mm)
 		unlock_resident(p->mm, p->addr, again);
 	ZD_BUG_ON(p->sharers, "a page that did not move has sharers");
@@ -248,10 +258,38 @@ static void lose(struct zd_mig *mig, struct zd_mig_page *p)
 	p->step = ZD_MIG_DONE;
 }
 
+/* Where the content of page @i goes: device memory, if we can address it. */
+static void *content_of(struct zd_mig *mig, unsigned int i)
+{
+	struct zd_device *dev = mig->server->dev;
+	void *content = NULL;
+
+	if (!mig->fetched && dev->ops->direct_access)
+		content = dev->ops->direct_access(dev, mig->page[i].pfn);
+	return content ? content : zd_mig_buffer(mig, i);
+}
+
+void zd_out_prefetch(struct zd_mig *mig)
+{
+	uint16_t slot[ZD_MIG_MAX];
+	void *dst[ZD_MIG_MAX];
+	unsigned int nr = 0;
+
+	if (mig->prefetched)
+		return;
+	for (unsigned int i = 0; i < mig->nr; i++) {
+		if (mig->page[i].error)
+			continue;
+		slot[nr] = i;
+		dst[nr++] = content_of(mig, i);
+	}
+	mig->prefetched = true;
+	mig->prefetch_rc = nr ? mig->mm->mover->fetch(mig->mm, nr, slot, dst) : 0;
+}
+
 /* Which moved pages to read from staging, and where to. */
 static unsigned int plan_fetch(struct zd_mig *mig, uint16_t *slot, void **dst)
 {
-	struct zd_device *dev = mig->server->dev;
 	unsigned int nr = 0;
 
 	for (unsigned int i = 0; i < mig->nr; i++) {
@@ -267,11 +305,7 @@ static unsigned int plan_fetch(struct zd_mig *mig, uint16_t *slot, void **dst)
 			p->step = ZD_MIG_DONE;
 			continue;
 		}
-		p->content = NULL;
-		if (!mig->fetched && dev->ops->direct_access)
-			p->content = dev->ops->direct_access(dev, p->pfn);
-		if (!p->content)
-			p->content = zd_mig_buffer(mig, i);
+		p->content = content_of(mig, i);
 		slot[nr] = i;
 		dst[nr++] = p->content;
 	}
@@ -316,7 +350,10 @@ void zd_out_moved(struct zd_mig *mig)
 
 	if (mm)
 		mm->out = NULL;
-	rc = !nr ? 0 : mm ? mm->mover->fetch(mm, nr, slot, dst) : -ESRCH;
+	if (mig->prefetched)
+		rc = mig->prefetch_rc;
+	else
+		rc = !nr ? 0 : mm ? mm->mover->fetch(mm, nr, slot, dst) : -ESRCH;
 	if (mm)
 		mm->mover->release(mm);
 	if (rc) {

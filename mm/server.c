@@ -78,12 +78,14 @@ static void dev_ready(struct zd_source *source, uint32_t events)
 
 int zd_server_attach(struct zd_server *server, struct zd_device *dev)
 {
+	void *owner = NULL;
 	int rc = 0;
 
-	if (dev->server && dev->server != server)
+	/* two servers may want it at once */
+	if (!__atomic_compare_exchange_n(&dev->server, &owner, server, false, __ATOMIC_ACQ_REL,
+					 __ATOMIC_ACQUIRE) && owner != server)
 		return -EBUSY;
 	server->dev = dev;
-	dev->server = server;
 	if (dev->event_fd >= 0 && server->dev_source.fd < 0) {
 		server->dev_source.fd = dev->event_fd;
 		server->dev_source.ready = dev_ready;
@@ -100,7 +102,7 @@ void zd_server_detach(struct zd_server *server)
 		zd_server_remove(server, &server->dev_source);
 	server->dev_source.fd = -1;
 	if (server->dev)
-		server->dev->server = NULL;
+		__atomic_store_n(&server->dev->server, NULL, __ATOMIC_RELEASE);
 	server->dev = NULL;
 }
 
@@ -122,6 +124,18 @@ void zd_server_defer(struct zd_server *server, struct zd_mm *mm, uint64_t addr, 
 		(struct zd_backlog){ mm->slot, addr, start_ns, flags };
 }
 
+void zd_server_forget(struct zd_server *server, const struct zd_mm *mm)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < server->nr_backlog; i++)
+		if (server->backlog[i].slot != mm->slot)
+			server->backlog[kept++] = server->backlog[i];
+	server->nr_backlog = kept;
+	if (server->last_fault == mm)
+		server->last_fault = NULL;
+}
+
 /* Faults that waited, once each: what must wait on is deferred again. */
 static void run_backlog(struct zd_server *server)
 {
@@ -131,9 +145,6 @@ static void run_backlog(struct zd_server *server)
 		struct zd_backlog b = server->backlog[i];
 		struct zd_mm *mm = server->slots[b.slot];
 
-		/* the slot may be another address space's by now: then its
-		 * fault is one that it did not have, and is answered by what
-		 * its entry says, like any other */
 		if (mm)
 			zd_fault(mm, b.addr, b.flags, b.start_ns);
 	}

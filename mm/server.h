@@ -49,6 +49,8 @@ struct zd_server_host {
 	void (*kill)(struct zd_mm *mm);
 	/* An address that belongs to zonedev faulted.  True: served. */
 	bool (*own_fault)(struct zd_mm *mm, uint64_t addr);
+	/* Does this address space alone map its resident page at @addr? */
+	bool (*exclusive)(struct zd_mm *mm, uint64_t addr);
 	/* ->resident is about to cause evictions: correct it if it is wrong. */
 	void (*resync)(struct zd_server *server);
 };
@@ -84,6 +86,7 @@ struct zd_server {
 	struct zd_backlog *backlog;
 	size_t nr_backlog, cap_backlog;
 	struct zd_stats stats;
+	bool hold_evictions;		/* start none */
 	bool stop;
 	struct zd_mm *last_fault;	/* whose fault was served in this poll */
 	int spin_luck;			/* see spin() */
@@ -106,6 +109,9 @@ void zd_server_remove(struct zd_server *server, struct zd_source *source);
  * Wait at most @timeout_ms (-1: for ever) for something, handle all of it.
  * Returns the number of sources that were ready, or -errno. */
 int zd_server_poll(struct zd_server *server, int timeout_ms);
+
+/* @mm dies: its waiting faults are nobody's. */
+void zd_server_forget(struct zd_server *server, const struct zd_mm *mm);
 
 /* Let a waiting fault try again when the next batch lands. */
 void zd_server_defer(struct zd_server *server, struct zd_mm *mm, uint64_t addr, uint64_t flags,

@@ -21,13 +21,13 @@ extern "C" {
 struct zd_migrate_result {
 	uint64_t moved;
 	uint64_t zero;		/* all zeros: dropped, no device page needed */
-	uint64_t already;	/* were on the wanted side */
-	uint64_t absent;	/* never touched */
+	uint64_t already;	/* were on the wanted side (home: or nowhere) */
+	uint64_t absent;	/* never written */
 	uint64_t pinned;	/* pinned by the kernel (I/O in flight, registered buffers) */
 	uint64_t shared;	/* shared after a fork and not written since */
 	uint64_t protection;	/* not writable, mlocked, or not anonymous */
 	uint64_t busy;		/* the address space was changing, or another migration had it */
-	uint64_t device;	/* the device was full, or failed */
+	uint64_t device;	/* the device was full, or failed (home: lost, see mm.h) */
 };
 
 /*

@@ -54,7 +54,8 @@ struct zd_mm_stats {
 	uint64_t pages_poisoned;/* lost: the device could not read them back */
 	uint64_t bytes_to_device;
 	uint64_t bytes_from_device;
-	uint64_t refused_pinned;	/* stayed: pinned by the kernel, or shared after a fork */
+	uint64_t refused_pinned;	/* stayed: pinned by the kernel (I/O in flight) */
+	uint64_t refused_shared;	/* stayed: shared after a fork and not written since */
 	uint64_t refused_absent;	/* stayed: not present */
 	uint64_t refused_protection;	/* stayed: not writable, or mlocked */
 	uint64_t refused_busy;		/* stayed: the address space was changing */
@@ -101,7 +102,8 @@ int zd_mm_register(struct zd_mm *mm, void *addr, size_t len);
  */
 int zd_mm_unregister(struct zd_mm *mm, void *addr, size_t len);
 
-/* zd_mm_get_stats - a snapshot.  @size: sizeof(*stats).  Any thread. */
+/* zd_mm_get_stats - a snapshot.  @size: sizeof(*stats).  0, -EINVAL, -ENOMEM.
+ * May block.  Any thread but the server's. */
 int zd_mm_get_stats(struct zd_mm *mm, struct zd_mm_stats *stats, size_t size);
 
 #pragma GCC visibility pop

@@ -86,6 +86,7 @@ static void zeros(struct zd_mm *mm, struct zd_device *dev)
 	CHECK_EQ(zd_migrate_to_device(mm, p, 64 * PAGE, dev, &r), 0);
 	CHECK_EQ(r.moved, 16);
 	CHECK_EQ(r.zero, 16);
+	CHECK_EQ(r.absent, 32);
 	CHECK_EQ(zd_device_live_pages(dev), 16);
 	CHECK_FILLED(p, 16, 7);
 	CHECK(is_zero(p + 16 * PAGE, 48 * PAGE));

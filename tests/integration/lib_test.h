@@ -286,7 +286,7 @@ static inline void catch_sigbus(void)
 }
 
 /* Does reading it raise SIGBUS there?  catch_sigbus() first. */
-__attribute__((noinline)) static bool raises_sigbus(const volatile char *p)
+__attribute__((noinline, unused)) static bool raises_sigbus(const volatile char *p)
 {
 	if (sigsetjmp(bus_jmp, 1))
 		return (uintptr_t)bus_addr / PAGE == (uintptr_t)p / PAGE;

@@ -5,13 +5,12 @@
  *	run_mem check MIB [ROUNDS]	fill; check in order, then at random
  *					while changing it
  *	run_mem threads MIB NR		the same by NR threads at once
+ *	run_mem leader MIB		the same by a thread that outlives the main
+ *					thread
  *	run_mem thp MIB			the same in huge pages
  *	run_mem closed MIB		the same with every descriptor closed
- *	run_mem hold MIB		fill, say "ready"; for every line of input
- *					check and say "ok"; end with the input
- *	run_mem touch MIB		as hold, but check only the first page
- *	run_mem quiet MIB		fill, say "ready PID ADDRESS"; wait for a
- *					signal without touching it again
+ *	run_mem hold MIB		fill, say "ready PID ADDRESS"; for every line
+ *					of input check and say "ok"; end with the input
  *
  * Exit status 1 and a word on stderr if anything reads back wrong.
  */
@@ -155,21 +154,42 @@ static void threads(uint64_t pages, int nr)
 		check(&a[i]);
 }
 
+static void *survivor(void *arg)
+{
+	struct area a;
+
+	pthread_join(*(pthread_t *)arg, NULL);
+	make(&a, *((uint64_t *)arg + 1), 5, 0);
+	filler(&a);
+	_exit(0);
+}
+
+static void leader(uint64_t pages)
+{
+	static uint64_t arg[2];
+	pthread_t t;
+
+	arg[0] = pthread_self();
+	arg[1] = pages;
+	if (pthread_create(&t, NULL, survivor, arg))
+		_exit(1);
+	pthread_exit(NULL);
+}
+
 static void say(const char *text)
 {
 	if (write(1, text, strlen(text)) < 0)
 		_exit(1);
 }
 
-static void hold(struct area *a, uint64_t pages)
+static void hold(const struct area *a)
 {
-	char line[64];
-	ssize_t n;
+	char line[96];
 
-	say("ready\n");
-	while ((n = read(0, line, sizeof(line))) > 0) {
-		for (uint64_t i = 0; i < pages; i++)
-			check_page(a, i);
+	snprintf(line, sizeof(line), "ready %d %p\n", (int)getpid(), (void *)a->mem);
+	say(line);
+	while (read(0, line, sizeof(line)) > 0) {
+		check(a);
 		say("ok\n");
 	}
 }
@@ -180,7 +200,6 @@ int main(int argc, char **argv)
 	uint64_t pages = argc > 2 ? strtoull(argv[2], NULL, 10) << 8 : 0;
 	int nr = argc > 3 ? atoi(argv[3]) : 1;
 	struct area a;
-	char line[96];
 
 	if (!pages || !nr) {
 		fprintf(stderr, "run_mem: bad usage\n");
@@ -190,6 +209,8 @@ int main(int argc, char **argv)
 		threads(pages, nr);
 		return 0;
 	}
+	if (!strcmp(mode, "leader"))
+		leader(pages);
 	if (!strcmp(mode, "closed") && close_range(0, ~0U, 0))
 		return 1;
 	make(&a, pages, 7, !strcmp(mode, "thp") ? 2UL << 20 : 0);
@@ -197,18 +218,8 @@ int main(int argc, char **argv)
 		return 1;
 	fill(&a);
 	if (!strcmp(mode, "hold")) {
-		hold(&a, pages);
+		hold(&a);
 		return 0;
-	}
-	if (!strcmp(mode, "touch")) {
-		hold(&a, 1);
-		return 0;
-	}
-	if (!strcmp(mode, "quiet")) {
-		snprintf(line, sizeof(line), "ready %d %p\n", (int)getpid(), (void *)a.mem);
-		say(line);
-		for (;;)
-			pause();
 	}
 	for (int round = 0; round < nr; round++) {
 		check(&a);

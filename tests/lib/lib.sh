@@ -80,7 +80,8 @@ end() {
 
 # start COMMAND...: in the background, ended at the end; $PID is its id
 start() {
-	"$@" &
+	# bash would give it /dev/null, whatever input this function has
+	"$@" <&0 &
 	PID=$!
 	on_exit "end $PID"
 }
@@ -145,4 +146,44 @@ expect_report() {
 	local value
 	value=$(zd_report "$1")
 	test "$value" "$2" "$3" || fail "report: $1 is $value, not $2 $3"
+}
+
+# expect_in_report EXPRESSION...: what must hold of the last zd_run's report, in
+# Python; its keys are names: 'pages["out"] > 0'
+expect_in_report() {
+	python3 -c '
+import json, sys
+report = json.load(open(sys.argv[1]))
+wrong = [e for e in sys.argv[2:] if not eval(e, {}, report)]
+sys.exit(f"{wrong} in {json.dumps(report)}" if wrong else 0)
+' "$T/report.json" "$@" || fail "the report"
+}
+
+# For tests of zonedev run: the C programs beside them
+H=${ZD_BUILD:-}/tests/integration
+
+# scaled NUMBER: less of it for a supervisor with a sanitizer in it
+scaled() {
+	case $ZD_SANITIZER in
+	asan) echo $(($1 / 2)) ;;
+	tsan) echo $(($1 / 4)) ;;
+	*) echo "$1" ;;
+	esac
+}
+
+# gone PID: ended, if perhaps not yet reaped
+gone() {
+	local state
+	state=$(sed -n 's/^State:[[:space:]]*\(.\).*/\1/p' "/proc/$1/status" 2>/dev/null) || return 0
+	[ -z "$state" ] || [ "$state" = Z ] || [ "$state" = X ]
+}
+
+# ended_by COMMAND...: its exit status, or minus the signal that ended it; what it
+# says goes to $T/.out and $T/.err
+ended_by() {
+	python3 -c '
+import subprocess, sys
+out, err = open(sys.argv[1], "wb"), open(sys.argv[2], "wb")
+print(subprocess.call(sys.argv[3:], stdout=out, stderr=err))
+' "$T/.out" "$T/.err" "$@"
 }

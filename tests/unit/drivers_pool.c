@@ -147,6 +147,15 @@ static void runs_are_long_and_ascending(void **state)
 	assert_int_equal(out[0], 0);
 	assert_int_equal(out[1], 2);
 	assert_int_equal(out[2], 4);
+
+	/* Around the end as well: a whole word at the start before scraps. */
+	for (i = 0; i < 64; i++)
+		if (zd_bits_test(&pool.used, i))
+			zd_pool_free(&pool, i);
+	pool.cursor = 10 * 64;
+	assert_int_equal(zd_pool_alloc(&pool, 64, 0, out), 64);
+	assert_int_equal(out[0], 0);
+	assert_int_equal(out[63], 63);
 	zd_pool_exit(&pool);
 }
 

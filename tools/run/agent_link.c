@@ -75,6 +75,17 @@ void agent_link_done(struct process *p)
 	zd_out_moved(mig);
 }
 
+/* Slower, but for as long as anybody has the address space: a vfork's child
+ * does when its parent is dead. */
+static int fetch_by_mm(struct process *p, unsigned int nr, const uint16_t *slot, void *const *dst)
+{
+	for (unsigned int i = 0; i < nr; i++)
+		if (pread(p->mem_fd, dst[i], ZD_PAGE_SIZE, p->staging + slot[i] * ZD_PAGE_SIZE) !=
+		    (ssize_t)ZD_PAGE_SIZE)
+			return -ESRCH;
+	return 0;
+}
+
 static int fetch(struct zd_mm *mm, unsigned int nr, const uint16_t *slot, void *const *dst)
 {
 	struct process *p = process_of(mm);
@@ -83,6 +94,10 @@ static int fetch(struct zd_mm *mm, unsigned int nr, const uint16_t *slot, void *
 	struct pollfd agent = { .fd = p->sock.fd };
 	size_t total = nr * ZD_PAGE_SIZE;
 
+	if (!nr)
+		return 0;
+	if (!nr)
+		return 0;
 	for (unsigned int i = 0; i < nr; i++) {
 		void *src = (void *)(p->staging + slot[i] * ZD_PAGE_SIZE);
 
@@ -95,12 +110,11 @@ static int fetch(struct zd_mm *mm, unsigned int nr, const uint16_t *slot, void *
 		else
 			remote[nr_remote++] = (struct iovec){ src, ZD_PAGE_SIZE };
 	}
-	if (process_vm_readv(p->pid, local, nl, remote, nr_remote, 0) != (ssize_t)total)
-		return -ESRCH;
-	/* alive still?  Then the pid was its, and so was what we read */
-	if (poll(&agent, 1, 0) < 0 || agent.revents & (POLLHUP | POLLERR))
-		return -ESRCH;
-	return 0;
+	/* alive still?  Then the id was its, and so was what we read */
+	if (process_vm_readv(p->tid, local, nl, remote, nr_remote, 0) == (ssize_t)total &&
+	    p->sock.fd >= 0 && !poll(&agent, 1, 0))
+		return 0;
+	return fetch_by_mm(p, nr, slot, dst);
 }
 
 static void release(struct zd_mm *mm)

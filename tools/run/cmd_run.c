@@ -2,6 +2,7 @@
 /* `zonedev run`: options, and everything that can be wrong before the program
  * starts. */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
 #include <stdio.h>
@@ -155,12 +156,27 @@ static int open_device(struct run *run)
 	return 0;
 }
 
+/* Descriptors that we were started without: nothing of ours may take their
+ * numbers, or a message would be written into it.  The program gets them closed,
+ * as they were. */
+static void occupy_closed(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
 int cmd_run(int argc, char **argv)
 {
 	char preload[PATH_MAX], path[PATH_MAX];
 	static struct run run;
 	int rc;
 
+	occupy_closed();
 	rc = parse(argc, argv, &run.opt);
 	if (rc >= 0)
 		return rc;
@@ -177,7 +193,7 @@ int cmd_run(int argc, char **argv)
 		return cmd_error("%s: the loader can't preload from a path with a colon or a space",
 				 preload);
 	if (run.opt.report) {
-		rc = report_open_check(run.opt.report);
+		rc = report_open(&run);
 		if (rc)
 			return cmd_error("--report %s: %s", run.opt.report, strerrordesc_np(-rc));
 	}

@@ -5,15 +5,18 @@
  * gone.  The agent's socket ends earlier, when its thread does; an address space
  * without an agent is served as ever, but nothing is moved out of it.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "core/alloc.h"
+#include "mm/maps.h"
 #include "mm/uffd.h"
 #include "tools/run/run.h"
 #include "zonedev/log.h"
@@ -22,7 +25,7 @@ static int *fds_of(struct process *p, unsigned int i)
 {
 	int *const fd[] = {
 		&p->pidfd, &p->sock.fd, &p->maps_fd, &p->pagemap_fd, &p->statm_fd,
-		&p->smaps_fd, &p->rollup_fd, &p->status_fd,
+		&p->smaps_fd, &p->rollup_fd, &p->status_fd, &p->mem_fd,
 	};
 
 	return i < sizeof(fd) / sizeof(fd[0]) ? fd[i] : NULL;
@@ -57,24 +60,56 @@ struct process *process_by_id(struct run *run, uint64_t id)
 	return NULL;
 }
 
-static int open_proc(pid_t pid, const char *file)
+static int open_proc(pid_t pid, pid_t tid, const char *file)
 {
 	char path[64];
 
-	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, file);
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/%s", (int)pid, (int)tid, file);
 	return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+/* The thread that said hello, by its name: its own idea of its id may be one of
+ * another pid namespace.  Through a main thread that has ended, /proc shows no
+ * memory, and the others may live on. */
+static pid_t agent_tid(pid_t pid)
+{
+	char path[64], comm[32];
+	struct dirent *d;
+	pid_t tid = pid;
+	ssize_t n;
+	DIR *dir;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+	dir = opendir(path);
+	while (dir && tid == pid && (d = readdir(dir))) {
+		pid_t t = strtol(d->d_name, NULL, 10);
+
+		fd = t > 0 && t != pid ? open_proc(pid, t, "comm") : -1;
+		if (fd < 0)
+			continue;
+		n = read(fd, comm, sizeof(comm));
+		close(fd);
+		if (n == 8 && !memcmp(comm, "zonedev\n", 8))
+			tid = t;
+	}
+	if (dir)
+		closedir(dir);
+	return tid;
 }
 
 int process_attach(struct process *p, pid_t pid, int pidfd)
 {
-	p->maps_fd = open_proc(pid, "maps");
-	p->pagemap_fd = open_proc(pid, "pagemap");
-	p->statm_fd = open_proc(pid, "statm");
-	p->smaps_fd = open_proc(pid, "smaps");
-	p->rollup_fd = open_proc(pid, "smaps_rollup");
-	p->status_fd = open_proc(pid, "status");
+	p->tid = agent_tid(pid);
+	p->maps_fd = open_proc(pid, p->tid, "maps");
+	p->pagemap_fd = open_proc(pid, p->tid, "pagemap");
+	p->statm_fd = open_proc(pid, p->tid, "statm");
+	p->smaps_fd = open_proc(pid, p->tid, "smaps");
+	p->rollup_fd = open_proc(pid, p->tid, "smaps_rollup");
+	p->status_fd = open_proc(pid, pid, "status");
+	p->mem_fd = open_proc(pid, p->tid, "mem");
 	if (p->maps_fd < 0 || p->pagemap_fd < 0 || p->statm_fd < 0 || p->smaps_fd < 0 ||
-	    p->rollup_fd < 0 || p->status_fd < 0)
+	    p->rollup_fd < 0 || p->status_fd < 0 || p->mem_fd < 0)
 		return -errno;
 	p->pid = pid;
 	p->pidfd = pidfd;
@@ -202,7 +237,15 @@ static bool own_fault(struct zd_mm *mm, uint64_t addr)
 	return true;
 }
 
+static bool exclusive(struct zd_mm *mm, uint64_t addr)
+{
+	struct process *p = mm->host_data;
+
+	return p && p->pagemap_fd >= 0 && zd_page_exclusive(p->pagemap_fd, addr);
+}
+
 const struct zd_server_host run_host = {
+	.exclusive = exclusive,
 	.unknown_fault = unknown_fault,
 	.forked = forked,
 	.died = died,

@@ -23,14 +23,10 @@ static double seconds(const struct run *run)
 	return ((run->end_ns ? run->end_ns : zd_now_ns()) - run->start_ns) / 1e9;
 }
 
-int report_open_check(const char *path)
+int report_open(struct run *run)
 {
-	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
-
-	if (fd < 0)
-		return -errno;
-	close(fd);
-	return 0;
+	run->report_fd = open(run->opt.report, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+	return run->report_fd < 0 ? -errno : 0;
 }
 
 static json_t *num(uint64_t v)
@@ -46,7 +42,7 @@ static json_t *build(const struct run *run)
 	return json_pack("{s:i, s:s, s:s, s:o, s:f, s:{s:o,s:o}, s:o, s:o,"
 			 " s:{s:o,s:o,s:o,s:o,s:o,s:o},"
 			 " s:o, s:o, s:o, s:{s:f,s:f,s:f,s:f}, s:{s:o,s:o},"
-			 " s:{s:o,s:o,s:o,s:o,s:o}, s:o}",
+			 " s:{s:o,s:o,s:o,s:o,s:o,s:o}, s:o}",
 			 "version", 1,
 			 "command", run->opt.argv[0],
 			 "device", run->dev->name,
@@ -75,6 +71,7 @@ static json_t *build(const struct run *run)
 				"from_device", num(c->bytes_from_device),
 			 "refused",
 				"pinned", num(c->refused_pinned),
+				"shared", num(c->refused_shared),
 				"absent", num(c->refused_absent),
 				"protection", num(c->refused_protection),
 				"busy", num(c->refused_busy),
@@ -87,8 +84,12 @@ int report_write(struct run *run)
 	json_t *root = build(run);
 	int rc = 0;
 
-	if (!root || json_dump_file(root, run->opt.report, JSON_INDENT(2)))
+	/* an old one may be longer; what is no regular file has no length */
+	if (ftruncate(run->report_fd, 0) && errno != EINVAL)
+		rc = -errno;
+	if (!rc && (!root || json_dumpfd(root, run->report_fd, JSON_INDENT(2))))
 		rc = -EIO;
+	close(run->report_fd);
 	json_decref(root);
 	if (rc)
 		zd_log(ZD_LOG_ERR, "can't write the report to %s", run->opt.report);

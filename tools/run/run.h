@@ -38,11 +38,12 @@ struct process {
 	uint64_t family;		/* id of the first of its forks */
 	uint64_t id;			/* on its identity page */
 	pid_t pid;			/* -1: a forked child that hasn't said hello */
+	pid_t tid;			/* its agent's: the main thread may end before the rest */
 	int pidfd;
 	struct zd_source sock;		/* its agent; fd -1: none */
 	struct zd_agent_ring *ring;
 	uint64_t lo, hi, staging, identity;
-	int maps_fd, pagemap_fd, statm_fd, smaps_fd, rollup_fd, status_fd;
+	int maps_fd, pagemap_fd, statm_fd, smaps_fd, rollup_fd, status_fd, mem_fd;
 	uint64_t vm_size;		/* pages, at the last scan */
 	uint64_t anon;			/* resident anonymous pages, last reading */
 	uint64_t pss, anon_at_pss;	/* of a family: the share, and when */
@@ -72,6 +73,7 @@ struct run {
 	struct zd_source listen;
 	char socket_name[64];
 	char token[ZD_AGENT_TOKEN + 1];
+	int report_fd;
 	struct zd_source sig;
 	sigset_t user_mask;		/* as we were started, for the program */
 	pid_t child;
@@ -130,7 +132,8 @@ void signals_close(struct run *run);
 int signals_exit_as(int status);
 
 /* report.c */
-int report_open_check(const char *path);
+/* Before the program starts, so that there is no surprise at its end. */
+int report_open(struct run *run);
 int report_write(struct run *run);
 void report_summary(struct run *run);
 void report_progress(struct run *run, bool last);

@@ -228,9 +228,12 @@ static bool find_vma(const struct zd_vma *vma, void *ctx)
 
 	if (vma->end <= s->find)
 		return true;
-	if (vma->start <= s->find)
-		/* the kernel sent the fault, so all of it is registered */
-		s->found = !zd_mm_adopt(s->p->mm, vma->start, vma->end);
+	if (vma->start <= s->find) {
+		/* registered already, by the kernel, when it grew; or else what
+		 * faulted is gone, and this is something new in its place */
+		manage_new(s->p, vma->start, vma->end);
+		s->found = zd_ranges_find(&s->p->mm->ranges, s->find);
+	}
 	return false;
 }
 

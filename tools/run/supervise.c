@@ -74,17 +74,21 @@ static void tell(struct run *run)
 		report_summary(run);
 }
 
-/* In the background half.  What it inherited of the user's terminal and pipes
- * must not be held open by it. */
-static void go_to_background(struct run *run)
+/* Whoever is at the other end of the user's pipes must not wait for us. */
+static void let_go(int first, int last)
 {
 	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
-	setsid();
-	for (int fd = 0; null >= 0 && fd < 3; fd++)
+	for (int fd = first; null >= 0 && fd <= last; fd++)
 		dup2(null, fd);
-	if (null > 2)
-		close(null);
+	close(null);
+}
+
+/* In the background half. */
+static void go_to_background(struct run *run)
+{
+	setsid();
+	let_go(STDIN_FILENO, STDERR_FILENO);
 	run->opt.progress = false;
 }
 
@@ -98,20 +102,29 @@ static unsigned int count(const struct run *run)
 	return nr;
 }
 
+/* Nothing may be in flight to the device across the fork.  False: not yet. */
+static bool drained(struct run *run)
+{
+	run->server.hold_evictions = true;
+	return cds_list_empty(&run->server.migs);
+}
+
 /* Returns in both halves; true in the one that reports and exits. */
 static bool detach(struct run *run)
 {
 	unsigned int nr = count(run);
 	pid_t pid;
 
+	run->server.hold_evictions = false;
 	/* its parent, this process, is about to end in good order */
 	zd_guard_stop(&run->guard);
 	fflush(NULL);
 	pid = fork();
 	if (pid > 0) {
 		if (!run->opt.quiet)
-			fprintf(stderr, "zonedev: %u process%s of %s live on; zonedev (pid %d) keeps "
-				"serving them\n", nr, nr == 1 ? "" : "es", run->opt.argv[0], (int)pid);
+			fprintf(stderr, "zonedev: %s left %u process%s behind; pid %d keeps serving "
+				"%s\n", run->opt.argv[0], nr, nr == 1 ? "" : "es", (int)pid,
+				nr == 1 ? "it" : "them");
 		return true;
 	}
 	if (!pid)
@@ -128,7 +141,7 @@ static void loop(struct run *run, bool *foreground)
 	while (!run->child_done || !cds_list_empty(&run->processes)) {
 		zd_server_poll(&run->server, budget_tick(run));
 		if (!run->child_done || detached || cds_list_empty(&run->processes) ||
-		    zd_now_ns() - run->end_ns < LINGER_NS)
+		    zd_now_ns() - run->end_ns < LINGER_NS || !drained(run))
 			continue;
 		detached = true;
 		*foreground = detach(run);
@@ -152,6 +165,9 @@ int supervise(struct run *run, const char *path, const char *preload)
 		cmd_error("%s: %s", run->opt.argv[0], strerrordesc_np(-rc));
 		return rc == -ENOENT ? 127 : 126;
 	}
+	/* input and output are the program's alone; we only have something to
+	 * say on stderr */
+	let_go(STDIN_FILENO, STDOUT_FILENO);
 	/* whoever waits for a fault waits for us; the program has its own nice
 	 * value, and where we may not change ours we keep it */
 	setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) - 10);

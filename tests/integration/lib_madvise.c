@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+/* madvise(MADV_DONTNEED) on device pages, and on pages in flight: zeros after
+ * it, device pages freed, nobody left waiting, nothing old comes back. */
+#include "tests/integration/lib_gate.h"
+
+#define N 200
+
+static struct zd_mm *mm;
+static struct gate *g;
+
+static void dontneed(void)
+{
+	char *p = evicted(mm, N, 1, &g->dev);
+
+	CHECK(!madvise(p + 50 * PAGE, 100 * PAGE, MADV_DONTNEED));
+	WAIT_FOR(gate_used(g) == N - 100);	/* without any touch */
+	CHECK(is_zero(p + 50 * PAGE, 100 * PAGE));
+	CHECK_EQ(bad_page(p, 0, 50, 1), 50);
+	CHECK_EQ(bad_page(p, 150, N, 1), N);
+	CHECK_EQ(gate_used(g), 0);
+	/* and it is good memory */
+	fill(p, N, 2);
+	evict(mm, p, N, &g->dev);
+	CHECK_FILLED(p, N, 2);
+	munmap(p, N * PAGE);
+}
+
+/* MADV_FREE may keep a page that is in RAM; a device page may go or stay. */
+static void freed(void)
+{
+	char *p = evicted(mm, N, 1, &g->dev);
+
+	CHECK(!madvise(p, N * PAGE, MADV_FREE));
+	for (size_t i = 0; i < N; i++) {
+		uint64_t v = *(volatile uint64_t *)(p + i * PAGE);
+
+		CHECK(v == 0 || v == word(1, i, 0));
+	}
+	WAIT_FOR(!gate_used(g));
+	fill(p, N, 2);
+	CHECK(!madvise(p, N * PAGE, MADV_FREE));
+	fill(p, N, 3);		/* written since: must not be lost */
+	evict(mm, p, N, &g->dev);
+	CHECK_FILLED(p, N, 3);
+	munmap(p, N * PAGE);
+}
+
+static void while_going_out(void)
+{
+	struct migration m = { .mm = mm, .pages = N, .dev = &g->dev };
+	struct toucher t;
+	char *p = m.mem = map(N);
+
+	fill(p, N, 1);
+	CHECK_EQ(zd_mm_register(mm, p, N * PAGE), 0);
+	migration_start(&m);
+	/* one thread waits for page 60, which then is no more */
+	toucher_start(&t, mm, p + 60 * PAGE);
+	CHECK(!toucher_done(&t));
+	CHECK(!madvise(p + 50 * PAGE, 100 * PAGE, MADV_DONTNEED));
+	CHECK_EQ(toucher_join(&t), 0);
+	CHECK(is_zero(p + 50 * PAGE, 50 * PAGE));
+	fill(p + 100 * PAGE, 20, 2);
+	CHECK(gate_waiting(g));		/* all that was while the gate was closed */
+	migration_finish(&m);
+	WAIT_FOR(gate_used(g) == N - 100);
+	CHECK(is_zero(p + 50 * PAGE, 50 * PAGE));
+	CHECK_FILLED(p + 100 * PAGE, 20, 2);
+	CHECK(is_zero(p + 120 * PAGE, 30 * PAGE));
+	CHECK_EQ(bad_page(p, 0, 50, 1), 50);
+	CHECK_EQ(bad_page(p, 150, N, 1), N);
+	WAIT_FOR(!gate_used(g));
+	munmap(p, N * PAGE);
+}
+
+static void while_coming_home(void)
+{
+	char *p = evicted(mm, N, 1, &g->dev);
+	struct toucher t;
+
+	gate_close(g);
+	toucher_start(&t, mm, p + 10 * PAGE);
+	WAIT_FOR(gate_waiting(g));
+	CHECK(!madvise(p, N * PAGE, MADV_DONTNEED));
+	CHECK_EQ(toucher_join(&t), 0);
+	fill(p, N, 2);
+	CHECK(gate_waiting(g));
+	gate_open(g);
+	WAIT_FOR(!gate_waiting(g) && !gate_used(g));
+	CHECK_FILLED(p, N, 2);
+	munmap(p, N * PAGE);
+}
+
+int main(void)
+{
+	mm = open_mm();
+	g = gate_device(2 * N);
+	dontneed();
+	freed();
+	while_going_out();
+	while_coming_home();
+	close_mm(mm, &g->dev);
+	return 0;
+}

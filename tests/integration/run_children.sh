@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Children, however they are made, find their parent's pages, also when it is gone;
+# those that exec are managed too, or are left alone with --no-children.
+# shellcheck source=tests/lib/lib.sh
+. "$(dirname "$0")/../lib/lib.sh"
+requires_run
+
+size=$(scaled 60)
+ram=$((size / 3))
+[ "$ram" -ge 16 ] || ram=16
+
+# mode NAME PROCESSES: its last process says "ok", and all of them were seen
+mode() {
+	local got
+	got=$(zd_run --device ram:size=1G --ram "${ram}M" -- "$H/run_fork" "$1" "$size" \
+		2>"$T/err") || fail "$1: ended with $?: $(tail -n 5 "$T/err")"
+	[ "$got" = ok ] || fail "$1: said '$got' $(tail -n 5 "$T/err")"
+	[ ! -s "$T/err" ] || fail "$1: $(head -n 3 "$T/err")"
+	expect_in_report "processes == $2" 'pages["out"] > 0' 'pages["home"] > 0' \
+		'pages["poisoned"] == 0' 'pages["live"] == 0'
+}
+
+# Three times: what goes wrong here goes wrong by timing.
+for round in 1 2 3; do
+	mode before 2
+	mode thread 4
+	mode raw 2
+	mode vfork 2
+	mode spawn 2
+	[ "$round" = 1 ] || continue
+	mode many 21
+done
+
+# Those that live on when CMD has ended: the report is of then, so look at what
+# they say.
+for round in 1 2 3 4 5; do
+	for mode in after rawafter grand; do
+		"$ZONEDEV" run --quiet --device ram:size=1G --ram "${ram}M" -- \
+			"$H/run_fork" "$mode" "$size" >"$T/out" 2>"$T/err" ||
+			fail "$mode: ended with $?: $(cat "$T/err")"
+		wait_for 20 "[ -s '$T/out' ] || [ -s '$T/err' ]" || fail "$mode: no answer"
+		[ "$(cat "$T/out")" = ok ] || fail "$mode: $(head -n 3 "$T/err")"
+	done
+done
+
+# Children that exec are managed; a pipeline of them works.
+half=$((size / 2))
+zd_run --device ram:size=1G --ram "${ram}M" -- \
+	sh -c "$H/run_mem check $half | cat; $H/run_mem check $half" || fail "sh ended with $?"
+expect_report processes -ge 4
+expect_report pages.out -gt 0
+got=$(seq 300000 | zd_run --device ram:size=1G --ram "${ram}M" -- \
+	sh -c "sort -rn -S 64M | awk '{ s += \$1 * NR } END { printf \"%.0f\\n\", s }'") || fail "sort | awk"
+[ "$got" = "$(seq 300000 | sort -rn | awk '{ s += $1 * NR } END { printf "%.0f\n", s }')" ] ||
+	fail "sort | awk says $got"
+
+zd_run --no-children --device ram:size=1G --ram "${ram}M" -- \
+	sh -c "$H/run_mem check $size; env | grep -e ZONEDEV_SOCKET -e LD_PRELOAD || exit 3" >"$T/out" &&
+	fail "the child's environment: $(cat "$T/out")"
+expect_report status.exit -eq 3
+# sh itself, and what it forked that it forked, until it exec'ed
+expect_report pages.out -eq 0

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# A process that CMD leaves behind lives on with its memory, CMD's status is known at
+# once, and the supervisor ends when the last one does.
+# shellcheck source=tests/lib/lib.sh
+. "$(dirname "$0")/../lib/lib.sh"
+requires_run
+
+size=$(scaled 96)
+export GO=$T/go
+for device in ram:size=1G "file:$T/dev,size=512M"; do
+	rm -f "$GO"
+	began=$SECONDS
+	status=0
+	pid=$("$ZONEDEV" run --device "$device" --ram "$((size / 3))M" -- \
+		"$H/run_fork" daemon "$size" 2>"$T/err") || status=$?
+	[ "$status" = 7 ] || fail "CMD ended with $status: $(cat "$T/err")"
+	[ $((SECONDS - began)) -le 10 ] || fail "its status came after $((SECONDS - began)) s"
+	gone "$pid" && fail "the daemon is gone"
+	supervisor=$(sed -n 's/.*pid \([0-9]*\) keeps serving.*/\1/p' "$T/err")
+	[ -n "$supervisor" ] || fail "no word on who serves the daemon: $(cat "$T/err")"
+	on_exit "gone $supervisor || kill -KILL $supervisor"
+	gone "$supervisor" && fail "nobody serves the daemon"
+	for fd in 0 1 2; do
+		there=$(readlink "/proc/$supervisor/fd/$fd") || continue
+		[ "$there" = /dev/null ] || fail "in the background it holds $there"
+	done
+
+	touch "$GO"
+	wait_for 30 "gone $pid" || fail "the daemon doesn't end"
+	tail -n 1 "$T/err" | grep -qx ok || fail "the daemon: $(tail -n 5 "$T/err")"
+	wait_for 10 "gone $supervisor" || fail "the supervisor doesn't end with the daemon"
+done
+
+# kill -9 of that supervisor is kill -9 of the daemon
+rm -f "$GO"
+pid=$("$ZONEDEV" run --device ram:size=1G --ram "$((size / 3))M" -- \
+	"$H/run_fork" daemon "$size" 2>"$T/err") || true
+supervisor=$(sed -n 's/.*pid \([0-9]*\) keeps serving.*/\1/p' "$T/err")
+kill -KILL "$supervisor"
+wait_for 5 "gone $pid" || fail "the daemon lives without its supervisor"

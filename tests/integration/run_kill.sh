@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# kill -9: of the supervisor kills the whole tree, and nobody reads a zero before; of a
+# program frees its pages on the device.
+# shellcheck source=tests/lib/lib.sh
+. "$(dirname "$0")/../lib/lib.sh"
+requires_run
+
+size=$(scaled 64)
+[ "$size" -ge 32 ] || size=32
+
+# A parent, its child, a child by a bare clone(), and a program that sh started.
+for round in 1 2 3; do
+	: >"$T/out"
+	start "$ZONEDEV" run --quiet --device ram:size=512M --ram 16M -- \
+		sh -c "$H/run_fork linger $size & $H/run_fork linger 16 & wait" >"$T/out" 2>&1
+	wait_for 30 "[ \"\$(grep -c ready '$T/out')\" = 6 ]" || fail "only: $(cat "$T/out")"
+	mapfile -t pids < <(sed -n 's/ready //p' "$T/out")
+	sleep 0.$((round * 3))
+	kill -KILL "$PID"
+	for pid in "${pids[@]}"; do
+		wait_for 3 "gone $pid" || fail "$pid survives its supervisor: $(cat "$T/out")"
+	done
+	wait "$PID" || true
+	! grep -v ready "$T/out" || fail "read something else than was written"
+done
+
+# kill -9 of CMD ends zonedev by the same signal
+: >"$T/out"
+start "$ZONEDEV" run --report "$T/report.json" --device ram:size=512M --ram 16M -- \
+	"$H/run_mem" hold "$size" 0< <(exec sleep 60) >"$T/out"
+wait_for 20 "grep -q ready '$T/out'" || fail "didn't start"
+read -r _ pid _ <"$T/out"
+kill -KILL "$pid"
+status=0
+wait "$PID" || status=$?
+[ "$status" = 137 ] || fail "CMD was killed, zonedev ended with $status"
+expect_report status.signal -eq 9
+expect_report pages.out -gt 0
+expect_report pages.live -eq 0
+
+# The device has room for one of them at a time.
+mkfifo "$T/in"
+exec 8<>"$T/in"
+start "$ZONEDEV" run --report "$T/report.json" --device "ram:size=${size}M" --ram 16M -- sh -c "
+	$H/run_mem hold $size <'$T/in' >'$T/victim' &
+	victim=\$!
+	until [ -s '$T/victim' ]; do sleep 0.05; done
+	kill -KILL \$victim
+	wait \$victim
+	$H/run_mem check $size" 2>"$T/err"
+wait "$PID" || fail "ended with $?: $(cat "$T/err")"
+grep -q "is full" "$T/err" && fail "a killed process's pages stay on the device"
+expect_report pages.freed -gt $(((size - 16 - 8) * 256))
+expect_report pages.live -eq 0
