@@ -15,7 +15,7 @@ OPTS_build-asan := -Db_sanitize=address,undefined -Dbench=false
 OPTS_build-tsan := -Db_sanitize=thread -Dbench=false
 BUILDS          := build build-asan build-tsan
 
-.PHONY: all deps check-deps demo check check-quick asan tsan bench install clean help $(BUILDS)
+.PHONY: all deps check-deps demo check check-quick asan tsan bench lab install clean help $(BUILDS)
 
 all: check-deps build
 
@@ -27,6 +27,7 @@ help:
 	@echo 'make check-quick  the plain tests only; TESTS=regex picks some by name'
 	@echo 'make asan, tsan   the tests under one sanitizer'
 	@echo 'make bench        measure; every figure is a ratio of two runs on this machine'
+	@echo 'make lab          the protocols of the 2017 thread, measured: lab/results/'
 	@echo 'make install      into DESTDIR, PREFIX (/usr/local)'
 	@echo 'make clean        remove the build directories'
 
@@ -69,6 +70,10 @@ tsan: check-deps
 
 bench: all
 	@bench/run build
+
+lab: all
+	@lab/run.sh build lab/results
+	@cat lab/results/thread.md
 
 install: all
 	@meson configure build --prefix=$(PREFIX)

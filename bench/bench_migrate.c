@@ -4,10 +4,10 @@
  * same pages to memory that is there already; and zd_migrate_to_ram() of it,
  * against the memcpy() back.
  *
- * A round: map, fill, memcpy it away and back, register, out, home, compare, unmap.  The
- * first round's migration meets a device without memory, so it isn't counted.
+ * A round: map, fill, memcpy it away and back, register, out, home, compare,
+ * unmap.  The first round's migration meets a device without memory, so it isn't
+ * counted.
  */
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -96,9 +96,9 @@ int main(void)
 
 	if (rc)
 		bench_die("zd_ram_device_create: %s", strerror(-rc));
-	compare(mm, dev, 0, "256 MiB out to the ram device, 4 KiB pages, beside memcpy",
+	compare(mm, dev, 0, "256 MiB out to a ram device, 4 KiB pages, beside memcpy",
 		"  and home again", 0.5);
-	compare(mm, dev, 1, "256 MiB out to the ram device, huge pages, beside memcpy",
+	compare(mm, dev, 1, "256 MiB out to a ram device, huge pages, beside memcpy",
 		"  and home again", 0.8);
 	if (zd_mm_close(mm) || zd_device_unregister(dev))
 		bench_die("can't close");

@@ -13,7 +13,7 @@
 #	SLACK_KB=4096			for the cgroup, see METHOD.md
 #
 # Prints lines for bench/run.  Exits with 77 where the host doesn't allow it, and
-# leaves swap and cgroups as they were however it ends.
+# leaves swap and cgroups as they were, however it ends.
 set -eu -o pipefail
 
 top=$(cd "$(dirname "$0")/.." && pwd)

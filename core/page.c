@@ -21,6 +21,7 @@
 
 #include "core/bug.h"
 #include "core/percpu.h"
+#include "core/trace.h"
 #include "core/vmemmap.h"
 
 #define PAGE_FMT "pfn %#llx count %d pagemap %u%s word %#llx"
@@ -59,6 +60,7 @@ void __zd_put_page(struct zd_page *page)
 
 	ZD_BUG_ON(!s || !(page->pgmap_id & ZD_PAGE_LIVE),
 		  "last put of a page that isn't live: " PAGE_FMT, PAGE_ARGS(page));
+	ZD_PROBE2(page_ref_free, zd_page_to_pfn(page), s->id);
 	page->pgmap_id = s->id;
 	page->word = 0;
 	if (s->page_free)

@@ -44,6 +44,7 @@
 #include "core/lock.h"
 #include "core/percpu.h"
 #include "core/rcu.h"
+#include "core/trace.h"
 #include "core/vmemmap.h"
 
 #define RANGE_ALIGN	512ULL	/* pfns: 2 MiB of pages, whole pages of descriptors */
@@ -379,6 +380,7 @@ static int kill_and_revoke(struct zd_pagemap *pgmap)
 
 	/* kill drops the initial reference; this one stands in for it until
 	 * the owner has agreed. */
+	ZD_PROBE2(pagemap_kill, pgmap->pfn, s->nr_pages);
 	zd_percpu_ref_get(&s->ref);
 	zd_percpu_ref_kill(&s->ref);
 	if (s->revoke)
@@ -397,6 +399,7 @@ static void pagemap_finish(struct zd_pagemap *pgmap)
 	struct zd_pagemap_state *s = pgmap->state;
 	struct range r;
 
+	ZD_PROBE2(pagemap_release, pgmap->pfn, s->nr_pages);
 	zd_mutex_lock(&map_lock);
 	r = range_remove(pgmap->pfn);
 	__atomic_store_n(&by_id[s->id], NULL, __ATOMIC_RELAXED);

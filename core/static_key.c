@@ -61,14 +61,17 @@
 #include <zonedev/static_key.h>
 
 #include "core/lock.h"
+#include "core/static_key.h"
 
 ZD_STATIC_KEY_MODULE;
+
+void (*zd_static_key_observer)(enum zd_static_key_step step);
 
 static struct zd_mutex key_lock;
 static struct zd_static_key_module *modules;
 
 static enum text_mode {
-	TEXT_UNKNOWN,
+	TEXT_UNKNOWN,	/* there are no sites */
 	TEXT_MEM,	/* /proc/self/mem */
 	TEXT_MPROTECT,
 	TEXT_PLAIN,	/* nothing was patched, nothing ever will be */
@@ -92,6 +95,29 @@ static int text_write_mem(void *addr, const void *bytes, size_t len)
 	return err;
 }
 
+/* The thread sanitizer has no shadow for text. */
+__attribute__((no_sanitize_thread))
+static void text_read(uint8_t *bytes, const uint8_t *code, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		bytes[i] = ((const volatile uint8_t *)code)[i];
+}
+
+__attribute__((no_sanitize_thread))
+static void text_store(uint8_t *code, const uint8_t *bytes, size_t len)
+{
+#if defined(__aarch64__)
+	uint32_t word;
+
+	memcpy(&word, bytes, sizeof(word));
+	*(volatile uint32_t *)code = word;
+	__builtin___clear_cache((char *)code, (char *)code + len);
+#else
+	for (size_t i = 0; i < len; i++)
+		((volatile uint8_t *)code)[i] = bytes[i];
+#endif
+}
+
 static int text_write_mprotect(void *addr, const void *bytes, size_t len)
 {
 	uintptr_t page = sysconf(_SC_PAGESIZE);
@@ -100,23 +126,19 @@ static int text_write_mprotect(void *addr, const void *bytes, size_t len)
 
 	if (mprotect((void *)first, end - first, PROT_READ | PROT_WRITE | PROT_EXEC))
 		return -errno;
-#if defined(__aarch64__)
-	__atomic_store_n((uint32_t *)addr, *(const uint32_t *)bytes, __ATOMIC_RELAXED);
-	__builtin___clear_cache((char *)addr, (char *)addr + len);
-#else
-	for (size_t i = 0; i < len; i++)
-		__atomic_store_n((uint8_t *)addr + i, ((const uint8_t *)bytes)[i],
-				 __ATOMIC_RELAXED);
-#endif
+	text_store(addr, bytes, len);
 	/* If this fails the text stays writable, as it was a moment ago. */
 	return mprotect((void *)first, end - first, PROT_READ | PROT_EXEC) ? -errno : 0;
 }
 
 static int text_write(void *addr, const void *bytes, size_t len)
 {
-	if (text_mode == TEXT_MPROTECT)
-		return text_write_mprotect(addr, bytes, len);
-	return text_write_mem(addr, bytes, len);
+	int err = text_mode == TEXT_MPROTECT ? text_write_mprotect(addr, bytes, len) :
+					       text_write_mem(addr, bytes, len);
+
+	if (zd_static_key_observer)
+		zd_static_key_observer(ZD_STATIC_KEY_WRITTEN);
+	return err;
 }
 
 /* Every thread of the process executes a serialising instruction before it goes
@@ -178,9 +200,9 @@ static void entry_insn(const struct zd_jump_entry *e, bool jump, uint8_t *insn)
 /* Whether @e holds something of ours: a breakpoint isn't. */
 static bool entry_is_ours(const struct zd_jump_entry *e)
 {
-	uint8_t nop[SITE_LEN], jump[SITE_LEN];
-	const uint8_t *code = entry_code(e);
+	uint8_t nop[SITE_LEN], jump[SITE_LEN], code[SITE_LEN];
 
+	text_read(code, entry_code(e), SITE_LEN);
 	entry_insn(e, false, nop);
 	entry_insn(e, true, jump);
 #if defined(__x86_64__)
@@ -190,49 +212,55 @@ static bool entry_is_ours(const struct zd_jump_entry *e)
 	return !memcmp(code, nop, SITE_LEN) || !memcmp(code, jump, SITE_LEN);
 }
 
+/* 1: written, 0: needs nothing. */
 static int entry_step(const struct zd_jump_entry *e, bool jump, int step)
 {
 	uint8_t *code = entry_code(e);
-	uint8_t insn[SITE_LEN];
+	uint8_t insn[SITE_LEN], old[SITE_LEN];
+	int err;
 
 	entry_insn(e, jump, insn);
-	if (!memcmp(code, insn, SITE_LEN))
+	text_read(old, code, SITE_LEN);
+	if (!memcmp(old, insn, SITE_LEN))
 		return 0;
 #if defined(__x86_64__)
 	static const uint8_t test = OP_TEST;
 
 	if (step == 0)
-		return code[0] == test ? 0 : text_write(code, &test, 1);
-	if (step == 1)
-		return text_write(code + 1, insn + 1, SITE_LEN - 1);
-	return text_write(code, insn, 1);
+		err = old[0] == test ? 0 : text_write(code, &test, 1);
+	else if (step == 1)
+		err = text_write(code + 1, insn + 1, SITE_LEN - 1);
+	else
+		err = text_write(code, insn, 1);
 #else
 	(void)step;
-	return text_write(code, insn, SITE_LEN);
+	err = text_write(code, insn, SITE_LEN);
 #endif
+	return err ? err : 1;
 }
 
 /* --- many sites --- */
 
 /* Of the sites of @m (NULL: every module) those of @key (NULL: each that is
- * disabled); 0 or the first error. */
+ * disabled); the first error, or how often @fn said 1. */
 static int for_each_site(const struct zd_static_key_module *m, const struct zd_static_key *key,
 			 int (*fn)(const struct zd_jump_entry *e, bool jump, int step),
 			 bool jump, int step)
 {
 	const struct zd_static_key_module *first = m ? m : modules, *last = m ? m->next : NULL;
-	int err;
+	int n = 0, err;
 
 	for (m = first; m != last; m = m->next) {
 		for (const struct zd_jump_entry *e = m->start; e < m->stop; e++) {
 			if (key ? e->key != key : zd_static_key_enabled(e->key))
 				continue;
 			err = fn(e, jump, step);
-			if (err)
+			if (err < 0)
 				return err;
+			n += err;
 		}
 	}
-	return 0;
+	return n;
 }
 
 static int check_site(const struct zd_jump_entry *e, bool jump, int step)
@@ -246,13 +274,16 @@ static int patch(const struct zd_static_key_module *m, const struct zd_static_ke
 {
 	int err;
 
-	if (text_mode == TEXT_PLAIN)
+	if (text_mode == TEXT_PLAIN || text_mode == TEXT_UNKNOWN)
 		return 0;
 	err = for_each_site(m, key, check_site, jump, 0);
 	for (int step = 0; step < NR_STEPS && !err; step++) {
 		err = for_each_site(m, key, entry_step, jump, step);
-		if (!err)
+		if (err > 0) {
 			err = sync_core();
+			if (zd_static_key_observer)
+				zd_static_key_observer(ZD_STATIC_KEY_SYNCED);
+		}
 	}
 	return err;
 }
@@ -268,7 +299,7 @@ static void choose_mode(const struct zd_jump_entry *e)
 		err = -ECANCELED;
 	if (err)
 		goto plain;
-	memcpy(insn, entry_code(e), SITE_LEN);
+	text_read(insn, entry_code(e), SITE_LEN);
 	if (!env || strcmp(env, "mprotect")) {
 		text_mode = TEXT_MEM;
 		err = text_write(entry_code(e), insn, SITE_LEN);
@@ -283,7 +314,7 @@ static void choose_mode(const struct zd_jump_entry *e)
 	}
 plain:
 	text_mode = TEXT_PLAIN;
-	zd_log(ZD_LOG_INFO, "static keys are plain branches here: %s",
+	zd_log(ZD_LOG_WARN, "static keys are plain branches here: %s",
 	       err == -ECANCELED ? "ZONEDEV_STATIC_KEYS says so" : strerror(-err));
 }
 

@@ -12,11 +12,13 @@
  * The server copies by plain loads and stores (->direct_access) and never
  * calls ->submit, unless a test injects latency or errors.  Then batches wait
  * in a queue, the copy is made when they are due, and the timer of event_fd
- * makes the server call ->reap.  The same timer, set to "now", is how
- * ->page_free asks for a ->reap that gives memory back.
+ * makes the server call ->reap.  The same timer is how ->page_free asks for a
+ * ->reap that gives memory back: a while later, because memory that is given
+ * back at once costs a fault and a cleared page when the next eviction takes it
+ * again, which is more than the copy.
  *
- * Locks: ram->lock guards the faults, and makes "read kicked, set the timer"
- * one step.  The pool's lock is not taken inside.
+ * Locks: ram->lock guards the faults, and makes "when is what due, set the
+ * timer" one step.  The pool's lock is not taken inside.
  */
 #include <errno.h>
 #include <limits.h>
@@ -34,6 +36,7 @@
 #include "zonedev/log.h"
 
 #define RAM_KICK_WORDS	64	/* 16 MiB: ask for a reap */
+#define RAM_KEEP_NS	1000000000ull	/* so much later */
 #define RAM_PUNCH_WORDS	16	/* at most this many in one reap: a fault may wait */
 
 struct zd_ram {
@@ -43,7 +46,8 @@ struct zd_ram {
 	size_t bytes;
 	int timer;
 	struct zd_mutex lock;
-	bool kicked;			/* reap at once, whatever is due */
+	uint64_t batch_due;		/* for the timer; 0: none */
+	uint64_t punch_due;		/* when idle words are given back; 0: none */
 	bool faulty;			/* __atomic: direct_access reads it unlocked */
 	struct zd_ram_faults faults;
 	struct zd_ioq queue;		/* io->driver: when it is due */
@@ -68,20 +72,50 @@ static struct timespec ns_to_timespec(uint64_t ns)
 	return (struct timespec){ .tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000 };
 }
 
-/* Set the timer to what must happen next, which also makes it unreadable until
- * then.  @kick: a reap is wanted now. */
-static void set_timer(struct zd_ram *ram, uint64_t due, bool kick)
+/* To what happens next; which also makes the timer unreadable until then.
+ * Called with the lock held. */
+static void arm(struct zd_ram *ram)
 {
+	uint64_t due = ram->batch_due;
 	struct itimerspec when = { 0 };
 
-	zd_mutex_lock(&ram->lock);
-	if (kick)
-		ram->kicked = true;
-	if (ram->kicked)
-		due = 1;	/* long past; 0 would disarm */
+	if (!due || (ram->punch_due && ram->punch_due < due))
+		due = ram->punch_due;
 	when.it_value = ns_to_timespec(due);
 	timerfd_settime(ram->timer, TFD_TIMER_ABSTIME, &when, NULL);
+}
+
+/* The first batch in the queue is due then; 0: the queue is empty. */
+static void set_batch_due(struct zd_ram *ram, uint64_t due)
+{
+	zd_mutex_lock(&ram->lock);
+	ram->batch_due = due;
+	arm(ram);
 	zd_mutex_unlock(&ram->lock);
+}
+
+/* There is memory to give back. */
+static void want_punch(struct zd_ram *ram, uint64_t delay_ns)
+{
+	zd_mutex_lock(&ram->lock);
+	if (!ram->punch_due) {
+		ram->punch_due = now_ns() + delay_ns;
+		arm(ram);
+	}
+	zd_mutex_unlock(&ram->lock);
+}
+
+/* Is it time to? */
+static bool take_punch(struct zd_ram *ram)
+{
+	bool now;
+
+	zd_mutex_lock(&ram->lock);
+	now = ram->punch_due && ram->punch_due <= now_ns();
+	if (now)
+		ram->punch_due = 0;
+	zd_mutex_unlock(&ram->lock);
+	return now;
 }
 
 static uint64_t next_due(const struct zd_ram *ram)
@@ -98,10 +132,8 @@ static int ram_alloc_pages(struct zd_device *dev, unsigned int nr, zd_pfn_t *pfn
 
 static void free_index(struct zd_ram *ram, uint64_t index)
 {
-	/* ->page_free can't know when the batch that is first in the queue is
-	 * due; reap sets the timer anew. */
 	if (zd_pool_free(&ram->pool, index))
-		set_timer(ram, 0, true);
+		want_punch(ram, RAM_KEEP_NS);
 }
 
 static void ram_unalloc_pages(struct zd_device *dev, unsigned int nr, const zd_pfn_t *pfns)
@@ -173,7 +205,7 @@ static void ram_submit(struct zd_device *dev, struct zd_device_io *io)
 	io->driver = (void *)(uintptr_t)(now_ns() + latency_us * 1000);
 	zd_ioq_push(&ram->queue, io);
 	if (ram->queue.head == io)
-		set_timer(ram, next_due(ram), false);
+		set_batch_due(ram, next_due(ram));
 }
 
 static void wait_until(uint64_t due)
@@ -211,10 +243,9 @@ static int ram_reap(struct zd_device *dev, bool wait)
 		copy_batch(ram, zd_ioq_pop(&ram->queue));
 	nr = zd_io_finish(&ram->finisher);
 
-	zd_mutex_lock(&ram->lock);
-	ram->kicked = false;
-	zd_mutex_unlock(&ram->lock);
-	set_timer(ram, next_due(ram), punch(ram));
+	if (take_punch(ram) && punch(ram))
+		want_punch(ram, 0);
+	set_batch_due(ram, next_due(ram));
 	return nr;
 }
 

@@ -8,6 +8,7 @@
 #include <zonedev/percpu_ref.h>
 #include <zonedev/devm.h>
 #include <zonedev/log.h>
+#include <zonedev/static_key.h>
 #include <zonedev/device.h>
 #include <zonedev/mm.h>
 #include <zonedev/migrate.h>

@@ -43,15 +43,13 @@ static void event(struct zd_mm *mm, const struct uffd_msg *msg)
 		mm->mover->cancel(mm, mm->out);
 	switch (msg->event) {
 	case UFFD_EVENT_FORK:
-		if (mm->out)
-			zd_out_prefetch(mm->out);
 		forked(mm, msg->arg.fork.ufd);
 		break;
 	case UFFD_EVENT_REMAP:
 		zd_mm_remap(mm, msg->arg.remap.from, msg->arg.remap.to, msg->arg.remap.len);
 		break;
 	case UFFD_EVENT_REMOVE:
-		zd_mm_drop(mm, msg->arg.remove.start, msg->arg.remove.end);
+		zd_mm_remove(mm, msg->arg.remove.start, msg->arg.remove.end);
 		break;
 	case UFFD_EVENT_UNMAP:
 		zd_mm_forget(mm, msg->arg.remove.start, msg->arg.remove.end);
@@ -63,6 +61,7 @@ static void event(struct zd_mm *mm, const struct uffd_msg *msg)
 
 unsigned int zd_mm_read(struct zd_mm *mm)
 {
+	bool (*own_fault)(struct zd_mm *mm, uint64_t addr);
 	struct uffd_msg msg[BATCH];
 	uint64_t now;
 	ssize_t n;
@@ -71,13 +70,8 @@ unsigned int zd_mm_read(struct zd_mm *mm)
 		return 0;
 	if (mm->mover && !mm->mover->read_begin(mm))
 		return 0;	/* a MOVE runs; epoll will remind us */
-	if (mm->out && zd_uffd_event_waits(zd_mm_uffd(mm))) {
-		/* A thread that waits for its fork's event to be read is alive,
-		 * and so is what it shares with its child: as soon as we have
-		 * read it, it may exit. */
-		mm->mover->cancel(mm, mm->out);
+	if (mm->out)
 		zd_out_prefetch(mm->out);
-	}
 	n = read(zd_mm_uffd(mm), msg, sizeof(msg));
 	n = n < 0 ? 0 : n / (ssize_t)sizeof(msg[0]);
 	for (ssize_t i = 0; i < n; i++)
@@ -85,10 +79,13 @@ unsigned int zd_mm_read(struct zd_mm *mm)
 			event(mm, &msg[i]);
 	if (mm->mover)
 		mm->mover->read_end(mm);
+	own_fault = mm->server->host->own_fault;
 	now = n ? zd_now_ns() : 0;
 	for (ssize_t i = 0; i < n; i++) {
 		if (msg[i].event != UFFD_EVENT_PAGEFAULT)
 			continue;
+		if (own_fault && own_fault(mm, msg[i].arg.pagefault.address & ~(ZD_PAGE_SIZE - 1)))
+			continue;	/* not the program's */
 		mm->server->stats.c.faults++;
 		mm->server->last_fault = mm;
 		zd_fault(mm, msg[i].arg.pagefault.address, msg[i].arg.pagefault.flags, now);

@@ -16,6 +16,7 @@
 #include "zonedev/log.h"
 
 #define BATCH_PAGES	256
+#define DEMOTE_PAGES	4096	/* each time the whole inactive queue is looked at */
 #define PAUSE_MIN_NS	1000000ull
 #define PAUSE_MAX_NS	100000000ull
 #define STUCK_NS	100000000ull
@@ -131,6 +132,7 @@ static unsigned int pick(struct zd_server *server, struct zd_mm **out, uint64_t 
 
 static void device_full(struct zd_server *server)
 {
+	/* once, however often it is full again */
 	if (!server->full)
 		zd_log(ZD_LOG_WARN, "%s is full: pages stay in memory from now on (--ram is exceeded "
 		       "until some are freed); give it a larger size", server->dev->name);
@@ -176,8 +178,11 @@ void zd_server_evict(struct zd_server *server)
 		zd_lru_balance(&server->lru, mm_of, server);
 		nr = pick(server, &mm, addrs);
 		if (!nr) {
-			if (mm)
-				continue;	/* leftovers only */
+			/* leftovers only; or the inactive queue belongs to those
+			 * that are stopped */
+			if (mm || (!leaving(server) && zd_lru_demote(&server->lru, DEMOTE_PAGES,
+								     mm_of, server)))
+				continue;
 			return;
 		}
 		rc = zd_out_start(mm, addrs, nr, &want);
@@ -191,7 +196,6 @@ void zd_server_evict(struct zd_server *server)
 		rest = mm->out ? mm->out->nr : nr;
 		if (rest < nr)
 			put_back(server, mm, addrs + rest, nr - rest);
-		server->full = false;
 	}
 }
 

@@ -11,6 +11,7 @@
  */
 #include <errno.h>
 
+#include "core/trace.h"
 #include "mm/mig.h"
 #include "mm/mm.h"
 #include "mm/uapi.h"
@@ -116,6 +117,10 @@ static void resident(struct zd_mm *mm, uint64_t addr, unsigned int nr)
 {
 	if (mm->server->track)
 		zd_lru_add(&mm->server->lru, mm, addr, nr, false);
+	else
+		for (uint64_t a = addr; a < addr + nr * ZD_PAGE_SIZE; a += ZD_PAGE_SIZE)
+			if (*zd_mm_entry(mm, a))	/* REMOVED: not any more */
+				zd_entry_store(zd_mm_entry(mm, a), 0);
 	mm->server->resident += nr;
 }
 
@@ -129,14 +134,15 @@ static void fault_zero(struct zd_mm *mm, const struct zd_range *range, uint64_t 
 {
 	static const char zeros[ZD_PAGE_SIZE] __attribute__((aligned(ZD_PAGE_SIZE)));
 	struct zd_server *server = mm->server;
-	bool was_present = zd_entry_state(*zd_mm_entry(mm, addr)) == ZD_ENTRY_PRESENT;
+	enum zd_entry_state state = zd_entry_state(*zd_mm_entry(mm, addr));
+	bool was_present = state == ZD_ENTRY_PRESENT;
 	bool wrote = flags & UFFD_PAGEFAULT_FLAG_WRITE;
-	uint64_t first = addr;
+	uint64_t first = addr, latency;
 	unsigned int nr = 1;
 	ssize_t rc;
 
 	if (!was_present)
-		nr = window(mm, range, &first, ZD_ENTRY_NONE, ZERO_WINDOW);
+		nr = window(mm, range, &first, state, ZERO_WINDOW);
 	if (wrote)
 		rc = zd_uffd_copy(zd_mm_uffd(mm), addr, zeros, ZD_PAGE_SIZE, nr == 1);
 	else
@@ -158,7 +164,9 @@ static void fault_zero(struct zd_mm *mm, const struct zd_range *range, uint64_t 
 		zd_uffd_wake(zd_mm_uffd(mm), first, nr * ZD_PAGE_SIZE);
 	}
 	server->stats.c.faults_zero++;
-	zd_hist_add(&server->stats.latency, zd_now_ns() - start_ns);
+	latency = zd_now_ns() - start_ns;
+	zd_hist_add(&server->stats.latency, latency);
+	ZD_PROBE2(fault_end, addr, latency);
 }
 
 void zd_fault(struct zd_mm *mm, uint64_t addr, uint64_t flags, uint64_t start_ns)
@@ -170,8 +178,7 @@ void zd_fault(struct zd_mm *mm, uint64_t addr, uint64_t flags, uint64_t start_ns
 	if (mm->dead)
 		return;
 	addr &= ~(ZD_PAGE_SIZE - 1);
-	if (server->host->own_fault && server->host->own_fault(mm, addr))
-		return;
+	ZD_PROBE2(fault_begin, addr, flags);
 	range = zd_ranges_find(&mm->ranges, addr);
 	if (!range) {
 		if (!server->host->unknown_fault(mm, addr)) {

@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "core/trace.h"
 #include "mm/mig.h"
 #include "mm/uffd.h"
 #include "zonedev/log.h"
@@ -122,6 +123,7 @@ static void arrived_in_buffer(struct zd_device_io *io)
 	for (unsigned int i = 0; i < mig->nr; i++) {
 		struct zd_mig_page *p = &mig->page[i];
 		unsigned int run = 1;
+		int rc;
 
 		p->step = ZD_MIG_DONE;
 		if (!p->mm) {	/* unmapped meanwhile; the reference is ours */
@@ -141,12 +143,18 @@ static void arrived_in_buffer(struct zd_device_io *io)
 			q->step = ZD_MIG_DONE;
 			unlock(q->mm, q->addr);
 		}
-		place(p->mm, p->addr, run, zd_mig_buffer(mig, i));
+		rc = place(p->mm, p->addr, run, zd_mig_buffer(mig, i));
+		mig->gone += rc > 0 ? rc : 0;
 		zd_uffd_wake(zd_mm_uffd(p->mm), p->addr, run * ZD_PAGE_SIZE);
 		i += run - 1;
 	}
-	if (mig->is_fault)
-		zd_hist_add(&mig->server->stats.latency, zd_now_ns() - mig->start_ns);
+	if (mig->is_fault) {
+		uint64_t ns = zd_now_ns() - mig->start_ns;
+
+		zd_hist_add(&mig->server->stats.latency, ns);
+		ZD_PROBE2(fault_end, mig->first, ns);
+	}
+	ZD_PROBE3(migrate_end, 1, mig->first, mig->gone);
 	zd_mig_free(mig);
 }
 
@@ -163,6 +171,8 @@ static int home_read(struct zd_mm *mm, uint64_t addr, unsigned int nr, bool is_f
 		return -ENOBUFS;
 	mig->is_fault = is_fault;
 	mig->start_ns = start_ns;
+	mig->first = addr;
+	mig->gone = 0;
 	mig->nr = nr;
 	for (unsigned int i = 0; i < nr; i++) {
 		zd_entry_t *entry = zd_mm_entry(mm, addr + i * ZD_PAGE_SIZE);
@@ -178,6 +188,7 @@ static int home_read(struct zd_mm *mm, uint64_t addr, unsigned int nr, bool is_f
 		.dir = ZD_FROM_DEVICE, .nr = nr, .pages = mig->io_page,
 		.done = arrived_in_buffer, .owner = mig,
 	};
+	ZD_PROBE3(migrate_begin, 1, addr, nr);
 	server->dev->ops->submit(server->dev, &mig->io);
 	return nr;
 }
@@ -190,8 +201,14 @@ int zd_home(struct zd_mm *mm, uint64_t addr, unsigned int nr, bool is_fault, uin
 	if (!ops->direct_access ||
 	    !ops->direct_access(mm->server->dev, zd_entry_val(*zd_mm_entry(mm, addr))))
 		return home_read(mm, addr, nr, is_fault, start_ns);
+	ZD_PROBE3(migrate_begin, 1, addr, nr);
 	rc = home_direct(mm, addr, nr);
-	if (rc > 0 && is_fault)
-		zd_hist_add(&mm->server->stats.latency, zd_now_ns() - start_ns);
+	ZD_PROBE3(migrate_end, 1, addr, rc > 0 ? rc : 0);
+	if (rc > 0 && is_fault) {
+		uint64_t ns = zd_now_ns() - start_ns;
+
+		zd_hist_add(&mm->server->stats.latency, ns);
+		ZD_PROBE2(fault_end, addr, ns);
+	}
 	return rc;
 }

@@ -18,7 +18,8 @@
 #include "mm/uffd.h"
 #include "zonedev/log.h"
 
-#define STACK_BYTES	(256 * 1024)
+/* Lazily committed, so cheap; the program's static TLS is in it as well. */
+#define STACK_BYTES	(2 * 1024 * 1024)
 
 /* Open ones, for the end of the process.  Taken last, held briefly. */
 static struct zd_mutex open_lock;
@@ -241,9 +242,12 @@ enum zd_cmd_result zd_homing_step(struct zd_mm *mm, struct zd_homing *h, int *rc
 	if (!next_device(mm, h, &limit)) {
 		if (!h->pending)
 			return ZD_CMD_DONE;
+		/* What was in flight when we passed it may have landed since,
+		 * and won't wake us again: wait only for what is so now. */
 		h->pending = false;
 		h->pos = h->start;
-		return ZD_CMD_WAIT;
+		if (!next_device(mm, h, &limit))
+			return h->pending ? ZD_CMD_WAIT : ZD_CMD_DONE;
 	}
 	while (nr < ZD_RUN_MAX && h->pos + nr * ZD_PAGE_SIZE < limit) {
 		zd_entry_t e = *zd_mm_entry(mm, h->pos + nr * ZD_PAGE_SIZE);

@@ -186,3 +186,18 @@ void zd_lru_balance(struct zd_lru *lru, struct zd_mm *(*mm_of)(void *ctx, unsign
 		fifo_pop(&lru->fifo[ZD_LRU_ACTIVE]);
 	}
 }
+
+bool zd_lru_demote(struct zd_lru *lru, uint64_t nr,
+		   struct zd_mm *(*mm_of)(void *ctx, unsigned int slot), void *ctx)
+{
+	uint64_t goal = lru->present[ZD_LRU_ACTIVE] > nr ? lru->present[ZD_LRU_ACTIVE] - nr : 0;
+	bool moved = false;
+	struct zd_run run;
+
+	while (lru->present[ZD_LRU_ACTIVE] > goal && fifo_peek(&lru->fifo[ZD_LRU_ACTIVE], &run) &&
+	       demote(lru, mm_of(ctx, zd_run_slot(&run)), &run)) {
+		fifo_pop(&lru->fifo[ZD_LRU_ACTIVE]);
+		moved = true;
+	}
+	return moved;
+}

@@ -108,6 +108,10 @@ void zd_lru_rotate(struct zd_lru *lru);
 /* Move from active to inactive until the inactive queue is long enough;
  * and sweep leftovers out.  @mm_of finds the mm of a slot, NULL if it died. */
 void zd_lru_balance(struct zd_lru *lru, struct zd_mm *(*mm_of)(void *ctx, unsigned int slot), void *ctx);
+/* Nothing in the inactive queue can go: the oldest @nr active pages join it.
+ * False: there are none. */
+bool zd_lru_demote(struct zd_lru *lru, uint64_t nr,
+		   struct zd_mm *(*mm_of)(void *ctx, unsigned int slot), void *ctx);
 
 /* Does the page at @addr still belong to @run? */
 bool zd_lru_in_run(const struct zd_table *table, uint64_t addr, const struct zd_run *run);

@@ -47,7 +47,7 @@ struct zd_mig_page {
 		ZD_MIG_DONE,
 	} step;
 	bool zero;		/* it was all zeros: no device page */
-	void *content;		/* STORE, BACK */
+	void *content;		/* once it has been read from staging */
 	struct zd_mig_sharer *sharers;
 };
 
@@ -57,12 +57,12 @@ struct zd_mig {
 	enum zd_io_dir dir;
 	struct zd_mm *mm;		/* whose mover or whose fault; NULL: died */
 	uint64_t start_ns;
+	uint64_t first;			/* for the probes: address of the first page, */
+	unsigned int gone;		/* and how many went */
 	bool is_fault;
 	/* migrate_vma: the content is in the buffer, the caller decides */
 	void (*fetched)(struct zd_mig *mig);
 	bool retry;		/* some page could not be put back yet */
-	bool prefetched;	/* zd_out_prefetch() has read what was moved */
-	int prefetch_rc;
 	/* told when the batch has landed, just before it is freed */
 	void (*landed)(struct zd_mig *mig);
 	void *landed_data;
@@ -117,9 +117,10 @@ int zd_out_start(struct zd_mm *mm, const uint64_t *addrs, unsigned int nr,
  * with its process (mig->mm is NULL then): what it had moved is lost. */
 void zd_out_moved(struct zd_mig *mig);
 /*
- * Read what has been moved so far, out of a batch that has been cancelled.
- * A child that is forked now shares these pages, and its parent may be gone, and
- * staging with it, before the batch is through.
+ * Read what has been moved so far.  A child that is forked now shares these
+ * pages, and its parent may be gone, and staging with it, before the batch is
+ * through.  Between read_begin and read_end, before the fork's event is read:
+ * until then the parent waits.
  */
 void zd_out_prefetch(struct zd_mig *mig);
 /* Steps are STORE, BACK or DONE: settle what can be settled now, and free the

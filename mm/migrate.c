@@ -75,23 +75,39 @@ static void landed(struct zd_mig *mig)
 	c->tries = again ? c->tries + 1 : 0;
 }
 
+/* May the page, in RAM, be tried? */
+static bool may_leave(zd_entry_t e, uint64_t now)
+{
+	return zd_entry_settled(e, now) ||
+	       (zd_entry_state(e) == ZD_ENTRY_PRESENT && !(e & ZD_ENTRY_LOCK));
+}
+
+/* A huge page, wholly in [@a, @end), that may leave as one. */
+static bool whole_huge(struct zd_mm *mm, uint64_t a, uint64_t end, uint64_t now)
+{
+	if (a & (ZD_STAGING_BYTES - 1) || a + ZD_STAGING_BYTES > end)
+		return false;
+	for (unsigned int i = 0; i < ZD_MIG_MAX; i++)
+		if (!may_leave(*zd_mm_entry(mm, a + i * ZD_PAGE_SIZE), now))
+			return false;
+	return true;
+}
+
 unsigned int zd_migrate_collect(struct zd_library *lib, uint64_t *from, uint64_t end,
 				struct zd_migrate_result *result, uint64_t *addrs)
 {
 	struct zd_present present[64];
 	unsigned int nr = 0;
-	uint64_t pos = *from;
+	uint64_t pos = *from, now = zd_now_ns();
 	int n = zd_present_scan(lib->pagemap_fd, &pos, end, present, 64, ZD_MIG_MAX);
 
 	for (int i = 0; i < n; i++) {
 		for (uint64_t a = present[i].start; a < present[i].end; a += ZD_PAGE_SIZE) {
-			bool huge = present[i].huge && !(a & (ZD_STAGING_BYTES - 1)) &&
-				    a + ZD_STAGING_BYTES <= end;
-			zd_entry_t e = *zd_mm_entry(lib->mm, a);
+			bool huge = present[i].huge && whole_huge(lib->mm, a, end, now);
 
 			if (nr == ZD_MIG_MAX || (huge && nr))
 				return nr;
-			if (e & ZD_ENTRY_LOCK) {
+			if (!may_leave(*zd_mm_entry(lib->mm, a), now)) {
 				if (nr)
 					return nr;
 				result->busy++;

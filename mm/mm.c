@@ -77,10 +77,14 @@ static void fork_range(struct zd_mm *parent, struct zd_mm *mm, const struct zd_r
 
 static int fork_entries(struct zd_mm *parent, struct zd_mm *mm)
 {
-	int rc = zd_ranges_copy(&mm->ranges, &parent->ranges);
+	const struct zd_ranges *r = &parent->ranges;
+	int rc = 0;
 
-	for (size_t i = 0; !rc && i < mm->ranges.nr; i++)
-		rc = zd_table_reserve(&mm->table, mm->ranges.v[i].start, mm->ranges.v[i].end);
+	/* a listed range has its entries: in this order */
+	for (size_t i = 0; !rc && i < r->nr; i++)
+		rc = zd_table_reserve(&mm->table, r->v[i].start, r->v[i].end);
+	if (!rc)
+		rc = zd_ranges_copy(&mm->ranges, r);
 	if (rc)
 		return rc;
 
@@ -252,6 +256,7 @@ static void drop_entry(struct zd_mm *mm, zd_entry_t *entry)
 		zd_lru_forget(&mm->server->lru, e);
 		break;
 	case ZD_ENTRY_POISON:
+	case ZD_ENTRY_REMOVED:
 	case ZD_ENTRY_NONE:
 		break;
 	}
@@ -271,6 +276,21 @@ void zd_mm_drop(struct zd_mm *mm, uint64_t start, uint64_t end)
 		for (; addr < to; addr = zd_table_next(&mm->table, addr + ZD_PAGE_SIZE, to))
 			drop_entry(mm, zd_mm_entry(mm, addr));
 		zd_table_trim(&mm->table, from, to);
+	}
+}
+
+void zd_mm_remove(struct zd_mm *mm, uint64_t start, uint64_t end)
+{
+	zd_entry_t removed = zd_entry_removed(zd_now_ns());
+	size_t i = zd_ranges_first(&mm->ranges, start);
+
+	zd_mm_drop(mm, start, end);
+	for (; i < mm->ranges.nr && mm->ranges.v[i].start < end; i++) {
+		uint64_t addr = mm->ranges.v[i].start > start ? mm->ranges.v[i].start : start;
+		uint64_t to = mm->ranges.v[i].end < end ? mm->ranges.v[i].end : end;
+
+		for (; addr < to; addr += ZD_PAGE_SIZE)
+			zd_entry_store(zd_mm_entry(mm, addr), removed);
 	}
 }
 

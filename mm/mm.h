@@ -64,6 +64,9 @@ int zd_mm_adopt(struct zd_mm *mm, uint64_t start, uint64_t end);
  * dropped when they land.  The range stays managed. */
 void zd_mm_drop(struct zd_mm *mm, uint64_t start, uint64_t end);
 
+/* drop, and what is in RAM is REMOVED: for madvise. */
+void zd_mm_remove(struct zd_mm *mm, uint64_t start, uint64_t end);
+
 /* drop, and no longer managed. */
 void zd_mm_forget(struct zd_mm *mm, uint64_t start, uint64_t end);
 

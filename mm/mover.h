@@ -34,6 +34,9 @@ struct zd_mover_ops {
 	 * or later.  One at a time.  -errno: nothing was started.
 	 */
 	int (*start)(struct zd_mm *mm, struct zd_mig *mig);
+	/* Pages that have been moved so far get error 0.  Only between
+	 * read_begin and read_end. */
+	void (*progress)(struct zd_mm *mm, struct zd_mig *mig);
 	/* Pages not moved yet get -ECANCELED; those moved have error 0 now.
 	 * Only between read_begin and read_end. */
 	void (*cancel)(struct zd_mm *mm, struct zd_mig *mig);

@@ -95,6 +95,12 @@ static void cancel(struct zd_mm *mm, struct zd_mig *mig)
 	(void)mig;
 }
 
+static void progress(struct zd_mm *mm, struct zd_mig *mig)
+{
+	(void)mm;
+	(void)mig;
+}
+
 static bool read_begin(struct zd_mm *mm)
 {
 	(void)mm;
@@ -117,6 +123,7 @@ static void destroy(struct zd_mm *mm)
 
 static const struct zd_mover_ops mover_self = {
 	.start = start,
+	.progress = progress,
 	.cancel = cancel,
 	.fetch = fetch,
 	.release = release,

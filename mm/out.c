@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "core/bug.h"
+#include "core/trace.h"
 #include "mm/mig.h"
 #include "mm/uffd.h"
 #include "zonedev/log.h"
@@ -140,6 +141,7 @@ static void store(struct zd_mig *mig, struct zd_mig_page *p)
 		p->step = ZD_MIG_BACK;
 		return;
 	}
+	mig->gone++;
 	mig->server->stats.c.pages_out++;
 	mig->server->stats.c.bytes_to_device += ZD_PAGE_SIZE;
 	mig->server->lru.clock++;
@@ -207,8 +209,10 @@ void zd_out_land(struct zd_mig *mig)
 			back(mig, p);
 		done &= p->step == ZD_MIG_DONE;
 	}
-	if (done)
-		zd_mig_free(mig);
+	if (!done)
+		return;
+	ZD_PROBE3(migrate_end, 0, mig->first, mig->gone);
+	zd_mig_free(mig);
 }
 
 /* ->done of the device: the buffer's pages are on it, or not. */
@@ -269,26 +273,40 @@ static void *content_of(struct zd_mig *mig, unsigned int i)
 	return content ? content : zd_mig_buffer(mig, i);
 }
 
-void zd_out_prefetch(struct zd_mig *mig)
+/* Read what was moved and has not been read yet. */
+static int fetch(struct zd_mm *mm, struct zd_mig *mig)
 {
 	uint16_t slot[ZD_MIG_MAX];
 	void *dst[ZD_MIG_MAX];
 	unsigned int nr = 0;
+	int rc;
 
-	if (mig->prefetched)
-		return;
 	for (unsigned int i = 0; i < mig->nr; i++) {
-		if (mig->page[i].error)
+		struct zd_mig_page *p = &mig->page[i];
+
+		if (p->step != ZD_MIG_MOVING || p->error || p->content)
 			continue;
 		slot[nr] = i;
 		dst[nr++] = content_of(mig, i);
 	}
-	mig->prefetched = true;
-	mig->prefetch_rc = nr ? mig->mm->mover->fetch(mig->mm, nr, slot, dst) : 0;
+	if (!nr)
+		return 0;
+	rc = mm ? mm->mover->fetch(mm, nr, slot, dst) : -ESRCH;
+	for (unsigned int k = 0; !rc && k < nr; k++)
+		mig->page[slot[k]].content = dst[k];
+	return rc;
 }
 
-/* Which moved pages to read from staging, and where to. */
-static unsigned int plan_fetch(struct zd_mig *mig, uint16_t *slot, void **dst)
+void zd_out_prefetch(struct zd_mig *mig)
+{
+	mig->mm->mover->progress(mig->mm, mig);
+	/* a failure is repeated, and dealt with, in zd_out_moved() */
+	fetch(mig->mm, mig);
+}
+
+/* Pages that did not move, or whose owners are gone, are done; the others are
+ * put in @slot. */
+static unsigned int sort_out(struct zd_mig *mig, uint16_t *slot)
 {
 	unsigned int nr = 0;
 
@@ -305,9 +323,7 @@ static unsigned int plan_fetch(struct zd_mig *mig, uint16_t *slot, void **dst)
 			p->step = ZD_MIG_DONE;
 			continue;
 		}
-		p->content = content_of(mig, i);
-		slot[nr] = i;
-		dst[nr++] = p->content;
+		slot[nr++] = i;
 	}
 	return nr;
 }
@@ -343,29 +359,25 @@ static void submit(struct zd_mig *mig, unsigned int nr, const uint16_t *slot)
 void zd_out_moved(struct zd_mig *mig)
 {
 	uint16_t slot[ZD_MIG_MAX];
-	void *dst[ZD_MIG_MAX];
 	struct zd_mm *mm = mig->mm;
-	unsigned int nr = plan_fetch(mig, slot, dst);
-	int rc;
+	unsigned int nr = sort_out(mig, slot), kept = 0;
 
 	if (mm)
 		mm->out = NULL;
-	if (mig->prefetched)
-		rc = mig->prefetch_rc;
-	else
-		rc = !nr ? 0 : mm ? mm->mover->fetch(mm, nr, slot, dst) : -ESRCH;
+	fetch(mm, mig);
 	if (mm)
 		mm->mover->release(mm);
-	if (rc) {
-		for (unsigned int j = 0; j < nr; j++)
+	for (unsigned int j = 0; j < nr; j++) {
+		if (mig->page[slot[j]].content)
+			slot[kept++] = slot[j];
+		else
 			lose(mig, &mig->page[slot[j]]);
-		nr = 0;
 	}
 	if (mig->fetched) {
 		mig->fetched(mig);
 		return;
 	}
-	submit(mig, nr, slot);
+	submit(mig, kept, slot);
 }
 
 int zd_out_start(struct zd_mm *mm, const uint64_t *addrs, unsigned int nr,
@@ -404,6 +416,9 @@ int zd_out_start(struct zd_mm *mm, const uint64_t *addrs, unsigned int nr,
 			zd_lru_forget(&server->lru, *entry);
 		zd_entry_store(entry, ZD_ENTRY_LOCK);
 	}
+	mig->first = addrs[0];
+	mig->gone = 0;
+	ZD_PROBE3(migrate_begin, 0, addrs[0], nr);
 	mm->out = mig;
 	if (mm->mover->start(mm, mig)) {
 		for (unsigned int i = 0; i < nr; i++)

@@ -81,7 +81,7 @@ struct zd_server {
 	uint64_t resident;		/* pages that are, as far as we know */
 	uint64_t evict_after_ns;	/* no eviction before: the last got none */
 	uint64_t evict_pause_ns;
-	bool full;			/* the device is, and we said so */
+	bool full;			/* the device was, and we said so */
 	bool write_failed;		/* so did a write, and we said so */
 	struct zd_backlog *backlog;
 	size_t nr_backlog, cap_backlog;

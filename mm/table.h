@@ -18,7 +18,8 @@
  *              zeros.
  *   bit  4     WAIT: a fault waits for the lock
  *   bit  5     HOT: came home soon after it went out; set in PRESENT
- *   bits 8-43  DEVICE: pfn.  PRESENT: number of the queue run it belongs to
+ *   bits 8-43  DEVICE: pfn.  PRESENT: number of the queue run it belongs to.
+ *              REMOVED: when
  *   bits 44-63 DEVICE: when it went out (see lru.h), for the refault distance
  *
  * Invariants.  A DEVICE entry holds one reference to its device page; so does
@@ -41,6 +42,14 @@ enum zd_entry_state {
 	ZD_ENTRY_PRESENT,	/* RAM, in an eviction queue */
 	ZD_ENTRY_DEVICE,	/* on the device */
 	ZD_ENTRY_POISON,	/* lost: the device could not read it back */
+	/*
+	 * A madvise() takes its content away.  The kernel tells us before it
+	 * does, and not when it has: a page that is in RAM now may be the old
+	 * one, and would come back to life if it were moved out.  So it stays,
+	 * until a fault has shown that it was gone, or for ZD_REMOVED_SETTLE:
+	 * MADV_FREE leaves pages that are written again without a fault.
+	 */
+	ZD_ENTRY_REMOVED,
 };
 
 #define ZD_ENTRY_STATE		UINT64_C(7)
@@ -80,6 +89,28 @@ static inline zd_entry_t zd_entry_present(uint64_t run, bool hot)
 {
 	return ZD_ENTRY_PRESENT | (hot ? ZD_ENTRY_HOT : 0) |
 	       (run & ZD_ENTRY_VAL_MASK) << ZD_ENTRY_VAL_SHIFT;
+}
+
+/* REMOVED: time in units of 2^28 ns.  Between our reading of the event and the
+ * zapping of the pages its thread only runs: in the kernel, it can't be stopped. */
+#define ZD_REMOVED_SHIFT	28
+#define ZD_REMOVED_SETTLE	40	/* 10.7 s */
+
+static inline zd_entry_t zd_entry_removed(uint64_t now_ns)
+{
+	return ZD_ENTRY_REMOVED |
+	       ((now_ns >> ZD_REMOVED_SHIFT) & ZD_ENTRY_VAL_MASK) << ZD_ENTRY_VAL_SHIFT;
+}
+
+/* May a page in RAM with this entry, NONE or REMOVED, be taken? */
+static inline bool zd_entry_settled(zd_entry_t e, uint64_t now_ns)
+{
+	if (e & ZD_ENTRY_LOCK)
+		return false;
+	if (zd_entry_state(e) == ZD_ENTRY_NONE)
+		return true;
+	return zd_entry_state(e) == ZD_ENTRY_REMOVED &&
+	       (now_ns >> ZD_REMOVED_SHIFT) - zd_entry_val(e) >= ZD_REMOVED_SETTLE;
 }
 
 #define ZD_TABLE_SHIFT		30	/* what one directory slot spans */

@@ -26,7 +26,9 @@ struct zd_migrate_result {
 	uint64_t pinned;	/* pinned by the kernel (I/O in flight, registered buffers) */
 	uint64_t shared;	/* shared after a fork and not written since */
 	uint64_t protection;	/* not writable, mlocked, or not anonymous */
-	uint64_t busy;		/* the address space was changing, or another migration had it */
+	/* the address space was changing, another migration had it, or a
+	 * madvise(MADV_DONTNEED, MADV_FREE) did a moment ago */
+	uint64_t busy;
 	uint64_t device;	/* the device was full, or failed (home: lost, see mm.h) */
 };
 

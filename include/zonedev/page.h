@@ -25,6 +25,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#ifdef ZD_PAGE_TRACE
+#include <zonedev/static_key.h>
+#endif
 
 #ifdef __cplusplus
 extern "C" {
@@ -103,6 +106,26 @@ void __zd_put_page(struct zd_page *page);
 __attribute__((cold, noreturn)) void __zd_page_bug(const struct zd_page *page, const char *what);
 
 /*
+ * Tracing of gets and puts (zonedev-probes(7)): in code that is compiled with
+ * ZD_PAGE_TRACE a static branch each, on zd_page_trace_key; in all other code
+ * nothing.  Such a program needs a ZD_STATIC_KEY_MODULE.
+ */
+struct zd_static_key;
+extern struct zd_static_key zd_page_trace_key;
+void __zd_page_trace_get(const struct zd_page *page, uint32_t nr);
+void __zd_page_trace_put(const struct zd_page *page, uint32_t nr);
+
+#ifdef ZD_PAGE_TRACE
+#define ZD_PAGE_TRACE_(what, page, nr)						\
+	do {									\
+		if (zd_static_branch_unlikely(zd_page_trace_key))		\
+			__zd_page_trace_##what(page, nr);			\
+	} while (0)
+#else
+#define ZD_PAGE_TRACE_(what, page, nr) do { } while (0)
+#endif
+
+/*
  * zd_get_page - one more reference to a page that the caller already holds.
  * Any context.  Builds with ZD_PAGE_DEBUG abort if the page is free; others
  * notice at the next zd_page_init().
@@ -115,6 +138,7 @@ static inline void zd_get_page(struct zd_page *page)
 #else
 	__atomic_add_fetch(&page->refcount, 1, __ATOMIC_RELAXED);
 #endif
+	ZD_PAGE_TRACE_(get, page, 1);
 }
 
 /*
@@ -140,6 +164,7 @@ static inline bool zd_try_get_page(struct zd_page *page)
 		 * page held before it became live isn't seen. */
 	} while (!__atomic_compare_exchange_n(&page->refcount, &c, c + 1, true,
 					      __ATOMIC_ACQUIRE, __ATOMIC_RELAXED));
+	ZD_PAGE_TRACE_(get, page, 1);
 	return true;
 }
 
@@ -155,8 +180,13 @@ static inline bool zd_try_get_page(struct zd_page *page)
 static inline void zd_put_page(struct zd_page *page)
 {
 #ifdef ZD_PAGE_DEBUG
-	uint32_t old = __atomic_fetch_sub(&page->refcount, 1, __ATOMIC_ACQ_REL);
+	uint32_t old;
+#endif
 
+	/* Before: afterwards it is somebody else's. */
+	ZD_PAGE_TRACE_(put, page, 1);
+#ifdef ZD_PAGE_DEBUG
+	old = __atomic_fetch_sub(&page->refcount, 1, __ATOMIC_ACQ_REL);
 	if ((int32_t)old <= 0)
 		__zd_page_bug(page, "put below zero");
 	if (old == 1)

@@ -18,8 +18,7 @@ static void ranges(void)
 	char *shared = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
 			    -1, 0);
 	char *hole = map(12);
-	char on_stack;
-	char *stack = (char *)((uintptr_t)&on_stack & ~(PAGE - 1));
+	char *stack = (char *)((uintptr_t)__builtin_frame_address(0) & ~(PAGE - 1));
 
 	CHECK(file != MAP_FAILED && shared != MAP_FAILED);
 	CHECK(!munmap(hole + 4 * PAGE, 4 * PAGE));

@@ -85,7 +85,7 @@ int main(void)
 	if (!getenv("ZD_SANITIZER") || !strcmp(getenv("ZD_SANITIZER"), "plain"))
 		CHECK(ru.ru_maxrss < (long)(N * PAGE >> 10) / 2);
 
-	for (int i = 0; i < 10; i++) {
+	for (int i = 0; i < 6; i++) {
 		pid = child_start(busy, (void *)(uintptr_t)(i % 2 * 300));
 		CHECK_EQ(child_status(pid), 0);
 	}

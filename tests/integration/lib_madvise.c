@@ -29,6 +29,7 @@ static void dontneed(void)
 static void freed(void)
 {
 	char *p = evicted(mm, N, 1, &g->dev);
+	struct zd_migrate_result r;
 
 	CHECK(!madvise(p, N * PAGE, MADV_FREE));
 	for (size_t i = 0; i < N; i++) {
@@ -39,9 +40,39 @@ static void freed(void)
 	WAIT_FOR(!gate_used(g));
 	fill(p, N, 2);
 	CHECK(!madvise(p, N * PAGE, MADV_FREE));
-	fill(p, N, 3);		/* written since: must not be lost */
-	evict(mm, p, N, &g->dev);
+	fill(p, N, 3);		/* written since: must not be lost, whether it goes or not */
+	CHECK_EQ(zd_migrate_to_device(mm, p, N * PAGE, &g->dev, &r), 0);
+	CHECK_EQ(r.moved + r.busy, N);
 	CHECK_FILLED(p, N, 3);
+	munmap(p, N * PAGE);
+}
+
+/* The kernel tells of a madvise before it takes the pages away.  One that is
+ * moved out in between must not come back. */
+static bool stop;
+
+static void *evict_for_ever(void *p)
+{
+	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED))
+		zd_migrate_to_device(mm, p, N * PAGE, &g->dev, NULL);
+	return NULL;
+}
+
+static void raced(void)
+{
+	char *p = map(N);
+	pthread_t thread;
+	double until = now() + 2;
+
+	CHECK_EQ(zd_mm_register(mm, p, N * PAGE), 0);
+	CHECK(!pthread_create(&thread, NULL, evict_for_ever, p));
+	while (now() < until) {
+		fill(p, 32, 4);
+		CHECK(!madvise(p, 32 * PAGE, MADV_DONTNEED));
+		CHECK(is_zero(p, 32 * PAGE));
+	}
+	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+	CHECK(!pthread_join(thread, NULL));
 	munmap(p, N * PAGE);
 }
 
@@ -97,6 +128,7 @@ int main(void)
 	g = gate_device(2 * N);
 	dontneed();
 	freed();
+	raced();
 	while_going_out();
 	while_coming_home();
 	close_mm(mm, &g->dev);

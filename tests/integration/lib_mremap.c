@@ -12,12 +12,13 @@
 static struct zd_mm *mm;
 static struct gate *g;
 
-/* A free place for @pages, with room behind. */
+/* A place for @pages: taken, so that nobody else's mapping comes there, until a
+ * mremap takes it over. */
 static char *place(size_t pages)
 {
 	char *p = map(pages);
 
-	CHECK(!munmap(p, pages * PAGE));
+	CHECK(!mprotect(p, pages * PAGE, PROT_NONE));
 	return p;
 }
 
@@ -53,6 +54,7 @@ static void grown(void)
 	fill(p, N, 1);
 	CHECK_EQ(zd_mm_register(mm, p, N * PAGE), 0);
 	evict(mm, p, N, &g->dev);
+	CHECK(!munmap(p + N * PAGE, 2 * N * PAGE));
 	CHECK(mremap(p, N * PAGE, 2 * N * PAGE, 0) == p);	/* in place */
 	CHECK(is_zero(p + N * PAGE, N * PAGE));
 	CHECK_FILLED(p, N, 1);

@@ -21,10 +21,10 @@ static void whole(void)
 	uint64_t home = stats(mm).pages_home, freed = stats(mm).pages_freed;
 
 	CHECK(!munmap(p, N * PAGE));
+	remap_same(p, N);	/* before anybody else does */
 	WAIT_FOR(!gate_used(g));
 	CHECK_EQ(stats(mm).pages_home, home);
 	CHECK_EQ(stats(mm).pages_freed, freed + N);
-	remap_same(p, N);
 	CHECK_EQ(zd_migrate_to_device(mm, p, N * PAGE, &g->dev, NULL), -EINVAL);
 	CHECK_EQ(zd_mm_register(mm, p, N * PAGE), 0);
 	CHECK(is_zero(p, N * PAGE));
@@ -39,8 +39,8 @@ static void part(void)
 	char *p = evicted(mm, N, 1, &g->dev);
 
 	CHECK(!munmap(p + 50 * PAGE, 100 * PAGE));
-	WAIT_FOR(gate_used(g) == N - 100);
 	remap_same(p + 50 * PAGE, 100);
+	WAIT_FOR(gate_used(g) == N - 100);
 	CHECK(is_zero(p + 50 * PAGE, 100 * PAGE));
 	CHECK_EQ(bad_page(p, 0, 50, 1), 50);
 	CHECK_EQ(bad_page(p, 150, N, 1), N);

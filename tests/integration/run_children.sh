@@ -7,6 +7,7 @@
 requires_run
 
 size=$(scaled 60)
+[ "$size" -ge 48 ] || size=48
 ram=$((size / 3))
 [ "$ram" -ge 16 ] || ram=16
 

@@ -171,6 +171,11 @@ scaled() {
 	esac
 }
 
+# How far over --ram a program may get that takes memory as fast as it can: times
+# this.  A slow supervisor is outrun.
+RAM_SLACK=1.3
+[ "$ZD_SANITIZER" = plain ] || RAM_SLACK=2
+
 # gone PID: ended, if perhaps not yet reaped
 gone() {
 	local state

@@ -43,16 +43,21 @@ static int start(struct zd_mm *mm, struct zd_mig *mig)
 	return 0;
 }
 
-/* What the agent has done so far. */
-static void take_results(struct process *p, struct zd_mig *mig)
+/* What the agent has done so far.  @pending: the error of what it has not. */
+static void take_results(struct process *p, struct zd_mig *mig, int pending)
 {
 	for (unsigned int i = 0; i < mig->nr; i++) {
 		int32_t r = __atomic_load_n(&p->ring->result[i], __ATOMIC_RELAXED);
 
 		if (mig->page[i].error != -EINPROGRESS)
 			continue;
-		mig->page[i].error = r == ZD_AGENT_PENDING ? -ECANCELED : r > 0 ? -EIO : r;
+		mig->page[i].error = r == ZD_AGENT_PENDING ? pending : r > 0 ? -EIO : r;
 	}
+}
+
+static void progress(struct zd_mm *mm, struct zd_mig *mig)
+{
+	take_results(process_of(mm), mig, -EINPROGRESS);
 }
 
 static void cancel(struct zd_mm *mm, struct zd_mig *mig)
@@ -62,7 +67,7 @@ static void cancel(struct zd_mm *mm, struct zd_mig *mig)
 	/* we hold the window: no MOVE is running, and the next one sees this
 	 * (release in read_end(), acquire in the agent's window_lock()) */
 	__atomic_store_n(&p->ring->cancel, 1, __ATOMIC_RELAXED);
-	take_results(p, mig);
+	take_results(p, mig, -ECANCELED);
 }
 
 void agent_link_done(struct process *p)
@@ -71,7 +76,7 @@ void agent_link_done(struct process *p)
 
 	if (!mig)
 		return;
-	take_results(p, mig);
+	take_results(p, mig, -ECANCELED);
 	zd_out_moved(mig);
 }
 
@@ -169,6 +174,7 @@ static void destroy(struct zd_mm *mm)
 
 static const struct zd_mover_ops agent_mover = {
 	.start = start,
+	.progress = progress,
 	.cancel = cancel,
 	.fetch = fetch,
 	.release = release,

@@ -58,6 +58,7 @@ static struct {
 	char *stack;
 	struct zd_agent_ring *ring;
 	int kind;
+	uint32_t greeted;	/* a futex */
 } agent;
 
 /* --- the thread; raw system calls only --- */
@@ -309,6 +310,8 @@ static int agent_main(void *arg)
 		agent.kind = ZD_AGENT_FRESH;	/* the parent was not managed yet */
 	agent.hello.kind = agent.kind;
 	sock = handshake(&uffd);
+	__atomic_store_n(&agent.greeted, 1, __ATOMIC_RELAXED);
+	raw_syscall(SYS_futex, (long)&agent.greeted, FUTEX_WAKE, 1, 0, 0, 0);
 	if (sock < 0) {
 		if (agent.kind == ZD_AGENT_FORK)
 			die();	/* the supervisor is gone */
@@ -392,6 +395,18 @@ static int lay_out(void)
 	return 0;
 }
 
+/* A program whose threads keep every CPU busy could have taken any amount of
+ * memory before the agent says hello. */
+static void wait_for_greeting(void)
+{
+	const struct timespec bound = { 1, 0 };
+
+	while (!__atomic_load_n(&agent.greeted, __ATOMIC_RELAXED))
+		if (raw_syscall(SYS_futex, (long)&agent.greeted, FUTEX_WAIT, 0, (long)&bound, 0, 0) ==
+		    -ETIMEDOUT)
+			return;
+}
+
 /* --no-children: what is exec'ed from here on never hears of us. */
 static void leave_children_alone(void)
 {
@@ -425,5 +440,6 @@ __attribute__((constructor)) static void agent_init(void)
 	if (lay_out())
 		return;
 	start_agent(ZD_AGENT_FRESH);
+	wait_for_greeting();
 	pthread_atfork(NULL, NULL, forked_child);
 }

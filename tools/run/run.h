@@ -78,6 +78,7 @@ struct run {
 	sigset_t user_mask;		/* as we were started, for the program */
 	pid_t child;
 	bool child_done, child_managed;
+	bool child_stopped, told_to_stop;
 	int child_status;		/* as waitpid() tells it */
 	uint64_t start_ns, end_ns;
 	bool engaged;			/* memory is being registered */

@@ -4,8 +4,12 @@
  *
  * What the terminal sends (^C, ^\, ^Z) goes to the whole foreground group, the
  * program included: we must only not die of it.  What somebody sends to us by
- * pid is meant for the program, and is passed on.  When the program stops we
- * stop, so that the shell sees it; when it is continued so are we.
+ * pid is meant for the program, and is passed on.
+ *
+ * When ^Z, or whoever else told us to stop, has stopped the program we stop as
+ * well, so that the shell sees it; and as the shell it will continue both.
+ * When the program alone is told to stop we go on: it would be continued alone,
+ * and hang at its first page that is away.
  */
 #include <errno.h>
 #include <signal.h>
@@ -26,17 +30,26 @@ static void reap_child(struct run *run)
 	int status;
 	pid_t pid;
 
-	while ((pid = waitpid(-1, &status, WNOHANG | WUNTRACED)) > 0) {
+	while ((pid = waitpid(-1, &status, WNOHANG | WUNTRACED | WCONTINUED)) > 0) {
 		if (pid != run->child)
 			continue;
-		if (WIFSTOPPED(status)) {
-			raise(SIGSTOP);
+		if (WIFSTOPPED(status) || WIFCONTINUED(status)) {
+			run->child_stopped = WIFSTOPPED(status);
 			continue;
 		}
 		run->child_done = true;
 		run->child_status = status;
 		run->end_ns = zd_now_ns();
 	}
+}
+
+static void stop_with_child(struct run *run)
+{
+	if (!run->told_to_stop || !run->child_stopped)
+		return;
+	run->told_to_stop = false;
+	run->child_stopped = false;
+	raise(SIGSTOP);
 }
 
 static void sig_ready(struct zd_source *source, uint32_t events)
@@ -46,11 +59,16 @@ static void sig_ready(struct zd_source *source, uint32_t events)
 
 	(void)events;
 	while (read(source->fd, &si, sizeof(si)) == sizeof(si)) {
+		if (si.ssi_signo == SIGTSTP)
+			run->told_to_stop = true;
+		else if (si.ssi_signo == SIGCONT)
+			run->told_to_stop = false;
 		if (si.ssi_signo == SIGCHLD)
 			reap_child(run);
 		else if (si.ssi_code <= 0 && run->child > 0 && !run->child_done)
 			kill(run->child, si.ssi_signo);	/* from a process, not the terminal */
 	}
+	stop_with_child(run);
 }
 
 static void wanted(sigset_t *set)

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# The program's memory in RAM stays within 10 % of --ram, as the kernel counts it,
+# while it grows, and while it is used at random; more RAM is not left unused.
+# shellcheck source=tests/lib/lib.sh
+. "$(dirname "$0")/../lib/lib.sh"
+requires_run
+
+size=120
+for ram in $((size / 3)) $((size * 2 / 3)); do
+	"$ZD_SRC/scripts/peak_anon" --name run_mem "$T/peak" \
+		"$ZONEDEV" run --report "$T/report.json" --device ram:size=1G --ram "${ram}M" -- \
+		"$H/run_mem" check "$size" || fail "ended with $?"
+	peak=$(cat "$T/peak")
+	[ "$peak" -le $((ram * 1048576 / 10 * 11)) ] ||
+		fail "peak $((peak >> 20)) MiB of $ram MiB allowed"
+	[ "$peak" -ge $((ram * 1048576 / 10 * 9)) ] ||
+		fail "peak $((peak >> 20)) MiB, and $ram MiB were allowed"
+	# and what zonedev says of it is about that
+	expect_in_report "0.85 < peak_ram / $peak < 1.15"
+done
+
+# Two processes have one budget.
+"$ZD_SRC/scripts/peak_anon" --name run_mem "$T/peak" \
+	"$ZONEDEV" run --quiet --device ram:size=1G --ram "$((size / 3))M" -- \
+	sh -c "$H/run_mem check $((size / 2)) & $H/run_mem check $((size / 2)) && wait \$!" ||
+	fail "ended with $?"
+peak=$(cat "$T/peak")
+[ "$peak" -le $((size * 1048576 / 30 * 11)) ] ||
+	fail "two processes: peak $((peak >> 20)) MiB of $((size / 3)) MiB allowed"
