@@ -24,7 +24,7 @@ read -r -a sort_args <<<"${SORT_ARGS:--S 4G --parallel=2}"
 slack_kb=${SLACK_KB:-4096}
 export LC_ALL=C
 
-dir= group= zram=
+dir='' group='' zram=''
 cleanup() {
 	local status=$?
 	trap - EXIT
@@ -89,7 +89,9 @@ make_zram() {
 	[ "$(wc -l </proc/swaps)" = 1 ] || { zram=; skip "there is swap already: it would be used, too"; }
 	echo lz4 >"/sys/block/$zram/comp_algorithm" 2>/dev/null || skip "zram has no lz4"
 	echo 2G >"/sys/block/$zram/disksize" || skip "can't set up zram"
-	mkswap "/dev/$zram" >/dev/null && swapon "/dev/$zram" || skip "can't swap to zram"
+	if ! mkswap "/dev/$zram" >/dev/null || ! swapon "/dev/$zram"; then
+		skip "can't swap to zram"
+	fi
 }
 
 # --- the runs ---

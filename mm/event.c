@@ -70,7 +70,7 @@ unsigned int zd_mm_read(struct zd_mm *mm)
 		return 0;
 	if (mm->mover && !mm->mover->read_begin(mm))
 		return 0;	/* a MOVE runs; epoll will remind us */
-	if (mm->out)
+	if (mm->out)	/* the next message may be a fork's */
 		zd_out_prefetch(mm->out);
 	n = read(zd_mm_uffd(mm), msg, sizeof(msg));
 	n = n < 0 ? 0 : n / (ssize_t)sizeof(msg[0]);

@@ -40,8 +40,10 @@ struct zd_mover_ops {
 	/* Pages not moved yet get -ECANCELED; those moved have error 0 now.
 	 * Only between read_begin and read_end. */
 	void (*cancel)(struct zd_mm *mm, struct zd_mig *mig);
-	/* Copy @nr slots, slot[i] to dst[i].  0 or -errno (the process died). */
-	int (*fetch)(struct zd_mm *mm, unsigned int nr, const uint16_t *slot, void *const *dst);
+	/* Copy @nr slots, slot[i] to dst[i]; zero[i]: that page is all zeros.
+	 * 0 or -errno (the process died). */
+	int (*fetch)(struct zd_mm *mm, unsigned int nr, const uint16_t *slot, void *const *dst,
+		     bool *zero);
 	/* The slots of the last request are no longer needed. */
 	void (*release)(struct zd_mm *mm);
 	/* False: a MOVE is running; come back. */

@@ -10,11 +10,11 @@
  * read.  So staging is unregistered around it: two ioctls for 512 pages.
  */
 #include <errno.h>
-#include <string.h>
 #include <sys/mman.h>
 
 #include "core/alloc.h"
 #include "core/bug.h"
+#include "mm/copy.h"
 #include "mm/mig.h"
 #include "mm/mover_self.h"
 #include "mm/uffd.h"
@@ -58,17 +58,18 @@ static int start(struct zd_mm *mm, struct zd_mig *mig)
 	return 0;
 }
 
-static int fetch(struct zd_mm *mm, unsigned int nr, const uint16_t *slot, void *const *dst)
+static int fetch(struct zd_mm *mm, unsigned int nr, const uint16_t *slot, void *const *dst,
+		 bool *zero)
 {
 	struct self *self = mm->mover_data;
 
-	for (unsigned int i = 0, run; i < nr; i += run) {
-		run = 1;
-		while (i + run < nr && slot[i + run] == slot[i] + run &&
-		       (char *)dst[i + run] == (char *)dst[i] + run * ZD_PAGE_SIZE)
-			run++;
-		memcpy(dst[i], slot_at(self, slot[i]), run * ZD_PAGE_SIZE);
+	for (unsigned int i = 0; i < nr; i++) {
+		const char *src = slot_at(self, slot[i]);
+
+		zero[i] = zd_page_is_zero(src);
+		zd_copy_out(dst[i], src);
 	}
+	zd_copy_out_end();
 	return 0;
 }
 

@@ -90,17 +90,6 @@ static void refuse(struct zd_mig *mig, struct zd_mig_page *p)
 	p->step = ZD_MIG_DONE;
 }
 
-/* All zeros: untouched memory says the same, and costs nothing. */
-static bool is_zero(const void *content)
-{
-	const uint64_t *w = content;
-
-	for (size_t i = 0; i < ZD_PAGE_SIZE / sizeof(*w); i += 8)
-		if (w[i] | w[i + 1] | w[i + 2] | w[i + 3] | w[i + 4] | w[i + 5] | w[i + 6] | w[i + 7])
-			return false;
-	return true;
-}
-
 static void settle_device(struct zd_mm *mm, uint64_t addr, zd_pfn_t pfn)
 {
 	bool wait = *zd_mm_entry(mm, addr) & ZD_ENTRY_WAIT;
@@ -119,13 +108,11 @@ static void settle_zero(struct zd_mm *mm, uint64_t addr)
 static void store(struct zd_mig *mig, struct zd_mig_page *p)
 {
 	struct zd_page *page = zd_pfn_to_page(p->pfn);
-	/* a migrate_vma caller gets the device page that it chose */
-	bool zero = !mig->fetched && is_zero(p->content);
+	bool zero = p->zero;
 	struct zd_mig_sharer *s;
 
 	p->step = ZD_MIG_DONE;
 	if (zero) {
-		p->zero = true;
 		mig->server->stats.c.pages_zero++;
 		give_back(mig, p);
 		if (p->mm)
@@ -278,6 +265,7 @@ static int fetch(struct zd_mm *mm, struct zd_mig *mig)
 {
 	uint16_t slot[ZD_MIG_MAX];
 	void *dst[ZD_MIG_MAX];
+	bool zero[ZD_MIG_MAX];
 	unsigned int nr = 0;
 	int rc;
 
@@ -291,9 +279,12 @@ static int fetch(struct zd_mm *mm, struct zd_mig *mig)
 	}
 	if (!nr)
 		return 0;
-	rc = mm ? mm->mover->fetch(mm, nr, slot, dst) : -ESRCH;
-	for (unsigned int k = 0; !rc && k < nr; k++)
+	rc = mm ? mm->mover->fetch(mm, nr, slot, dst, zero) : -ESRCH;
+	for (unsigned int k = 0; !rc && k < nr; k++) {
 		mig->page[slot[k]].content = dst[k];
+		/* a migrate_vma caller gets the device page that it chose */
+		mig->page[slot[k]].zero = zero[k] && !mig->fetched;
+	}
 	return rc;
 }
 
@@ -338,7 +329,7 @@ static void submit(struct zd_mig *mig, unsigned int nr, const uint16_t *slot)
 	for (unsigned int j = 0; j < nr; j++) {
 		struct zd_mig_page *p = &mig->page[slot[j]];
 
-		if (p->content != zd_mig_buffer(mig, slot[j]) || is_zero(p->content)) {
+		if (p->content != zd_mig_buffer(mig, slot[j]) || p->zero) {
 			p->step = ZD_MIG_STORE;
 			continue;
 		}

@@ -172,7 +172,9 @@ static int wait_ms(const struct zd_server *server, int timeout_ms)
  * other thread that wants the CPU have it.
  *
  * It spins while it is lucky: a fault found scores, an empty spin costs, and a
- * server without luck tries again only now and then.
+ * server without luck tries again only now and then.  One that lives in the
+ * program doesn't spin: it would keep itself off the program's CPU, where its
+ * next wake-up is cheapest.  It just looks once more after each fault.
  */
 static void spin(struct zd_server *server)
 {
@@ -180,6 +182,11 @@ static void spin(struct zd_server *server)
 	uint64_t until;
 
 	server->last_fault = NULL;
+	if (mm && !server->spin) {
+		for (int i = 0; i < SPIN_FAULTS && zd_mm_read(mm); i++)
+			;
+		return;
+	}
 	if (!mm || (server->spin_luck < 0 && ++server->spin_luck < 0))
 		return;
 	until = zd_now_ns() + SPIN_NS;

@@ -89,7 +89,8 @@ struct zd_server {
 	bool hold_evictions;		/* start none */
 	bool stop;
 	struct zd_mm *last_fault;	/* whose fault was served in this poll */
-	int spin_luck;			/* see spin() */
+	bool spin;			/* see spin() */
+	int spin_luck;
 };
 
 uint64_t zd_now_ns(void);

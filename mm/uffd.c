@@ -148,11 +148,3 @@ bool zd_uffd_mm_alive(int uffd)
 
 	return !(ioctl(uffd, UFFDIO_ZEROPAGE, &zero) && errno == ESRCH);
 }
-
-bool zd_uffd_event_waits(int uffd)
-{
-	/* the first thing that the kernel looks at */
-	struct uffdio_zeropage zero = { .range = { ZD_PAGE_SIZE, ZD_PAGE_SIZE } };
-
-	return ioctl(uffd, UFFDIO_ZEROPAGE, &zero) && errno == EAGAIN;
-}

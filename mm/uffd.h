@@ -34,7 +34,5 @@ int zd_uffd_poison(int uffd, uint64_t dst, uint64_t len);
 int zd_uffd_wake(int uffd, uint64_t addr, uint64_t len);
 /* Does the address space behind @uffd still exist? */
 bool zd_uffd_mm_alive(int uffd);
-/* Does an event (not a fault) wait to be read? */
-bool zd_uffd_event_waits(int uffd);
 
 #endif

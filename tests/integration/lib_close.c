@@ -71,6 +71,24 @@ static void in_flight(void)
 	works_as_ever(p, 6);
 }
 
+/* Batches that land while the call looks for more: it must not wait for what has
+ * happened.  The first waits at the gate until the second comes. */
+static void landed_meanwhile(void)
+{
+	struct zd_mm *mm = open_mm();
+	char *p = evicted(mm, 1024, 8, &g->dev);
+
+	gate_close(g);
+	__atomic_store_n(&g->pairs, true, __ATOMIC_RELEASE);
+	CHECK_EQ(zd_migrate_to_ram(mm, p, 1024 * PAGE, NULL), 0);
+	CHECK_EQ(gate_used(g), 0);
+	__atomic_store_n(&g->pairs, false, __ATOMIC_RELEASE);
+	gate_open(g);
+	CHECK_FILLED(p, 1024, 8);
+	CHECK_EQ(zd_mm_close(mm), 0);
+	munmap(p, 1024 * PAGE);
+}
+
 /* A child that lives on: it has its pages, and its memory and the parent's work
  * as ever, though it has inherited the parent's descriptors. */
 static void child(void *arg)
@@ -104,6 +122,7 @@ static void with_children(void)
 	pid = child_start(child, NULL);
 	other = child_start(idle, NULL);
 	CHECK_EQ(zd_mm_close(mm), 0);
+	usleep(50000);		/* time enough for a guard that takes it for a death */
 	CHECK_EQ(gate_used(g), 0);
 	CHECK(is_zero(mem + N * PAGE, N * PAGE));
 	works_as_ever(mem, 7);
@@ -120,6 +139,7 @@ int main(void)
 	closed();
 	unregistered();
 	in_flight();
+	landed_meanwhile();
 	with_children();
 	CHECK_EQ(zd_device_unregister(&g->dev), 0);
 	return 0;

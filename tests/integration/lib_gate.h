@@ -20,6 +20,7 @@ struct gate {
 	int efd;
 	/* the rest: __atomic */
 	bool closed;
+	bool pairs;			/* a second batch opens it, for both */
 	unsigned int waiting;		/* batches at the gate */
 	int error[2];			/* by direction */
 };
@@ -82,10 +83,29 @@ static inline void gate_do(struct gate *g, struct zd_device_io *io)
 	io->done(io);
 }
 
+/* The first batch out. */
+static inline bool gate_let_through(struct gate *g)
+{
+	struct zd_device_io *io = g->head;
+
+	if (!io)
+		return false;
+	g->head = io->next;
+	if (!g->head)
+		g->tail = &g->head;
+	__atomic_sub_fetch(&g->waiting, 1, __ATOMIC_RELEASE);
+	gate_do(g, io);
+	return true;
+}
+
 static inline void gate_submit(struct zd_device *dev, struct zd_device_io *io)
 {
 	struct gate *g = to_gate(dev);
 
+	if (__atomic_load_n(&g->pairs, __ATOMIC_ACQUIRE) && gate_let_through(g)) {
+		gate_do(g, io);
+		return;
+	}
 	if (!__atomic_load_n(&g->closed, __ATOMIC_ACQUIRE) && !g->head) {
 		gate_do(g, io);
 		return;
@@ -100,7 +120,6 @@ static inline int gate_reap(struct zd_device *dev, bool wait)
 {
 	struct gate *g = to_gate(dev);
 	struct pollfd pfd = { .fd = g->efd, .events = POLLIN };
-	struct zd_device_io *io;
 	uint64_t n;
 	int done = 0;
 
@@ -108,14 +127,8 @@ static inline int gate_reap(struct zd_device *dev, bool wait)
 		poll(&pfd, 1, wait && g->head ? -1 : 0);
 		if (read(g->efd, &n, sizeof(n)) < 0 && errno != EAGAIN)
 			return 0;
-		while (!__atomic_load_n(&g->closed, __ATOMIC_ACQUIRE) && (io = g->head)) {
-			g->head = io->next;
-			if (!g->head)
-				g->tail = &g->head;
-			__atomic_sub_fetch(&g->waiting, 1, __ATOMIC_RELEASE);
-			gate_do(g, io);
+		while (!__atomic_load_n(&g->closed, __ATOMIC_ACQUIRE) && gate_let_through(g))
 			done++;
-		}
 	} while (wait && !done && g->head);
 	return done;
 }

@@ -176,10 +176,12 @@ static void while_going_out(void)
 static void behind_a_batch(void)
 {
 	struct migration m = { .mm = mm, .pages = BIG, .dev = &g->dev };
-	char *p = m.mem = map(BIG);
-	char *to = mmap((void *)0x100000000000, 512 * PAGE, PROT_NONE,
-			MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	/* far below where the first batch goes to */
+	char *p = m.mem = mmap((void *)0x100000000000, BIG * PAGE, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *to = place(512);
 
+	CHECK(p != MAP_FAILED);
 	fill(p, BIG, 1);
 	CHECK_EQ(zd_mm_register(mm, p, BIG * PAGE), 0);
 	migration_start(&m);

@@ -22,8 +22,8 @@ mode() {
 		'pages["poisoned"] == 0' 'pages["live"] == 0'
 }
 
-# Three times: what goes wrong here goes wrong by timing.
-for round in 1 2 3; do
+# More than once: what goes wrong here goes wrong by timing.
+for round in $(seq "$(scaled 3)"); do
 	mode before 2
 	mode thread 4
 	mode raw 2
@@ -35,7 +35,7 @@ done
 
 # Those that live on when CMD has ended: the report is of then, so look at what
 # they say.
-for round in 1 2 3 4 5; do
+for round in 1 $(seq "$(scaled 4)"); do
 	for mode in after rawafter grand; do
 		"$ZONEDEV" run --quiet --device ram:size=1G --ram "${ram}M" -- \
 			"$H/run_fork" "$mode" "$size" >"$T/out" 2>"$T/err" ||

@@ -18,9 +18,9 @@ done
 
 # When there is room again, pages go out again.
 zd_run --device "ram:size=$((size / 4))M" --ram "$((size / 8))M" -- \
-	sh -c "$H/run_mem check $size; $H/run_mem check $((size / 4))" 2>"$T/err" ||
+	sh -c "$H/run_mem check $size; $H/run_mem check $((size / 4)) 8" 2>"$T/err" ||
 	fail "ended with $?: $(cat "$T/err")"
-expect_in_report "pages['out'] * 4096 > $((size * 3 / 8)) << 20" 'pages["live"] == 0'
+expect_in_report "pages['out'] * 4096 > $((size * 5 / 16)) << 20" 'pages["live"] == 0'
 
 expect_status 0 "$ZONEDEV" run --quiet --device "ram:size=$((size / 4))M" --ram "$((size / 4))M" -- \
 	"$H/run_mem" check "$size"

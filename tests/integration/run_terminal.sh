@@ -59,21 +59,29 @@ for turn in range(2):
 send("\x04")
 status(0)
 
-# one SIGINT, not one more from zonedev
+# each ^C is one SIGINT, not one more from zonedev
 send(run + """python3 -c '
-import signal, time
-n = 0
-def hit(*a):
-    global n
-    n += 1
-signal.signal(signal.SIGINT, hit)
+import os, signal, time
+r, w = os.pipe()
+os.set_blocking(w, False)
+signal.signal(signal.SIGINT, lambda *_: None)
+signal.set_wakeup_fd(w)		# a byte for each that is delivered
 print("rea" + "dy", flush=True)
-while not n: time.sleep(0.01)
-time.sleep(0.3)
-print("hits", "=", n)'\n""")
+for i in range(1, 9):
+    os.read(r, 1)
+    print("took", "=", i, flush=True)
+    time.sleep(0.1)
+os.set_blocking(r, False)
+try:
+    print("more:", len(os.read(r, 99)))
+except BlockingIOError:
+    print("no", "more")'\n""")
 expect(r"ready\r")
-send("\x03")
-expect(r"hits = 1\r")
+for i in range(1, 9):
+    send("\x03")
+    expect(rf"took = {i}\r")
+    time.sleep(0.2)
+expect(r"no more\r")
 
 send(run + f"{helper} hold 8\n")
 expect(r"ready \d+ 0x")

@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include <linux/futex.h>
 
+#include "mm/copy.h"
 #include "mm/mig.h"
 #include "tools/run/run.h"
 
@@ -91,16 +92,13 @@ static int fetch_by_mm(struct process *p, unsigned int nr, const uint16_t *slot,
 	return 0;
 }
 
-static int fetch(struct zd_mm *mm, unsigned int nr, const uint16_t *slot, void *const *dst)
+static int fetch_all(struct process *p, unsigned int nr, const uint16_t *slot, void *const *dst)
 {
-	struct process *p = process_of(mm);
 	struct iovec local[ZD_STAGING_SLOTS], remote[ZD_STAGING_SLOTS];
 	unsigned int nl = 0, nr_remote = 0;
 	struct pollfd agent = { .fd = p->sock.fd };
 	size_t total = nr * ZD_PAGE_SIZE;
 
-	if (!nr)
-		return 0;
 	if (!nr)
 		return 0;
 	for (unsigned int i = 0; i < nr; i++) {
@@ -120,6 +118,16 @@ static int fetch(struct zd_mm *mm, unsigned int nr, const uint16_t *slot, void *
 	    p->sock.fd >= 0 && !poll(&agent, 1, 0))
 		return 0;
 	return fetch_by_mm(p, nr, slot, dst);
+}
+
+static int fetch(struct zd_mm *mm, unsigned int nr, const uint16_t *slot, void *const *dst,
+		 bool *zero)
+{
+	int rc = fetch_all(process_of(mm), nr, slot, dst);
+
+	for (unsigned int i = 0; !rc && i < nr; i++)
+		zero[i] = zd_page_is_zero(dst[i]);
+	return rc;
 }
 
 static void release(struct zd_mm *mm)

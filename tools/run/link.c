@@ -64,10 +64,13 @@ static void reply(int sock, enum zd_agent_answer answer, int fd)
 		zd_log(ZD_LOG_DEBUG, "agent: %s", strerrordesc_np(errno));
 }
 
-static bool hung_up(int sock)
+/* Did @rc come of nothing but the end of the process, or of its exec? */
+static bool has_ended(int sock, int rc)
 {
 	struct pollfd pfd = { .fd = sock };
 
+	if (rc == -ESRCH || rc == -ENOENT)
+		return true;
 	return poll(&pfd, 1, 0) > 0 && pfd.revents & (POLLHUP | POLLERR);
 }
 
@@ -165,7 +168,7 @@ static void hello_fresh(struct conn *c, const struct zd_agent_hello *h, int uffd
 
 refuse:
 	/* not worth a word if it has ended (or exec'ed) meanwhile */
-	if (!hung_up(sock)) {
+	if (!has_ended(sock, rc)) {
 		zd_log(ZD_LOG_WARN, "process %d runs unmanaged: %s", c->pid, strerrordesc_np(-rc));
 		run->nr_unmanaged++;
 	}
@@ -183,7 +186,7 @@ static void hello_fork(struct conn *c, const struct zd_agent_hello *h, int ring)
 		return;
 	}
 	rc = settle(c, p, ring);
-	if (rc && !hung_up(sock))	/* served all the same, but nothing of it can go out */
+	if (rc && !has_ended(sock, rc))	/* served all the same, but nothing of it can go out */
 		zd_log(ZD_LOG_WARN, "a forked child keeps its memory: %s", strerrordesc_np(-rc));
 	reply(sock, rc ? ZD_AGENT_GO_AWAY : ZD_AGENT_WELCOME, zd_mm_uffd(p->mm));
 }

@@ -32,6 +32,7 @@ static int setup(struct run *run)
 		return rc;
 	run->server.limit = run->opt.ram / ZD_PAGE_SIZE;
 	run->server.track = true;
+	run->server.spin = true;
 	rc = zd_server_attach(&run->server, run->dev);
 	if (rc)
 		goto err_server;
