@@ -24,6 +24,7 @@ static struct zd_device *dev;
 static char *mem;
 static double end_at;
 static uint64_t moved;
+static pid_t main_pid;
 
 struct worker {
 	pthread_t thread;
@@ -54,9 +55,10 @@ static void verify(const struct worker *w, size_t page, uint64_t counter)
 
 	if (got == want)
 		return;
-	fprintf(stderr, "thread %u page %zu: %#llx, not %#llx (counter %llu), pid %d\n", w->id,
-		page, (unsigned long long)got, (unsigned long long)want,
-		(unsigned long long)counter, getpid());
+	fprintf(stderr, "thread %u page %zu: %#llx, not %#llx (counter %llu), in %s; read again: "
+		"%#llx\n", w->id, page, (unsigned long long)got, (unsigned long long)want,
+		(unsigned long long)counter, getpid() == main_pid ? "the parent" : "a child",
+		(unsigned long long)*slot(w, page));
 	_exit(1);
 }
 
@@ -204,6 +206,7 @@ int main(int argc, char **argv)
 	double seconds = argc > 2 ? atof(argv[2]) : env ? atof(env) : 20;
 	uint64_t rng = seed(argc, argv);
 
+	main_pid = getpid();
 	run(&rng, seconds / 2, 0);
 	run(&rng, seconds / 2, 200);
 	return 0;
