@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 #
-# lab/run.sh BUILD OUT [--quick]: run the lab with the programs of BUILD/lab and
-# write OUT/thread.tsv, thread.md and thread.svg.  `make lab` calls it.
+# lab/run.sh BUILD OUT [--quick|--try]: run the lab with the programs of BUILD/lab and
+# write OUT/thread.tsv, thread.md and thread.svg.  `make lab` calls it.  For tests,
+# OUT/thread.tsv only: --quick, few rounds and one call's text; --try, nothing
+# measured.
 set -eu -o pipefail
 export LC_ALL=C
 
@@ -14,7 +16,9 @@ quick=${3:-}
 protocols='a b c d e f'
 : "${CC:=gcc}"
 # Compiling takes longest.
-text_protocols=$([ "$quick" ] && echo c f || echo "$protocols")
+text_protocols=$([ "$quick" ] && echo f || echo "$protocols")
+sites=$([ "$quick" ] && echo 200 || echo 1000)
+text_calls=$([ "$quick" ] && echo put || echo get put)
 
 # Calls of get_page, folio_get and of put_page, folio_put in the .c and .h files of
 # Linux 6.1.192 (Debian's linux-source-6.1; in 2017 all of them were get_page and
@@ -34,7 +38,7 @@ compile() {
 	$CC -std=gnu11 -fno-pic -fno-pie -fno-asynchronous-unwind-tables -falign-functions=1 -falign-jumps=1 -falign-loops=1 \
 		-fno-ipa-icf '-Dinline=inline __attribute__((__always_inline__))' \
 		$1 -I"$here" -I"$here/../include" -I"$here/.." -DLAB_PROTOCOL="\"$2.h\"" \
-		${3:+"-DLAB_CALL=$3"} -c "$here/sites.c" -o "$tmp/sites.o"
+		${3:+"-DLAB_CALL=$3"} ${quick:+-DLAB_FEW} -c "$here/sites.c" -o "$tmp/sites.o"
 	size "$tmp/sites.o" | awk 'NR == 2 { print $1, $2 }'
 }
 
@@ -43,11 +47,11 @@ texts() {
 	local p call base with
 	base=$(compile "$2" c '')
 	for p in $text_protocols; do
-		for call in get put; do
-			with=$(compile "$2" "$p" lab_$call)
-			echo "$base $with" | awk -v k="$p" -v c="$call$1" '{
-				printf "%s text_%s %.3f\n", k, c, ($3 - $1) / 1000
-				printf "%s data_%s %.3f\n", k, c, ($4 - $2) / 1000 }'
+		for call in $text_calls; do
+			with=$(compile "$2" "$p" "lab_$call")
+			echo "$base $with" | awk -v k="$p" -v c="$call$1" -v n="$sites" '{
+				printf "%s text_%s %.3f\n", k, c, ($3 - $1) / n
+				printf "%s data_%s %.3f\n", k, c, ($4 - $2) / n }'
 		done
 	done
 }
@@ -61,7 +65,8 @@ for pass in $(seq "$passes"); do
 	[ "$quick" ] || echo "lab: pass $pass of $passes" >&2
 done
 
-texts '' -O2 >>"$tmp/runs"
+[ "$quick" = --try ] ||
+	texts '' -O2 >>"$tmp/runs"
 # As debugging kernels are built: loads checked, branches counted.
 [ "$quick" ] ||
 	texts _debug '-O2 -fsanitize=kernel-address --param asan-instrumentation-with-call-threshold=0 -fprofile-arcs' >>"$tmp/runs"
@@ -141,7 +146,7 @@ if ! command -v gnuplot >/dev/null; then
 	exit 0
 fi
 for p in $protocols; do
-	awk -F '\t' -v p=$p '$1 == p { v[$2] = $3 } END {
+	awk -F '\t' -v p="$p" '$1 == p { v[$2] = $3 } END {
 		print "(" p ")", v["ram_alone_ns"], v["dev_alone_ns"], v["ram_two_same_ns"], v["dev_two_same_ns"], v["text_get"], v["text_put"] }' "$out/thread.tsv"
 done >"$tmp/plot"
 gnuplot <<END

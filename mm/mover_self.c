@@ -32,6 +32,24 @@ static char *slot_at(struct self *self, unsigned int slot)
 	return self->staging + slot * ZD_PAGE_SIZE;
 }
 
+/*
+ * How many of @nr pages are in staging from @slot on.  After a failure this, and
+ * not what the kernel reports, is the truth: Linux 6.18 moves pages in batches,
+ * and one that fails in the middle of a batch does not count those before it.
+ * (They would be taken for pages that stayed, and read as zeros.)  Staging was
+ * empty, so what is there has been moved.
+ */
+static unsigned int moved_pages(struct self *self, unsigned int slot, unsigned int nr)
+{
+	unsigned char vec[ZD_STAGING_SLOTS];
+	unsigned int moved = 0;
+
+	ZD_BUG_ON(mincore(slot_at(self, slot), nr * ZD_PAGE_SIZE, vec), "mincore: %d", errno);
+	while (moved < nr && vec[moved] & 1)
+		moved++;
+	return moved;
+}
+
 static int start(struct zd_mm *mm, struct zd_mig *mig)
 {
 	struct self *self = mm->mover_data;
@@ -46,12 +64,12 @@ static int start(struct zd_mm *mm, struct zd_mig *mig)
 			run++;
 		rc = zd_uffd_move(zd_mm_uffd(mm), (uintptr_t)slot_at(self, i), addr,
 				  run * ZD_PAGE_SIZE);
-		moved = rc > 0 ? rc / ZD_PAGE_SIZE : 0;
+		moved = rc == (ssize_t)(run * ZD_PAGE_SIZE) ? run : moved_pages(self, i, run);
 		for (unsigned int k = 0; k < moved; k++)
 			mig->page[i + k].error = 0;
 		i += moved;
-		if (rc < 0)
-			mig->page[i++].error = rc;
+		if (!moved)
+			mig->page[i++].error = rc < 0 ? rc : -EAGAIN;
 	}
 	self->used = mig->nr;
 	zd_out_moved(mig);

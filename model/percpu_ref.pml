@@ -22,9 +22,7 @@
  *	LOSE_SLOT	closing reads a slot and closes it in two instructions
  *	TRYGET_NOT_LIVE	the slow path of tryget_live doesn't look at DEAD
  */
-#ifndef NCPU
 #define NCPU	2
-#endif
 #define BIAS	64		/* well above what the model ever counts */
 
 bool slot_open[NCPU];
@@ -130,9 +128,7 @@ inline close_slots() {
 	ref_count = ref_count - BIAS;
 #endif
 	close_slot(0);
-#if NCPU > 1
 	close_slot(1);
-#endif
 	d_step {
 		ref_percpu = false;
 #if defined(NO_BIAS) || defined(BIAS_EARLY)
@@ -150,18 +146,14 @@ inline open_slots() {
 #ifndef NO_BIAS
 	ref_count = ref_count + BIAS;
 #endif
-#if NCPU > 1
-	slot_open[1] = true;
-#endif
-	d_step { slot_open[0] = true; ref_percpu = true }
+	slot_open[0] = true;
+	d_step { slot_open[1] = true; ref_percpu = true }
 }
 
 inline zd_percpu_ref_init() {
 	d_step {
 		slot_open[0] = true;
-#if NCPU > 1
 		slot_open[1] = true;
-#endif
 		ref_percpu = true;
 #ifdef NO_BIAS
 		ref_count = 1;

@@ -19,10 +19,8 @@
  * and the device run beside it.  Steps of the server that the others can't tell
  * from one are one (a d_step); what they can see half done is not.
  *
- * Not all of it fits into one search.  What varies:
- *	(default)	two walkers, the reference has one slot
- *	LOOKUP		the second walker is a lookup of the pagemap
- *	NCPU=2		two slots, gets and puts on different CPUs; ONE_WALKER
+ * With -DLOOKUP a lookup of the pagemap takes the place of the second walker: with
+ * both there would be three times the states.
  *
  * A page's content says whose it is (WHOSE), and is 0 when it is free: so "no
  * use after free" and "not somebody else's page" are one assertion.
@@ -35,9 +33,6 @@
 #define NOBODY_LIVE	assert(page_count[0] == 0 && page_count[1] == 0 && !live[0] && !live[1])
 #define ON_RELEASE	NOBODY_LIVE
 #define REF_ONE_STEP
-#ifndef NCPU
-#define NCPU		1
-#endif
 #include "percpu_ref.pml"
 
 #define NPAGES		4
@@ -78,7 +73,7 @@ byte x;				/* its local variables */
 bool ok, last;
 
 #define SERVER		0		/* the CPU it runs on */
-#define OTHER		(NCPU - 1)	/* and that of all the others */
+#define OTHER		1		/* and that of all the others */
 
 #define SERVER_LEAVE	x = 0; ok = false; last = false; server = false
 
@@ -605,7 +600,7 @@ init {
 		run walker(1);
 #ifdef LOOKUP
 		run looker()
-#elif !defined(ONE_WALKER)
+#else
 		run walker(2)
 #endif
 	};

@@ -27,6 +27,7 @@ done
 # sanitizer's signal handling don't go together, nor do leaks and ptrace.
 [ "$ZD_SANITIZER" = plain ] || exit 0
 requires gdb
+# shellcheck disable=SC2028 # gdb's escapes
 {
 	echo 'set breakpoint pending off'
 	echo 'set pagination off'

@@ -68,20 +68,18 @@ signal.signal(signal.SIGINT, lambda *_: None)
 signal.set_wakeup_fd(w)		# a byte for each that is delivered
 print("rea" + "dy", flush=True)
 for i in range(1, 9):
+    os.set_blocking(r, True)
     os.read(r, 1)
-    print("took", "=", i, flush=True)
     time.sleep(0.1)
-os.set_blocking(r, False)
-try:
-    print("more:", len(os.read(r, 99)))
-except BlockingIOError:
-    print("no", "more")'\n""")
+    os.set_blocking(r, False)
+    try:
+        print("turn", i, "more:", len(os.read(r, 99)), flush=True)
+    except BlockingIOError:
+        print("turn", i, "once", flush=True)'\n""")
 expect(r"ready\r")
 for i in range(1, 9):
     send("\x03")
-    expect(rf"took = {i}\r")
-    time.sleep(0.2)
-expect(r"no more\r")
+    expect(rf"turn {i} once\r")
 
 send(run + f"{helper} hold 8\n")
 expect(r"ready \d+ 0x")

@@ -245,6 +245,20 @@ static void window_unlock(struct zd_agent_ring *ring)
 		raw_syscall(SYS_futex, (long)&ring->window, FUTEX_WAKE, 1, 0, 0, 0);
 }
 
+/* How many of @nr pages are in staging from @slot on: after a failure the truth,
+ * see moved_pages() in mm/mover_self.c. */
+static uint32_t moved_pages(uint32_t slot, uint32_t nr)
+{
+	unsigned char vec[ZD_STAGING_SLOTS];
+	uint32_t moved = 0;
+
+	if (raw_syscall(SYS_mincore, agent.hello.staging + slot * PAGE, nr * PAGE, (long)vec, 0, 0, 0))
+		die();
+	while (moved < nr && vec[moved] & 1)
+		moved++;
+	return moved;
+}
+
 /* One run, until it is done or the kernel says that an event came between:
  * then nothing more of the request is moved. */
 static int move_run(int uffd, struct zd_agent_ring *ring, const struct zd_agent_run *run)
@@ -267,13 +281,13 @@ static int move_run(int uffd, struct zd_agent_ring *ring, const struct zd_agent_
 			return -ECANCELED;
 		}
 		rc = raw_syscall(SYS_ioctl, uffd, UFFDIO_MOVE, (long)&mv, 0, 0, 0);
-		if (rc == -EINVAL && nr > 1) {
+		moved = !rc ? nr : moved_pages(run->slot + done, nr);
+		if (rc == -EINVAL && !moved && nr > 1) {
 			/* two mappings that touch: each by itself */
 			window_unlock(ring);
 			nr /= 2;
 			continue;
 		}
-		moved = !rc ? nr : mv.move > 0 ? mv.move / PAGE : 0;
 		for (uint32_t i = 0; i < moved; i++)
 			ring->result[run->slot + done + i] = 0;
 		done += moved;
