@@ -28,7 +28,7 @@ build_and_run() {
 	# shellcheck disable=SC2046 # flags are words
 	"$@" -Wall -Wextra -Werror -o "$T/prog" "$(dirname "$0")/prog.c" $(pc --cflags --libs) ||
 		fail "does not compile"
-	ldd "$T/prog" | grep -q "=> $LIBDIR/libzonedev.so.0 " ||
+	grep -q "=> $LIBDIR/libzonedev.so.0 " <<<"$(ldd "$T/prog")" ||
 		fail "not linked to the installed copy: $(ldd "$T/prog")"
 	"$T/prog" "$(pc --modversion)" || fail "prog exited with $?"
 }

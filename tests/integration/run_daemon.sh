@@ -28,7 +28,7 @@ for device in ram:size=1G "file:$T/dev,size=512M"; do
 
 	touch "$GO"
 	wait_for 30 "gone $pid" || fail "the daemon doesn't end"
-	tail -n 1 "$T/err" | grep -qx ok || fail "the daemon: $(tail -n 5 "$T/err")"
+	grep -qx ok <<<"$(tail -n 1 "$T/err")" || fail "the daemon: $(tail -n 5 "$T/err")"
 	wait_for 10 "gone $supervisor" || fail "the supervisor doesn't end with the daemon"
 done
 

@@ -50,9 +50,9 @@ before=$(digest plain)
 cli managed bgsave >/dev/null
 commands 3 second | cli managed --pipe >/dev/null
 commands 3 second | cli plain --pipe >/dev/null
-wait_for 60 "cli managed info persistence | grep -q rdb_bgsave_in_progress:0" ||
+wait_for 60 "cli managed info persistence | grep rdb_bgsave_in_progress:0 >/dev/null" ||
 	fail "still saving"
-cli managed info persistence | tr -d '\r' | grep -qx rdb_last_bgsave_status:ok ||
+cli managed info persistence | tr -d '\r' | grep -x rdb_last_bgsave_status:ok >/dev/null ||
 	fail "saving failed"
 [ "$(digest managed)" = "$(digest plain)" ] || fail "holds something else than was written"
 for i in 0 1 3 $((nr / 2)) $((nr - 1)); do
