@@ -173,7 +173,7 @@ scaled() {
 
 # How far over --ram a program may get that takes memory as fast as it can: times
 # this.  A slow supervisor is outrun.
-RAM_SLACK=1.3
+RAM_SLACK=1.6
 [ "$ZD_SANITIZER" = plain ] || RAM_SLACK=2
 
 # gone PID: ended, if perhaps not yet reaped
