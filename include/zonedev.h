@@ -12,6 +12,7 @@
 #include <zonedev/device.h>
 #include <zonedev/mm.h>
 #include <zonedev/migrate.h>
+#include <zonedev/gup.h>
 
 #ifdef __cplusplus
 extern "C" {

@@ -29,7 +29,8 @@ static bool is_here(struct zd_mm *mm, uint64_t addr)
 
 	if (mm->server->track)
 		return zd_entry_state(e) == ZD_ENTRY_PRESENT;
-	return zd_entry_state(e) == ZD_ENTRY_NONE && !(e & ZD_ENTRY_LOCK);
+	return (zd_entry_state(e) == ZD_ENTRY_NONE && !(e & ZD_ENTRY_LOCK)) ||
+	       zd_entry_state(e) == ZD_ENTRY_SYSTEM;
 }
 
 static unsigned int here_before(struct zd_mm *mm, const struct zd_range *range, uint64_t addr,

@@ -14,6 +14,7 @@
 #include "mm/library.h"
 #include "mm/maps.h"
 #include "mm/mover_self.h"
+#include "mm/system.h"
 #include "mm/uapi.h"
 #include "mm/uffd.h"
 #include "zonedev/log.h"
@@ -437,6 +438,10 @@ static enum zd_cmd_result close_step(struct zd_library *lib, struct zd_cmd *cmd)
 	struct close_cmd *c = caa_container_of(cmd, struct close_cmd, cmd);
 	struct zd_mm *mm;
 
+	if (c->stop && zd_system_release_all(lib->mm)) {
+		cmd->rc = -EBUSY;
+		return ZD_CMD_DONE;
+	}
 	/* at exit other threads may go on migrating: not faster than we */
 	lib->closing = true;
 	cds_list_for_each_entry(mm, &lib->server.mms, node) {

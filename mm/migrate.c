@@ -7,6 +7,7 @@
 #include "mm/library.h"
 #include "mm/maps.h"
 #include "mm/migrate.h"
+#include "mm/system.h"
 
 void zd_migrate_count(struct zd_migrate_result *r, const struct zd_mig_page *p)
 {
@@ -75,9 +76,13 @@ static void landed(struct zd_mig *mig)
 	c->tries = again ? c->tries + 1 : 0;
 }
 
-/* May the page, in RAM, be tried? */
-static bool may_leave(zd_entry_t e, uint64_t now)
+/* May the page, in RAM, be tried?  One that somebody holds may not. */
+static bool may_leave(zd_entry_t *entry, uint64_t now)
 {
+	zd_entry_t e = *entry;
+
+	if (zd_entry_state(e) == ZD_ENTRY_SYSTEM)
+		return zd_system_release(entry);
 	return zd_entry_settled(e, now) ||
 	       (zd_entry_state(e) == ZD_ENTRY_PRESENT && !(e & ZD_ENTRY_LOCK));
 }
@@ -88,7 +93,7 @@ static bool whole_huge(struct zd_mm *mm, uint64_t a, uint64_t end, uint64_t now)
 	if (a & (ZD_STAGING_BYTES - 1) || a + ZD_STAGING_BYTES > end)
 		return false;
 	for (unsigned int i = 0; i < ZD_MIG_MAX; i++)
-		if (!may_leave(*zd_mm_entry(mm, a + i * ZD_PAGE_SIZE), now))
+		if (!may_leave(zd_mm_entry(mm, a + i * ZD_PAGE_SIZE), now))
 			return false;
 	return true;
 }
@@ -107,10 +112,14 @@ unsigned int zd_migrate_collect(struct zd_library *lib, uint64_t *from, uint64_t
 
 			if (nr == ZD_MIG_MAX || (huge && nr))
 				return nr;
-			if (!may_leave(*zd_mm_entry(lib->mm, a), now)) {
+			if (!may_leave(zd_mm_entry(lib->mm, a), now)) {
+				bool held = zd_entry_state(*zd_mm_entry(lib->mm, a)) ==
+					    ZD_ENTRY_SYSTEM;
+
 				if (nr)
 					return nr;
-				result->busy++;
+				result->pinned += held;
+				result->busy += !held;
 				*from = a + ZD_PAGE_SIZE;
 				continue;
 			}

@@ -12,6 +12,7 @@
 #include "zonedev/log.h"
 #include "mm/mig.h"
 #include "mm/mm.h"
+#include "mm/system.h"
 #include "mm/uffd.h"
 
 static int take_slot(struct zd_server *server, struct zd_mm *mm)
@@ -168,6 +169,7 @@ void zd_mm_destroy(struct zd_mm *mm)
 	close(mm->source.fd);
 	cds_list_del(&mm->node);
 	server->slots[mm->slot] = NULL;
+	zd_system_destroy(mm);
 	zd_ranges_destroy(&mm->ranges);
 	zd_table_destroy(&mm->table);
 	zd_free(mm);
@@ -255,6 +257,9 @@ static void drop_entry(struct zd_mm *mm, zd_entry_t *entry)
 	case ZD_ENTRY_PRESENT:
 		zd_lru_forget(&mm->server->lru, e);
 		break;
+	case ZD_ENTRY_SYSTEM:
+		zd_system_drop(entry);
+		return;
 	case ZD_ENTRY_POISON:
 	case ZD_ENTRY_REMOVED:
 	case ZD_ENTRY_NONE:
@@ -333,6 +338,8 @@ void zd_mm_remap(struct zd_mm *mm, uint64_t from, uint64_t to, uint64_t len)
 			zd_lru_add(&mm->server->lru, mm, to + off, 1, e & ZD_ENTRY_HOT);
 			continue;
 		}
+		if (zd_entry_state(*old) == ZD_ENTRY_SYSTEM)
+			zd_pfn_to_page(zd_entry_val(*old))->word = to + off;
 		zd_entry_store(new, *old & ~ZD_ENTRY_WAIT);
 		/* who waits at the old address looks again what is there now */
 		if (*old & ZD_ENTRY_LOCK)

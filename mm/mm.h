@@ -11,6 +11,8 @@
 #include "mm/server.h"
 #include "mm/table.h"
 
+struct zd_system;
+
 struct zd_mm {
 	struct zd_server *server;
 	struct cds_list_head node;	/* server->mms */
@@ -20,6 +22,7 @@ struct zd_mm {
 	struct zd_ranges ranges;
 	bool dead;			/* its address space is gone */
 	uint64_t nr_device;		/* DEVICE entries */
+	struct zd_system *system;	/* descriptors of RAM pages, once asked for */
 	bool poison_owed;		/* a POISON entry has no mark in the kernel */
 	const struct zd_mover_ops *mover;	/* NULL: nothing can be moved out */
 	void *mover_data;

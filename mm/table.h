@@ -18,7 +18,7 @@
  *              zeros.
  *   bit  4     WAIT: a fault waits for the lock
  *   bit  5     HOT: came home soon after it went out; set in PRESENT
- *   bits 8-43  DEVICE: pfn.  PRESENT: number of the queue run it belongs to.
+ *   bits 8-43  DEVICE, SYSTEM: pfn.  PRESENT: number of the queue run it belongs to.
  *              REMOVED: when
  *   bits 44-63 DEVICE: when it went out (see lru.h), for the refault distance
  *
@@ -50,6 +50,7 @@ enum zd_entry_state {
 	 * MADV_FREE leaves pages that are written again without a fault.
 	 */
 	ZD_ENTRY_REMOVED,
+	ZD_ENTRY_SYSTEM,	/* RAM with a descriptor: somebody asked for it (gup.c) */
 };
 
 #define ZD_ENTRY_STATE		UINT64_C(7)
@@ -131,6 +132,16 @@ void zd_table_destroy(struct zd_table *table);
 
 /* Make entries of [start, end) addressable; -ENOMEM, -ERANGE. */
 int zd_table_reserve(struct zd_table *table, uint64_t start, uint64_t end);
+
+/* The entry of any address below 1 << ZD_VA_BITS, or NULL; any thread. */
+static inline const zd_entry_t *zd_table_lookup(const struct zd_table *table, uint64_t addr)
+{
+	/* pairs with the release in reserve_slots() */
+	const zd_entry_t *leaf = __atomic_load_n(&table->dir[addr >> ZD_TABLE_SHIFT],
+						 __ATOMIC_ACQUIRE);
+
+	return leaf ? &leaf[(addr & (ZD_TABLE_SPAN - 1)) >> ZD_PAGE_SHIFT] : NULL;
+}
 
 /* @addr must have been reserved. */
 static inline zd_entry_t *zd_table_entry(const struct zd_table *table, uint64_t addr)

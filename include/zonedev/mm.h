@@ -77,8 +77,8 @@ int zd_mm_open(const struct zd_mm_attr *attr, struct zd_mm **mm);
 /*
  * zd_mm_close - bring every page home, stop the server, forget the ranges.
  *
- * Returns 0, or -ENOMEM / -EIO when not all pages could come home: then the mm
- * stays open and everything is as it was.  (A page that its device can't read
+ * Returns 0; -EBUSY when pages are held (zonedev/gup.h), or -ENOMEM / -EIO when
+ * not all could come home: then the mm stays open and everything is as it was.  (A page that its device can't read
  * is not a reason: it is poisoned, and counted.)  May block.  No other call on
  * the mm may be running.
  */

@@ -169,6 +169,28 @@ static inline bool zd_try_get_page(struct zd_page *page)
 }
 
 /*
+ * zd_try_get_page_refs - @refs references at once, or none: as zd_try_get_page().
+ * Also false when the count would run over (2^31).
+ */
+static inline bool zd_try_get_page_refs(struct zd_page *page, uint32_t refs)
+{
+	uint32_t c = __atomic_load_n(&page->refcount, __ATOMIC_RELAXED);
+
+	do {
+		if ((int32_t)c <= 0) {
+			if (c == 0)
+				return false;
+			__zd_page_bug(page, "count below zero");
+		}
+		if (c + refs > INT32_MAX)
+			return false;
+		/* acquire: as in zd_try_get_page() */
+	} while (!__atomic_compare_exchange_n(&page->refcount, &c, c + refs, true,
+					      __ATOMIC_ACQUIRE, __ATOMIC_RELAXED));
+	return true;
+}
+
+/*
  * zd_put_page - drop a reference.  The last one calls ops->page_free, in this
  * thread, and then drops the hold on the pagemap.  May be called with any lock
  * that the page's driver doesn't take in page_free.  Doesn't block; any thread.
@@ -197,6 +219,13 @@ static inline void zd_put_page(struct zd_page *page)
 	if (__atomic_sub_fetch(&page->refcount, 1, __ATOMIC_ACQ_REL) == 0)
 		__zd_put_page(page);
 #endif
+}
+
+/* zd_put_page_refs - drop @refs references at once: as zd_put_page(). */
+static inline void zd_put_page_refs(struct zd_page *page, uint32_t refs)
+{
+	if (__atomic_sub_fetch(&page->refcount, refs, __ATOMIC_ACQ_REL) == 0)
+		__zd_put_page(page);
 }
 
 /* zd_page_count - the count now; 0 = free.  A snapshot.  Any context. */
