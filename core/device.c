@@ -10,11 +10,13 @@
 #include <errno.h>
 #include <stddef.h>
 #include <string.h>
+#include <time.h>
 
 #include <zonedev/device.h>
 #include <zonedev/log.h>
 
 #include "core/alloc.h"
+#include "core/device_host.h"
 
 /* Through ->submit: nothing works without these. */
 #define MIN_OPS_SIZE	offsetof(struct zd_device_ops, reap)
@@ -31,9 +33,17 @@ static void device_page_free(struct zd_page *page)
 	dev->ops->page_free(dev, page);
 }
 
+static int device_revoke(struct zd_pagemap *pgmap)
+{
+	struct zd_device *dev = device_of(pgmap);
+
+	return dev->host ? dev->host->drain(dev) : 0;
+}
+
 static const struct zd_pagemap_ops device_pagemap_ops = {
 	.size = sizeof(device_pagemap_ops),
 	.page_free = device_page_free,
+	.revoke = device_revoke,
 };
 
 /* A newer driver's ops are fine if it doesn't use what we don't know. */
@@ -111,6 +121,8 @@ int zd_device_register(struct zd_device *dev)
 	dev->pgmap.owner = dev;
 	dev->pgmap.nr_pages = dev->nr_pages;
 	dev->server = NULL;
+	dev->host = NULL;
+	dev->deadline_ns = 0;
 	dev->event_fd = -1;
 	err = zd_memremap_pages(&dev->pgmap);
 	if (err) {
@@ -122,19 +134,54 @@ int zd_device_register(struct zd_device *dev)
 	return 0;
 }
 
-int zd_device_unregister(struct zd_device *dev)
+/* The pagemap is gone: so is the device. */
+static void device_gone(struct zd_device *dev)
 {
-	void (*destroy)(struct zd_device *dev);
-	int err = zd_memunmap_pages(&dev->pgmap);
+	void (*destroy)(struct zd_device *dev) = dev->ops->destroy;
 
-	if (err)
-		return err;
-	destroy = dev->ops->destroy;
+	if (dev->host)
+		dev->host->detach(dev);
 	ops_restore(dev);
 	/* Last: it may free @dev. */
 	if (destroy)
 		destroy(dev);
-	return 0;
+}
+
+/* A removal that an earlier call began: what could not come home then has
+ * another chance. */
+static int drain_again(struct zd_device *dev)
+{
+	return dev->removing && dev->host ? dev->host->drain(dev) : 0;
+}
+
+static int removed(struct zd_device *dev, int err)
+{
+	if (!err)
+		device_gone(dev);
+	else
+		dev->removing = err == -ETIMEDOUT;
+	return err;
+}
+
+int zd_device_unregister(struct zd_device *dev)
+{
+	int err;
+
+	dev->deadline_ns = 0;
+	err = drain_again(dev);
+	return err ? err : removed(dev, zd_memunmap_pages(&dev->pgmap));
+}
+
+int zd_device_unregister_timeout(struct zd_device *dev, unsigned int ms,
+				 struct zd_pagemap_holders *out)
+{
+	struct timespec ts;
+	int err;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	dev->deadline_ns = ts.tv_sec * 1000000000ull + ts.tv_nsec + ms * 1000000ull;
+	err = drain_again(dev);
+	return err ? err : removed(dev, zd_memunmap_pages_timeout(&dev->pgmap, ms, out));
 }
 
 uint64_t zd_device_live_pages(const struct zd_device *dev)

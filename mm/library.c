@@ -79,6 +79,8 @@ int zd_library_attach(struct zd_library *lib, struct zd_device *dev)
 	if (lib->server.dev)
 		return lib->server.dev == dev ? 0 : -EBUSY;
 	rc = zd_server_attach(&lib->server, dev);
+	if (!rc)
+		dev->host = &zd_library_device_host;
 	/* Before the first page goes: a fork returns as soon as its event is
 	 * read, and the next thing may be a SIGKILL. */
 	if (!rc && !lib->guard.pid && zd_guard_start(&lib->guard, lib->mark))
@@ -176,6 +178,7 @@ static bool has_children(const struct zd_library *lib)
 	return lib->server.mms.next != lib->server.mms.prev;
 }
 
+#define WAIT_MS		10	/* commands may have a deadline */
 #define REAP_MS		100	/* no descriptor tells that a child has ended */
 
 static void *server_thread(void *arg)
@@ -186,7 +189,8 @@ static void *server_thread(void *arg)
 
 	pthread_setname_np(pthread_self(), "zonedev");
 	while (!lib->server.stop) {
-		zd_server_poll(&lib->server, again ? 0 : has_children(lib) ? REAP_MS : -1);
+		zd_server_poll(&lib->server, again ? 0 : lib->active ? WAIT_MS :
+			       has_children(lib) ? REAP_MS : -1);
 		again = step_commands(lib);
 		if (has_children(lib) && zd_now_ns() >= reap_at) {
 			reap(lib);

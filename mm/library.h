@@ -82,4 +82,7 @@ struct zd_homing {
 };
 enum zd_cmd_result zd_homing_step(struct zd_mm *mm, struct zd_homing *h, int *rc);
 
+/* removal.c */
+extern const struct zd_device_host zd_library_device_host;
+
 #endif

@@ -101,8 +101,10 @@ void zd_server_detach(struct zd_server *server)
 	if (server->dev_source.fd >= 0)
 		zd_server_remove(server, &server->dev_source);
 	server->dev_source.fd = -1;
-	if (server->dev)
+	if (server->dev) {
+		server->dev->host = NULL;
 		__atomic_store_n(&server->dev->server, NULL, __ATOMIC_RELEASE);
+	}
 	server->dev = NULL;
 }
 

@@ -34,6 +34,7 @@ extern "C" {
 #pragma GCC visibility push(default)
 
 struct zd_device;
+struct zd_device_host;
 struct zd_device_io;
 
 /* One page of a batch.  @buf: ZD_PAGE_SIZE bytes, ZD_PAGE_SIZE-aligned, the
@@ -126,6 +127,9 @@ struct zd_device {
 	struct zd_pagemap pgmap;
 	int event_fd;
 	void *server;		/* the one server it is attached to, or NULL */
+	const struct zd_device_host *host;	/* that server's, for removal */
+	uint64_t deadline_ns;	/* of a removal; 0: none */
+	bool removing;		/* a timed removal has begun */
 };
 
 /*
@@ -140,11 +144,26 @@ int zd_device_register(struct zd_device *dev);
 /*
  * zd_device_unregister - take the device away; calls ->destroy.
  *
- * Waits until every page is free: a caller must have closed or drained the
- * zd_mms that use it.  Returns 0 or -EINVAL for a device that isn't
- * registered.  May block.
+ * New pages can't be had from the moment of the call.  Pages of managed memory
+ * that are on the device come home, while the program goes on; then it waits
+ * until everybody else who holds a page has let go.  Nothing is forced.
+ *
+ * Returns 0; -ENOMEM: RAM ran out: the device stays, what is on it stays on it,
+ * and it can be used as before; -EBUSY: another thread is removing it; -EINVAL:
+ * not registered.  May block.  Not from a driver's callback.
  */
 int zd_device_unregister(struct zd_device *dev);
+
+/*
+ * zd_device_unregister_timeout - the same, for about @ms milliseconds: at most
+ * as long for the pages that come home, and as long again for who holds others.
+ *
+ * -ETIMEDOUT: some pages are still held, or the device doesn't answer: @out (may
+ * be NULL) says how many and which.  The device stays usable for those; nothing
+ * new goes to it.  Call either form again to go on.
+ */
+int zd_device_unregister_timeout(struct zd_device *dev, unsigned int ms,
+				 struct zd_pagemap_holders *out);
 
 /* Index of @pfn in its device: 0 .. nr_pages - 1. */
 static inline uint64_t zd_device_page_index(const struct zd_device *dev, zd_pfn_t pfn)
