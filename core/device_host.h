@@ -9,7 +9,8 @@ struct zd_device;
 
 struct zd_device_host {
 	/* Bring the device's pages home.  0, also when some could not come before
-	 * dev->deadline_ns; -ENOMEM: call the removal off. */
+	 * dev->deadline_ns; call the removal off: -ENOMEM, or -ETIMEDOUT when
+	 * pages were still on their way out then. */
 	int (*drain)(struct zd_device *dev);
 	/* The device has no live page any more: forget it. */
 	void (*detach)(struct zd_device *dev);

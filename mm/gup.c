@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "core/alloc.h"
+#include "core/trace.h"
 #include "mm/library.h"
 #include "mm/system.h"
 #include "zonedev/gup.h"
@@ -128,7 +129,8 @@ static int make_ready(struct zd_mm *mm, uint64_t addr, unsigned long nr, unsigne
 	if (madvise((void *)(uintptr_t)addr, nr * ZD_PAGE_SIZE, advice)) {
 		nr = 1;
 		if (madvise((void *)(uintptr_t)addr, ZD_PAGE_SIZE, advice))
-			return errno == ENOMEM || errno == EHWPOISON ? -EFAULT : -errno;
+			/* EINVAL: not accessible; ENOMEM: not mapped */
+			return errno == EINTR ? -EAGAIN : -EFAULT;
 	}
 	return install(mm, addr, addr + nr * ZD_PAGE_SIZE);
 }
@@ -169,16 +171,23 @@ long zd_get_user_pages_fast(struct zd_mm *mm, uint64_t start, unsigned long nr,
 long zd_pin_user_pages_fast(struct zd_mm *mm, uint64_t start, unsigned long nr,
 			    unsigned int flags, struct zd_page **pages)
 {
-	return gup(mm, start, nr, flags, ZD_PIN_BIAS, pages);
+	long n = gup(mm, start, nr, flags, ZD_PIN_BIAS, pages);
+
+	if (n > 0)
+		ZD_PROBE2(page_ref_pin, zd_page_to_pfn(pages[0]), n);
+	return n;
 }
 
 void zd_unpin_user_page(struct zd_page *page)
 {
+	ZD_PROBE2(page_ref_unpin, zd_page_to_pfn(page), 1);
 	zd_put_page_refs(page, ZD_PIN_BIAS);
 }
 
 void zd_unpin_user_pages(struct zd_page **pages, unsigned long nr)
 {
+	if (nr)
+		ZD_PROBE2(page_ref_unpin, zd_page_to_pfn(pages[0]), nr);
 	for (unsigned long i = 0; i < nr; i++)
 		zd_put_page_refs(pages[i], ZD_PIN_BIAS);
 }

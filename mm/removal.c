@@ -36,8 +36,13 @@ static enum zd_cmd_result drain_step(struct zd_library *lib, struct zd_cmd *cmd)
 	struct zd_mm *mm;
 
 	cmd->rc = 0;
-	if (c->dev->deadline_ns && zd_now_ns() >= c->dev->deadline_ns)
+	if (c->dev->deadline_ns && zd_now_ns() >= c->dev->deadline_ns) {
+		/* a page on its way out holds nothing yet: the device would be
+		 * destroyed under the batch */
+		if (lib->server.nr_migs[ZD_TO_DEVICE])
+			cmd->rc = -ETIMEDOUT;
 		return ZD_CMD_DONE;
+	}
 	cds_list_for_each_entry(mm, &lib->server.mms, node) {
 		enum zd_cmd_result r;
 

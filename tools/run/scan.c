@@ -127,10 +127,10 @@ static void queue_present(struct process *p, uint64_t start, uint64_t end)
 /* Pages of a stretch that no queue has. */
 static void requeue(struct process *p, const struct zd_present *present)
 {
-	uint64_t first = present->start;
+	uint64_t first = present->start, now = zd_now_ns();
 
 	for (uint64_t a = first; a <= present->end; a += ZD_PAGE_SIZE) {
-		bool lost = a < present->end && !*zd_mm_entry(p->mm, a);
+		bool lost = a < present->end && zd_entry_settled(*zd_mm_entry(p->mm, a), now);
 
 		if (lost && a - first < RUN_PAGES * ZD_PAGE_SIZE)
 			continue;

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Who holds a page of a managed range keeps it in RAM; a page on the device comes
+ * home to be held; what is let go may leave again.
+ */
+#include "tests/integration/lib_test.h"
+
+#define N 600
+#define THREADS 3
+
+static struct zd_page *pages[N];
+
+static void pinned_pages_stay(void)
+{
+	struct zd_device *dev = ram_device(N);
+	struct zd_mm *mm = open_mm();
+	char *mem = evicted(mm, N, 1, dev);
+	struct zd_migrate_result r;
+
+	/* from the middle of a page on; comes home for it */
+	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)mem + 100, 50, ZD_FOLL_WRITE, pages), 50);
+	CHECK_EQ(resident(mem, 50), 50);
+	for (int i = 0; i < 50; i++) {
+		CHECK(zd_page_address(pages[i]) == mem + i * PAGE);
+		CHECK(zd_page_maybe_dma_pinned(pages[i]));
+	}
+	CHECK_EQ(zd_migrate_to_device(mm, mem, N * PAGE, dev, &r), 0);
+	CHECK_EQ(r.pinned, 50);
+	CHECK_EQ(resident(mem, N), 50);
+	CHECK_EQ(zd_mm_close(mm), -EBUSY);
+
+	/* a second holder of some: still held when the first lets go */
+	CHECK_EQ(zd_get_user_pages_fast(mm, (uintptr_t)mem, 10, 0, pages + 50), 10);
+	CHECK(pages[50] == pages[0]);
+	zd_unpin_user_pages_dirty_lock(pages, 50, true);
+	CHECK(!zd_page_maybe_dma_pinned(pages[50]));
+	CHECK_EQ(zd_migrate_to_device(mm, mem, N * PAGE, dev, &r), 0);
+	CHECK_EQ(r.pinned, 10);
+	CHECK_EQ(r.moved, 40);
+	for (int i = 0; i < 10; i++)
+		zd_put_page(pages[50 + i]);
+	CHECK_EQ(zd_migrate_to_device(mm, mem, N * PAGE, dev, &r), 0);
+	CHECK_EQ(r.moved, 10);
+	CHECK_FILLED(mem, N, 1);
+	close_mm(mm, dev);
+}
+
+static void what_cannot_be_held(void)
+{
+	struct zd_device *dev = ram_device(N);
+	struct zd_mm *mm = open_mm();
+	char *mem = evicted(mm, N, 2, dev), *other = map(1);
+
+	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)other, 1, 0, pages), -EFAULT);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)mem, 1, 1u << 31, pages), -EINVAL);
+	/* up to the end of the range */
+	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)mem + (N - 3) * PAGE, 5, 0, pages), 3);
+	zd_unpin_user_pages(pages, 3);
+	CHECK(!mprotect(mem, PAGE, PROT_NONE));
+	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)mem, 1, 0, pages), -EFAULT);
+	CHECK(!mprotect(mem, PAGE, PROT_READ | PROT_WRITE));
+
+	/* unmapped under the holder: the descriptor stays his */
+	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)mem, 4, 0, pages), 4);
+	CHECK(!munmap(mem, 4 * PAGE));
+	CHECK_EQ(zd_mm_close(mm), -EBUSY);
+	CHECK(zd_page_maybe_dma_pinned(pages[0]));
+	zd_unpin_user_pages(pages, 4);
+	CHECK_EQ(bad_page(mem, 4, N, 2), N);
+	munmap(other, PAGE);
+	close_mm(mm, dev);
+}
+
+struct racer {
+	pthread_t thread;
+	struct zd_mm *mm;
+	char *mem;
+	uint64_t rng, pins;
+	const bool *stop;
+};
+
+/* While pinned, a page is where it was, whoever migrates. */
+static void *race(void *arg)
+{
+	struct racer *r = arg;
+	struct zd_page *p[8];
+
+	while (!__atomic_load_n(r->stop, __ATOMIC_RELAXED)) {
+		size_t first = rnd(&r->rng) % (N - 8);
+		long n = zd_pin_user_pages_fast(r->mm, (uintptr_t)r->mem + first * PAGE, 8, 0, p);
+
+		if (n == -EAGAIN)
+			continue;
+		CHECK(n > 0);
+		CHECK_EQ(resident(r->mem + first * PAGE, n), (size_t)n);
+		for (long i = 0; i < n; i++)
+			CHECK(zd_page_address(p[i]) == r->mem + (first + i) * PAGE);
+		zd_unpin_user_pages(p, n);
+		r->pins++;
+	}
+	return NULL;
+}
+
+static void race_with_migration(uint64_t *rng)
+{
+	struct zd_device *dev = ram_device(N);
+	struct zd_mm *mm = open_mm();
+	char *mem = evicted(mm, N, 3, dev);
+	struct racer r[THREADS];
+	bool stop = false;
+
+	for (int i = 0; i < THREADS; i++) {
+		r[i] = (struct racer){ .mm = mm, .mem = mem, .rng = rnd(rng) | 1, .stop = &stop };
+		CHECK(!pthread_create(&r[i].thread, NULL, race, &r[i]));
+	}
+	for (int i = 0; i < 300; i++) {
+		struct zd_migrate_result res;
+
+		CHECK_EQ(zd_migrate_to_device(mm, mem, N * PAGE, dev, &res), 0);
+	}
+	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+	for (int i = 0; i < THREADS; i++) {
+		CHECK(!pthread_join(r[i].thread, NULL));
+		CHECK(r[i].pins > 0);
+	}
+	CHECK_FILLED(mem, N, 3);
+	close_mm(mm, dev);
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t rng = seed(argc, argv);
+
+	pinned_pages_stay();
+	what_cannot_be_held();
+	race_with_migration(&rng);
+	return 0;
+}
