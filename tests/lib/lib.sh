@@ -173,8 +173,8 @@ scaled() {
 
 # How far over --ram a program may get that takes memory as fast as it can: times
 # this.  A slow supervisor is outrun.
-RAM_SLACK=1.6
-[ "$ZD_SANITIZER" = plain ] || RAM_SLACK=2
+RAM_SLACK=2
+[ "$ZD_SANITIZER" = plain ] || RAM_SLACK=16	# as good as none: it is many times slower
 
 # gone PID: ended, if perhaps not yet reaped
 gone() {
