@@ -47,6 +47,7 @@ struct zd_library {
 	struct zd_source wake;		/* eventfd: the inbox has something */
 	struct zd_cmd *inbox;		/* pushed by callers, a stack */
 	struct zd_cmd *active;		/* being stepped, in order of arrival */
+	struct zd_cmd detach;		/* its one device's removal, one at a time */
 	int pagemap_fd;
 	bool closing;			/* nothing goes out any more */
 	char mark[48];			/* of the family, for the guard */

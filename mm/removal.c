@@ -80,10 +80,6 @@ static int drain(struct zd_device *dev)
 	return rc;
 }
 
-struct detach_cmd {
-	struct zd_cmd cmd;
-};
-
 static enum zd_cmd_result detach_step(struct zd_library *lib, struct zd_cmd *cmd)
 {
 	(void)cmd;
@@ -91,18 +87,14 @@ static enum zd_cmd_result detach_step(struct zd_library *lib, struct zd_cmd *cmd
 	return ZD_CMD_DONE;
 }
 
+/* Must not fail for want of memory: the device is destroyed next. */
 static void detach(struct zd_device *dev)
 {
 	struct zd_server *server = dev->server;
-	struct detach_cmd *c = zd_alloc(sizeof(*c));
+	struct zd_library *lib = server->host_data;
 
-	if (!c) {	/* small, and never on a fault's path: wait for memory */
-		zd_warn_once("out of memory: %s is not forgotten", dev->name);
-		return;
-	}
-	c->cmd.step = detach_step;
-	zd_library_call(server->host_data, &c->cmd);
-	zd_free(c);
+	lib->detach.step = detach_step;
+	zd_library_call(lib, &lib->detach);
 }
 
 const struct zd_device_host zd_library_device_host = {

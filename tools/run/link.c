@@ -106,8 +106,13 @@ static int settle(struct conn *c, struct process *p, int ring_fd)
 	p->sock.fd = c->source.fd;
 	agent_link_init(p);
 	rc = zd_server_add(&c->run->server, &p->sock);
+	if (rc) {	/* the connection is still the caller's, and unheard */
+		p->sock.fd = -1;
+		p->lost_ns = zd_now_ns();
+		return rc;
+	}
 	zd_free(c);
-	return rc;
+	return 0;
 }
 
 static void take_layout(struct process *p, const struct zd_agent_hello *h)
