@@ -11,6 +11,13 @@
  *	run_mem closed MIB		the same with every descriptor closed
  *	run_mem hold MIB		fill, say "ready PID ADDRESS"; for every line
  *					of input check and say "ok"; end with the input
+ *	run_mem pair MIB		two processes that each do "check MIB"
+ *
+ * With RUN_MEM_RAM=MIB in the environment it takes memory no faster than zonedev
+ * makes room: after every bit that it fills it waits until no more than that is
+ * in RAM (of both together, for a pair).  How far a program that fills memory as
+ * fast as it can gets ahead is for whoever gets the CPUs to say; that it is always
+ * brought back, and soon, is zonedev's promise.
  *
  * Exit status 1 and a word on stderr if anything reads back wrong.
  */
@@ -21,6 +28,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PAGE	4096UL
@@ -65,10 +74,55 @@ static void check_page(const struct area *a, uint64_t page)
 	}
 }
 
+#define PACE_PAGES	256
+#define PACE_S		60
+
+static uint64_t pace;		/* pages; 0: none */
+static pid_t other;		/* the other one of a pair */
+
+/* Anonymous pages of the process in RAM; 0 when it is gone. */
+static uint64_t resident(const char *pid)
+{
+	unsigned long long total, all, shared;
+	char path[64];
+	uint64_t anon = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%s/statm", pid);
+	f = fopen(path, "r");
+	if (!f)
+		return 0;
+	if (fscanf(f, "%llu %llu %llu", &total, &all, &shared) == 3)
+		anon = all - shared;
+	fclose(f);
+	return anon;
+}
+
+static void wait_for_room(void)
+{
+	struct timespec start, now;
+	char pid[16];
+
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	snprintf(pid, sizeof(pid), "%d", (int)other);
+	while (resident("self") + (other ? resident(pid) : 0) > pace) {
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		if (now.tv_sec - start.tv_sec > PACE_S) {
+			fprintf(stderr, "run_mem: more than %llu pages in RAM, for %d s\n",
+				(unsigned long long)pace, PACE_S);
+			_exit(1);
+		}
+		usleep(1000);
+	}
+}
+
 static void fill(struct area *a)
 {
-	for (uint64_t i = 0; i < a->pages; i++)
+	for (uint64_t i = 0; i < a->pages; i++) {
 		fill_page(a, i);
+		if (pace && i % PACE_PAGES == 0)
+			wait_for_room();
+	}
 }
 
 static void check(const struct area *a)
@@ -194,8 +248,36 @@ static void hold(const struct area *a)
 	}
 }
 
+/* Two processes, each of which knows the other. */
+static void pair(char **argv)
+{
+	char pid[16];
+
+	snprintf(pid, sizeof(pid), "%d", (int)getpid());
+	other = fork();
+	if (other < 0)
+		_exit(1);
+	if (other)
+		return;
+	setenv("RUN_MEM_OTHER", pid, 1);
+	argv[1] = "check";
+	execv(argv[0], argv);
+	_exit(1);
+}
+
+static void wait_for_other(void)
+{
+	int status;
+
+	if (waitpid(other, &status, 0) != other || status) {
+		fprintf(stderr, "run_mem: the other one ended with %#x\n", status);
+		_exit(1);
+	}
+}
+
 int main(int argc, char **argv)
 {
+	const char *ram = getenv("RUN_MEM_RAM"), *with = getenv("RUN_MEM_OTHER");
 	const char *mode = argc > 2 ? argv[1] : "";
 	uint64_t pages = argc > 2 ? strtoull(argv[2], NULL, 10) << 8 : 0;
 	int nr = argc > 3 ? atoi(argv[3]) : 1;
@@ -205,6 +287,10 @@ int main(int argc, char **argv)
 		fprintf(stderr, "run_mem: bad usage\n");
 		return 2;
 	}
+	pace = ram ? strtoull(ram, NULL, 10) << 8 : 0;
+	other = with ? atoi(with) : 0;
+	if (!strcmp(mode, "pair"))
+		pair(argv);
 	if (!strcmp(mode, "threads")) {
 		threads(pages, nr);
 		return 0;
@@ -226,5 +312,7 @@ int main(int argc, char **argv)
 		check_random(&a);
 	}
 	check(&a);
+	if (!strcmp(mode, "pair"))
+		wait_for_other();
 	return 0;
 }

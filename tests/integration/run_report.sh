@@ -7,6 +7,7 @@ requires_run
 
 size=72
 echo "something old that is longer than any report $(printf '%04000d' 0)" >"$T/report.json"
+export RUN_MEM_RAM=$((size / 3))
 zd_run --device "file:$T/dev,size=512M" --ram "$((size / 3))M" -- "$H/run_mem" check "$size" \
 	2>"$T/err" || fail "ended with $?"
 [ ! -s "$T/err" ] || fail "a summary as well: $(cat "$T/err")"
@@ -52,6 +53,7 @@ expect_in_report 'status == {"exit": 3, "signal": None}' 'pages["out"] == 0' 'fa
 zd_run --device ram:size=64M --ram 32M -- sh -c 'kill -TERM $$' && fail "SIGTERM was lost"
 expect_in_report 'status == {"exit": None, "signal": 15}'
 
+unset RUN_MEM_RAM
 # Without --report: a summary on stderr, which --quiet leaves out.
 expect_status 0 "$ZONEDEV" run --device ram:size=256M --ram 16M -- "$H/run_mem" check 48
 grep -q "pages *out [1-9][0-9]* *home [1-9][0-9]* .*live 0" <<<"$ERR" || fail "summary: $ERR"

@@ -8,6 +8,7 @@ requires_run
 thp=/sys/kernel/mm/transparent_hugepage/enabled
 ! grep -qs '\[never\]' "$thp" && [ -e "$thp" ] || skip "no transparent huge pages here"
 size=$(scaled 96)
+export RUN_MEM_RAM=$((size / 2))
 for device in ram:size=1G "file:$T/dev,size=256M"; do
 	zd_run --device "$device" --ram "$((size / 2))M" -- "$H/run_mem" thp "$size" ||
 		fail "$device: ended with $?"

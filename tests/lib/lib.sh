@@ -171,10 +171,10 @@ scaled() {
 	esac
 }
 
-# How far over --ram a program may get that takes memory as fast as it can: times
-# this.  A slow supervisor is outrun.
-RAM_SLACK=2
-[ "$ZD_SANITIZER" = plain ] || RAM_SLACK=16	# as good as none: it is many times slower
+# What a program may have in RAM that waits for room (RUN_MEM_RAM, see run_mem.c):
+# --ram times this.  A slow supervisor is a little late when pages come home, too.
+RAM_SLACK=1.25
+[ "$ZD_SANITIZER" = plain ] || RAM_SLACK=1.6
 
 # gone PID: ended, if perhaps not yet reaped
 gone() {
