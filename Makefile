@@ -15,7 +15,7 @@ OPTS_build-asan := -Db_sanitize=address,undefined -Dbench=false
 OPTS_build-tsan := -Db_sanitize=thread -Dbench=false
 BUILDS          := build build-asan build-tsan
 
-.PHONY: all deps check-deps demo check check-quick asan tsan bench lab install clean help $(BUILDS)
+.PHONY: all deps check-deps demo check check-quick asan tsan soak bench lab lab-docs model install clean help $(BUILDS)
 
 all: check-deps build
 
@@ -26,8 +26,11 @@ help:
 	@echo 'make check        every test: plain, ASan+UBSan, TSan, and against an installed copy'
 	@echo 'make check-quick  the plain tests only; TESTS=regex picks some by name'
 	@echo 'make asan, tsan   the tests under one sanitizer'
+	@echo 'make soak         the stress test for long: SECONDS=600, SEED=n; BUILD=build-tsan, build-asan'
 	@echo 'make bench        measure; every figure is a ratio of two runs on this machine'
 	@echo 'make lab          the protocols of the 2017 thread, measured: lab/results/'
+	@echo 'make lab-docs     the same, and its figures into docs/thread.md'
+	@echo 'make model        every search of the models, also those too large for make check'
 	@echo 'make install      into DESTDIR, PREFIX (/usr/local)'
 	@echo 'make clean        remove the build directories'
 
@@ -68,12 +71,28 @@ tsan: check-deps
 	@$(MAKE) build-tsan
 	@tests/run $(if $(TESTS),--only '$(TESTS)') tsan=build-tsan
 
+# No address randomisation where there is a sanitizer: as in tests/run.
+SECONDS ?= 600
+BUILD ?= build
+soak: check-deps
+	@$(MAKE) $(BUILD)
+	@ZD_SECONDS=$(SECONDS) $(if $(SEED),ZD_SEED=$(SEED)) \
+		$(if $(filter build-%,$(BUILD)),setarch --addr-no-randomize) \
+		$(BUILD)/tests/stress/stress_lifetime
+
 bench: all
 	@bench/run build
 
 lab: all
 	@lab/run.sh build lab/results
 	@cat lab/results/thread.md
+
+lab-docs: lab
+	@cp lab/results/thread.tsv lab/results/thread.svg docs/
+	@lab/tables --update docs/thread.md docs/thread.tsv
+
+model: check-deps
+	@model/run --full
 
 install: all
 	@meson configure build --prefix=$(PREFIX)

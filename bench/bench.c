@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,8 +72,16 @@ void bench_shuffle(uint32_t *v, size_t nr, uint64_t seed)
 	}
 }
 
-void bench_report(const char *what, const char *unit, double *ours, double *theirs, size_t nr,
-		  enum bench_goal goal, double limit)
+static double median_of(const double *v, size_t nr)
+{
+	double sorted[BENCH_ROUNDS_MAX];
+
+	memcpy(sorted, v, nr * sizeof(*v));
+	return bench_median(sorted, nr);
+}
+
+void bench_report(const char *what, const char *unit, const double *ours, const double *theirs,
+		  size_t nr, enum bench_goal goal, double limit)
 {
 	static const char *const op[] = { "-", "<=", ">=", ">=" };
 	double ratio[BENCH_ROUNDS_MAX], low, high, mid;
@@ -84,13 +94,20 @@ void bench_report(const char *what, const char *unit, double *ours, double *thei
 	low = bench_percentile(ratio, nr, 0.1);
 	high = bench_percentile(ratio, nr, 0.9);
 	printf("RESULT\t%s\t%s\t%.4g\t%.4g\t%.4f\t%.4f\t%.4f\t%s\t%g\n", what, unit,
-	       bench_median(ours, nr), bench_median(theirs, nr), mid, low, high, op[goal], limit);
+	       median_of(ours, nr), median_of(theirs, nr), mid, low, high,
+	       limit ? op[goal] : "-", limit);
 	fflush(stdout);
 }
 
 void bench_report_limit(const char *what, const char *unit, double value, double limit)
 {
 	printf("RESULT\t%s\t%s\t%.4g\t-\t-\t-\t-\t<\t%g\n", what, unit, value, limit);
+	fflush(stdout);
+}
+
+void bench_report_none(const char *what, const char *unit, const char *why)
+{
+	printf("RESULT\t%s\t%s\t-\tskipped\t-\t-\t-\t-\t0\t%s\n", what, unit, why);
 	fflush(stdout);
 }
 
@@ -116,6 +133,86 @@ void bench_die(const char *fmt, ...)
 	va_end(ap);
 	fprintf(stderr, "\n");
 	exit(1);
+}
+
+struct thread {
+	pthread_t thread;
+	void (*work)(void *arg, unsigned int i);
+	void *arg;
+	unsigned int i, *waiting;	/* for how many more */
+	double ns;
+};
+
+/* The CPUs that the process may use, as they were before any thread was bound. */
+static const cpu_set_t *all_cpus(void)
+{
+	static cpu_set_t all;
+
+	if (!CPU_COUNT(&all) && sched_getaffinity(0, sizeof(all), &all))
+		bench_die("sched_getaffinity: %s", strerror(errno));
+	return &all;
+}
+
+unsigned int bench_cpus(void)
+{
+	unsigned int n = CPU_COUNT(all_cpus());
+
+	return n < BENCH_THREADS_MAX ? n : BENCH_THREADS_MAX;
+}
+
+/* The @i'th of them alone. */
+static void cpu_of(unsigned int i, cpu_set_t *one)
+{
+	int cpu = -1;
+
+	for (unsigned int n = 0; n <= i; n++)
+		while (!CPU_ISSET(++cpu, all_cpus()))
+			;
+	CPU_ZERO(one);
+	CPU_SET(cpu, one);
+}
+
+static void *thread_main(void *arg)
+{
+	struct thread *t = arg;
+	uint64_t t0;
+
+	__atomic_sub_fetch(t->waiting, 1, __ATOMIC_ACQ_REL);
+	while (__atomic_load_n(t->waiting, __ATOMIC_ACQUIRE))
+		;
+	t0 = bench_now_ns();
+	t->work(t->arg, t->i);
+	t->ns = bench_now_ns() - t0;
+	return NULL;
+}
+
+double bench_threads(unsigned int nr, void (*work)(void *arg, unsigned int i), void *arg)
+{
+	struct thread t[BENCH_THREADS_MAX];
+	unsigned int waiting = nr;
+	pthread_attr_t attr;
+	cpu_set_t cpu;
+	double sum = 0;
+
+	cpu_of(0, &cpu);
+	pthread_setaffinity_np(pthread_self(), sizeof(cpu), &cpu);
+	pthread_attr_init(&attr);
+	for (unsigned int i = 0; i < nr; i++) {
+		t[i] = (struct thread){ .work = work, .arg = arg, .i = i, .waiting = &waiting };
+		/* before it starts: this one will not let go of its CPU */
+		cpu_of(i, &cpu);
+		pthread_attr_setaffinity_np(&attr, sizeof(cpu), &cpu);
+		if (i && pthread_create(&t[i].thread, &attr, thread_main, &t[i]))
+			bench_die("no thread on CPU %u", i);
+	}
+	pthread_attr_destroy(&attr);
+	thread_main(&t[0]);
+	for (unsigned int i = 0; i < nr; i++) {
+		if (i)
+			pthread_join(t[i].thread, NULL);
+		sum += t[i].ns;
+	}
+	return sum / nr;
 }
 
 struct zd_mm *bench_open_mm(unsigned int fault_around)

@@ -18,7 +18,7 @@ enum bench_goal {
 	BENCH_NO_GOAL,		/* for information */
 	BENCH_AT_MOST,		/* ratio = ours / theirs */
 	BENCH_AT_LEAST,		/* ratio = ours / theirs */
-	BENCH_SPEEDUP,		/* at least; ratio = theirs / ours */
+	BENCH_SPEEDUP,		/* at least; ratio = theirs / ours; 0: for information */
 };
 
 uint64_t bench_now_ns(void);
@@ -33,17 +33,29 @@ void bench_shuffle(uint32_t *v, size_t nr, uint64_t seed);
 uint64_t bench_random(uint64_t *state);
 
 /* One line for bench/run.  @ours and @theirs: a figure a round.  The ratio is
- * the median of the rounds' ratios.  Sorts both. */
-void bench_report(const char *what, const char *unit, double *ours, double *theirs, size_t nr,
-		  enum bench_goal goal, double limit);
+ * the median of the rounds' ratios. */
+void bench_report(const char *what, const char *unit, const double *ours, const double *theirs,
+		  size_t nr, enum bench_goal goal, double limit);
 
 /* The same for a figure that isn't compared: it must be at most @limit. */
 void bench_report_limit(const char *what, const char *unit, double value, double limit);
+
+/* One that can't be had here. */
+void bench_report_none(const char *what, const char *unit, const char *why);
 
 /* Exit with 77 and the reason: this host can't. */
 __attribute__((noreturn, format(printf, 1, 2))) void bench_skip(const char *fmt, ...);
 /* Exit with 1: a figure of a thing that doesn't work means nothing. */
 __attribute__((noreturn, format(printf, 1, 2))) void bench_die(const char *fmt, ...);
+
+/*
+ * Run @work(arg, i) in @nr threads at the same time, i from 0 on, each on a CPU of
+ * its own (this one is thread 0).  Returns the mean of their times in ns.
+ */
+#define BENCH_THREADS_MAX	64
+double bench_threads(unsigned int nr, void (*work)(void *arg, unsigned int i), void *arg);
+/* CPUs that this process may use, at most BENCH_THREADS_MAX. */
+unsigned int bench_cpus(void);
 
 /* zd_mm_open(), or skip. */
 struct zd_mm *bench_open_mm(unsigned int fault_around);

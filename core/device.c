@@ -8,15 +8,17 @@
  * the driver's own, and is NULL where no copy was needed.
  */
 #include <errno.h>
+#include <limits.h>
 #include <stddef.h>
 #include <string.h>
-#include <time.h>
 
 #include <zonedev/device.h>
 #include <zonedev/log.h>
 
 #include "core/alloc.h"
 #include "core/device_host.h"
+#include "core/lock.h"
+#include "core/vmemmap.h"
 
 /* Through ->submit: nothing works without these. */
 #define MIN_OPS_SIZE	offsetof(struct zd_device_ops, reap)
@@ -36,8 +38,11 @@ static void device_page_free(struct zd_page *page)
 static int device_revoke(struct zd_pagemap *pgmap)
 {
 	struct zd_device *dev = device_of(pgmap);
+	/* acquire: pairs with the release in zd_library_attach() */
+	const struct zd_device_host *host = __atomic_load_n(&dev->host, __ATOMIC_ACQUIRE);
 
-	return dev->host ? dev->host->drain(dev) : 0;
+	dev->deadline_ns = pgmap->state->until_ms * 1000000;
+	return host ? host->drain(dev) : 0;
 }
 
 static const struct zd_pagemap_ops device_pagemap_ops = {
@@ -121,6 +126,7 @@ int zd_device_register(struct zd_device *dev)
 	dev->pgmap.owner = dev;
 	dev->pgmap.nr_pages = dev->nr_pages;
 	dev->server = NULL;
+	dev->alone = 0;
 	dev->host = NULL;
 	dev->deadline_ns = 0;
 	dev->event_fd = -1;
@@ -139,7 +145,7 @@ static void device_gone(struct zd_device *dev)
 {
 	void (*destroy)(struct zd_device *dev) = dev->ops->destroy;
 
-	if (dev->host)
+	if (__atomic_load_n(&dev->host, __ATOMIC_ACQUIRE))
 		dev->host->detach(dev);
 	ops_restore(dev);
 	/* Last: it may free @dev. */
@@ -147,44 +153,77 @@ static void device_gone(struct zd_device *dev)
 		destroy(dev);
 }
 
-/* A removal that an earlier call began: what could not come home then has
- * another chance. */
-static int drain_again(struct zd_device *dev)
+/* What could not come home in an earlier call has another chance: revoke again.
+ * Until the claim on the pagemap has succeeded @dev may be somebody else's, or
+ * nobody's. */
+static int unregister(struct zd_device *dev, int ms, struct zd_pagemap_holders *out)
 {
-	return dev->removing && dev->host ? dev->host->drain(dev) : 0;
-}
+	int err = zd_pagemap_unmap(&dev->pgmap, ms, out, device_revoke);
 
-static int removed(struct zd_device *dev, int err)
-{
 	if (!err)
 		device_gone(dev);
-	else
-		dev->removing = err == -ETIMEDOUT;
 	return err;
 }
 
 int zd_device_unregister(struct zd_device *dev)
 {
-	int err;
-
-	dev->deadline_ns = 0;
-	err = drain_again(dev);
-	return err ? err : removed(dev, zd_memunmap_pages(&dev->pgmap));
+	return unregister(dev, -1, NULL);
 }
 
 int zd_device_unregister_timeout(struct zd_device *dev, unsigned int ms,
 				 struct zd_pagemap_holders *out)
 {
-	struct timespec ts;
-	int err;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	dev->deadline_ns = ts.tv_sec * 1000000000ull + ts.tv_nsec + ms * 1000000ull;
-	err = drain_again(dev);
-	return err ? err : removed(dev, zd_memunmap_pages_timeout(&dev->pgmap, ms, out));
+	return unregister(dev, ms < INT_MAX ? (int)ms : INT_MAX, out);
 }
 
 uint64_t zd_device_live_pages(const struct zd_device *dev)
 {
 	return zd_pagemap_live_pages(&dev->pgmap);
+}
+
+struct zd_device *zd_page_device(const struct zd_page *page)
+{
+	struct zd_pagemap *pgmap = zd_page_pagemap(page);
+
+	return pgmap && pgmap->ops == &device_pagemap_ops ? device_of(pgmap) : NULL;
+}
+
+/* --- batches of callers that are no server --- */
+
+static void run_done(struct zd_device_io *io)
+{
+	*(bool *)io->owner = true;
+}
+
+/* With dev->alone held.  The completions come in ->submit or ->reap: in this thread. */
+static void run_alone(struct zd_device *dev, struct zd_device_io *io)
+{
+	bool done = false;
+
+	io->owner = &done;
+	io->done = run_done;
+	dev->ops->submit(dev, io);
+	while (!done)
+		dev->ops->reap(dev, true);
+}
+
+int zd_device_run(struct zd_device *dev, struct zd_device_io *io)
+{
+	const struct zd_device_host *host;
+	int rc;
+
+	do {
+		/* a server that comes now waits for the lock (zd_server_attach()) */
+		zd_lock_word(&dev->alone);
+		if (!__atomic_load_n(&dev->server, __ATOMIC_ACQUIRE)) {
+			run_alone(dev, io);
+			zd_unlock_word(&dev->alone);
+			return 0;
+		}
+		zd_unlock_word(&dev->alone);
+		/* acquire: as in device_revoke(); it comes a moment after its server */
+		host = __atomic_load_n(&dev->host, __ATOMIC_ACQUIRE);
+		rc = host ? host->run(dev, io) : -EAGAIN;
+	} while (rc == -EAGAIN);
+	return rc;
 }

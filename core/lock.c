@@ -45,9 +45,7 @@ void __zd_mutex_lock_slow(uint32_t *word)
 	for (int i = 0; i < 100; i++) {
 		if (__atomic_load_n(word, __ATOMIC_RELAXED) == 0 && zd_trylock_word(word))
 			return;
-#ifdef __x86_64__
-		__builtin_ia32_pause();
-#endif
+		zd_cpu_relax();
 	}
 	while (__atomic_exchange_n(word, 2, __ATOMIC_ACQUIRE) != 0)
 		zd_futex_wait(word, 2, -1);

@@ -19,6 +19,14 @@ struct zd_mutex {
 	uint32_t word;
 };
 
+/* In a loop that waits for another CPU. */
+static inline void zd_cpu_relax(void)
+{
+#ifdef __x86_64__
+	__builtin_ia32_pause();
+#endif
+}
+
 void __zd_mutex_lock_slow(uint32_t *word);
 void __zd_mutex_wake(uint32_t *word);
 

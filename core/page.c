@@ -20,13 +20,17 @@
 #include <zonedev/log.h>
 
 #include "core/bug.h"
+#include "core/lock.h"
+#include "core/page_owner.h"
 #include "core/percpu.h"
 #include "core/trace.h"
 #include "core/vmemmap.h"
 
+#define ID_MASK	(~(ZD_PAGE_LIVE | ZD_PAGE_FOLIO))
+
 #define PAGE_FMT "pfn %#llx count %d pagemap %u%s word %#llx"
 #define PAGE_ARGS(p) (unsigned long long)zd_page_to_pfn(p), (int)zd_page_count(p),	\
-	(p)->pgmap_id & ~ZD_PAGE_LIVE, (p)->pgmap_id & ZD_PAGE_LIVE ? " live" : "",	\
+	(p)->pgmap_id & ID_MASK, (p)->pgmap_id & ZD_PAGE_LIVE ? " live" : "",	\
 	(unsigned long long)(p)->word
 
 void __zd_page_bug(const struct zd_page *page, const char *what)
@@ -34,7 +38,16 @@ void __zd_page_bug(const struct zd_page *page, const char *what)
 	zd_bug(__FILE__, __LINE__, what, PAGE_FMT, PAGE_ARGS(page));
 }
 
-int zd_page_init(struct zd_page *page)
+/* In parentheses, here and elsewhere: with ZD_PAGE_OWNER it is a macro, too. */
+/* Another thread is at the same pages: let it get ahead, rather than lose the line to
+ * each other at every step. */
+void __zd_page_contended(void)
+{
+	for (int i = 0; i < 32; i++)
+		zd_cpu_relax();
+}
+
+int (zd_page_init)(struct zd_page *page)
 {
 	struct zd_pagemap_state *s;
 	uint32_t free = 0;
@@ -54,17 +67,23 @@ int zd_page_init(struct zd_page *page)
 	return 0;
 }
 
+ZD_TLS unsigned int zd_in_page_free;
+
 void __zd_put_page(struct zd_page *page)
 {
-	struct zd_pagemap_state *s = zd_pagemap_by_id(page->pgmap_id & ~ZD_PAGE_LIVE);
+	struct zd_pagemap_state *s = zd_pagemap_by_id(page->pgmap_id & ID_MASK);
 
 	ZD_BUG_ON(!s || !(page->pgmap_id & ZD_PAGE_LIVE),
 		  "last put of a page that isn't live: " PAGE_FMT, PAGE_ARGS(page));
 	ZD_PROBE2(page_ref_free, zd_page_to_pfn(page), s->id);
+	ZD_PAGE_OWNER_TELL(freed, zd_page_to_pfn(page));
 	page->pgmap_id = s->id;
 	page->word = 0;
-	if (s->page_free)
+	if (s->page_free) {
+		zd_in_page_free++;
 		s->page_free(page);
+		zd_in_page_free--;
+	}
 	/* @page may be live again, somebody else's. */
 	zd_percpu_add(s->live, s->live_mask, -1);
 	zd_percpu_ref_put(&s->ref);
@@ -72,7 +91,7 @@ void __zd_put_page(struct zd_page *page)
 
 struct zd_pagemap *zd_page_pagemap(const struct zd_page *page)
 {
-	struct zd_pagemap_state *s = zd_pagemap_by_id(page->pgmap_id & ~ZD_PAGE_LIVE);
+	struct zd_pagemap_state *s = zd_pagemap_by_id(page->pgmap_id & ID_MASK);
 
 	return s ? s->pgmap : NULL;
 }

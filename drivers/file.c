@@ -95,6 +95,14 @@ static int file_event_fd(struct zd_device *dev)
 	return to_file(dev)->event;
 }
 
+/* O_DIRECT goes into whatever memory; else the page cache is in between. */
+static int file_p2p_distance(struct zd_device *dev, const void *addr, size_t len)
+{
+	(void)addr;
+	(void)len;
+	return to_file(dev)->target.direct ? 1 : -1;
+}
+
 static void file_release(struct zd_file *file)
 {
 	if (file->uring)
@@ -124,6 +132,7 @@ static const struct zd_device_ops file_ops = {
 	.reap = file_reap,
 	.event_fd = file_event_fd,
 	.destroy = file_destroy,
+	.p2p_distance = file_p2p_distance,
 };
 
 static int init_requests(struct zd_file *file)

@@ -11,7 +11,8 @@
  * not idle, and can't be given out.
  *
  * Every search is a few loads (bits.h), so the lock is held for a time that
- * grows with the pages asked for and not with the size of the device.
+ * grows with the pages asked for and not with the size of the device.  But for
+ * zd_pool_alloc_run(): it looks at each free run that is too short.
  */
 #include "drivers/pool.h"
 
@@ -140,6 +141,61 @@ unsigned int zd_pool_alloc(struct zd_pool *pool, unsigned int nr, uint64_t base,
 	}
 	zd_mutex_unlock(&pool->lock);
 	return got;
+}
+
+/* The first used page in [from, to), or @to. */
+static uint64_t first_used(const struct zd_pool *pool, uint64_t from, uint64_t to)
+{
+	while (from < to) {
+		uint64_t bits = zd_bits_word(&pool->used, from / 64) >> (from % 64);
+
+		if (bits) {
+			from += __builtin_ctzll(bits);
+			break;
+		}
+		from = (from | 63) + 1;
+	}
+	return from < to ? from : to;
+}
+
+/* The first run of @nr free pages at @from or above; nr_pages: none. */
+static uint64_t find_run(const struct zd_pool *pool, uint64_t from, uint64_t nr)
+{
+	uint64_t page = zd_bits_find(&pool->used, from), end;
+
+	while (page < pool->nr_pages && nr <= pool->nr_pages - page) {
+		end = first_used(pool, page, page + nr);
+		if (end == page + nr)
+			return page;
+		page = zd_bits_find(&pool->used, end);
+	}
+	return pool->nr_pages;
+}
+
+bool zd_pool_alloc_run(struct zd_pool *pool, uint64_t nr, uint64_t *first)
+{
+	uint64_t page, at, end;
+	bool found;
+
+	zd_mutex_lock(&pool->lock);
+	page = find_run(pool, pool->policy == ZD_POOL_RUNS ? pool->cursor : 0, nr);
+	if (page == pool->nr_pages)
+		page = find_run(pool, 0, nr);
+	found = page < pool->nr_pages;
+	for (at = page, end = page + nr; found && at < end; at = (at | 63) + 1) {
+		uint64_t in_word = end - at < 64 - at % 64 ? end - at : 64 - at % 64;
+
+		zd_bits_or(&pool->used, at / 64, low_bits(in_word) << (at % 64));
+		zd_bits_set(&pool->touched, at / 64);
+		unidle(pool, at / 64);
+	}
+	if (found) {
+		pool->nr_free -= nr;
+		pool->cursor = end;
+		*first = page;
+	}
+	zd_mutex_unlock(&pool->lock);
+	return found;
 }
 
 bool zd_pool_free(struct zd_pool *pool, uint64_t index)

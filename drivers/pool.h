@@ -60,6 +60,10 @@ void zd_pool_exit(struct zd_pool *pool);
 unsigned int zd_pool_alloc(struct zd_pool *pool, unsigned int nr, uint64_t base,
 			   uint64_t *out);
 
+/* Take @nr pages in a row (> 0); stores the first one's index.  False: no such run is
+ * free. */
+bool zd_pool_alloc_run(struct zd_pool *pool, uint64_t nr, uint64_t *first);
+
 /* Give one page back; a page that is already free aborts.  True: idle words
  * have just reached the threshold, make somebody punch. */
 bool zd_pool_free(struct zd_pool *pool, uint64_t index);

@@ -29,6 +29,7 @@
 #include <unistd.h>
 
 #include "core/alloc.h"
+#include "core/fault_guard.h"
 #include "core/lock.h"
 #include "drivers/ioq.h"
 #include "drivers/pool.h"
@@ -158,6 +159,11 @@ static void *ram_direct_access(struct zd_device *dev, zd_pfn_t pfn)
 	return ram->mem + zd_device_page_index(dev, pfn) * ZD_PAGE_SIZE;
 }
 
+static int copy_page(void *dst, const void *src)
+{
+	return zd_fault_copy(dst, src, ZD_PAGE_SIZE).left ? -EIO : 0;
+}
+
 static void copy_batch(struct zd_ram *ram, struct zd_device_io *io)
 {
 	struct zd_ram_faults faults;
@@ -178,10 +184,11 @@ static void copy_batch(struct zd_ram *ram, struct zd_device_io *io)
 								faults.read_error;
 		if (page->error)
 			continue;
+		/* the buffer may be a peer's memory, and gone */
 		if (io->dir == ZD_TO_DEVICE)
-			memcpy(mem, page->buf, ZD_PAGE_SIZE);
+			page->error = copy_page(mem, page->buf);
 		else
-			memcpy(page->buf, mem, ZD_PAGE_SIZE);
+			page->error = copy_page(page->buf, mem);
 	}
 	zd_ioq_push(&ram->finisher.done, io);
 }
@@ -254,6 +261,14 @@ static int ram_event_fd(struct zd_device *dev)
 	return to_ram(dev)->timer;
 }
 
+static int ram_p2p_distance(struct zd_device *dev, const void *addr, size_t len)
+{
+	(void)dev;
+	(void)addr;
+	(void)len;
+	return 0;
+}
+
 static void ram_destroy(struct zd_device *dev)
 {
 	struct zd_ram *ram = to_ram(dev);
@@ -275,6 +290,7 @@ static const struct zd_device_ops ram_ops = {
 	.event_fd = ram_event_fd,
 	.direct_access = ram_direct_access,
 	.destroy = ram_destroy,
+	.p2p_distance = ram_p2p_distance,
 };
 
 int zd_ram_device_create(uint64_t size, struct zd_device **dev)

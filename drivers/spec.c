@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * drivers/spec.c - devices from the command line.
+ * drivers/spec.c - devices and regions from the command line.
  *
  *	KIND:[PATH,]KEY=VALUE,...
  *
@@ -13,7 +13,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "drivers/spec.h"
 #include "zonedev/device.h"
+#include "zonedev/page.h"
 
 #define MIN_SIZE (2UL << 20)	/* below that a device isn't worth its threads */
 
@@ -21,7 +23,7 @@ struct spec {
 	char path[PATH_MAX];
 	uint64_t size;
 	bool have_size;
-	bool force, have_force;
+	bool on, have_switch;	/* force= of a file, btt= of a pmem region */
 	char *err;
 	size_t errlen;
 };
@@ -84,7 +86,7 @@ static int next_field(const char **text, char *out, size_t outlen)
 	return (int)n;
 }
 
-static int set_size(struct spec *spec, const char *value)
+static int set_size(struct spec *spec, const char *kind, const char *value)
 {
 	int ret = zd_parse_size(value, &spec->size);
 
@@ -97,45 +99,52 @@ static int set_size(struct spec *spec, const char *value)
 		return fail(spec, ret,
 			    "size=%s is not a size: write a whole number and K, M, G or T, as in size=8G",
 			    value);
-	if (spec->size < MIN_SIZE)
+	if (!strcmp(kind, "pmem")) {
+		if (!spec->size || spec->size % ZD_PAGE_SIZE)
+			return fail(spec, -EINVAL,
+				    "size=%s is not a multiple of 4096: give one, as in size=8G",
+				    value);
+	} else if (spec->size < MIN_SIZE) {
 		return fail(spec, -EINVAL, "size=%s is too small: give 2M or more", value);
+	}
 	return 0;
 }
 
-static int set_force(struct spec *spec, const char *value)
+static int set_switch(struct spec *spec, const char *key, const char *value)
 {
-	if (spec->have_force)
-		return fail(spec, -EINVAL, "force is given twice: leave one out");
-	spec->have_force = true;
+	if (spec->have_switch)
+		return fail(spec, -EINVAL, "%s is given twice: leave one out", key);
+	spec->have_switch = true;
 	if (strcmp(value, "on") && strcmp(value, "off"))
-		return fail(spec, -EINVAL, "force=%s: write force=on or force=off", value);
-	spec->force = !strcmp(value, "on");
+		return fail(spec, -EINVAL, "%s=%s: write %s=on or %s=off", key, value, key, key);
+	spec->on = !strcmp(value, "on");
 	return 0;
 }
 
 static int parse_options(struct spec *spec, const char *kind, const char *text)
 {
-	bool file = !strcmp(kind, "file");
+	const char *key = !strcmp(kind, "file") ? "force" : !strcmp(kind, "pmem") ? "btt" : NULL;
+	const char *noun = !strcmp(kind, "pmem") ? "region" : "device";
 	char field[256], *value;
 	int ret = 0;
 
 	while (text && !ret) {
 		ret = next_field(&text, field, sizeof(field));
 		if (ret < 0)
-			return fail(spec, -EINVAL, "an option of the device is too long: use %s",
-				    file ? "size=SIZE and force=on" : "size=SIZE");
+			return fail(spec, -EINVAL, "an option of the %s is too long: use size=SIZE%s%s%s",
+				    noun, key ? " and " : "", key ? key : "", key ? "=on" : "");
 		value = strchr(field, '=');
 		if (value)
 			*value++ = '\0';
 		if (value && !strcmp(field, "size"))
-			ret = set_size(spec, value);
-		else if (value && file && !strcmp(field, "force"))
-			ret = set_force(spec, value);
+			ret = set_size(spec, kind, value);
+		else if (value && key && !strcmp(field, key))
+			ret = set_switch(spec, key, value);
 		else
-			ret = fail(spec, -EINVAL, "%s device: unknown option '%s%s%s': use %s", kind,
-				   field, value ? "=" : "", value ? value : "",
-				   file ? "size=SIZE or force=on (a comma in a path is written ,,)" :
-					  "size=SIZE");
+			ret = fail(spec, -EINVAL, "%s %s: unknown option '%s%s%s': use size=SIZE%s%s%s",
+				   kind, noun, field, value ? "=" : "", value ? value : "",
+				   key ? " or " : "", key ? key : "",
+				   key ? "=on (a comma in a path is written ,,)" : "");
 	}
 	return ret;
 }
@@ -200,7 +209,7 @@ static int open_file(struct spec *spec, const char *text, struct zd_device **dev
 	ret = parse_options(spec, "file", text);
 	if (ret)
 		return ret;
-	ret = zd_file_device_create(spec->path, spec->size, spec->force ? ZD_FILE_FORCE : 0, dev);
+	ret = zd_file_device_create(spec->path, spec->size, spec->on ? ZD_FILE_FORCE : 0, dev);
 	return ret ? explain_file(spec, ret) : 0;
 }
 
@@ -218,4 +227,27 @@ int zd_device_open_spec(const char *text, struct zd_device **dev, char *err, siz
 		return open_file(&spec, "", dev);
 	return fail(&spec, -EINVAL,
 		    "'%.64s' is no device: use ram:size=SIZE or file:PATH,size=SIZE", text);
+}
+
+int zd_pmem_parse_spec(const char *text, struct zd_pmem_spec *out, char *err, size_t errlen)
+{
+	struct spec spec = { .err = err, .errlen = errlen };
+	int ret;
+
+	if (strncmp(text, "pmem:", 5))
+		return fail(&spec, -EINVAL, "'%.64s' is no region: use pmem:PATH,size=SIZE", text);
+	text += 5;
+	ret = next_field(&text, spec.path, sizeof(spec.path));
+	if (ret < 0)
+		return fail(&spec, -EINVAL, "pmem region: the path is too long: use a shorter one");
+	if (!ret || !strncmp(spec.path, "size=", 5) || !strncmp(spec.path, "btt=", 4))
+		return fail(&spec, -EINVAL,
+			    "pmem region: no path: write pmem:/var/tmp/region,size=8G");
+	ret = parse_options(&spec, "pmem", text);
+	if (ret)
+		return ret;
+	memcpy(out->path, spec.path, sizeof(out->path));
+	out->bytes = spec.size;
+	out->btt = spec.on;
+	return 0;
 }

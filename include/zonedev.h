@@ -4,6 +4,7 @@
 #define ZONEDEV_H
 
 #include <zonedev/page.h>
+#include <zonedev/page_owner.h>
 #include <zonedev/pagemap.h>
 #include <zonedev/percpu_ref.h>
 #include <zonedev/devm.h>
@@ -13,6 +14,9 @@
 #include <zonedev/mm.h>
 #include <zonedev/migrate.h>
 #include <zonedev/gup.h>
+#include <zonedev/dax.h>
+#include <zonedev/p2pdma.h>
+#include <zonedev/pmem.h>
 
 #ifdef __cplusplus
 extern "C" {

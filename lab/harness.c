@@ -141,6 +141,16 @@ __attribute__((noinline, aligned(64))) static void get_put(lab_page *page, unsig
 	}
 }
 
+/* What get_user_pages_fast and the put at its end cost. */
+__attribute__((noinline, aligned(64))) static void lookup_put(lab_page *page, unsigned int n)
+{
+	for (unsigned int i = 0; i < n; i++) {
+		if (!lab_lookup(page))
+			die("a live page can't be looked up");
+		lab_put(page);
+	}
+}
+
 static uint32_t bare_count[2][64] __attribute__((aligned(64)));
 
 __attribute__((noinline, aligned(64))) static void bare(uint32_t *count, unsigned int n)
@@ -153,7 +163,8 @@ __attribute__((noinline, aligned(64))) static void bare(uint32_t *count, unsigne
 
 struct worker {
 	pthread_t thread;
-	lab_page *page;		/* NULL: bare */
+	void (*loop)(lab_page *page, unsigned int n);	/* NULL: bare */
+	lab_page *page;
 	uint32_t *count;
 	unsigned int *ready;
 	unsigned int nr, cpu;
@@ -189,8 +200,8 @@ static void *work(void *arg)
 	while (__atomic_load_n(w->ready, __ATOMIC_ACQUIRE) < w->nr)
 		sched_yield();
 	t = now();
-	if (w->page)
-		get_put(w->page, pairs);
+	if (w->loop)
+		w->loop(w->page, pairs);
 	else
 		bare(w->count, pairs);
 	w->ns = (now() - t) / pairs;
@@ -198,12 +209,14 @@ static void *work(void *arg)
 }
 
 /* ns a pair of the slower of @nr threads. */
-static double once(lab_page *a, lab_page *b, unsigned int nr, bool same_count)
+static double once(void (*loop)(lab_page *page, unsigned int n), lab_page *a, lab_page *b,
+		   unsigned int nr)
 {
 	unsigned int ready = 0;
 	struct worker w[2] = {
-		{ .page = a, .count = bare_count[0], .ready = &ready, .nr = nr, .cpu = 0 },
-		{ .page = b, .count = bare_count[same_count ? 0 : 1], .ready = &ready, .nr = nr, .cpu = 1 },
+		{ .loop = loop, .page = a, .count = bare_count[0], .ready = &ready, .nr = nr },
+		{ .loop = loop, .page = b, .count = bare_count[a == b ? 0 : 1], .ready = &ready,
+		  .nr = nr, .cpu = 1 },
 	};
 
 	if (nr == 2 && pthread_create(&w[1].thread, NULL, work, &w[1]))
@@ -228,20 +241,26 @@ static double median(double *v, unsigned int n)
 }
 
 /* The machine drifts, so each round has its own bare pair. */
-static void measure(const char *name, lab_page *a, lab_page *b, unsigned int nr)
+static void measure_loop(const char *name, void (*loop)(lab_page *page, unsigned int n),
+			 lab_page *a, lab_page *b, unsigned int nr)
 {
 	double ns[64], floor[64], ratio[64];
 
 	if (!rounds)
 		return;
 	for (unsigned int r = 0; r < rounds; r++) {
-		ns[r] = once(a, b, nr, false);
-		floor[r] = once(NULL, NULL, nr, a == b);
+		ns[r] = once(loop, a, b, nr);
+		floor[r] = once(NULL, a, b, nr);
 		ratio[r] = ns[r] / floor[r];
 	}
 	printf("%s_ns %.2f\n", name, median(ns, rounds));
 	printf("%s_bare_ns %.2f\n", name, median(floor, rounds));
 	printf("%s_ratio %.3f\n", name, median(ratio, rounds));
+}
+
+static void measure(const char *name, lab_page *a, lab_page *b, unsigned int nr)
+{
+	measure_loop(name, get_put, a, b, nr);
 }
 
 int main(int argc, char **argv)
@@ -264,6 +283,7 @@ int main(int argc, char **argv)
 	use(0);
 	use(FAR);
 	measure("ram_alone", lab_ram_page(0), NULL, 1);
+	measure_loop("ram_lookup", lookup_put, lab_ram_page(0), NULL, 1);
 	measure("dev_alone", lab_device_page(0), NULL, 1);
 	measure("ram_two_own", lab_ram_page(0), lab_ram_page(1), 2);
 	measure("dev_two_own", lab_device_page(0), lab_device_page(FAR), 2);
@@ -277,5 +297,10 @@ int main(int argc, char **argv)
 	/* Last: with (b) nothing is as it was afterwards. */
 	try_remove_gup();
 	try_late_lookup();
+	if (rounds) {
+		add();
+		use(0);
+		measure_loop("dev_lookup", lookup_put, lab_device_page(0), NULL, 1);
+	}
 	return 0;
 }

@@ -21,7 +21,8 @@
 #include "mm/uffd.h"
 #include "zonedev/log.h"
 
-#define BATCH	32
+#define BATCH	32	/* messages in a read, where there may be several */
+#define READS	32	/* in a row; then the other sources get a look */
 
 static void forked(struct zd_mm *mm, int uffd)
 {
@@ -39,6 +40,8 @@ static void forked(struct zd_mm *mm, int uffd)
 static void event(struct zd_mm *mm, const struct uffd_msg *msg)
 {
 	mm->server->stats.c.events++;
+	/* what it does to a page may depend on who else holds it */
+	zd_server_settle(mm->server);
 	if (mm->out)
 		mm->mover->cancel(mm, mm->out);
 	switch (msg->event) {
@@ -46,13 +49,13 @@ static void event(struct zd_mm *mm, const struct uffd_msg *msg)
 		forked(mm, msg->arg.fork.ufd);
 		break;
 	case UFFD_EVENT_REMAP:
-		zd_mm_remap(mm, msg->arg.remap.from, msg->arg.remap.to, msg->arg.remap.len);
+		zd_mm_moved(mm, msg->arg.remap.from, msg->arg.remap.to, msg->arg.remap.len);
 		break;
 	case UFFD_EVENT_REMOVE:
 		zd_mm_remove(mm, msg->arg.remove.start, msg->arg.remove.end);
 		break;
 	case UFFD_EVENT_UNMAP:
-		zd_mm_forget(mm, msg->arg.remove.start, msg->arg.remove.end);
+		zd_mm_unmapped(mm, msg->arg.remove.start, msg->arg.remove.end);
 		break;
 	default:
 		zd_warn_once("unknown userfaultfd event %#x", msg->event);
@@ -62,39 +65,62 @@ static void event(struct zd_mm *mm, const struct uffd_msg *msg)
 unsigned int zd_mm_read(struct zd_mm *mm)
 {
 	bool (*own_fault)(struct zd_mm *mm, uint64_t addr);
+	struct zd_server *server = mm->server;
 	struct uffd_msg msg[BATCH];
 	uint64_t now;
 	ssize_t n;
 
 	if (mm->dead)
 		return 0;
+	if (mm->nr_moves || mm->fresh.nr || mm->has_young)	/* what is read now happens after it */
+		zd_mm_still(mm);
 	if (mm->mover && !mm->mover->read_begin(mm))
 		return 0;	/* a MOVE runs; epoll will remind us */
 	if (mm->out)	/* the next message may be a fork's */
 		zd_out_prefetch(mm->out);
-	n = read(zd_mm_uffd(mm), msg, sizeof(msg));
+	/*
+	 * One message: after the first the kernel looks for another, which costs
+	 * more than another read now and then.  But it gives us faults before
+	 * events, and an event that is due makes faults fail: where threads fault
+	 * all the time, it is reached only behind a batch of their faults, none of
+	 * which has been woken.
+	 */
+	zd_mm_behind(mm, true);
+	n = read(zd_mm_uffd(mm), msg, mm->event_due ? sizeof(msg) : sizeof(msg[0]));
 	n = n < 0 ? 0 : n / (ssize_t)sizeof(msg[0]);
+	mm->event_due = n == BATCH;
 	for (ssize_t i = 0; i < n; i++)
 		if (msg[i].event != UFFD_EVENT_PAGEFAULT)
 			event(mm, &msg[i]);
+	if (!n)
+		zd_mm_all_read(mm);
+	zd_mm_behind(mm, false);
 	if (mm->mover)
 		mm->mover->read_end(mm);
-	own_fault = mm->server->host->own_fault;
-	now = n ? zd_now_ns() : 0;
+	own_fault = server->host->own_fault;
+	now = n > 1 ? zd_now_ns() : 0;
 	for (ssize_t i = 0; i < n; i++) {
 		if (msg[i].event != UFFD_EVENT_PAGEFAULT)
 			continue;
 		if (own_fault && own_fault(mm, msg[i].arg.pagefault.address & ~(ZD_PAGE_SIZE - 1)))
 			continue;	/* not the program's */
-		mm->server->stats.c.faults++;
-		mm->server->last_fault = mm;
-		zd_fault(mm, msg[i].arg.pagefault.address, msg[i].arg.pagefault.flags, now);
+		server->stats.c.faults++;
+		server->last_fault = mm;
+		zd_fault(mm, msg[i].arg.pagefault.address, msg[i].arg.pagefault.flags,
+			 !zd_stats_timed(&server->stats) ? 0 : now ? now : zd_now_ns());
 	}
 	return n;
 }
 
 void zd_mm_ready(struct zd_source *source, uint32_t events)
 {
+	struct zd_mm *mm = caa_container_of(source, struct zd_mm, source);
+	unsigned int max = mm->server->spin ? 1 : READS;
+
 	(void)events;
-	zd_mm_read(caa_container_of(source, struct zd_mm, source));
+	/* The thread that was served may have the CPU before us and fault again:
+	 * a look costs less than a round of epoll.  A server that spins looks
+	 * when it has seen to its evictions. */
+	for (unsigned int i = 0; i < max && zd_mm_read(mm); i++)
+		;
 }

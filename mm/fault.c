@@ -111,6 +111,17 @@ static unsigned int block(struct zd_mm *mm, const struct zd_range *range, uint64
 	return (end - first) / ZD_PAGE_SIZE;
 }
 
+void zd_fault_end(struct zd_server *server, uint64_t addr, uint64_t start_ns)
+{
+	uint64_t ns = 0;
+
+	if (start_ns) {
+		ns = zd_now_ns() - start_ns;
+		zd_hist_add(&server->stats.latency, ns, zd_stats_weight(&server->stats));
+	}
+	ZD_PROBE2(fault_end, addr, ns);
+}
+
 static void retry_later(struct zd_mm *mm, uint64_t addr, uint64_t flags, uint64_t start_ns, int rc)
 {
 	switch (rc) {
@@ -122,6 +133,7 @@ static void retry_later(struct zd_mm *mm, uint64_t addr, uint64_t flags, uint64_
 		zd_mm_died(mm);
 		break;
 	default:	/* EAGAIN, ENOENT: fault again, behind the event; EEXIST */
+		mm->event_due |= rc == -EAGAIN;
 		zd_uffd_wake(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE);
 	}
 }
@@ -148,7 +160,8 @@ static void resident(struct zd_mm *mm, uint64_t addr, unsigned int nr)
 		zd_lru_add(&mm->server->lru, mm, addr, nr, false);
 	else
 		for (uint64_t a = addr; a < addr + nr * ZD_PAGE_SIZE; a += ZD_PAGE_SIZE)
-			if (*zd_mm_entry(mm, a))	/* REMOVED: not any more */
+			/* not any more; SYSTEM: held, or was, in the same place */
+			if (zd_entry_state(*zd_mm_entry(mm, a)) == ZD_ENTRY_REMOVED)
 				zd_entry_store(zd_mm_entry(mm, a), 0);
 	mm->server->resident += nr;
 }
@@ -166,16 +179,18 @@ static void fault_zero(struct zd_mm *mm, const struct zd_range *range, uint64_t 
 	enum zd_entry_state state = zd_entry_state(*zd_mm_entry(mm, addr));
 	bool was_present = state == ZD_ENTRY_PRESENT;
 	bool wrote = flags & UFFD_PAGEFAULT_FLAG_WRITE;
-	uint64_t first = addr, latency;
+	uint64_t first = addr;
 	unsigned int nr = 1;
+	bool wake;
 	ssize_t rc;
 
 	if (!was_present)
 		nr = window(mm, range, &first, state, ZERO_WINDOW);
+	wake = nr == 1 && !start_ns;
 	if (wrote)
-		rc = zd_uffd_copy(zd_mm_uffd(mm), addr, zeros, ZD_PAGE_SIZE, nr == 1);
+		rc = zd_uffd_copy(zd_mm_uffd(mm), addr, zeros, ZD_PAGE_SIZE, wake);
 	else
-		rc = zd_uffd_zeropage(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE, nr == 1);
+		rc = zd_uffd_zeropage(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE, wake);
 	if (rc < 0) {
 		retry_later(mm, addr, flags, start_ns, rc);
 		return;
@@ -190,12 +205,11 @@ static void fault_zero(struct zd_mm *mm, const struct zd_range *range, uint64_t 
 		rc = zd_uffd_zeropage(zd_mm_uffd(mm), rest, (nr - 1) * ZD_PAGE_SIZE, false);
 		if (rc > 0)
 			resident(mm, rest, rc / ZD_PAGE_SIZE);
-		zd_uffd_wake(zd_mm_uffd(mm), first, nr * ZD_PAGE_SIZE);
 	}
 	server->stats.c.faults_zero++;
-	latency = zd_now_ns() - start_ns;
-	zd_hist_add(&server->stats.latency, latency);
-	ZD_PROBE2(fault_end, addr, latency);
+	zd_fault_end(server, addr, start_ns);
+	if (!wake)
+		zd_uffd_wake(zd_mm_uffd(mm), first, nr * ZD_PAGE_SIZE);
 }
 
 void zd_fault(struct zd_mm *mm, uint64_t addr, uint64_t flags, uint64_t start_ns)
@@ -208,6 +222,10 @@ void zd_fault(struct zd_mm *mm, uint64_t addr, uint64_t flags, uint64_t start_ns
 		return;
 	addr &= ~(ZD_PAGE_SIZE - 1);
 	ZD_PROBE2(fault_begin, addr, flags);
+	if (mm->nr_waiting) {	/* it may be at a place that a mremap has gone to */
+		zd_server_defer(server, mm, addr, flags, start_ns);
+		return;
+	}
 	range = zd_ranges_find(&mm->ranges, addr);
 	if (!range) {
 		if (!server->host->unknown_fault(mm, addr)) {
@@ -225,8 +243,10 @@ void zd_fault(struct zd_mm *mm, uint64_t addr, uint64_t flags, uint64_t start_ns
 		return;
 	}
 	if (zd_entry_state(*entry) == ZD_ENTRY_POISON) {
-		if (zd_uffd_poison(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE))
+		if (zd_uffd_poison(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE)) {
+			mm->event_due = true;
 			zd_uffd_wake(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE);
+		}
 		return;
 	}
 	if (zd_server_throttle(server)) {

@@ -21,78 +21,114 @@
 
 #define HOME_BATCHES	64	/* in flight at a time */
 
-/* [addr, addr + nr pages) has its content: device pages are put, and the pages
- * enter the queues. */
-static void arrived(struct zd_mm *mm, uint64_t addr, unsigned int nr)
+/* The entries of [addr, addr + nr pages) become those of pages in RAM; what they
+ * were is kept in @old. */
+static void leave_device(struct zd_mm *mm, uint64_t addr, unsigned int nr, zd_entry_t *old)
 {
 	struct zd_server *server = mm->server;
-	bool hot = nr == 1 && zd_lru_refault_is_hot(&server->lru, *zd_mm_entry(mm, addr));
 
-	for (unsigned int i = 0; i < nr; i++)
-		zd_mm_put_device(mm, zd_mm_entry(mm, addr + i * ZD_PAGE_SIZE), 0);
+	for (unsigned int i = 0; i < nr; i++) {
+		zd_entry_t *entry = zd_mm_entry(mm, addr + i * ZD_PAGE_SIZE);
+
+		old[i] = *entry;
+		if (!server->track)
+			zd_entry_store(entry, 0);
+	}
 	if (server->track)
-		zd_lru_add(&server->lru, mm, addr, nr, hot);
-	server->resident += nr;
-	server->stats.c.pages_home += nr;
-	server->stats.c.bytes_from_device += nr * ZD_PAGE_SIZE;
+		zd_lru_add(&server->lru, mm, addr, nr,
+			   nr == 1 && zd_lru_refault_is_hot(&server->lru, old[0]));
+	mm->nr_device -= nr;
+	server->stats.c.pages_device -= nr;
+}
+
+/* The one of @addr didn't come: it is what it was. */
+static void back_on_device(struct zd_mm *mm, uint64_t addr, zd_entry_t old)
+{
+	zd_entry_t *entry = zd_mm_entry(mm, addr);
+
+	if (zd_entry_state(*entry) == ZD_ENTRY_PRESENT)
+		zd_lru_forget(&mm->server->lru, *entry);
+	zd_entry_store(entry, old);
+	mm->nr_device++;
+	mm->server->stats.c.pages_device++;
 }
 
 /*
  * Copy [addr, addr + nr pages) from @content and let the device pages go.
  * Returns pages done, or -errno for the first.
+ *
+ * @wake: the copy also wakes who waits for those done, which saves a system
+ * call.  So the entries change first: from the copy on the program may write to
+ * the page, and nobody may be led by its entry to what the device has.  The
+ * device pages are put when there is time.
  */
-static int place(struct zd_mm *mm, uint64_t addr, unsigned int nr, const void *content)
+static int place(struct zd_mm *mm, uint64_t addr, unsigned int nr, const char *content, bool wake)
 {
+	struct zd_server *server = mm->server;
+	zd_entry_t old[ZD_RUN_MAX];
 	unsigned int done = 0;
+	ssize_t rc = 0;
 
+	leave_device(mm, addr, nr, old);
 	while (done < nr) {
 		uint64_t at = addr + done * ZD_PAGE_SIZE;
-		ssize_t rc = zd_uffd_copy(zd_mm_uffd(mm), at,
-					  (const char *)content + done * ZD_PAGE_SIZE,
-					  (nr - done) * ZD_PAGE_SIZE, false);
 
+		rc = zd_uffd_copy(zd_mm_uffd(mm), at, content + done * ZD_PAGE_SIZE,
+				  (nr - done) * ZD_PAGE_SIZE, wake);
 		if (rc > 0) {
-			arrived(mm, at, rc / ZD_PAGE_SIZE);
-			done += rc / ZD_PAGE_SIZE;
+			unsigned int got = rc / ZD_PAGE_SIZE;
+
+			server->resident += got;
+			server->stats.c.pages_home += got;
+			server->stats.c.bytes_from_device += rc;
+			while (got--)
+				zd_server_put_later(server, zd_entry_val(old[done++]));
 		} else if (rc == -EEXIST) {
 			/* a page that is there is newer than ours: a forked
 			 * child that wrote to it while it was in flight */
+			back_on_device(mm, at, old[done++]);
 			zd_mm_put_device(mm, zd_mm_entry(mm, at), 0);
-			mm->server->stats.c.pages_freed++;
-			done++;
+			server->stats.c.pages_freed++;
+			if (wake)
+				zd_uffd_wake(zd_mm_uffd(mm), at, ZD_PAGE_SIZE);
 		} else {
-			return done ? (int)done : rc;
+			break;
 		}
 	}
-	return done;
+	for (unsigned int i = done; i < nr; i++)
+		back_on_device(mm, addr + i * ZD_PAGE_SIZE, old[i]);
+	if (rc == -EAGAIN)
+		mm->event_due = true;
+	return done ? (int)done : rc;
 }
 
-static int home_direct(struct zd_mm *mm, uint64_t addr, unsigned int nr)
+/* @content: of the first page. */
+static int home_direct(struct zd_mm *mm, uint64_t addr, unsigned int nr, char *content, bool wake)
 {
 	struct zd_device *dev = mm->server->dev;
 	unsigned int done = 0;
 	int rc = 0;
 
-	while (done < nr) {
+	while (done < nr && content) {
 		uint64_t at = addr + done * ZD_PAGE_SIZE;
-		char *content = dev->ops->direct_access(dev, zd_entry_val(*zd_mm_entry(mm, at)));
+		char *next = NULL;
 		unsigned int run = 1;
 
 		for (; done + run < nr; run++) {
 			zd_entry_t e = *zd_mm_entry(mm, at + run * ZD_PAGE_SIZE);
 
-			if (dev->ops->direct_access(dev, zd_entry_val(e)) !=
-			    content + run * ZD_PAGE_SIZE)
+			next = dev->ops->direct_access(dev, zd_entry_val(e));
+			if (next != content + run * ZD_PAGE_SIZE)
 				break;
 		}
-		rc = place(mm, at, run, content);
+		rc = place(mm, at, run, content, wake);
 		if (rc < 0)
 			break;
 		done += rc;
 		if ((unsigned int)rc < run)
 			break;
+		content = next;
 	}
-	zd_uffd_wake(zd_mm_uffd(mm), addr, nr * ZD_PAGE_SIZE);
 	return done ? (int)done : rc;
 }
 
@@ -104,13 +140,34 @@ static void unlock(struct zd_mm *mm, uint64_t addr)
 }
 
 /* The device could not read the page back. */
-static void unreadable(struct zd_mm *mm, struct zd_mig_page *p)
+static void unreadable(struct zd_mm *mm, uint64_t addr, int error)
 {
+	zd_entry_t *entry = zd_mm_entry(mm, addr);
+
 	zd_log(ZD_LOG_ERR, "%s: can't read page %llu: %s", mm->server->dev->name,
-	       (unsigned long long)zd_device_page_index(mm->server->dev, p->pfn),
-	       strerrordesc_np(-p->error));
-	zd_mm_put_device(mm, zd_mm_entry(mm, p->addr), 0);
-	zd_mm_poison(mm, p->addr);
+	       (unsigned long long)zd_device_page_index(mm->server->dev, zd_entry_val(*entry)),
+	       strerrordesc_np(-error));
+	zd_mm_put_device(mm, entry, 0);
+	zd_mm_poison(mm, addr);
+}
+
+static void fault_done(struct zd_mig *mig)
+{
+	if (mig->is_fault)
+		zd_fault_end(mig->server, mig->first, mig->start_ns);
+	mig->is_fault = false;
+}
+
+/*
+ * A removal must leave what it can't bring home as it was: the page stays where
+ * it is, and the removal is told.  Who waits for it here faults again, and only
+ * then is it lost.
+ */
+static void keep_away(struct zd_mm *mm, uint64_t addr, int error)
+{
+	if (mm->server->drain_error && !*mm->server->drain_error)
+		*mm->server->drain_error = error;
+	zd_uffd_wake(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE);
 }
 
 /* ->done of the device. */
@@ -132,7 +189,10 @@ static void arrived_in_buffer(struct zd_device_io *io)
 		}
 		unlock(p->mm, p->addr);
 		if (p->error) {
-			unreadable(p->mm, p);
+			if (mig->keep)
+				keep_away(p->mm, p->addr, p->error);
+			else
+				unreadable(p->mm, p->addr, p->error);
 			continue;
 		}
 		for (; i + run < mig->nr; run++) {
@@ -143,18 +203,17 @@ static void arrived_in_buffer(struct zd_device_io *io)
 			q->step = ZD_MIG_DONE;
 			unlock(q->mm, q->addr);
 		}
-		rc = place(p->mm, p->addr, run, zd_mig_buffer(mig, i));
+		rc = place(p->mm, p->addr, run, zd_mig_buffer(mig, i), false);
 		mig->gone += rc > 0 ? rc : 0;
+		if (rc == -ENOMEM && mig->keep)
+			keep_away(p->mm, p->addr, rc);
+		fault_done(mig);
 		zd_uffd_wake(zd_mm_uffd(p->mm), p->addr, run * ZD_PAGE_SIZE);
 		i += run - 1;
 	}
-	if (mig->is_fault) {
-		uint64_t ns = zd_now_ns() - mig->start_ns;
-
-		zd_hist_add(&mig->server->stats.latency, ns);
-		ZD_PROBE2(fault_end, mig->first, ns);
-	}
+	fault_done(mig);	/* no page came */
 	ZD_PROBE3(migrate_end, 1, mig->first, mig->gone);
+	zd_server_settle(mig->server);
 	zd_mig_free(mig);
 }
 
@@ -170,6 +229,7 @@ static int home_read(struct zd_mm *mm, uint64_t addr, unsigned int nr, bool is_f
 	if (!mig)
 		return -ENOBUFS;
 	mig->is_fault = is_fault;
+	mig->keep = !is_fault && server->drain_error;
 	mig->start_ns = start_ns;
 	mig->first = addr;
 	mig->gone = 0;
@@ -196,19 +256,38 @@ static int home_read(struct zd_mm *mm, uint64_t addr, unsigned int nr, bool is_f
 int zd_home(struct zd_mm *mm, uint64_t addr, unsigned int nr, bool is_fault, uint64_t start_ns)
 {
 	const struct zd_device_ops *ops = mm->server->dev->ops;
+	/* A fault that is timed is not woken by the copy: on one CPU its thread
+	 * goes on before we see the clock again. */
+	bool wake = !start_ns;
+	char *content = NULL;
 	int rc;
 
-	if (!ops->direct_access ||
-	    !ops->direct_access(mm->server->dev, zd_entry_val(*zd_mm_entry(mm, addr))))
+	if (ops->direct_access)
+		content = ops->direct_access(mm->server->dev,
+					     zd_entry_val(*zd_mm_entry(mm, addr)));
+	if (!content)
 		return home_read(mm, addr, nr, is_fault, start_ns);
 	ZD_PROBE3(migrate_begin, 1, addr, nr);
-	rc = home_direct(mm, addr, nr);
-	ZD_PROBE3(migrate_end, 1, addr, rc > 0 ? rc : 0);
-	if (rc > 0 && is_fault) {
-		uint64_t ns = zd_now_ns() - start_ns;
-
-		zd_hist_add(&mm->server->stats.latency, ns);
-		ZD_PROBE2(fault_end, addr, ns);
+	rc = home_direct(mm, addr, nr, content, wake);
+	if (rc == -EFAULT && !is_fault && mm->server->drain_error) {
+		keep_away(mm, addr, rc);
+	} else if (rc == -EFAULT) {
+		/* memory of the device that is there no more: a file was cut */
+		unreadable(mm, addr, rc);
+		rc = 1;
 	}
+	ZD_PROBE3(migrate_end, 1, addr, rc > 0 ? rc : 0);
+	if (rc > 0) {
+		unsigned int woken = wake ? rc : 0;
+
+		if (is_fault)
+			zd_fault_end(mm->server, addr, start_ns);
+		/* who waits for a page that didn't come faults again */
+		if (woken < nr)
+			zd_uffd_wake(zd_mm_uffd(mm), addr + woken * ZD_PAGE_SIZE,
+				     (nr - woken) * ZD_PAGE_SIZE);
+	}
+	if (!is_fault)
+		zd_server_settle(mm->server);
 	return rc;
 }

@@ -11,6 +11,7 @@
 
 #include "core/alloc.h"
 #include "core/bug.h"
+#include "mm/devmap.h"
 #include "mm/library.h"
 #include "mm/maps.h"
 #include "mm/mover_self.h"
@@ -32,8 +33,10 @@ static struct zd_library *open_libs;
 static bool unknown_fault(struct zd_mm *mm, uint64_t addr)
 {
 	/* The message can only come from a registered mapping: adopt the page.
-	 * Growth is met page by page; entries beyond need nothing else. */
-	return !zd_mm_adopt(mm, addr, addr + ZD_PAGE_SIZE);
+	 * Growth is met page by page; entries beyond need nothing else.  Unless
+	 * the mapping is gone, or going: then its thread faults again, or falls. */
+	return zd_uffd_has(zd_mm_uffd(mm), addr) == 1 &&
+	       !zd_mm_adopt(mm, addr, addr + ZD_PAGE_SIZE);
 }
 
 static void forked(struct zd_mm *parent, struct zd_mm *child)
@@ -61,7 +64,13 @@ static bool exclusive(struct zd_mm *mm, uint64_t addr)
 	return zd_page_exclusive(zd_library_of(mm)->pagemap_fd, addr);
 }
 
+static bool mapped(struct zd_mm *mm, uint64_t addr)
+{
+	return zd_page_mapped(zd_library_of(mm)->pagemap_fd, addr);
+}
+
 static const struct zd_server_host host = {
+	.mapped = mapped,
 	.exclusive = exclusive,
 	.unknown_fault = unknown_fault,
 	.forked = forked,
@@ -74,13 +83,21 @@ static const struct zd_server_host host = {
 
 int zd_library_attach(struct zd_library *lib, struct zd_device *dev)
 {
+	struct zd_pagemap *pgmap;
 	int rc;
 
 	if (lib->server.dev)
 		return lib->server.dev == dev ? 0 : -EBUSY;
+	/* A removal that begins now waits for this hold, and finds the host then. */
+	pgmap = zd_get_dev_pagemap(dev->pgmap.pfn);
+	if (!pgmap)
+		return -ENODEV;
 	rc = zd_server_attach(&lib->server, dev);
 	if (!rc)
-		dev->host = &zd_library_device_host;
+		/* release: whose host it is comes first; pairs with the acquire
+		 * in device_revoke() */
+		__atomic_store_n(&dev->host, &zd_library_device_host, __ATOMIC_RELEASE);
+	zd_put_dev_pagemap(pgmap);
 	/* Before the first page goes: a fork returns as soon as its event is
 	 * read, and the next thing may be a SIGKILL. */
 	if (!rc && !lib->guard.pid && zd_guard_start(&lib->guard, lib->mark))
@@ -89,11 +106,8 @@ int zd_library_attach(struct zd_library *lib, struct zd_device *dev)
 	return rc;
 }
 
-int zd_library_call(struct zd_library *lib, struct zd_cmd *cmd)
+int zd_library_callable(const struct zd_library *lib)
 {
-	static const uint64_t one = 1;
-	struct zd_cmd *head = __atomic_load_n(&lib->inbox, __ATOMIC_RELAXED);
-
 	if (getpid() != lib->pid) {
 		zd_warn_once("a zd_mm belongs to the process that opened it, not to its children");
 		return -EINVAL;
@@ -102,6 +116,17 @@ int zd_library_call(struct zd_library *lib, struct zd_cmd *cmd)
 		zd_warn_once("a driver's callback can't migrate memory: it would wait for itself");
 		return -EINVAL;
 	}
+	return 0;
+}
+
+int zd_library_call(struct zd_library *lib, struct zd_cmd *cmd)
+{
+	static const uint64_t one = 1;
+	struct zd_cmd *head = __atomic_load_n(&lib->inbox, __ATOMIC_RELAXED);
+	int rc = zd_library_callable(lib);
+
+	if (rc)
+		return rc;
 	zd_completion_init(&cmd->done);
 	do {
 		cmd->next = head;
@@ -146,6 +171,9 @@ static bool step_commands(struct zd_library *lib)
 	struct zd_cmd **link = &lib->active, *cmd;
 	bool again = false;
 
+	/* who calls knows of a move that we have read of and not followed yet */
+	if (lib->mm->nr_waiting && !zd_mm_still(lib->mm))
+		return lib->active;
 	while ((cmd = *link)) {
 		enum zd_cmd_result r = cmd->step(lib, cmd);
 
@@ -383,6 +411,7 @@ int zd_mm_open(const struct zd_mm_attr *attr, struct zd_mm **mm)
 	if (!lib)
 		return rc;
 	lib->pid = getpid();
+	lib->detach.step = zd_library_detach_step;
 	rc = zd_server_init(&lib->server, &host, lib);
 	if (rc)
 		goto err_free;
@@ -442,7 +471,8 @@ static enum zd_cmd_result close_step(struct zd_library *lib, struct zd_cmd *cmd)
 	struct close_cmd *c = caa_container_of(cmd, struct close_cmd, cmd);
 	struct zd_mm *mm;
 
-	if (c->stop && zd_system_release_all(lib->mm)) {
+	if (c->stop && (zd_system_release_all(lib->mm) ||
+			zd_devmap_overlaps(lib->mm, 0, UINT64_MAX))) {
 		cmd->rc = -EBUSY;
 		return ZD_CMD_DONE;
 	}
@@ -504,10 +534,17 @@ int zd_mm_close(struct zd_mm *mm)
 	if (!mm)
 		return -EINVAL;
 	lib = zd_library_of(mm);
-	rc = push_home(lib, true);
+	rc = zd_library_callable(lib);
 	if (rc)
 		return rc;
+	zd_library_claim(lib);
+	rc = push_home(lib, true);
+	if (rc) {
+		zd_library_unclaim(lib);
+		return rc;
+	}
 	pthread_join(lib->thread, NULL);
+	zd_library_closed(lib);
 	zd_mutex_lock(&open_lock);
 	for (link = &open_libs; *link != lib; link = &(*link)->next)
 		;

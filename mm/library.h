@@ -50,6 +50,8 @@ struct zd_library {
 	struct zd_cmd detach;		/* its one device's removal, one at a time */
 	int pagemap_fd;
 	bool closing;			/* nothing goes out any more */
+	uint32_t claimed, pins;		/* futexes; see removal.c */
+	bool closed;			/* who has waited for the claim is too late */
 	char mark[48];			/* of the family, for the guard */
 	void *mark_page;
 	struct zd_guard guard;		/* since there is a device */
@@ -60,12 +62,14 @@ static inline struct zd_library *zd_library_of(struct zd_mm *mm)
 	return mm->host_data;
 }
 
-/* Run @cmd and return its rc.  -EINVAL, warned once: from a forked child, or
- * from the server's own thread (a driver's callback). */
+/* May this thread call?  -EINVAL, warned once: from a forked child, or from the
+ * server's own thread (a driver's callback). */
+int zd_library_callable(const struct zd_library *lib);
+/* Run @cmd and return its rc; or -EINVAL as above. */
 int zd_library_call(struct zd_library *lib, struct zd_cmd *cmd);
 
 /* Migrations go to @dev from now on.  Server's thread.  0; -EBUSY: there is
- * another, or it is another mm's; or -errno. */
+ * another, or it is another mm's; -ENODEV: it is being removed; or -errno. */
 int zd_library_attach(struct zd_library *lib, struct zd_device *dev);
 
 /* Whole pages inside [addr, addr + len).  -EINVAL: none. */
@@ -83,7 +87,22 @@ struct zd_homing {
 };
 enum zd_cmd_result zd_homing_step(struct zd_mm *mm, struct zd_homing *h, int *rc);
 
-/* removal.c */
+/*
+ * removal.c: closing and removing the device exclude each other, and who removes
+ * may have found the library just before it was closed.  zd_mm_close() claims it
+ * (may wait for the drain of a removal), and when its server has stopped for good
+ * lets go with zd_library_closed(), which also detaches the device.
+ */
 extern const struct zd_device_host zd_library_device_host;
+void zd_library_claim(struct zd_library *lib);
+void zd_library_unclaim(struct zd_library *lib);
+void zd_library_closed(struct zd_library *lib);
+enum zd_cmd_result zd_library_detach_step(struct zd_library *lib, struct zd_cmd *cmd);
+/* Have the server of @dev, if there is one by now, do @cmd; NULL: forget it.
+ * @deadline_ns: 0: none. */
+int zd_library_call_server_of(struct zd_device *dev, struct zd_cmd *cmd, uint64_t deadline_ns);
+
+/* device_io.c: struct zd_device_host.run */
+int zd_library_run(struct zd_device *dev, struct zd_device_io *io);
 
 #endif

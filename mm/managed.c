@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "core/alloc.h"
+#include "mm/devmap.h"
 #include "mm/library.h"
 #include "mm/maps.h"
 #include "mm/uffd.h"
@@ -20,8 +21,32 @@ static enum zd_cmd_result register_step(struct zd_library *lib, struct zd_cmd *c
 {
 	struct range_cmd *c = caa_container_of(cmd, struct range_cmd, cmd);
 
+	if (!zd_mm_still(lib->mm))
+		return ZD_CMD_AGAIN;
+	zd_mm_forget_stale(lib->mm, c->start, c->end);
 	cmd->rc = zd_mm_manage(lib->mm, c->start, c->end);
 	return ZD_CMD_DONE;
+}
+
+/* Is a page of it on the device, or on its way?  Homing looks ahead only, and another
+ * thread may have sent some out behind it. */
+static bool is_away(const struct zd_mm *mm, uint64_t start, uint64_t end)
+{
+	size_t i = zd_ranges_first(&mm->ranges, start);
+
+	for (; i < mm->ranges.nr && mm->ranges.v[i].start < end; i++) {
+		uint64_t to = mm->ranges.v[i].end < end ? mm->ranges.v[i].end : end;
+		uint64_t a = mm->ranges.v[i].start > start ? mm->ranges.v[i].start : start;
+
+		for (a = zd_table_next(&mm->table, a, to); a < to;
+		     a = zd_table_next(&mm->table, a + ZD_PAGE_SIZE, to)) {
+			zd_entry_t e = *zd_mm_entry(mm, a);
+
+			if (e & ZD_ENTRY_LOCK || zd_entry_state(e) == ZD_ENTRY_DEVICE)
+				return true;
+		}
+	}
+	return false;
 }
 
 static enum zd_cmd_result unregister_step(struct zd_library *lib, struct zd_cmd *cmd)
@@ -31,6 +56,10 @@ static enum zd_cmd_result unregister_step(struct zd_library *lib, struct zd_cmd 
 
 	if (r != ZD_CMD_DONE || cmd->rc)
 		return r;
+	if (is_away(lib->mm, c->start, c->end)) {
+		c->homing.pos = c->start;
+		return ZD_CMD_AGAIN;
+	}
 	cmd->rc = zd_uffd_unregister(zd_mm_uffd(lib->mm), c->start, c->end - c->start);
 	if (!cmd->rc || cmd->rc == -EINVAL || cmd->rc == -ENOMEM) {
 		/* EINVAL, ENOMEM: unmapped already */
@@ -121,6 +150,9 @@ int zd_mm_register(struct zd_mm *mm, void *addr, size_t len)
 	rc = zd_library_pages(addr, len, &start, &end);
 	if (!rc)
 		rc = check_range(start, end);
+	/* a device mapping there was unmapped behind its driver's back */
+	if (!rc && zd_devmap_overlaps(mm, start, end))
+		rc = -EINVAL;
 	return rc ? rc : range_call(mm, start, end, register_step);
 }
 

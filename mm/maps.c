@@ -111,6 +111,18 @@ int zd_present_scan(int pagemap_fd, uint64_t *pos, uint64_t end, struct zd_prese
 	return n;
 }
 
+bool zd_page_mapped(int pagemap_fd, uint64_t addr)
+{
+	struct page_region region;
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg), .start = addr, .end = addr + ZD_PAGE_SIZE,
+		.vec = (uintptr_t)&region, .vec_len = 1,
+		.return_mask = PAGE_IS_PRESENT,	/* of any page in a mapping, present or not */
+	};
+
+	return ioctl(pagemap_fd, PAGEMAP_SCAN, &arg) > 0;
+}
+
 bool zd_page_exclusive(int pagemap_fd, uint64_t addr)
 {
 	uint64_t entry;

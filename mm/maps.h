@@ -44,6 +44,9 @@ struct zd_present {
 int zd_present_scan(int pagemap_fd, uint64_t *pos, uint64_t end, struct zd_present *out,
 		    unsigned int max, uint64_t max_pages);
 
+/* Is anything mapped at @addr? */
+bool zd_page_mapped(int pagemap_fd, uint64_t addr);
+
 /* Is the resident page at @addr mapped by this address space alone? */
 bool zd_page_exclusive(int pagemap_fd, uint64_t addr);
 

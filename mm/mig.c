@@ -51,6 +51,9 @@ void zd_mig_free(struct zd_mig *mig)
 			zd_free(s);
 		}
 	}
+	/* the device may be gone as soon as our thread is back in its loop */
+	if (mig->pgmap)
+		zd_put_dev_pagemap(mig->pgmap);
 	cds_list_del(&mig->node);
 	server->nr_migs[mig->dir]--;
 	mig->landed_data = server->spare;

@@ -16,7 +16,8 @@
  * Invariants.  A locked entry is LOCK alone (out) or DEVICE|LOCK (home), and
  * to exactly one page of one batch, or to one sharer of it.  A batch is on server->migs from the first lock to the last
  * unlock.  OUT: pages own their device page (count 0, allocated) until it is
- * recorded.  HOME: the entry's reference is the batch's once it is locked.
+ * recorded; such a page is free and holds nothing, so the batch holds the
+ * pagemap.  HOME: the entry's reference is the batch's once it is locked.
  */
 #ifndef ZD_MM_MIG_H
 #define ZD_MM_MIG_H
@@ -56,10 +57,12 @@ struct zd_mig {
 	struct zd_server *server;
 	enum zd_io_dir dir;
 	struct zd_mm *mm;		/* whose mover or whose fault; NULL: died */
+	struct zd_pagemap *pgmap;	/* OUT: of the device, held */
 	uint64_t start_ns;
 	uint64_t first;			/* for the probes: address of the first page, */
 	unsigned int gone;		/* and how many went */
 	bool is_fault;
+	bool keep;		/* HOME, for a removal: what can't be read stays away */
 	/* migrate_vma: the content is in the buffer, the caller decides */
 	void (*fetched)(struct zd_mig *mig);
 	bool retry;		/* some page could not be put back yet */
@@ -97,7 +100,7 @@ void zd_migs_retry(struct zd_server *server);
  * Out: try to take @nr pages (in managed ranges, entries NONE or PRESENT, not
  * locked) of @mm out.  0, or -errno and nothing happened:
  * -EBUSY: the mover is at work, or there is none; -ENOSPC: the device is full;
- * -ENOMEM.
+ * -ENODEV: it is being removed; -ENOMEM.
  *
  * @dev: the server's device; as many pages are taken as it has room for.
  * @fetched: instead of a device: called when the contents are in the batch's

@@ -156,10 +156,15 @@ static uint64_t count_entries(const struct zd_mm *mm, uint64_t start, uint64_t e
 
 static int to_device_begin(struct zd_library *lib, struct migrate_cmd *c)
 {
+	int rc;
+
 	if (!zd_library_managed(lib->mm, c->start, c->end))
 		return -EINVAL;
 	c->result.already = count_entries(lib->mm, c->start, c->end, ZD_ENTRY_DEVICE);
-	return zd_library_attach(lib, c->dev);
+	rc = zd_library_attach(lib, c->dev);
+	if (rc == -ENODEV)
+		c->result.device = ((c->end - c->start) >> ZD_PAGE_SHIFT) - c->result.already;
+	return rc;
 }
 
 static enum zd_cmd_result to_device_done(struct migrate_cmd *c)
@@ -189,8 +194,11 @@ static enum zd_cmd_result to_device_step(struct zd_library *lib, struct zd_cmd *
 	if (!c->lib) {
 		c->lib = lib;
 		cmd->rc = to_device_begin(lib, c);
-		if (cmd->rc)
+		if (cmd->rc) {
+			/* its removal has begun: nothing goes, and it is counted */
+			cmd->rc = cmd->rc == -ENODEV ? 0 : cmd->rc;
 			return ZD_CMD_DONE;
+		}
 	}
 	/* Some of it may have been unmapped since: what is there now is not
 	 * ours to take. */
@@ -208,9 +216,9 @@ static enum zd_cmd_result to_device_step(struct zd_library *lib, struct zd_cmd *
 	if (!cmd->rc)
 		return ZD_CMD_AGAIN;
 	c->in_flight = false;
-	if (cmd->rc != -ENOSPC)
+	if (cmd->rc != -ENOSPC && cmd->rc != -ENODEV)
 		return ZD_CMD_DONE;
-	/* the device is full: the rest is only counted */
+	/* the device is full, or its removal has begun: the rest is only counted */
 	c->result.device += nr;
 	lib->server.stats.c.refused_device += nr;
 	c->pos = c->addrs[nr - 1] + ZD_PAGE_SIZE;

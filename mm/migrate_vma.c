@@ -60,31 +60,42 @@ static void landed(struct zd_mig *mig)
 	c->mig = NULL;
 }
 
-static enum zd_cmd_result setup_step(struct zd_library *lib, struct zd_cmd *cmd)
+static int setup(struct zd_library *lib, struct vma_cmd *c)
 {
-	struct vma_cmd *c = to_vma_cmd(cmd);
 	struct zd_out_want want = { .fetched = fetched, .landed = landed, .data = c };
 	uint64_t addrs[ZD_MIG_MAX];
 	unsigned int nr = 0;
+	int rc;
+
+	if (!zd_library_managed(lib->mm, c->start, c->end))
+		return -EINVAL;
+	rc = zd_library_attach(lib, c->dev);
+	if (rc)
+		return rc;
+	while (!nr && c->pos < c->end)
+		nr = zd_migrate_collect(lib, &c->pos, c->end, &c->result, addrs);
+	if (!nr)
+		return 0;
+	rc = zd_out_start(lib->mm, addrs, nr, &want);
+	if (!rc && c->fetched)
+		/* the newest batch, unless no page of it moved and it landed */
+		c->mig = caa_container_of(lib->server.migs.prev, struct zd_mig, node);
+	return rc;
+}
+
+static enum zd_cmd_result setup_step(struct zd_library *lib, struct zd_cmd *cmd)
+{
+	struct vma_cmd *c = to_vma_cmd(cmd);
 
 	if (lib->closing)
 		return ZD_CMD_WAIT;
 	c->lib = lib;
-	if (!zd_library_managed(lib->mm, c->start, c->end))
-		cmd->rc = -EINVAL;
-	else
-		cmd->rc = zd_library_attach(lib, c->dev);
-	if (cmd->rc)
-		return ZD_CMD_DONE;
-	while (!nr && c->pos < c->end)
-		nr = zd_migrate_collect(lib, &c->pos, c->end, &c->result, addrs);
-	if (!nr)
-		return ZD_CMD_DONE;
-	cmd->rc = zd_out_start(lib->mm, addrs, nr, &want);
-	if (!cmd->rc)
-		/* the newest batch, unless no page of it moved and it landed */
-		c->mig = c->fetched ? caa_container_of(lib->server.migs.prev, struct zd_mig, node)
-				    : NULL;
+	cmd->rc = setup(lib, c);
+	if (cmd->rc == -ENODEV) {
+		/* its removal has begun: nothing is collected, and it is counted */
+		c->result.device += (c->end - c->start) >> ZD_PAGE_SHIFT;
+		cmd->rc = 0;
+	}
 	return ZD_CMD_DONE;
 }
 

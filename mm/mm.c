@@ -117,6 +117,8 @@ int zd_mm_create(struct zd_server *server, int uffd, struct zd_mm *parent, struc
 		goto err_slot;
 	cds_list_add_tail(&mm->node, &server->mms);
 	if (parent) {
+		mm->young_of = parent;
+		parent->has_young = true;
 		rc = fork_entries(parent, mm);
 		if (rc) {
 			/* the child lives; see err_close */
@@ -171,6 +173,10 @@ void zd_mm_destroy(struct zd_mm *mm)
 	server->slots[mm->slot] = NULL;
 	zd_system_destroy(mm);
 	zd_ranges_destroy(&mm->ranges);
+	zd_ranges_destroy(&mm->fresh);
+	zd_ranges_destroy(&mm->recent);
+	zd_ranges_destroy(&mm->doubtful);
+	zd_free(mm->moves);
 	zd_table_destroy(&mm->table);
 	zd_free(mm);
 }
@@ -263,6 +269,7 @@ static void drop_entry(struct zd_mm *mm, zd_entry_t *entry)
 	case ZD_ENTRY_POISON:
 	case ZD_ENTRY_REMOVED:
 	case ZD_ENTRY_NONE:
+	case ZD_ENTRY_DAX:	/* not in a managed range */
 		break;
 	}
 	zd_entry_store(entry, 0);
@@ -310,9 +317,9 @@ void zd_mm_forget(struct zd_mm *mm, uint64_t start, uint64_t end)
 
 void zd_mm_remap(struct zd_mm *mm, uint64_t from, uint64_t to, uint64_t len)
 {
-	/* The kernel unmapped whatever was at the destination before (its own
-	 * event, read earlier).  Adopting can only fail for want of memory; then
-	 * faults at the new place would find no entries and read zeros: never. */
+	/* The destination is free (late.c).  Adopting can only fail for want of
+	 * memory; then faults at the new place would find no entries and read
+	 * zeros: never. */
 	if (zd_mm_adopt(mm, to, to + len)) {
 		zd_log(ZD_LOG_ERR, "out of memory while following an mremap: "
 		       "the address space can't be served any more");
@@ -339,7 +346,9 @@ void zd_mm_remap(struct zd_mm *mm, uint64_t from, uint64_t to, uint64_t len)
 			continue;
 		}
 		if (zd_entry_state(*old) == ZD_ENTRY_SYSTEM)
-			zd_pfn_to_page(zd_entry_val(*old))->word = to + off;
+			/* holders may ask; zd_page_address() */
+			__atomic_store_n(&zd_pfn_to_page(zd_entry_val(*old))->word, to + off,
+					 __ATOMIC_RELAXED);
 		zd_entry_store(new, *old & ~ZD_ENTRY_WAIT);
 		/* who waits at the old address looks again what is there now */
 		if (*old & ZD_ENTRY_LOCK)

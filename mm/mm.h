@@ -6,11 +6,13 @@
 #define ZD_MM_MM_H
 
 #include <urcu/list.h>
+#include "core/lock.h"
 #include "mm/mover.h"
 #include "mm/range.h"
 #include "mm/server.h"
 #include "mm/table.h"
 
+struct zd_devmap;
 struct zd_system;
 
 struct zd_mm {
@@ -20,10 +22,19 @@ struct zd_mm {
 	struct zd_source source;	/* its userfaultfd */
 	struct zd_table table;
 	struct zd_ranges ranges;
+	struct zd_ranges fresh, recent, doubtful;	/* late.c, as what follows */
+	struct zd_move *moves;
+	unsigned int nr_moves, nr_waiting;
+	struct zd_mm *young_of;		/* forked since that was still */
+	bool has_young;
+	uint32_t behind;		/* __atomic: entries may not be what they were */
 	bool dead;			/* its address space is gone */
 	uint64_t nr_device;		/* DEVICE entries */
 	struct zd_system *system;	/* descriptors of RAM pages, once asked for */
+	struct zd_mutex devmap_lock;	/* of the list */
+	struct zd_devmap *devmaps;
 	bool poison_owed;		/* a POISON entry has no mark in the kernel */
+	bool event_due;			/* EAGAIN: an event waits, behind faults maybe */
 	const struct zd_mover_ops *mover;	/* NULL: nothing can be moved out */
 	void *mover_data;
 	struct zd_mig *out;		/* what the mover works on */
@@ -75,6 +86,21 @@ void zd_mm_forget(struct zd_mm *mm, uint64_t start, uint64_t end);
 
 /* mremap: [from, from + len) is now at @to. */
 void zd_mm_remap(struct zd_mm *mm, uint64_t from, uint64_t to, uint64_t len);
+
+/* Events as they are read: an unmap, a move.  Either may be late (late.c). */
+void zd_mm_unmapped(struct zd_mm *mm, uint64_t start, uint64_t end);
+void zd_mm_moved(struct zd_mm *mm, uint64_t from, uint64_t to, uint64_t len);
+/* Are all events of what has happened processed?  If so, what has waited for that is
+ * done, too.  zd_mms_settle: for those that have something waiting; true: none has. */
+bool zd_mm_still(struct zd_mm *mm);
+/* [start, end) is mapped anew, or was managed already: forget what is neither.  When
+ * it is still. */
+void zd_mm_forget_stale(struct zd_mm *mm, uint64_t start, uint64_t end);
+bool zd_mms_settle(struct zd_server *server);
+/* There is no message now. */
+void zd_mm_all_read(struct zd_mm *mm);
+/* Events are going to be read, or have been processed. */
+void zd_mm_behind(struct zd_mm *mm, bool reading);
 
 /* Replace a DEVICE entry by @next and put its page. */
 void zd_mm_put_device(struct zd_mm *mm, zd_entry_t *entry, zd_entry_t next);

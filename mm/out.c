@@ -156,8 +156,10 @@ static bool back_one(struct zd_mig *mig, struct zd_mm **mm, uint64_t addr, const
 	rc = zd_uffd_copy(zd_mm_uffd(*mm), addr, content, ZD_PAGE_SIZE, true);
 	if (rc == -EAGAIN || rc == -ENOMEM)
 		return false;
-	/* EEXIST can't be: the entry was locked.  ENOENT, ESRCH: its event, or
-	 * its end, is on the way. */
+	/* The mapping has gone a moment ago, and its event will say where to. */
+	if (rc == -ENOENT && zd_uffd_changing(zd_mm_uffd(*mm)))
+		return false;
+	/* EEXIST can't be: the entry was locked.  ESRCH: its end is on the way. */
 	if (rc > 0)
 		mig->server->resident++;
 	unlock_resident(*mm, addr, rc > 0);
@@ -371,28 +373,47 @@ void zd_out_moved(struct zd_mig *mig)
 	submit(mig, kept, slot);
 }
 
+/* ->alloc_pages, which must not find the device full for pages that are home. */
+static int take_pages(struct zd_server *server, struct zd_device *dev, unsigned int nr,
+		      zd_pfn_t *pfns)
+{
+	int got = dev->ops->alloc_pages(dev, nr, pfns), more;
+
+	if (got < 0 || got == (int)nr || !server->nr_put_later)
+		return got;
+	zd_server_settle(server);
+	more = dev->ops->alloc_pages(dev, nr - got, pfns + got);
+	return more > 0 ? got + more : got;
+}
+
 int zd_out_start(struct zd_mm *mm, const uint64_t *addrs, unsigned int nr,
 		 const struct zd_out_want *want)
 {
 	struct zd_server *server = mm->server;
 	zd_pfn_t pfns[ZD_MIG_MAX] = { 0 };
+	struct zd_pagemap *pgmap;
 	struct zd_mig *mig;
+	int rc;
 
 	if (!mm->mover || mm->out || mm->dead)
 		return -EBUSY;
+	pgmap = zd_get_dev_pagemap(server->dev->pgmap.pfn);
+	if (!pgmap)
+		return -ENODEV;
 	if (want->dev) {
-		int got = want->dev->ops->alloc_pages(want->dev, nr, pfns);
-
-		if (got <= 0)
-			return got ? got : -ENOSPC;
-		nr = got;
+		rc = take_pages(server, want->dev, nr, pfns);
+		if (rc <= 0) {
+			rc = rc ? rc : -ENOSPC;
+			goto err_put;
+		}
+		nr = rc;
 	}
 	mig = zd_mig_new(server, mm, ZD_TO_DEVICE);
 	if (!mig) {
-		if (want->dev)
-			want->dev->ops->unalloc_pages(want->dev, nr, pfns);
-		return -ENOMEM;
+		rc = -ENOMEM;
+		goto err_unalloc;
 	}
+	mig->pgmap = pgmap;
 	mig->fetched = want->fetched;
 	mig->landed = want->landed;
 	mig->landed_data = want->data;
@@ -417,4 +438,11 @@ int zd_out_start(struct zd_mm *mm, const uint64_t *addrs, unsigned int nr,
 		zd_out_moved(mig);
 	}
 	return 0;
+
+err_unalloc:
+	if (want->dev)
+		want->dev->ops->unalloc_pages(want->dev, nr, pfns);
+err_put:
+	zd_put_dev_pagemap(pgmap);
+	return rc;
 }

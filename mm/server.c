@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "core/alloc.h"
+#include "core/bug.h"
 #include "mm/mig.h"
 #include "mm/mm.h"
 #include "mm/server.h"
@@ -81,10 +82,14 @@ int zd_server_attach(struct zd_server *server, struct zd_device *dev)
 	void *owner = NULL;
 	int rc = 0;
 
-	/* two servers may want it at once */
+	/* Two servers may want it at once; and who drives it without one finishes. */
+	zd_lock_word(&dev->alone);
 	if (!__atomic_compare_exchange_n(&dev->server, &owner, server, false, __ATOMIC_ACQ_REL,
 					 __ATOMIC_ACQUIRE) && owner != server)
-		return -EBUSY;
+		rc = -EBUSY;
+	zd_unlock_word(&dev->alone);
+	if (rc)
+		return rc;
 	server->dev = dev;
 	if (dev->event_fd >= 0 && server->dev_source.fd < 0) {
 		server->dev_source.fd = dev->event_fd;
@@ -98,14 +103,21 @@ int zd_server_attach(struct zd_server *server, struct zd_device *dev)
 
 void zd_server_detach(struct zd_server *server)
 {
+	ZD_BUG_ON(server->nr_put_later, "%u pages of a device that is let go are still held",
+		  server->nr_put_later);
 	if (server->dev_source.fd >= 0)
 		zd_server_remove(server, &server->dev_source);
 	server->dev_source.fd = -1;
-	if (server->dev) {
-		server->dev->host = NULL;
+	if (server->dev)
 		__atomic_store_n(&server->dev->server, NULL, __ATOMIC_RELEASE);
-	}
 	server->dev = NULL;
+}
+
+void zd_server_settle(struct zd_server *server)
+{
+	for (unsigned int i = 0; i < server->nr_put_later; i++)
+		zd_put_page(zd_pfn_to_page(server->put_later[i]));
+	server->nr_put_later = 0;
 }
 
 void zd_server_defer(struct zd_server *server, struct zd_mm *mm, uint64_t addr, uint64_t flags,
@@ -157,7 +169,7 @@ static void run_backlog(struct zd_server *server)
 
 static int wait_ms(const struct zd_server *server, int timeout_ms)
 {
-	bool retry = server->nr_backlog;
+	bool retry = server->nr_backlog || server->unsettled;
 	struct zd_mig *mig;
 
 	cds_list_for_each_entry(mig, &server->migs, node)
@@ -176,7 +188,8 @@ static int wait_ms(const struct zd_server *server, int timeout_ms)
  * It spins while it is lucky: a fault found scores, an empty spin costs, and a
  * server without luck tries again only now and then.  One that lives in the
  * program doesn't spin: it would keep itself off the program's CPU, where its
- * next wake-up is cheapest.  It just looks once more after each fault.
+ * next wake-up is cheapest.  It just looks once more after each fault
+ * (zd_mm_ready()).
  */
 static void spin(struct zd_server *server)
 {
@@ -184,12 +197,7 @@ static void spin(struct zd_server *server)
 	uint64_t until;
 
 	server->last_fault = NULL;
-	if (mm && !server->spin) {
-		for (int i = 0; i < SPIN_FAULTS && zd_mm_read(mm); i++)
-			;
-		return;
-	}
-	if (!mm || (server->spin_luck < 0 && ++server->spin_luck < 0))
+	if (!mm || !server->spin || (server->spin_luck < 0 && ++server->spin_luck < 0))
 		return;
 	until = zd_now_ns() + SPIN_NS;
 	for (unsigned int found = 0; found < SPIN_FAULTS;) {
@@ -214,6 +222,7 @@ int zd_server_poll(struct zd_server *server, int timeout_ms)
 	int n;
 
 	spin(server);
+	zd_server_settle(server);
 	n = epoll_wait(server->epfd, ev, READY_MAX, wait_ms(server, timeout_ms));
 	if (n < 0)
 		return errno == EINTR ? 0 : -errno;
@@ -222,9 +231,12 @@ int zd_server_poll(struct zd_server *server, int timeout_ms)
 
 		source->ready(source, ev[i].events);
 	}
+	if (server->unsettled)
+		server->unsettled = !zd_mms_settle(server);
 	zd_migs_retry(server);
 	if (server->nr_backlog)
 		run_backlog(server);
 	zd_server_evict(server);
+	zd_server_settle(server);
 	return n;
 }

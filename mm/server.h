@@ -51,9 +51,13 @@ struct zd_server_host {
 	bool (*own_fault)(struct zd_mm *mm, uint64_t addr);
 	/* Does this address space alone map its resident page at @addr? */
 	bool (*exclusive)(struct zd_mm *mm, uint64_t addr);
+	/* Is anything mapped at @addr? */
+	bool (*mapped)(struct zd_mm *mm, uint64_t addr);
 	/* ->resident is about to cause evictions: correct it if it is wrong. */
 	void (*resync)(struct zd_server *server);
 };
+
+#define ZD_PUT_LATER	64
 
 /* A fault that has to wait for a batch or for room. */
 struct zd_backlog {
@@ -74,6 +78,7 @@ struct zd_server {
 	struct zd_mig *spare;		/* landed ones, for reuse */
 	unsigned int nr_migs[2];	/* in flight, by direction */
 	struct zd_device *dev;		/* where evictions go */
+	int *drain_error;		/* its removal's: why a page could not come home */
 	struct zd_source dev_source;
 	struct zd_lru lru;
 	bool track;			/* keep queues: somebody will evict */
@@ -85,7 +90,10 @@ struct zd_server {
 	bool write_failed;		/* so did a write, and we said so */
 	struct zd_backlog *backlog;
 	size_t nr_backlog, cap_backlog;
+	zd_pfn_t put_later[ZD_PUT_LATER];	/* see zd_server_put_later() */
+	unsigned int nr_put_later;
 	struct zd_stats stats;
+	bool unsettled;			/* late.c: something waits */
 	bool hold_evictions;		/* start none */
 	bool stop;
 	struct zd_mm *last_fault;	/* whose fault was served in this poll */
@@ -111,6 +119,21 @@ void zd_server_remove(struct zd_server *server, struct zd_source *source);
  * Returns the number of sources that were ready, or -errno. */
 int zd_server_poll(struct zd_server *server, int timeout_ms);
 
+/*
+ * Put a reference to a device page that is home, after whoever waited for it has
+ * been served.  Not much later: before the server sleeps, before it looks at an
+ * event, before it takes pages of the device and finds too few, and before
+ * zd_server_poll() returns.  So commands, reports and removals don't meet one.
+ */
+void zd_server_settle(struct zd_server *server);
+
+static inline void zd_server_put_later(struct zd_server *server, zd_pfn_t pfn)
+{
+	if (server->nr_put_later == ZD_PUT_LATER)
+		zd_server_settle(server);
+	server->put_later[server->nr_put_later++] = pfn;
+}
+
 /* @mm dies: its waiting faults are nobody's. */
 void zd_server_forget(struct zd_server *server, const struct zd_mm *mm);
 
@@ -128,5 +151,8 @@ bool zd_server_throttle(struct zd_server *server);
 unsigned int zd_mm_read(struct zd_mm *mm);
 void zd_mm_ready(struct zd_source *source, uint32_t events);
 void zd_fault(struct zd_mm *mm, uint64_t addr, uint64_t flags, uint64_t start_ns);
+/* Its page, and neighbours from @addr on, is in place; before it is woken if it
+ * was timed, that is @start_ns isn't 0. */
+void zd_fault_end(struct zd_server *server, uint64_t addr, uint64_t start_ns);
 
 #endif

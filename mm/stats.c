@@ -23,10 +23,10 @@ static uint64_t upper_edge(unsigned int b)
 	       (((uint64_t)(b % ZD_HIST_STEPS) + 1) << (log - 3)) - 1;
 }
 
-void zd_hist_add(struct zd_histogram *hist, uint64_t ns)
+void zd_hist_add(struct zd_histogram *hist, uint64_t ns, unsigned int weight)
 {
-	hist->bucket[bucket_of(ns)]++;
-	hist->count++;
+	hist->bucket[bucket_of(ns)] += weight;
+	hist->count += weight;
 	if (ns > hist->max)
 		hist->max = ns;
 }

@@ -6,6 +6,7 @@
 #ifndef ZD_MM_STATS_H
 #define ZD_MM_STATS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "zonedev/mm.h"
 
@@ -19,7 +20,8 @@ struct zd_histogram {
 	uint64_t bucket[ZD_HIST_BUCKETS];
 };
 
-void zd_hist_add(struct zd_histogram *hist, uint64_t ns);
+/* A value that stands for @weight of its like. */
+void zd_hist_add(struct zd_histogram *hist, uint64_t ns, unsigned int weight);
 /* @q in 0..1; the upper edge of the bucket it falls in, 0 if empty. */
 uint64_t zd_hist_quantile(const struct zd_histogram *hist, double q);
 
@@ -27,5 +29,24 @@ struct zd_stats {
 	struct zd_mm_stats c;
 	struct zd_histogram latency;	/* of faults: message read to page in place */
 };
+
+/*
+ * To time a fault takes two looks at the clock, and a system call more since its
+ * thread is woken apart.  So only the first are all timed, and then one of
+ * ZD_TIMED_EACH, which stands for the others.
+ */
+#define ZD_TIMED_FIRST	1024
+#define ZD_TIMED_EACH	16
+
+/* The fault that was counted last: time it? */
+static inline bool zd_stats_timed(const struct zd_stats *stats)
+{
+	return stats->c.faults <= ZD_TIMED_FIRST || !(stats->c.faults % ZD_TIMED_EACH);
+}
+
+static inline unsigned int zd_stats_weight(const struct zd_stats *stats)
+{
+	return stats->c.faults <= ZD_TIMED_FIRST ? 1 : ZD_TIMED_EACH;
+}
 
 #endif

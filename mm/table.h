@@ -18,13 +18,18 @@
  *              zeros.
  *   bit  4     WAIT: a fault waits for the lock
  *   bit  5     HOT: came home soon after it went out; set in PRESENT
- *   bits 8-43  DEVICE, SYSTEM: pfn.  PRESENT: number of the queue run it belongs to.
+ *   bit  6     FOLIO: its pins are counted by the folio (system.h); set in SYSTEM
+ *   bit  7     REMOVED before, and not settled; set in SYSTEM
+ *   bits 8-43  DEVICE, SYSTEM, DAX: pfn.  PRESENT: number of the queue run it belongs to.
  *              REMOVED: when
  *   bits 44-63 DEVICE: when it went out (see lru.h), for the refault distance
+ *   bit  44    NOWRITE, bit 45 NOLONG: GUP refuses to hold the page for writing,
+ *              for long; set in DAX
  *
  * Invariants.  A DEVICE entry holds one reference to its device page; so does
  * the entry of every forked child that shares it.  Only the server's thread
- * writes entries; other threads may read them (release/acquire on the entry:
+ * writes entries, but for those of device mappings, which are never in a managed
+ * range (devmap.h); other threads may read them (release/acquire on the entry:
  * who sees a pfn sees a page whose count was raised before).
  */
 #ifndef ZD_MM_TABLE_H
@@ -51,16 +56,21 @@ enum zd_entry_state {
 	 */
 	ZD_ENTRY_REMOVED,
 	ZD_ENTRY_SYSTEM,	/* RAM with a descriptor: somebody asked for it (gup.c) */
+	ZD_ENTRY_DAX,		/* a page of a device mapping (devmap.h); never managed */
 };
 
 #define ZD_ENTRY_STATE		UINT64_C(7)
 #define ZD_ENTRY_LOCK		(UINT64_C(1) << 3)
 #define ZD_ENTRY_WAIT		(UINT64_C(1) << 4)
 #define ZD_ENTRY_HOT		(UINT64_C(1) << 5)
+#define ZD_ENTRY_FOLIO		(UINT64_C(1) << 6)
+#define ZD_ENTRY_UNSETTLED	(UINT64_C(1) << 7)
 #define ZD_ENTRY_VAL_SHIFT	8
 #define ZD_ENTRY_VAL_MASK	((UINT64_C(1) << ZD_PFN_BITS) - 1)
 #define ZD_ENTRY_AGE_SHIFT	44
 #define ZD_ENTRY_AGE_MASK	((UINT64_C(1) << 20) - 1)
+#define ZD_ENTRY_NOWRITE	(UINT64_C(1) << 44)
+#define ZD_ENTRY_NOLONG		(UINT64_C(1) << 45)
 
 #define ZD_VA_BITS		47
 #define ZD_TABLE_BYTES		((UINT64_C(1) << (ZD_VA_BITS - ZD_PAGE_SHIFT)) * sizeof(zd_entry_t))
@@ -84,6 +94,11 @@ static inline zd_entry_t zd_entry_device(zd_pfn_t pfn, uint32_t age)
 {
 	return ZD_ENTRY_DEVICE | pfn << ZD_ENTRY_VAL_SHIFT |
 	       (uint64_t)(age & ZD_ENTRY_AGE_MASK) << ZD_ENTRY_AGE_SHIFT;
+}
+
+static inline zd_entry_t zd_entry_dax(zd_pfn_t pfn, zd_entry_t refuse)
+{
+	return ZD_ENTRY_DAX | refuse | pfn << ZD_ENTRY_VAL_SHIFT;
 }
 
 static inline zd_entry_t zd_entry_present(uint64_t run, bool hot)

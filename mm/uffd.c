@@ -2,9 +2,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "core/alloc.h"
 #include "mm/uapi.h"
 #include "mm/uffd.h"
 #include "zonedev/page.h"
@@ -137,6 +139,47 @@ int zd_uffd_wake(int uffd, uint64_t addr, uint64_t len)
 	struct uffdio_range range = { addr, len };
 
 	return ioctl(uffd, UFFDIO_WAKE, &range) ? -errno : 0;
+}
+
+bool zd_uffd_changing(int uffd)
+{
+	/* looked at before the arguments, which are nonsense */
+	struct uffdio_zeropage zero = { 0 };
+
+	return ioctl(uffd, UFFDIO_ZEROPAGE, &zero) && errno == EAGAIN;
+}
+
+/* A page that can't be read, and lies in no mapping of anybody else's. */
+static void *nowhere(void)
+{
+	static void *page;
+	void *p = __atomic_load_n(&page, __ATOMIC_ACQUIRE), *none = NULL;
+
+	if (p)
+		return p;
+	p = zd_reserve(ZD_PAGE_SIZE);
+	if (!p || mprotect(p, ZD_PAGE_SIZE, PROT_NONE))
+		return NULL;
+	if (__atomic_compare_exchange_n(&page, &none, p, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+		return p;
+	zd_unreserve(p, ZD_PAGE_SIZE);
+	return none;
+}
+
+int zd_uffd_has(int uffd, uint64_t addr)
+{
+	struct uffdio_copy copy = {
+		.dst = addr, .src = (uintptr_t)nowhere(), .len = ZD_PAGE_SIZE,
+		.mode = UFFDIO_COPY_MODE_DONTWAKE,
+	};
+
+	if (!copy.src)
+		return -ENOMEM;
+	/* The mapping is looked up first; then there is nothing to copy (EFAULT), or
+	 * a huge page is there (EEXIST). */
+	if (!ioctl(uffd, UFFDIO_COPY, &copy))
+		return 1;
+	return errno == EFAULT || errno == EEXIST ? 1 : errno == ENOENT ? 0 : -errno;
 }
 
 bool zd_uffd_mm_alive(int uffd)

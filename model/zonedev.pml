@@ -2,31 +2,33 @@
 /*
  * zonedev's own protocol.  MAPPING.md says which C function each step is.
  *
- * One pagemap of two device pages, two RAM pages, three addresses:
+ * One pagemap of two device pages, two descriptors for RAM pages, three addresses:
  *
  *	0	the program's memory: RAM, or on the device
- *	1	a device page that the CPU can address, mapped as it is (p2p, dax)
+ *	1	a device page that the CPU can address, mapped as it is (a devmap)
  *	2	what address 0 becomes in a forked child
  *
- * Who runs: two mappers, two GUP-fast walkers, a migration out, a fault (home),
- * a fork, the remover, a thread that switches the pagemap's reference between
- * its modes.  Each does its work once, no loop waits, and so the state graph has
- * no cycle: "no invalid end state" means that every run ends, with the remover
- * through.
+ * Who runs: two mappers, two GUP-fast walkers, a migration out with its mover, a
+ * fault (home), a fork, the remover, a thread that switches the pagemap's
+ * reference between its modes.  Each does its work once, no loop waits, and so
+ * the state graph has no cycle: "no invalid end state" means that every run ends,
+ * with the remover through.
  *
- * Only the server's thread writes entries: who holds the token "server" is that
- * thread, for one batch of its work.  Walkers, final puts, the remover, the mover
- * and the device run beside it.  Steps of the server that the others can't tell
- * from one are one (a d_step); what they can see half done is not.
+ * Only the server's thread writes the entries 0 and 2: who holds the token "server"
+ * is that thread, for one batch of its work.  Walkers, final puts, the remover, the
+ * mover, the device and the devmap run beside it.  Steps of the server that the
+ * others can't tell from one are one (a d_step); what they can see half done is not.
  *
- * With -DLOOKUP a lookup of the pagemap takes the place of the second walker: with
- * both there would be three times the states.
+ * The two walkers go to different pages; with -DSAME_PAGE both to the same one.
+ * With -DLOOKUP a lookup of the pagemap takes their place (one of them is back with
+ * -DONE_WALKER).  All at once would have ten times the states.
  *
- * A page's content says whose it is (WHOSE), and is 0 when it is free: so "no
- * use after free" and "not somebody else's page" are one assertion.
+ * What memory holds is a ghost: ram[] for an address, content[] for a device page.
+ * So "no use after free", "not somebody else's page" and "not a byte lost" are
+ * assertions on it.
  *
- * Memory is sequentially consistent here.  Where the C needs a fence for that, a
- * mutation swaps the two accesses: COUNT_BEFORE_LOCK, RECHECK_BEFORE_GET.
+ * Memory is sequentially consistent here.  Where the C relies on an order of its
+ * own accesses, a mutation swaps them: LOAD_NOT_FREEZE, RECHECK_BEFORE_GET.
  *
  * Each #ifdef below breaks one step; model/run says which check must catch it.
  */
@@ -40,8 +42,9 @@
 
 /* --- entries: mm/table.h --- */
 #define NONE		0
-#define PRESENT		8
+#define SYSTEM		8	/* RAM with a descriptor */
 #define DEVICE		16
+#define DAX		24	/* a device page mapped as it is */
 #define LOCK		32
 #define PAGE(e)		((e) & 7)
 #define STATE(e)	((e) & 24)
@@ -50,12 +53,17 @@
 
 byte entry[3];
 
+/* --- ghosts: what is in memory --- */
+#define ZEROS		3	/* not what the program wrote */
+byte ram[3];			/* 0: no page there; else whose content it has */
+byte owed;			/* to a child: what its parent had when it forked */
+byte content[2];		/* of a device page; 0: none */
+byte pins[NPAGES];		/* walkers that got it */
+
 /* --- pages --- */
 byte page_count[NPAGES];
 bool live[NPAGES];		/* ZD_PAGE_LIVE: from init to final put */
 bool used[NPAGES];		/* not in its allocator */
-byte content[NPAGES];
-byte pins[NPAGES];		/* ghost: walkers that got it */
 
 /* --- the pagemap and its device --- */
 bool published = true;		/* a lookup finds it */
@@ -63,11 +71,15 @@ byte rcu_readers;
 bool decommitted;		/* the descriptors are gone */
 bool destroyed;			/* so is the device's memory */
 
+/* --- the device mapping --- */
+bool map_lock;
+bool unlinked;			/* GUP finds it no longer */
+
 /* --- the server --- */
 bool server;
-bool detached;			/* the device takes nothing any more */
-byte inflight;			/* batches */
+bool out_inflight;		/* nr_migs[ZD_TO_DEVICE] */
 bool out_owner, out_sharer;	/* mig->page.mm, mig->page.sharers: of the batch out */
+bool out_moved, out_refused;	/* mig->page.error: 0, or one; EINPROGRESS: neither */
 bool home_owner;		/* mig->page.mm: of the batch home */
 byte x;				/* its local variables */
 bool ok, last;
@@ -81,7 +93,8 @@ bool ok, last;
 #define NAMES(a, p)	(STATE(entry[a]) != NONE && PAGE(entry[a]) == (p))
 #define NOT_MAPPED(p)	assert(!NAMES(0, p) && !NAMES(1, p) && !NAMES(2, p))
 /* What who holds page @p for address @a relies on. */
-#define USABLE(p, a)	assert(page_count[p] > 0 && live[p] && content[p] == WHOSE(a)); \
+#define USABLE(p, a)	assert(page_count[p] > 0 && live[p]); \
+			assert(IS_DEVICE(p) -> content[p] == WHOSE(a) : (a) == 0); \
 			DESCRIPTOR(p)
 
 /* ->alloc_pages, lowest first; in a d_step */
@@ -101,54 +114,40 @@ inline give_back(p) {
 	p = 0
 }
 
-#define RAM_FREE	(!used[2] || !used[3])
-
-/* A page of RAM with one reference, in the entry; in an atomic, which waits for
- * one to be free: who pins the last doesn't need the server to let go. */
-inline map_ram(a) {
-	RAM_FREE ->
-	d_step {
-		x = (used[2] -> 3 : 2);
-		assert(page_count[x] == 0 && !live[x]);
-		used[x] = true;
-		live[x] = true;
-		page_count[x] = 1;
-		content[x] = WHOSE(a);
-		entry[a] = PRESENT | x;
-		x = 0
-	}
-}
-
 /* --- core/page.c, include/zonedev/page.h --- */
 
 /*
- * zd_page_init(), by the server.  Lookup, hold, and the page is live: three steps
- * that a caller begins and ends with steps of its own.  ok = false: -ENODEV.
+ * zd_page_init().  Lookup, hold, and the page is live: three steps that a caller
+ * begins and ends with steps of its own.  Not held: -ENODEV.
  */
-inline pagemap_lookup(p) {		/* in a d_step */
-	DESCRIPTOR(p);
-	assert(page_count[p] == 0 && !live[p] && used[p]);
-	rcu_readers++;
-	ok = published
-}
+#define PAGEMAP_LOOKUP(found)	rcu_readers++; found = published
 
-inline pagemap_hold() {
+inline pagemap_hold(cpu, held) {
 	if
-	:: ok -> zd_percpu_ref_tryget_live(SERVER, ok)
+	:: held -> zd_percpu_ref_tryget_live(cpu, held)
 	:: else
 	fi
+}
+
+/* A page's own hold; a batch's is pagemap_hold(). */
+inline page_hold(cpu, held) {
+	pagemap_hold(cpu, held)
 #ifdef NO_HOLD
 	; if
-	:: ok -> zd_percpu_ref_put(SERVER)
+	:: held -> zd_percpu_ref_put(cpu)
 	:: else
 	fi
 #endif
 }
 
-inline page_live(p) {			/* in a d_step */
+inline page_live(p, held) {		/* in a d_step */
 	rcu_readers--;
 	if
-	:: ok -> DESCRIPTOR(p); live[p] = true; page_count[p] = 1
+	:: held ->
+		DESCRIPTOR(p);
+		assert(page_count[p] == 0 && !live[p] && used[p]);
+		live[p] = true;
+		page_count[p] = 1
 	:: else
 	fi
 }
@@ -160,10 +159,14 @@ inline page_free(p) {
 	assert(!(IS_DEVICE(p) && destroyed) && used[p] && !pins[p]);
 	live[p] = false;
 	used[p] = false;
-	content[p] = 0
+	if
+	:: IS_DEVICE(p) -> content[p] = 0
+	:: else
+	fi
 }
 
-/* zd_put_page(): the count, and then the hold.  @last_ref: the caller's local */
+/* zd_put_page(): the count, and then the hold.  @last_ref: the caller's local.
+ * The pagemap of RAM pages is never removed under its users: no hold is modelled. */
 inline put_count(p, last_ref) {		/* in a d_step */
 	DESCRIPTOR(p);
 	assert(page_count[p] > 0);
@@ -194,15 +197,45 @@ inline put_hold(p, cpu, last_ref) {
 	fi
 }
 
+/* --- mm/system.c --- */
+
+#define DESCRIPTOR_FREE	(!used[2] || !used[3])
+
+/* zd_system_install() at address 0.  Who finds the page finds it by the entry, or
+ * by one of an earlier life, and then looks again: count and entry are one step. */
+inline system_install() {		/* in a d_step */
+	x = (used[2] -> 3 : 2);
+	assert(page_count[x] == 0 && !live[x] && !used[x]);
+	used[x] = true;
+	live[x] = true;
+	page_count[x] = 1;
+	entry[0] = SYSTEM | x;
+	x = 0
+}
+
+/* --- events: mm/event.c --- */
+
+/* A batch that has not been moved yet is not moved any more: ->cancel. */
+#ifdef NO_CANCEL
+#define CANCEL	skip
+#else
+#define CANCEL	out_refused = out_refused || (out_inflight && !out_moved)
+#endif
+
 /* --- mm/mm.c: an entry is no more (munmap, madvise, exit) --- */
 
 /* Entries that are in flight give up their place in the batch, and that is all:
  * the reference of a page on its way home is the batch's. */
-#define IN_RAM_OR_DEVICE(a)	(entry[a] != NONE && !LOCKED(entry[a]))
+#define HOLDS_A_PAGE(a)	(entry[a] != NONE && !LOCKED(entry[a]))
+/* Until here what the program wrote must be somewhere, and in one place. */
+#define NOT_LOST(a)	assert(ram[a] == (STATE(entry[a]) == DEVICE -> 0 : ((a) == 0 -> WHOSE(0) : owed)))
+
+#define IS_GONE(a)	ram[a] = 0; owed = ((a) == 2 -> 0 : owed)
 
 inline zd_mm_drop(a) {
 	if
-	:: d_step { !server && !IN_RAM_OR_DEVICE(a) ->
+	:: d_step { !server && !HOLDS_A_PAGE(a) ->
+		CANCEL;
 #ifdef DROP_PUTS_IN_FLIGHT
 		if
 		:: entry[a] > LOCK -> page_count[PAGE(entry[a])]--
@@ -214,13 +247,15 @@ inline zd_mm_drop(a) {
 		:: entry[a] == LOCK && a == 0 -> assert(out_owner); out_owner = false
 		:: entry[a] == LOCK && a != 0 -> assert(out_sharer); out_sharer = false
 		:: entry[a] > LOCK -> assert(home_owner); home_owner = false
-		:: entry[a] == NONE ->
-			/* what mapper0 mapped must be somewhere until here */
-			assert(a != 0)
+		:: entry[a] == NONE -> NOT_LOST(a)
 		fi;
+		IS_GONE(a);
 		entry[a] = NONE }
-	:: d_step { !server && IN_RAM_OR_DEVICE(a) ->
+	:: d_step { !server && HOLDS_A_PAGE(a) ->
+		CANCEL;
+		NOT_LOST(a);
 		server = true;
+		IS_GONE(a);
 		x = PAGE(entry[a]);
 #ifdef PUT_BEFORE_UNMAP
 		put_count(x, last) };
@@ -233,41 +268,73 @@ inline zd_mm_drop(a) {
 	fi
 }
 
+/* --- mm/devmap.c --- */
+
+/* zd_devmap_remove(): by who unmaps it, or by revoke */
+inline zd_devmap_remove(p, last_ref) {
+	atomic { !map_lock -> map_lock = true; unlinked = true; p = PAGE(entry[1]) };
+	if
+	:: entry[1] != NONE ->
+#ifdef PUT_BEFORE_UNMAP
+		d_step { put_count(p, last_ref) };
+		entry[1] = NONE;
+#else
+		entry[1] = NONE;
+		d_step { put_count(p, last_ref) };
+#endif
+		atomic { put_hold(p, OTHER, last_ref); p = 0; map_lock = false }
+	:: else -> map_lock = false
+	fi
+}
+
 /* --- the program's threads --- */
+
+/* With KEEPS what is mapped stays until the device is gone: removal must end without
+ * anybody's help. */
+#ifdef KEEPS
+#define KEEP_IT	(destroyed);
+#else
+#define KEEP_IT
+#endif
 
 /* Memory at address 0 is touched, and unmapped later. */
 proctype mapper0() {
-	atomic { !server && RAM_FREE -> map_ram(0) };
+	d_step { !server -> ram[0] = WHOSE(0) };
+	KEEP_IT
 	zd_mm_drop(0)
 }
 
-/* A device page is mapped at address 1, and unmapped. */
+/* A device page is mapped at address 1, GUP asks for it, and it is unmapped. */
 proctype mapper1() {
-	atomic { !server ->
+	byte p;
+	bool got;
+
+	/* zd_devmap_install(), whose ->hold is a zd_page_init() */
+	atomic { !map_lock ->
 		if
-		:: detached -> goto out
+		:: unlinked -> goto out
 		:: else
 		fi;
-		server = true;
-		alloc_device(x);
-		pagemap_lookup(x)
-	};
-	pagemap_hold();
-	d_step {
-		page_live(x);
+		map_lock = true;
+		PAGEMAP_LOOKUP(got);
+		page_hold(OTHER, got);
 		if
-		:: ok -> content[x] = WHOSE(1)
-		:: else -> give_back(x)
-		fi
-	};
-	d_step {
-		if
-		:: ok -> entry[1] = PRESENT | x
+		:: got -> alloc_device(p); content[p] = WHOSE(1)
 		:: else
 		fi;
-		SERVER_LEAVE
+		page_live(p, got)
 	};
-	zd_mm_drop(1);
+	d_step {
+		if
+		:: got -> entry[1] = DAX | p
+		:: else
+		fi;
+		p = 0;
+		got = false;
+		map_lock = false
+	};
+	KEEP_IT
+	zd_devmap_remove(p, got);
 out:	skip
 }
 
@@ -292,20 +359,20 @@ proctype looker() {
 }
 #endif
 
-/* zd_get_user_pages_fast() at address 0 or @a, and the put when the I/O is done.
- * What isn't PRESENT takes the slow path, which is fault() below. */
+#if !defined(LOOKUP) || defined(ONE_WALKER)
+/*
+ * zd_get_user_pages_fast() at address @a, and the put when the I/O is done.  What
+ * isn't SYSTEM or DAX takes the slow path once: a page that is in RAM gets its
+ * descriptor.  One that is not is brought by a fault like any other: fault().
+ */
 proctype walker(byte a) {
 	byte e;				/* what the entry said, then the page */
-	bool got;
+	bool got, again;
 
-	atomic {				/* zd_entry_load() */
-		if
-		:: a = 0
-		:: skip
-		fi;
+walk:	atomic {				/* zd_entry_load() */
 		e = entry[a];
 		if
-		:: STATE(e) != PRESENT -> goto slow
+		:: e != (SYSTEM | PAGE(e)) && e != (DAX | PAGE(e)) -> goto slow
 		:: else
 		fi
 	};
@@ -317,7 +384,7 @@ proctype walker(byte a) {
 		fi
 	};
 #endif
-	atomic {				/* zd_try_get_page() */
+	atomic {				/* zd_try_get_page_refs() */
 #ifndef GET_ALWAYS
 		if
 		:: page_count[PAGE(e)] == 0 -> goto slow
@@ -340,148 +407,208 @@ proctype walker(byte a) {
 	};
 	d_step {				/* the I/O, and its end */
 		if
-		:: got -> USABLE(e, a); pins[e]--
+		:: got -> USABLE(e, a); pins[e]--; again = true
 		:: else
 		fi;
-		a = 0;
 		put_count(e, got)
 	};
 	put_hold(e, OTHER, got);
-slow:	atomic { a = 0; e = 0; got = false }
+slow:	atomic {
+		e = 0;
+		if
+		:: again || a == 1 -> goto out
+		:: else -> again = true
+		fi
+	};
+	atomic { !server ->			/* install_step() */
+		if
+		:: entry[0] == NONE && ram[0] != 0 && DESCRIPTOR_FREE ->
+			d_step { system_install() };
+			goto walk
+		:: STATE(entry[0]) == SYSTEM -> goto walk
+		:: else				/* -EAGAIN, -EFAULT */
+		fi
+	};
+out:	atomic { a = 0; again = false }
 }
+#endif
 
 /* The parent forks, and the child ends after a while. */
 proctype forker() {
 	d_step { !server ->
+		CANCEL;
 		if
-		:: STATE(entry[0]) != NONE ->	/* fork_range() */
+		:: STATE(entry[0]) == DEVICE ->	/* fork_range() */
 			x = PAGE(entry[0]);
 #ifndef FORK_NO_GET
 			DESCRIPTOR(x);
 			assert(page_count[x] > 0);
 			page_count[x]++;
 #endif
-			entry[2] = STATE(entry[0]) | x;
+			entry[2] = DEVICE | x;
 			x = 0
-		:: entry[0] == LOCK ->		/* zd_migs_fork() */
+		:: entry[0] == LOCK && !out_refused ->	/* zd_migs_fork() */
 			out_sharer = true;
 			entry[2] = LOCK
-		:: entry[0] == NONE
-		fi
+		:: else -> ram[2] = ram[0]
+		fi;
+		owed = (entry[0] != NONE -> WHOSE(2) : ram[0])
 	};
+	KEEP_IT
 	zd_mm_drop(2)
 }
 
 /* --- the server's migrations --- */
 
-/* zd_out_start() ... zd_out_land(), of address 0 */
+/* zd_migrate_collect(), zd_out_start() ... zd_out_land(), of address 0 */
 proctype migrator() {
 	byte src, dst;
 
 	atomic { !server ->
 		if
-		:: STATE(entry[0]) != PRESENT || detached -> goto out
+		:: LOCKED(entry[0]) || STATE(entry[0]) == DEVICE || ram[0] == 0 -> goto out
 		:: else
 		fi;
 		server = true;
-		alloc_device(dst);
-		src = PAGE(entry[0]);
-#ifdef COUNT_BEFORE_LOCK
-		ok = (page_count[src] == 1)
+		src = PAGE(entry[0])
 	};
-	atomic {
-		entry[0] = LOCK;
+	/* zd_system_release(): count, entry, page_free */
+	if
+	:: src ->
+		atomic {
+			if
+			:: page_count[src] == 1 ->
+#ifndef LOAD_NOT_FREEZE
+				page_count[src] = 0
 #else
-		entry[0] = LOCK
-	};
-	atomic {
-		ok = (page_count[src] == 1);
+				skip
 #endif
+			:: else -> src = 0; SERVER_LEAVE; goto out	/* held */
+			fi
+		};
+		entry[0] = NONE;
+#ifdef LOAD_NOT_FREEZE
+		d_step { put_count(src, last); last = false; src = 0 }
+#else
+		d_step { page_free(src); src = 0 }
+#endif
+	:: else
+	fi;
+	/* zd_out_start(): the batch holds the pagemap for its free device page */
+	atomic {
+		PAGEMAP_LOOKUP(ok);
+#ifndef NO_BATCH_HOLD
+		pagemap_hold(SERVER, ok);
+#endif
+		rcu_readers--;
 		if
-		:: !ok ->			/* refuse(): pinned or shared */
-			entry[0] = PRESENT | src;
-			give_back(dst);
-			SERVER_LEAVE;
-			goto out
-		:: else ->
-			out_owner = true;
-			inflight++;
-			assert(!pins[src])	/* the mover takes it away now */
+		:: !ok -> SERVER_LEAVE; goto out	/* -ENODEV */
+		:: else
+		fi;
+		alloc_device(dst);
+		entry[0] = LOCK;
+		out_owner = true;
+		out_inflight = true;
+		SERVER_LEAVE
+	};
+
+	/* the mover: UFFDIO_MOVE, which the kernel may refuse */
+	atomic {
+		if
+		:: out_refused = true
+		:: !out_refused ->
+			out_moved = true;
+			assert(ram[0] == WHOSE(0));
+			ram[0] = 0;
+			assert(!pins[2] && !pins[3])	/* a pinned page doesn't move */
 		fi
 	};
-	d_step { put_count(src, last); src = 0; SERVER_LEAVE };
+	atomic { !server ->			/* zd_out_moved() */
+		if
+		:: out_refused ->		/* refuse() */
+			assert(!out_sharer);
+			server = true;
+			if
+			:: out_owner -> entry[0] = NONE
+			:: else
+			fi;
+			goto given_back
+		:: !out_refused && !out_owner && !out_sharer -> server = true; goto given_back
+		:: else
+		fi
+	};
 
-	/* the mover and the device: content arrives in dst */
+	/* the device writes */
 	d_step { assert(!destroyed && used[dst] && !page_count[dst]); content[dst] = WHOSE(0) };
 
-	if
-	:: atomic { !server && !out_owner && !out_sharer ->	/* nobody's any more */
-		give_back(dst);
-		inflight--;
-		goto out }
-	:: d_step { !server && (out_owner || out_sharer) ->
-		server = true;
-		pagemap_lookup(dst) }
-	fi;
-	pagemap_hold();
+	d_step { !server -> server = true; PAGEMAP_LOOKUP(ok) };	/* zd_out_land() */
+	page_hold(SERVER, ok);
 	/* store(): the references of the owners, their entries, and then ours, in
 	 * one step: walkers don't look at DEVICE entries */
 	d_step {
-		page_live(dst);
+		page_live(dst, ok);
 		if
-		:: ok && out_owner -> page_count[dst]++; entry[0] = DEVICE | dst
+		:: ok && out_owner -> page_count[dst]++; entry[0] = DEVICE | dst; out_owner = false
 		:: else
 		fi;
 		if
-		:: ok && out_sharer -> page_count[dst]++; entry[2] = DEVICE | dst
+		:: ok && out_sharer -> page_count[dst]++; entry[2] = DEVICE | dst; out_sharer = false
 		:: else
 		fi;
 		if
-		:: ok -> put_count(dst, last); dst = 0; out_owner = false; out_sharer = false
+		:: ok -> put_count(dst, last)
 		:: else
 		fi
 	};
-	/* back(): the device is being removed */
+	put_hold(dst, SERVER, last);
 	atomic {
+		if
+		:: ok -> dst = 0; goto landed
+		:: else			/* back(): the device is being removed */
+		fi;
 		if
 #ifndef NO_BACK
-		:: out_owner -> map_ram(0)
+		:: out_owner -> assert(ram[0] == 0); ram[0] = WHOSE(0); entry[0] = NONE
 #endif
 		:: else
-		fi
-	};
-	atomic {
-		if
-		:: out_sharer -> map_ram(2)
-		:: else
 		fi;
 		if
-		:: !ok -> give_back(dst)
+		:: out_sharer -> ram[2] = WHOSE(2); entry[2] = NONE
 		:: else
 		fi;
-		out_owner = false;
+given_back:
+		give_back(dst);
+landed:		out_owner = false;		/* zd_mig_free() */
 		out_sharer = false;
-		inflight--;
-		SERVER_LEAVE
+		out_moved = false;
+		out_refused = false;
+		out_inflight = false
 	};
+#ifdef NO_BATCH_HOLD
+	d_step { SERVER_LEAVE };
+#else
+	atomic { zd_percpu_ref_put(SERVER); SERVER_LEAVE };
+#endif
 out:	atomic { src = 0; dst = 0 }
 }
 
-/* The entry's device page is replaced by RAM: place() and arrived(); then the
- * server's section ends. */
+/* The entry's device page is replaced by RAM: place(), zd_server_settle(). */
+#define TAKES_PLACE(a, pfn) \
+	assert(content[pfn] == WHOSE(a) && ram[a] == 0); ram[a] = content[pfn]
+
 inline place(a, pfn) {
 #ifdef PUT_BEFORE_UNMAP
-	d_step { put_count(pfn, last) };
-	atomic { map_ram(a) };
+	d_step { TAKES_PLACE(a, pfn); put_count(pfn, last) };
+	d_step { entry[a] = NONE };
 #else
-	atomic { map_ram(a) };
+	d_step { TAKES_PLACE(a, pfn); entry[a] = NONE };
 	d_step { put_count(pfn, last) };
 #endif
 	put_hold(pfn, SERVER, last)
 }
 
-/* zd_fault() at address 0 or 2; also what GUP's slow path does.  A locked entry
- * is waited for (ZD_ENTRY_WAIT): one that nobody unlocks would be a deadlock. */
+/* zd_fault() at address 0 or 2.  A locked entry is waited for (ZD_ENTRY_WAIT): one
+ * that nobody unlocks would be a deadlock. */
 proctype fault() {
 	byte a, pfn;
 
@@ -489,6 +616,9 @@ proctype fault() {
 		if
 		:: !server && !LOCKED(entry[0]) -> a = 0
 		:: !server && !LOCKED(entry[2]) -> a = 2
+#ifdef FAULT_IGNORES_LOCK
+		:: !server && LOCKED(entry[0]) && ram[0] == 0 -> ram[0] = ZEROS; goto out
+#endif
 		fi;
 		if
 		:: STATE(entry[a]) != DEVICE -> goto out
@@ -496,10 +626,12 @@ proctype fault() {
 		fi;
 		pfn = PAGE(entry[a]);		/* home_read() */
 		entry[a] = entry[a] | LOCK;
-		home_owner = true;
-		inflight++
+		home_owner = true
 	};
-	d_step { USABLE(pfn, a); assert(!destroyed) };	/* the device reads */
+	d_step {				/* the device reads */
+		assert(!destroyed && page_count[pfn] > 0 && live[pfn] && content[pfn] == WHOSE(a));
+		DESCRIPTOR(pfn)
+	};
 	atomic { !server -> server = true };	/* arrived_in_buffer() */
 	if
 	:: home_owner -> place(a, pfn)
@@ -509,11 +641,11 @@ proctype fault() {
 		put_hold(pfn, SERVER, last)
 #endif
 	fi;
-	atomic { home_owner = false; inflight--; SERVER_LEAVE };
+	atomic { home_owner = false; SERVER_LEAVE };
 out:	atomic { a = 0; pfn = 0 }
 }
 
-/* --- removal: core/pagemap.c --- */
+/* --- removal: core/pagemap.c, mm/removal.c --- */
 
 /* One entry of the drain: zd_home() */
 inline home_direct(a, pfn) {
@@ -525,25 +657,21 @@ inline home_direct(a, pfn) {
 	fi
 }
 
-/* ops->revoke: the server takes no page to the device any more, waits for what
- * is in flight, and lets go of what it has. */
-inline revoke(pfn) {
-	d_step { !server -> detached = true };
-#ifdef NO_INFLIGHT_WAIT
-	atomic { !server -> server = true };
-#else
-	atomic { !server && inflight == 0 -> server = true };
-#endif
+/* ops->revoke: the drain waits for what is on its way, and brings home what is
+ * there; and a mapping of the device is buried. */
+inline revoke(pfn, last_ref) {
+	atomic { !server && !out_inflight && entry[0] <= LOCK && entry[2] <= LOCK -> server = true };
 	home_direct(0, pfn);
 	home_direct(2, pfn);
 	d_step { SERVER_LEAVE };
-	zd_mm_drop(1)
+	zd_devmap_remove(pfn, last_ref)
 }
 
 #define WAIT_RELEASED	(releases == 1)
 
 proctype remover() {
 	byte pfn;
+	bool last_ref;
 
 	atomic { zd_percpu_ref_get(OTHER); kill_dead() };
 	atomic { kill_close() };
@@ -551,7 +679,7 @@ proctype remover() {
 	WAIT_RELEASED;
 #endif
 #ifndef NO_REVOKE
-	revoke(pfn);
+	revoke(pfn, last_ref);
 #endif
 #ifdef WAIT_BEFORE_PUT
 	WAIT_RELEASED;
@@ -571,10 +699,10 @@ proctype remover() {
 #endif
 		ref_exited = true		/* zd_percpu_ref_exit() */
 	};
-	d_step {
+	d_step { !server ->			/* ->detach: a command to the server */
 		NOBODY_LIVE;
 		decommitted = true;
-		assert(!used[0] && !used[1]);	/* the driver's ->destroy */
+		assert(!used[0] && !used[1] && !out_inflight);	/* the driver's ->destroy */
 		destroyed = true
 	}
 }
@@ -597,11 +725,24 @@ init {
 		run migrator();
 		run forker();
 		run fault();
-		run walker(1);
 #ifdef LOOKUP
-		run looker()
-#else
-		run walker(2)
+		run looker();
+#endif
+#if defined(WALKER)
+		run walker(WALKER)
+#elif defined(ONE_WALKER)
+		if
+		:: run walker(0)
+		:: run walker(1)
+		fi
+#elif defined(SAME_PAGE)
+		if
+		:: run walker(0); run walker(0)
+		:: run walker(1); run walker(1)
+		fi
+#elif !defined(LOOKUP)
+		run walker(0);
+		run walker(1)
 #endif
 	};
 	(_nr_pr == 1);
@@ -610,6 +751,6 @@ init {
 		assert(!live[0] && !live[1] && !live[2] && !live[3]);
 		assert(!used[0] && !used[1] && !used[2] && !used[3]);
 		assert(entry[0] == NONE && entry[1] == NONE && entry[2] == NONE);
-		assert(holds == 0 && releases == 1 && inflight == 0 && decommitted)
+		assert(holds == 0 && releases == 1 && !out_inflight && decommitted)
 	}
 }

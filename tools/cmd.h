@@ -14,6 +14,9 @@
 
 int cmd_run(int argc, char **argv);
 int cmd_info(int argc, char **argv);
+int cmd_serve(int argc, char **argv);
+int cmd_remove(int argc, char **argv);
+int cmd_add(int argc, char **argv);
 
 /*
  * cmd_error - one line on stderr, "zonedev: ...", that says what to do.
@@ -30,5 +33,8 @@ int cmd_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
  * in @path.
  */
 int cmd_find_preload(char *path, size_t len);
+
+/* cmd_find_plugin - the same for nbdkit's plugin. */
+int cmd_find_plugin(char *path, size_t len);
 
 #endif

@@ -8,16 +8,17 @@
 
 #include "tools/cmd.h"
 
-#define PRELOAD_NAME	"libzonedev-preload.so"
-
-static bool try_path(char *path, size_t len, const char *dir, const char *sub)
+static bool try_path(char *path, size_t len, const char *dir, const char *sub, const char *name)
 {
-	int n = snprintf(path, len, "%s%s/" PRELOAD_NAME, dir, sub);
+	int n = snprintf(path, len, "%s%s/%s", dir, sub, name);
 
 	return n > 0 && (size_t)n < len && !access(path, R_OK);
 }
 
-int cmd_find_preload(char *path, size_t len)
+/* @beside, @installed: relative to the command's directory.  @configured: where
+ * meson was told to put it. */
+static int find(char *path, size_t len, const char *name, const char *beside,
+		const char *installed, const char *configured)
 {
 	char dir[PATH_MAX];
 	ssize_t n = readlink("/proc/self/exe", dir, sizeof(dir) - 1);
@@ -25,13 +26,25 @@ int cmd_find_preload(char *path, size_t len)
 	if (n > 0) {
 		dir[n] = '\0';
 		*strrchr(dir, '/') = '\0';
-		if (try_path(path, len, dir, "") ||
-		    try_path(path, len, dir, "/" ZD_PRELOAD_FROM_BINDIR))
+		if (try_path(path, len, dir, beside, name) ||
+		    try_path(path, len, dir, installed, name))
 			return 0;
 	}
-	if (try_path(path, len, ZD_PRELOAD_DIR, ""))
+	if (try_path(path, len, configured, "", name))
 		return 0;
 	if (n > 0)
-		snprintf(path, len, "%s/" PRELOAD_NAME, dir);
+		snprintf(path, len, "%s%s/%s", dir, beside, name);
 	return -ENOENT;
+}
+
+int cmd_find_preload(char *path, size_t len)
+{
+	return find(path, len, "libzonedev-preload.so", "", "/" ZD_PRELOAD_FROM_BINDIR,
+		    ZD_PRELOAD_DIR);
+}
+
+int cmd_find_plugin(char *path, size_t len)
+{
+	return find(path, len, "nbdkit-zonedev-plugin.so", "/../nbdkit",
+		    "/" ZD_PLUGIN_FROM_BINDIR, ZD_PLUGIN_DIR);
 }

@@ -14,6 +14,9 @@ static const struct command {
 	const char *summary;
 } commands[] = {
 	{ "run", cmd_run, "run a program with part of its memory on a device" },
+	{ "serve", cmd_serve, "serve a region of persistent memory to NBD clients" },
+	{ "remove", cmd_remove, "take a served region away from its clients" },
+	{ "add", cmd_add, "bring it back" },
 	{ "info", cmd_info, "what this host can do" },
 };
 

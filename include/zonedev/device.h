@@ -38,8 +38,8 @@ struct zd_device_host;
 struct zd_device_io;
 
 /* One page of a batch.  @buf: ZD_PAGE_SIZE bytes, ZD_PAGE_SIZE-aligned, the
- * server's.  @error: set by the driver before it completes the batch: 0 or
- * -errno for this page alone. */
+ * server's, or if the driver has ->p2p_distance, a peer's memory.  @error: set by
+ * the driver before it completes the batch: 0 or -errno for this page alone. */
 struct zd_io_page {
 	zd_pfn_t pfn;
 	void *buf;
@@ -89,7 +89,8 @@ struct zd_device_io {
  * @unalloc_pages: give back pages that ->alloc_pages gave and that were never
  *	initialised.
  * @page_free: the last reference to @page was put; it belongs to the driver
- *	again.  Must not block.
+ *	again.  For a page that came home: soon after the program goes on, many
+ *	in a row.  Must not block.
  * @submit: start copying @io.  Must not block.
  * @reap: finish what has completed, calling ->done.  With @wait, block until
  *	at least one batch is done, if any is in flight.  Returns the number of
@@ -98,8 +99,14 @@ struct zd_device_io {
  *	-1.  Called once, at registration.
  * @direct_access: where the server can read and write the page by plain loads
  *	and stores, ZD_PAGE_SIZE bytes; consecutive pfns need not be consecutive
- *	addresses.  NULL op or NULL result: use ->submit.
+ *	addresses.  NULL op or NULL result: use ->submit.  A page whose memory
+ *	can't be read (EFAULT: its file was truncated) counts as a read error.
  * @destroy: the device is unregistered, none of its pages is live.
+ * @p2p_distance: how far the memory [addr, addr + len), a peer's (zonedev/p2pdma.h), is
+ *	from the device.  0: ->submit loads and stores it; 1 or more: the device's own
+ *	transfers reach it; in both cases without another copy in RAM, and memory that
+ *	is no longer there fails the page (-EIO, -EFAULT).  -1: it can't be a batch's
+ *	buffer, or only by way of RAM.  Any thread, at any time.  NULL: -1.
  */
 struct zd_device_ops {
 	size_t size;
@@ -112,6 +119,7 @@ struct zd_device_ops {
 	int (*event_fd)(struct zd_device *dev);
 	void *(*direct_access)(struct zd_device *dev, zd_pfn_t pfn);
 	void (*destroy)(struct zd_device *dev);
+	int (*p2p_distance)(struct zd_device *dev, const void *addr, size_t len);
 };
 
 /*
@@ -127,9 +135,9 @@ struct zd_device {
 	struct zd_pagemap pgmap;
 	int event_fd;
 	void *server;		/* the one server it is attached to, or NULL */
-	const struct zd_device_host *host;	/* that server's, for removal */
+	uint32_t alone;		/* lock: who drives it without one */
+	const struct zd_device_host *host;	/* for removal; set with the first server */
 	uint64_t deadline_ns;	/* of a removal; 0: none */
-	bool removing;		/* a timed removal has begun */
 };
 
 /*
@@ -145,25 +153,36 @@ int zd_device_register(struct zd_device *dev);
  * zd_device_unregister - take the device away; calls ->destroy.
  *
  * New pages can't be had from the moment of the call.  Pages of managed memory
- * that are on the device come home, while the program goes on; then it waits
- * until everybody else who holds a page has let go.  Nothing is forced.
+ * that are on the device come home, those on their way to it go back, while the
+ * program goes on; then it waits until everybody else who holds a page has let
+ * go.  Nothing is forced.  After 10 s the log says what it waits for.
  *
- * Returns 0; -ENOMEM: RAM ran out: the device stays, what is on it stays on it,
- * and it can be used as before; -EBUSY: another thread is removing it; -EINVAL:
- * not registered.  May block.  Not from a driver's callback.
+ * Returns 0; -ENOMEM: RAM ran out, or -EIO: the device can't read a page: the
+ * removal is called off, the device stays, what is on it stays on it, and it can
+ * be used as before (also when an earlier call had timed out).  A page that
+ * can't be read is lost when a thread needs it (zonedev/mm.h), or given up with
+ * munmap() or MADV_DONTNEED; then it holds the device no more.
+ * -EBUSY: another thread is removing it; -EINVAL: not registered (any more; @dev
+ * is then only compared), or, while a zd_mm uses it, called from a forked child or
+ * from a driver's callback on the server's thread; -EDEADLK: from inside a
+ * page_free.
+ * May block.  Any thread, but as said.
  */
 int zd_device_unregister(struct zd_device *dev);
 
 /*
- * zd_device_unregister_timeout - the same, for about @ms milliseconds: at most
- * as long for the pages that come home, and as long again for who holds others.
+ * zd_device_unregister_timeout - the same, for about @ms milliseconds.
  *
  * -ETIMEDOUT: some pages are still held, or the device doesn't answer: @out (may
  * be NULL) says how many and which.  The device stays usable for those; nothing
- * new goes to it.  Call either form again to go on.
+ * new goes to it, and what it answers later lands as ever.  Call either form
+ * again to go on.
  */
 int zd_device_unregister_timeout(struct zd_device *dev, unsigned int ms,
 				 struct zd_pagemap_holders *out);
+
+/* The device that @page, held, is a page of; NULL: another kind of page.  Any thread. */
+struct zd_device *zd_page_device(const struct zd_page *page);
 
 /* Index of @pfn in its device: 0 .. nr_pages - 1. */
 static inline uint64_t zd_device_page_index(const struct zd_device *dev, zd_pfn_t pfn)
@@ -171,7 +190,9 @@ static inline uint64_t zd_device_page_index(const struct zd_device *dev, zd_pfn_
 	return pfn - dev->pgmap.pfn;
 }
 
-/* Pages of @dev that are live now (a snapshot). */
+/* Pages of @dev that are live now (a snapshot).  One that a fault has brought home
+ * may be live for a moment after the thread goes on; not any more when the next
+ * call on its zd_mm (zd_mm_get_stats(), say) returns. */
 uint64_t zd_device_live_pages(const struct zd_device *dev);
 
 /*

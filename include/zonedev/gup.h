@@ -12,6 +12,13 @@
  * in Linux (FOLL_GET and FOLL_PIN): a pin counts ZD_PIN_BIAS in the same count, so
  * that "may this page migrate?" is one load.
  *
+ * Huge pages.  Who holds the whole of a transparent huge page makes a folio of its
+ * 512 descriptors: from then on, and until a migration finds that nobody holds any
+ * of them, pins of its pages are counted in one place, with one update for as many
+ * of them as one call names.  So one pinned page holds all 512, as in Linux; and so
+ * does one that was got, though gets are counted page by page: zd_put_page() doesn't
+ * ask what kind of page it has.
+ *
  * How this differs from Linux: what is held is the page's place, not its frame.
  * If the program unmaps the address, or gives the page back with
  * madvise(MADV_DONTNEED), the descriptor lives on until it is let go, and the
@@ -36,13 +43,24 @@ extern "C" {
 #define ZD_PIN_BIAS	1024u
 
 /*
+ * Folios, for the inline functions below and zonedev's own code.  Its pages are the
+ * first half of an aligned block of descriptors; the one after them is the folio's,
+ * whose count is 1 while any of them is mapped, and ZD_FOLIO_PIN for each pin.  (Not
+ * ZD_PIN_BIAS: 512 of those at once would run over after 4095 times.)
+ */
+#define ZD_FOLIO_PAGES	512u
+#define ZD_FOLIO_BLOCK	(2 * ZD_FOLIO_PAGES)
+#define ZD_FOLIO_PIN	2u
+
+/*
  * zd_get_user_pages_fast / zd_pin_user_pages_fast - hold @nr pages from @start.
  *
  * @start: any address in the first page.  @pages: result, one descriptor a page.
  * Returns how many were got, from the first on: fewer than @nr if a later one
  * can't be; or -errno for the first: -EFAULT: not managed, or not accessible as
  * @flags ask; -EINVAL: bad flags, or called from a forked child; -ENOMEM: no
- * memory, or too many pins of one page; -EAGAIN: the page would not hold still.
+ * memory, or too many pins of one page (about 2 million); -EAGAIN: the page would
+ * not hold still.
  *
  * Takes no lock and makes no system call when the pages have been got before and
  * not migrated since; else it blocks, while pages come home.  Any thread, but the
@@ -60,23 +78,44 @@ void zd_unpin_user_page(struct zd_page *page);
 void zd_unpin_user_pages(struct zd_page **pages, unsigned long nr);
 
 /* The same for pages that were written to; @make_dirty false: they were not.
- * May block where the page's driver has to note it.  Mirrors the kernel's
- * unpin_user_pages_dirty_lock(). */
+ * Nobody has to note it at present: what was written through an address of the page
+ * the kernel knows as dirty, and zd_pmem_persist() or msync() finds it.  Mirrors the
+ * kernel's unpin_user_pages_dirty_lock(). */
 void zd_unpin_user_pages_dirty_lock(struct zd_page **pages, unsigned long nr, bool make_dirty);
 
-/* Might somebody have pinned the page?  Never a false "no"; a page with more than
- * ZD_PIN_BIAS gets is a false "yes". */
+/* The descriptor that counts the pins of @page, one with ZD_PAGE_FOLIO. */
+static inline struct zd_page *zd_page_folio_(const struct zd_page *page)
+{
+	return zd_pfn_to_page((zd_page_to_pfn(page) | (ZD_FOLIO_BLOCK - 1)) -
+			      (ZD_FOLIO_PAGES - 1));
+}
+
+/* Might somebody have pinned the page, which the caller holds, or for a folio any
+ * page of it?  Never a false "no"; a page with more than ZD_PIN_BIAS gets is a false
+ * "yes". */
 static inline bool zd_page_maybe_dma_pinned(const struct zd_page *page)
 {
+	if (page->pgmap_id & ZD_PAGE_FOLIO)
+		return zd_page_count(zd_page_folio_(page)) >= ZD_FOLIO_PIN;
 	return zd_page_count(page) >= ZD_PIN_BIAS;
 }
 
-/* Where the page of a managed range is mapped, while it is held and its address
- * is not remapped; NULL for another kind of page. */
+/* Where the page is, while it is held: for a page of a managed range, where that is
+ * mapped, if it isn't remapped; for one of a region that the CPU can address
+ * (zonedev/dax.h, pmem.h, p2pdma.h), in the region's own mapping, which no revocation
+ * takes away.  NULL for another kind of page. */
 void *zd_page_address(const struct zd_page *page);
 
 #pragma GCC visibility pop
 #ifdef __cplusplus
 }
+#endif
+
+#ifdef ZD_PAGE_OWNER
+/* In the name of who calls, see zonedev/page_owner.h. */
+#define zd_get_user_pages_fast(mm, start, nr, flags, pages)			\
+	ZD_PAGE_OWNER_AS_(long, (zd_get_user_pages_fast)(mm, start, nr, flags, pages))
+#define zd_pin_user_pages_fast(mm, start, nr, flags, pages)			\
+	ZD_PAGE_OWNER_AS_(long, (zd_pin_user_pages_fast)(mm, start, nr, flags, pages))
 #endif
 #endif

@@ -29,7 +29,8 @@ struct zd_migrate_result {
 	/* the address space was changing, another migration had it, or a
 	 * madvise(MADV_DONTNEED, MADV_FREE) did a moment ago */
 	uint64_t busy;
-	uint64_t device;	/* the device was full, or failed (home: lost, see mm.h) */
+	/* the device was full, failed, or is being removed (home: lost, see mm.h) */
+	uint64_t device;
 };
 
 /*

@@ -77,10 +77,11 @@ int zd_mm_open(const struct zd_mm_attr *attr, struct zd_mm **mm);
 /*
  * zd_mm_close - bring every page home, stop the server, forget the ranges.
  *
- * Returns 0; -EBUSY when pages are held (zonedev/gup.h), or -ENOMEM / -EIO when
- * not all could come home: then the mm stays open and everything is as it was.  (A page that its device can't read
- * is not a reason: it is poisoned, and counted.)  May block.  No other call on
- * the mm may be running.
+ * Returns 0; -EBUSY when pages are held (zonedev/gup.h) or device memory is mapped
+ * with it (zonedev/dax.h), or -ENOMEM / -EIO when not all could come home: then the
+ * mm stays open and everything is as it was.  (A page that its device can't read is
+ * not a reason: it is poisoned, and counted.)  May block.  No other call on the mm
+ * may be running.
  */
 int zd_mm_close(struct zd_mm *mm);
 
@@ -103,7 +104,8 @@ int zd_mm_register(struct zd_mm *mm, void *addr, size_t len);
 int zd_mm_unregister(struct zd_mm *mm, void *addr, size_t len);
 
 /* zd_mm_get_stats - a snapshot.  @size: sizeof(*stats).  0, -EINVAL, -ENOMEM.
- * May block.  Any thread but the server's. */
+ * Device pages of faults that were served before the call have been freed when it
+ * returns.  May block.  Any thread but the server's. */
 int zd_mm_get_stats(struct zd_mm *mm, struct zd_mm_stats *stats, size_t size);
 
 #pragma GCC visibility pop

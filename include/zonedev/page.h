@@ -45,12 +45,13 @@ typedef uint64_t zd_pfn_t;
 
 /* In zd_page.pgmap_id, while the page is live. */
 #define ZD_PAGE_LIVE	(1u << 31)
+#define ZD_PAGE_FOLIO	(1u << 30)	/* its pins are counted elsewhere: zonedev/gup.h */
 
 /*
  * struct zd_page - a page's descriptor.
  *
  * @refcount: 0 = free.  Use the functions below.
- * @pgmap_id: zonedev's: which pagemap the page belongs to, and ZD_PAGE_LIVE.
+ * @pgmap_id: zonedev's: which pagemap the page belongs to, and the flags above.
  * @word: the driver's while the page is free (zd_page_set_private()); while it
  *	is live, the owner's (mm: where the page is mapped).  zd_page_init() and
  *	the final put both set it to 0 before they hand the page over.
@@ -103,6 +104,7 @@ struct zd_pagemap *zd_page_pagemap(const struct zd_page *page);
 
 /* Out of line parts of the functions below; never call them. */
 void __zd_put_page(struct zd_page *page);
+__attribute__((cold)) void __zd_page_contended(void);
 __attribute__((cold, noreturn)) void __zd_page_bug(const struct zd_page *page, const char *what);
 
 /*
@@ -124,6 +126,10 @@ void __zd_page_trace_put(const struct zd_page *page, uint32_t nr);
 #else
 #define ZD_PAGE_TRACE_(what, page, nr) do { } while (0)
 #endif
+
+/* So rarely that registers are not saved and targets not aligned for it: the text of a
+ * put that is inlined is two thirds of what a plain if makes. */
+#define ZD_PAGE_RARELY_(cond)	__builtin_expect_with_probability(cond, 0, 0.999)
 
 /*
  * zd_get_page - one more reference to a page that the caller already holds.
@@ -174,9 +180,9 @@ static inline bool zd_try_get_page(struct zd_page *page)
  */
 static inline bool zd_try_get_page_refs(struct zd_page *page, uint32_t refs)
 {
-	uint32_t c = __atomic_load_n(&page->refcount, __ATOMIC_RELAXED);
+	for (;;) {
+		uint32_t c = __atomic_load_n(&page->refcount, __ATOMIC_RELAXED);
 
-	do {
 		if ((int32_t)c <= 0) {
 			if (c == 0)
 				return false;
@@ -185,9 +191,13 @@ static inline bool zd_try_get_page_refs(struct zd_page *page, uint32_t refs)
 		if (c + refs > INT32_MAX)
 			return false;
 		/* acquire: as in zd_try_get_page() */
-	} while (!__atomic_compare_exchange_n(&page->refcount, &c, c + refs, true,
-					      __ATOMIC_ACQUIRE, __ATOMIC_RELAXED));
-	return true;
+		if (__atomic_compare_exchange_n(&page->refcount, &c, c + refs, false,
+						__ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
+			ZD_PAGE_TRACE_(get, page, refs);
+			return true;
+		}
+		__zd_page_contended();
+	}
 }
 
 /*
@@ -216,7 +226,7 @@ static inline void zd_put_page(struct zd_page *page)
 #else
 	/* Release: what the holder did to the page comes before its freeing.
 	 * Acquire: the last putter sees what all the others did. */
-	if (__atomic_sub_fetch(&page->refcount, 1, __ATOMIC_ACQ_REL) == 0)
+	if (ZD_PAGE_RARELY_(__atomic_sub_fetch(&page->refcount, 1, __ATOMIC_ACQ_REL) == 0))
 		__zd_put_page(page);
 #endif
 }
@@ -224,7 +234,8 @@ static inline void zd_put_page(struct zd_page *page)
 /* zd_put_page_refs - drop @refs references at once: as zd_put_page(). */
 static inline void zd_put_page_refs(struct zd_page *page, uint32_t refs)
 {
-	if (__atomic_sub_fetch(&page->refcount, refs, __ATOMIC_ACQ_REL) == 0)
+	ZD_PAGE_TRACE_(put, page, refs);
+	if (ZD_PAGE_RARELY_(__atomic_sub_fetch(&page->refcount, refs, __ATOMIC_ACQ_REL) == 0))
 		__zd_put_page(page);
 }
 
@@ -252,5 +263,63 @@ static inline uint64_t zd_page_private(const struct zd_page *page)
 #pragma GCC visibility pop
 #ifdef __cplusplus
 }
+#endif
+
+#ifdef ZD_PAGE_OWNER
+/* The same functions, noting who calls them. */
+#include <zonedev/page_owner.h>
+
+#define zd_page_init(page) __extension__ ({					\
+	struct zd_page *zd_p_ = (page);						\
+	int zd_rc_ = (zd_page_init)(zd_p_);					\
+										\
+	if (!zd_rc_)								\
+		ZD_PAGE_OWNER_TOOK_(zd_page_to_pfn(zd_p_), 1);			\
+	zd_rc_;									\
+})
+
+#define zd_get_page(page) __extension__ ({					\
+	struct zd_page *zd_p_ = (page);						\
+										\
+	(zd_get_page)(zd_p_);							\
+	ZD_PAGE_OWNER_TOOK_(zd_page_to_pfn(zd_p_), 1);				\
+	(void)0;								\
+})
+
+#define zd_try_get_page(page) __extension__ ({					\
+	struct zd_page *zd_p_ = (page);						\
+	bool zd_got_ = (zd_try_get_page)(zd_p_);				\
+										\
+	if (zd_got_)								\
+		ZD_PAGE_OWNER_TOOK_(zd_page_to_pfn(zd_p_), 1);			\
+	zd_got_;								\
+})
+
+#define zd_try_get_page_refs(page, refs) __extension__ ({			\
+	struct zd_page *zd_p_ = (page);						\
+	uint32_t zd_refs_ = (refs);						\
+	bool zd_got_ = (zd_try_get_page_refs)(zd_p_, zd_refs_);			\
+										\
+	if (zd_got_)								\
+		ZD_PAGE_OWNER_TOOK_(zd_page_to_pfn(zd_p_), zd_refs_);		\
+	zd_got_;								\
+})
+
+#define zd_put_page(page) __extension__ ({					\
+	struct zd_page *zd_p_ = (page);						\
+										\
+	ZD_PAGE_OWNER_DROPS_(zd_page_to_pfn(zd_p_), 1);				\
+	(zd_put_page)(zd_p_);							\
+	(void)0;								\
+})
+
+#define zd_put_page_refs(page, refs) __extension__ ({				\
+	struct zd_page *zd_p_ = (page);						\
+	uint32_t zd_refs_ = (refs);						\
+										\
+	ZD_PAGE_OWNER_DROPS_(zd_page_to_pfn(zd_p_), zd_refs_);			\
+	(zd_put_page_refs)(zd_p_, zd_refs_);					\
+	(void)0;								\
+})
 #endif
 #endif

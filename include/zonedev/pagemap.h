@@ -37,7 +37,8 @@ struct zd_pagemap;
  *	only grows, at the end, and what a shorter one lacks is NULL.
  * @page_free: the last reference was put and the page is the owner's again.
  *	zd_page_pagemap() still works.  Called by whoever put it, from any
- *	thread, at the same time for different pages; must not block.
+ *	thread, at the same time for different pages; must not block, and so
+ *	must not remove a pagemap or a device (-EDEADLK).
  * @revoke: called once by the unmap that starts the removal, when new
  *	references have begun to fail and before it waits: make those that hold
  *	pages let go (unmap them, bring them home).  May block.  0, or -errno
@@ -89,12 +90,16 @@ int zd_memremap_pages(struct zd_pagemap *pgmap);
  * reference's memory is freed, the descriptors are freed (all of them zero
  * again).  When it returns 0 no page_free is running or will run.
  *
- * Warns once in the log when it has waited for 10 s, naming holders.
+ * Warns once in the log when it has waited for 10 s, naming holders; where
+ * references are recorded (zonedev/page_owner.h), the code that took them, too.
  *
- * Returns 0; -EINVAL if it isn't mapped; -EBUSY if another thread is unmapping
- * it; what ops->revoke returned.
- * Blocks.  Not from page_free or revoke, not in an RCU read-side section, and
- * not with a reference to one of its pages (that waits forever).
+ * Returns 0; -EINVAL if it isn't mapped (@pgmap is then only compared, so that a
+ * second call is harmless even when its memory is gone); -EBUSY if another
+ * thread is unmapping it; what ops->revoke returned; -EDEADLK, with a warning
+ * (once): from inside a page_free, of whatever pagemap, or from inside its own
+ * revoke.  (A revoke may unmap other pagemaps.)
+ * Blocks.  Not in an RCU read-side section, and not with a reference to one of
+ * its pages (that waits forever).
  */
 int zd_memunmap_pages(struct zd_pagemap *pgmap);
 
@@ -103,8 +108,9 @@ int zd_memunmap_pages(struct zd_pagemap *pgmap);
 /*
  * struct zd_pagemap_holders - what an unmap that timed out waits for.
  *
- * @nr_pages: live pages.  @nr_refs: holds that aren't pages
- * (zd_get_dev_pagemap()).  @pfns: the first @nr_pfns live pages, ascending.
+ * @nr_pages: live pages, also those whose page_free is running.  @nr_refs: holds
+ * that aren't pages (zd_get_dev_pagemap(), and each batch of pages on its way to
+ * a device).  @pfns: the first @nr_pfns live pages, ascending.
  */
 struct zd_pagemap_holders {
 	uint64_t nr_pages;
@@ -115,11 +121,12 @@ struct zd_pagemap_holders {
 
 /*
  * zd_memunmap_pages_timeout - the same, waiting at most @ms milliseconds for
- * the holders.
+ * the holders (less what revoke took of it).
  *
  * -ETIMEDOUT: the range stays usable for those who hold it, new references
  * fail with -ENODEV, and @out (if not NULL) says who holds it.  Call either
- * form again to go on waiting; revoke isn't called again.
+ * form again to go on waiting; revoke isn't called again.  Where references are
+ * recorded, the log says what code took those that it waits for.
  */
 int zd_memunmap_pages_timeout(struct zd_pagemap *pgmap, unsigned int ms,
 			      struct zd_pagemap_holders *out);
@@ -144,5 +151,24 @@ uint64_t zd_pagemap_live_pages(const struct zd_pagemap *pgmap);
 #pragma GCC visibility pop
 #ifdef __cplusplus
 }
+#endif
+
+#ifdef ZD_PAGE_OWNER
+/* Who holds it, see zonedev/page_owner.h. */
+#define zd_get_dev_pagemap(number) __extension__ ({				\
+	struct zd_pagemap *zd_m_ = (zd_get_dev_pagemap)(number);		\
+										\
+	if (zd_m_)								\
+		ZD_PAGE_OWNER_TOOK_(zd_m_->pfn, 0);				\
+	zd_m_;									\
+})
+
+#define zd_put_dev_pagemap(pgmap) __extension__ ({				\
+	struct zd_pagemap *zd_m_ = (pgmap);					\
+										\
+	ZD_PAGE_OWNER_DROPS_(zd_m_->pfn, 0);					\
+	(zd_put_dev_pagemap)(zd_m_);						\
+	(void)0;								\
+})
 #endif
 #endif

@@ -47,6 +47,7 @@ static void reads(void)
 	child_ok(child_start(overwrite, NULL));
 	CHECK_EQ(zd_device_live_pages(&g->dev), N);
 	CHECK_FILLED(mem, N, 1);
+	settle(mm);
 	CHECK_EQ(zd_device_live_pages(&g->dev), 0);
 	munmap(mem, N * PAGE);
 }
@@ -75,6 +76,7 @@ static void apart(void)
 	CHECK_EQ(zd_device_live_pages(&g->dev), N);	/* the child has them */
 	CHECK_EQ(write(go[1], "", 1), 1);
 	child_ok(pid);
+	settle(mm);
 	CHECK_EQ(zd_device_live_pages(&g->dev), 0);
 	CHECK_EQ(bad_page(mem, N / 2, N, 2), N);
 	munmap(mem + N / 2 * PAGE, (N - N / 2) * PAGE);

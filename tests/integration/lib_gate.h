@@ -170,6 +170,19 @@ static inline struct gate *gate_device(size_t pages)
 	return &g;
 }
 
+static inline void gate_error(struct gate *g, enum zd_io_dir dir, int error)
+{
+	__atomic_store_n(&g->error[dir], error, __ATOMIC_RELEASE);
+}
+
+/* Another time, after it was removed. */
+static inline void gate_again(struct gate *g)
+{
+	gate_error(g, ZD_TO_DEVICE, 0);
+	gate_error(g, ZD_FROM_DEVICE, 0);
+	CHECK_EQ(zd_device_register(&g->dev), 0);
+}
+
 static inline void gate_close(struct gate *g)
 {
 	__atomic_store_n(&g->closed, true, __ATOMIC_RELEASE);
@@ -186,11 +199,6 @@ static inline void gate_open(struct gate *g)
 static inline unsigned int gate_waiting(const struct gate *g)
 {
 	return __atomic_load_n(&g->waiting, __ATOMIC_ACQUIRE);
-}
-
-static inline void gate_error(struct gate *g, enum zd_io_dir dir, int error)
-{
-	__atomic_store_n(&g->error[dir], error, __ATOMIC_RELEASE);
 }
 
 static inline size_t gate_used(const struct gate *g)

@@ -71,6 +71,81 @@ static void what_cannot_be_held(void)
 	close_mm(mm, dev);
 }
 
+/*
+ * What the kernel may free at any moment (MADV_FREE) isn't taken out for a while,
+ * pinned in between or not.  And if the kernel does, under a pin, the place stays
+ * pinned, with the next content that it gets.
+ */
+static void the_kernel_takes_it(void)
+{
+	struct zd_device *dev = ram_device(N);
+	struct zd_mm *mm = open_mm();
+	struct zd_migrate_result r;
+	char *mem = map(8);
+
+	fill(mem, 8, 4);
+	CHECK_EQ(zd_mm_register(mm, mem, 8 * PAGE), 0);
+	CHECK(!madvise(mem, 8 * PAGE, MADV_FREE));
+	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)mem, 4, 0, pages), 4);
+	CHECK_EQ(zd_migrate_to_device(mm, mem, 8 * PAGE, dev, &r), 0);
+	CHECK_EQ(r.pinned, 4);
+	CHECK_EQ(r.moved, 0);
+	zd_unpin_user_pages(pages, 4);
+	CHECK_EQ(zd_migrate_to_device(mm, mem, 8 * PAGE, dev, &r), 0);
+	CHECK_EQ(r.moved, 0);
+
+	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)mem, 4, 0, pages), 4);
+	madvise(mem, 4 * PAGE, MADV_PAGEOUT);
+	if (resident(mem, 4))
+		printf("MADV_PAGEOUT has left %zu pages here\n", resident(mem, 4));
+	else
+		CHECK(is_zero(mem, 4 * PAGE));
+	CHECK(zd_page_address(pages[3]) == mem + 3 * PAGE);
+	fill(mem, 4, 5);
+	CHECK_EQ(zd_migrate_to_device(mm, mem, 4 * PAGE, dev, &r), 0);
+	CHECK_EQ(r.pinned, 4);
+	zd_unpin_user_pages(pages, 4);
+	CHECK_EQ(zd_mm_unregister(mm, mem, 8 * PAGE), 0);
+	munmap(mem, 8 * PAGE);
+	close_mm(mm, dev);
+}
+
+/* Entries lie in a row for a GiB: a walk over its end goes on where the next begin. */
+static void over_a_gib(void)
+{
+	const size_t gib = 1UL << 30;
+	struct zd_mm *mm = open_mm();
+	char *raw = mmap(NULL, 2 * gib, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+			 -1, 0);
+	char *mem = (char *)(((uintptr_t)raw + gib) & ~(gib - 1)) - 8 * PAGE;
+
+	CHECK(raw != MAP_FAILED);
+	CHECK(!mprotect(mem, 16 * PAGE, PROT_READ | PROT_WRITE));
+	fill(mem, 16, 1);
+	/* by itself each: else their entries would lie in a row as well */
+	CHECK_EQ(zd_mm_register(mm, mem, 8 * PAGE), 0);
+	CHECK_EQ(zd_mm_register(mm, mem + 8 * PAGE, 8 * PAGE), 0);
+	for (int again = 0; again < 2; again++) {
+		CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)mem, 16, 0, pages), 16);
+		for (int i = 0; i < 16; i++)
+			CHECK(zd_page_address(pages[i]) == mem + i * PAGE);
+		zd_unpin_user_pages(pages, 16);
+	}
+	CHECK_EQ(zd_mm_close(mm), 0);
+	munmap(raw, 2 * gib);
+}
+
+/* Addresses that no program can have. */
+static void out_of_range(void)
+{
+	struct zd_mm *mm = open_mm();
+
+	CHECK_EQ(zd_pin_user_pages_fast(mm, -(uint64_t)PAGE, 1, 0, pages), -EFAULT);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, UINT64_C(1) << 47, 1, 0, pages), -EFAULT);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, PAGE, UINT64_C(1) << 52, 0, pages), -EFAULT);
+	CHECK_EQ(zd_mm_close(mm), 0);
+}
+
 struct racer {
 	pthread_t thread;
 	struct zd_mm *mm;
@@ -133,6 +208,9 @@ int main(int argc, char **argv)
 
 	pinned_pages_stay();
 	what_cannot_be_held();
+	over_a_gib();
+	out_of_range();
+	the_kernel_takes_it();
 	race_with_migration(&rng);
 	return 0;
 }

@@ -17,6 +17,7 @@ static void dontneed(void)
 	CHECK(is_zero(p + 50 * PAGE, 100 * PAGE));
 	CHECK_EQ(bad_page(p, 0, 50, 1), 50);
 	CHECK_EQ(bad_page(p, 150, N, 1), N);
+	settle(mm);
 	CHECK_EQ(gate_used(g), 0);
 	/* and it is good memory */
 	fill(p, N, 2);

@@ -71,6 +71,7 @@ static void some(void)
 	CHECK_EQ(resident(p, N), 20);
 	CHECK_EQ(bad_page(p, 0, 30, 1), 30);
 	CHECK(is_zero(p + 30 * PAGE, 2 * PAGE));
+	settle(mm);
 	CHECK_EQ(gate_used(g), 0);
 	munmap(p, N * PAGE);
 }
@@ -153,6 +154,7 @@ static void remapped(void)
 	for (int i = 0; i < N; i++)
 		CHECK_EQ(!pfns[i], i % 2);
 	CHECK_FILLED(to, N, 5);
+	settle(mm);
 	CHECK_EQ(gate_used(g), 0);
 	munmap(to, N * PAGE);
 }

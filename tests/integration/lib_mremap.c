@@ -31,6 +31,7 @@ static void moved(void)
 	CHECK(q == to);
 	CHECK_EQ(gate_used(g), N);
 	CHECK_FILLED(q, N, 1);
+	settle(mm);
 	CHECK_EQ(gate_used(g), 0);
 	evict(mm, q, N, &g->dev);	/* managed where it is now */
 	/* the old place is anybody's */
@@ -90,6 +91,7 @@ static void dontunmap(void)
 	CHECK(q != MAP_FAILED);
 	CHECK(is_zero(p, N * PAGE));
 	CHECK_FILLED(q, N, 1);
+	settle(mm);
 	CHECK_EQ(gate_used(g), 0);
 	fill(p, N, 2);
 	CHECK_FILLED(p, N, 2);

@@ -34,6 +34,7 @@ int main(void)
 	/* pinned while it is out: it comes home for that */
 	evict(mm, p, N, dev);
 	CHECK_EQ(io_uring_register_buffers(&ring, &iov, 1), 0);
+	settle(mm);
 	CHECK_EQ(zd_device_live_pages(dev), N - 1);
 	sqe = io_uring_get_sqe(&ring);
 	io_uring_prep_read_fixed(sqe, fds[0], iov.iov_base, PAGE, 0, 0);

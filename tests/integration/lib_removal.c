@@ -2,11 +2,20 @@
 /*
  * A device is removed while memory is on it: its pages come home, the program
  * goes on, and a device that doesn't answer is waited for as long as asked.
+ *
+ * (lib_removal_flight: pages on their way; lib_removal_held: I/O, children, other
+ * removals; lib_removal_error: removals that can't be; core_removal: pins, and from
+ * inside page_free.)
  */
 #include "tests/integration/lib_test.h"
 
 #define N 700
 
+/*
+ * Linux 6.1: memunmap_pages() brings nothing home.  That is the driver's
+ * (migrate_device_range(), a copy, migrate_device_finalize()); what it leaves, in a
+ * page table or pinned, is waited for without a limit and without a word.
+ */
 static void pages_come_home(void)
 {
 	struct zd_device *dev = ram_device(N), *next = ram_device(N);
@@ -35,6 +44,8 @@ static void *touch(void *arg)
 	return NULL;
 }
 
+/* Linux 6.1: the same; a fault that meets the driver's migration of the page waits for
+ * it (migration_entry_wait()). */
 static void while_it_is_used(void)
 {
 	struct zd_mm *mm = open_mm();
@@ -71,6 +82,8 @@ static void it_does_not_answer(void)
 	CHECK_EQ(zd_mm_close(mm), 0);
 }
 
+/* Linux 6.1: migrate_device_range() can't take a page with more references than its
+ * mappings explain; memunmap_pages() then waits for it, and can't say for which. */
 static void somebody_holds_a_page(void)
 {
 	struct zd_device *dev = ram_device(N);

@@ -207,6 +207,13 @@ static inline struct zd_mm_stats stats(struct zd_mm *mm)
 	return s;
 }
 
+/* A page that a fault brought home is free on the device a moment after the
+ * thread goes on; but before any call on the mm returns. */
+static inline void settle(struct zd_mm *mm)
+{
+	stats(mm);
+}
+
 /* All @pages of @mem go out. */
 static inline void evict(struct zd_mm *mm, void *mem, size_t pages, struct zd_device *dev)
 {

@@ -1,29 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Transparent huge pages go out, whole, and come home. */
-#include "tests/integration/lib_test.h"
+#include "tests/integration/lib_huge.h"
 
-#define HUGE	(2UL << 20)
 #define NR	4			/* huge pages */
 #define N	(NR * HUGE / PAGE)
-
-/* How much of the mapping at @p is huge pages, in bytes. */
-static size_t huge_bytes(const char *p)
-{
-	FILE *f = fopen("/proc/self/smaps", "r");
-	char line[512];
-	unsigned long start, end, kib = 0;
-	bool mine = false;
-
-	CHECK(f);
-	while (fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
-			mine = start <= (uintptr_t)p && (uintptr_t)p < end;
-		else if (mine && sscanf(line, "AnonHugePages: %lu", &kib) == 1)
-			break;
-	}
-	fclose(f);
-	return kib << 10;
-}
 
 /* Huge pages that this machine has split so far. */
 static long splits(void)
@@ -40,25 +20,12 @@ static long splits(void)
 	return sum;
 }
 
-static char *map_huge(void)
-{
-	char *raw = map(N + HUGE / PAGE);
-	char *p = (char *)(((uintptr_t)raw + HUGE - 1) & ~(HUGE - 1));
-
-	if (madvise(p, NR * HUGE, MADV_HUGEPAGE))
-		skip("no transparent huge pages here");
-	fill(p, N, 1);
-	if (huge_bytes(p) != NR * HUGE)
-		skip("the kernel gives no huge pages now");
-	return p;
-}
-
 static void whole(struct zd_mm *mm, struct zd_device *dev)
 {
 	struct zd_migrate_result r;
 	long before;
 	char *small = evicted(mm, 700, 5, dev);	/* staging has held small pages */
-	char *p = map_huge();
+	char *p = map_huge(NR, 1);
 
 	CHECK_EQ(zd_mm_register(mm, p, NR * HUGE), 0);
 	before = splits();
@@ -80,7 +47,7 @@ static void whole(struct zd_mm *mm, struct zd_device *dev)
 static void parts(struct zd_mm *mm, struct zd_device *dev)
 {
 	struct zd_migrate_result r;
-	char *p = map_huge();
+	char *p = map_huge(NR, 1);
 
 	CHECK_EQ(zd_mm_register(mm, p, NR * HUGE), 0);
 	CHECK_EQ(zd_migrate_to_device(mm, p + 5 * PAGE, (N - 12) * PAGE, dev, &r), 0);
@@ -100,7 +67,7 @@ static void pause_child(void *arg)
 static void shared(struct zd_mm *mm, struct zd_device *dev)
 {
 	struct zd_migrate_result r;
-	char *p = map_huge();
+	char *p = map_huge(NR, 1);
 	int go[2];
 	pid_t pid;
 

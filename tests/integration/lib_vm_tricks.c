@@ -83,6 +83,7 @@ static void ksm(void)
 		}
 		usleep(5000);
 	}
+	settle(mm);
 	CHECK_EQ(zd_device_live_pages(dev), N / 2);	/* never merged, never faulted in */
 	CHECK_EQ(zd_migrate_to_device(mm, p, N * PAGE, dev, &r), 0);
 	CHECK_EQ(r.moved + r.shared + r.pinned + r.busy, N / 2);
@@ -114,6 +115,7 @@ static void numa(void)
 			CHECK_EQ(status[i], -ENOENT);	/* not in its page table */
 	if (syscall(SYS_mbind, p, N / 2 * PAGE, 2 /* MPOL_BIND */, &mask, 64UL, 2))
 		CHECK(errno == ENOSYS || errno == EINVAL);
+	settle(mm);
 	CHECK_EQ(zd_device_live_pages(dev), N / 2);
 	done(p, 10);
 }
@@ -126,6 +128,7 @@ static void reclaim(void)
 		CHECK_EQ(errno, EINVAL);
 	if (madvise(p, N * PAGE, 21 /* MADV_PAGEOUT */))
 		CHECK_EQ(errno, EINVAL);
+	settle(mm);
 	CHECK_EQ(zd_device_live_pages(dev), N / 2);
 	done(p, 20);
 }
@@ -138,6 +141,7 @@ static void locked(void)
 
 	/* brings all of it home; the sanitizers' mlock() does nothing */
 	CHECK(!syscall(SYS_mlock, p, N * PAGE));
+	settle(mm);
 	CHECK_EQ(zd_device_live_pages(dev), 0);
 	CHECK_EQ(resident(p, N), N);
 	refused = stats(mm).refused_protection;

@@ -30,6 +30,9 @@ int main(void)
 	if (!zd_try_get_page(page))
 		return 1;
 	zd_put_page(page);
+	if (!zd_try_get_page_refs(page, 3))
+		return 1;
+	zd_put_page_refs(page, 3);
 	zd_put_page(page);
 	return zd_memunmap_pages(&pgmap) ? 1 : 0;
 }

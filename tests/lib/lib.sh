@@ -70,9 +70,10 @@ alive() {
 	kill -0 "$1" 2>/dev/null
 }
 
-# end PID: TERM, then KILL if it doesn't go; for a child of this shell
+# end PID: TERM, then KILL if it doesn't go; for a child of this shell.  A number
+# that isn't one of its children (any more) may be anybody's by now.
 end() {
-	alive "$1" || return 0
+	grep -qsx "PPid:[[:space:]]*$$" "/proc/$1/status" || return 0
 	kill "$1" 2>/dev/null
 	wait_for 5 "! alive $1" || kill -KILL "$1" 2>/dev/null
 	wait "$1" 2>/dev/null || true

@@ -67,6 +67,28 @@ static unsigned int take(struct zd_pool *pool, bool *model, unsigned int nr, uin
 	return got;
 }
 
+/* A run of @nr, if the model has one. */
+static unsigned int take_row(struct zd_pool *pool, bool *model, unsigned int nr)
+{
+	unsigned int row = 0, longest = 0, i;
+	uint64_t first;
+
+	for (i = 0; i < PAGES; i++) {
+		row = model[i] ? 0 : row + 1;
+		longest = row > longest ? row : longest;
+	}
+	if (!zd_pool_alloc_run(pool, nr, &first)) {
+		assert_true(longest < nr);
+		return 0;
+	}
+	assert_true(first + nr <= PAGES);
+	for (i = 0; i < nr; i++) {
+		assert_false(model[first + i]);
+		model[first + i] = true;
+	}
+	return nr;
+}
+
 static void random_against_model(void **state)
 {
 	enum zd_pool_policy policy = (enum zd_pool_policy)(uintptr_t)*state;
@@ -77,7 +99,10 @@ static void random_against_model(void **state)
 
 	assert_int_equal(zd_pool_init(&pool, PAGES, policy, 4), 0);
 	for (round = 0; round < 20000; round++) {
-		switch (prng(&seed) % 3) {
+		switch (prng(&seed) % 4) {
+		case 3:
+			used += take_row(&pool, model, 1 + prng(&seed) % 200);
+			break;
 		case 0:
 			want = prng(&seed) % 100;
 			got = take(&pool, model, want, out);

@@ -17,7 +17,7 @@ static void empty(void **state)
 
 	(void)state;
 	assert_int_equal(zd_hist_quantile(&h, 0.5), 0);
-	zd_hist_add(&h, 0);
+	zd_hist_add(&h, 0, 1);
 	assert_int_equal(zd_hist_quantile(&h, 0), 0);
 	assert_int_equal(zd_hist_quantile(&h, 1), 0);
 }
@@ -30,10 +30,10 @@ static void edges(void **state)
 		struct zd_histogram h = { 0 };
 		uint64_t q;
 
-		zd_hist_add(&h, v);
+		zd_hist_add(&h, v, 1);
 		assert_int_equal(zd_hist_quantile(&h, 0.5), v);
 		assert_int_equal(zd_hist_quantile(&h, 1), v);
-		zd_hist_add(&h, UINT64_C(1) << 50);
+		zd_hist_add(&h, UINT64_C(1) << 50, 1);
 		q = zd_hist_quantile(&h, 0);
 		assert_true(q >= v && q <= v + v / 8);
 		assert_int_equal(h.count, 2);
@@ -54,7 +54,7 @@ static void quantiles(void **state)
 
 		for (int i = 0; i < N; i++) {
 			v[i] = (uint64_t)test_rand(&rng) >> (test_rand(&rng) % 32);
-			zd_hist_add(&h, v[i]);
+			zd_hist_add(&h, v[i], 1);
 		}
 		qsort(v, N, sizeof(v[0]), by_size);
 		for (size_t k = 0; k < sizeof(qs) / sizeof(qs[0]); k++) {
@@ -74,11 +74,34 @@ static void beyond(void **state)
 
 	(void)state;
 	for (int i = 0; i < 10; i++)
-		zd_hist_add(&h, UINT64_MAX - i);
-	zd_hist_add(&h, 5);
+		zd_hist_add(&h, UINT64_MAX - i, 1);
+	zd_hist_add(&h, 5, 1);
 	assert_int_equal(h.count, 11);
 	assert_int_equal(zd_hist_quantile(&h, 0), 5);
 	assert_true(zd_hist_quantile(&h, 0.5) > UINT64_C(1) << 40);
+}
+
+/* Every fault at first, then one for ZD_TIMED_EACH: the quantiles are those of
+ * all, whatever the first were like. */
+static void sampled(void **state)
+{
+	struct zd_stats s = { 0 };
+	unsigned int timed = 0;
+
+	(void)state;
+	while (s.c.faults < ZD_TIMED_FIRST + 1600 * ZD_TIMED_EACH) {
+		bool slow = ++s.c.faults <= ZD_TIMED_FIRST;
+
+		if (!zd_stats_timed(&s))
+			continue;
+		timed++;
+		zd_hist_add(&s.latency, slow ? 1000000 : 1000, zd_stats_weight(&s));
+	}
+	assert_int_equal(timed, ZD_TIMED_FIRST + 1600);
+	assert_int_equal(s.latency.count, s.c.faults);
+	assert_true(zd_hist_quantile(&s.latency, 0.95) < 2000);
+	assert_true(zd_hist_quantile(&s.latency, 0.97) > 500000);
+	assert_int_equal(s.latency.max, 1000000);
 }
 
 int main(void)
@@ -88,6 +111,7 @@ int main(void)
 		cmocka_unit_test(edges),
 		cmocka_unit_test(quantiles),
 		cmocka_unit_test(beyond),
+		cmocka_unit_test(sampled),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

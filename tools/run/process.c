@@ -244,7 +244,15 @@ static bool exclusive(struct zd_mm *mm, uint64_t addr)
 	return p && p->pagemap_fd >= 0 && zd_page_exclusive(p->pagemap_fd, addr);
 }
 
+static bool mapped(struct zd_mm *mm, uint64_t addr)
+{
+	struct process *p = mm->host_data;
+
+	return p && p->pagemap_fd >= 0 && zd_page_mapped(p->pagemap_fd, addr);
+}
+
 const struct zd_server_host run_host = {
+	.mapped = mapped,
 	.exclusive = exclusive,
 	.unknown_fault = unknown_fault,
 	.forked = forked,

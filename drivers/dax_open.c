@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT */
+/* Device-dax: from a path to a region. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "core/alloc.h"
+#include "drivers/dax.h"
+
+#define MAX_ALIGN	(UINT64_C(1) << 30)
+
+/* --- what is it? --- */
+
+static int read_number(const char *path, uint64_t *value)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	char text[32], *end;
+	ssize_t n;
+
+	if (fd < 0)
+		return -errno;
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	if (n <= 0)
+		return -ENODEV;
+	text[n] = '\0';
+	*value = strtoull(text, &end, 0);
+	return end == text ? -ENODEV : 0;
+}
+
+/* A device-dax node says in sysfs how long it is, and how it must be mapped. */
+static int probe_devdax(dev_t rdev, uint64_t *size, uint64_t *align)
+{
+	char dir[64], path[128], target[PATH_MAX];
+	const char *name;
+	ssize_t n;
+	int rc;
+
+	snprintf(dir, sizeof(dir), "/sys/dev/char/%u:%u", major(rdev), minor(rdev));
+	snprintf(path, sizeof(path), "%s/subsystem", dir);
+	n = readlink(path, target, sizeof(target) - 1);
+	if (n < 0)
+		return -ENODEV;
+	target[n] = '\0';
+	name = strrchr(target, '/');
+	if (!name || strcmp(name, "/dax"))
+		return -ENODEV;
+	snprintf(path, sizeof(path), "%s/size", dir);
+	rc = read_number(path, size);
+	if (rc)
+		return rc;
+	snprintf(path, sizeof(path), "%s/align", dir);
+	return read_number(path, align);
+}
+
+static int probe(int fd, uint64_t *size, uint64_t *align)
+{
+	struct stat st;
+
+	if (fstat(fd, &st))
+		return -errno;
+	*align = ZD_PAGE_SIZE;
+	if (S_ISCHR(st.st_mode))
+		return probe_devdax(st.st_rdev, size, align);
+	*size = st.st_size;
+	return S_ISREG(st.st_mode) ? 0 : -ENODEV;
+}
+
+static void destroy(struct zd_dax *dax)
+{
+	close(dax->cfg.fd);
+	zd_free(dax);
+}
+
+static int configure(int fd, const struct zd_dax_opts *opts, struct zd_dax_config *cfg)
+{
+	static const struct zd_dax_opts none = { .size = sizeof(none) };
+	uint64_t size, min_align, length;
+	int rc = probe(fd, &size, &min_align);
+
+	if (rc)
+		return rc;
+	if (!opts)
+		opts = &none;
+	cfg->align = opts->align ? opts->align : min_align;
+	if (opts->size < sizeof(*opts) || opts->flags & ~ZD_DAX_RDONLY ||
+	    cfg->align & (cfg->align - 1) || cfg->align < min_align || cfg->align > MAX_ALIGN)
+		return -EINVAL;
+	if (opts->offset & (cfg->align - 1) || opts->offset > size)
+		return -EINVAL;
+	length = opts->length ? opts->length : (size - opts->offset) & ~(cfg->align - 1);
+	if (!length || length & (cfg->align - 1) || length > size - opts->offset)
+		return -EINVAL;
+	cfg->type = ZD_MEMORY_GENERIC;
+	cfg->fd = fd;
+	cfg->offset = opts->offset;
+	cfg->nr_pages = length / ZD_PAGE_SIZE;
+	cfg->rdonly = opts->flags & ZD_DAX_RDONLY;
+	cfg->destroy = destroy;
+	return 0;
+}
+
+/* --- open and close --- */
+
+/* Takes @fd over. */
+static int open_owned(int fd, const struct zd_dax_opts *opts, struct zd_devm *devm,
+		      struct zd_dax **out)
+{
+	struct zd_dax_config cfg = { .fd = fd };
+	struct zd_dax *dax = NULL;
+	int rc = configure(fd, opts, &cfg);
+
+	if (rc)
+		goto err;
+	rc = -ENOMEM;
+	dax = zd_alloc(sizeof(*dax));
+	if (!dax)
+		goto err;
+	rc = zd_dax_setup(dax, &cfg);
+	if (rc)
+		goto err;
+	rc = zd_dax_add_steps(dax, devm);
+	if (!rc)
+		*out = dax;
+	return rc;
+
+err:
+	zd_free(dax);
+	close(fd);
+	return rc;
+}
+
+static int open_path(const char *path, const struct zd_dax_opts *opts, struct zd_devm *devm,
+		     struct zd_dax **dax)
+{
+	bool rdonly = opts && opts->size >= sizeof(*opts) && opts->flags & ZD_DAX_RDONLY;
+	int fd;
+
+	if (!path || !dax)
+		return -EINVAL;
+	/* O_NONBLOCK: a pipe nobody has the other end of is no reason to wait */
+	fd = open(path, (rdonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
+	return fd < 0 ? -errno : open_owned(fd, opts, devm, dax);
+}
+
+int zd_dax_open(const char *path, const struct zd_dax_opts *opts, struct zd_dax **dax)
+{
+	return open_path(path, opts, NULL, dax);
+}
+
+int zd_devm_dax_open(struct zd_devm *devm, const char *path, const struct zd_dax_opts *opts,
+		     struct zd_dax **dax)
+{
+	return devm ? open_path(path, opts, devm, dax) : -EINVAL;
+}
+
+int zd_dax_open_fd(int fd, const struct zd_dax_opts *opts, struct zd_dax **dax)
+{
+	int mine;
+
+	if (!dax)
+		return -EINVAL;
+	mine = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	return mine < 0 ? -errno : open_owned(mine, opts, NULL, dax);
+}
+
+int zd_dax_close(struct zd_dax *dax)
+{
+	return zd_dax_teardown(dax, -1, NULL);
+}
+
+int zd_dax_close_timeout(struct zd_dax *dax, unsigned int ms, struct zd_pagemap_holders *out)
+{
+	return zd_dax_teardown(dax, ms < INT_MAX ? (int)ms : INT_MAX, out);
+}

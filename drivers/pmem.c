@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The region: put together, and taken apart.
+ *
+ * What is set up in order is undone in reverse order by the actions of a struct
+ * zd_devm, one function a step.  The order is the thread's:
+ *
+ *	freeze		nobody enters the queue
+ *	kill		nobody gets a page, or a mapping
+ *	revoke		mappings go; the base reference is put
+ *	wait		for requests, which hold the gate and the pagemap, and for pages
+ *	exit		the pagemap goes
+ *	release queue	the bookkeeping of what was in it: the BTT
+ *	unmap, close	the media
+ *
+ * The gate outlives them: later callers find it closed, until the handle is freed.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/alloc.h"
+#include "core/vmemmap.h"
+#include "drivers/btt.h"
+#include "drivers/pmem.h"
+#include "zonedev/log.h"
+
+/* --- the steps --- */
+
+static void step(struct zd_pmem *pmem, const char *what)
+{
+	zd_teardown_step(&pmem->dax.pgmap, what);
+}
+
+static void step_close(void *data)
+{
+	struct zd_pmem *pmem = data;
+
+	step(pmem, "close");
+	close(pmem->media.fd);
+}
+
+static void step_unmap(void *data)
+{
+	struct zd_pmem *pmem = data;
+
+	step(pmem, "unmap");
+	__atomic_store_n(&pmem->gone, true, __ATOMIC_RELEASE);
+	zd_media_unmap(&pmem->media);
+}
+
+static void step_release_queue(void *data)
+{
+	struct zd_pmem *pmem = data;
+
+	step(pmem, "release queue");
+	if (pmem->btt)
+		zd_btt_close(pmem->btt);
+	pmem->btt = NULL;
+}
+
+static void step_exit(void *data)
+{
+	zd_dax_exit(&((struct zd_pmem *)data)->dax);
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* For requests, then for all else; @ms < 0: as long as it takes. */
+static int wait_for_holders(struct zd_pmem *pmem, int ms, struct zd_pmem_holders *out)
+{
+	uint64_t start = now_ms(), gone;
+	int rc = 0;
+
+	/* the pagemap's warning says the same of requests that take long */
+	if (ms < 0)
+		zd_wait_for_completion(&pmem->queue.empty);
+	else if (!zd_wait_for_completion_timeout(&pmem->queue.empty, ms))
+		rc = -ETIMEDOUT;
+	gone = now_ms() - start;
+	if (ms > 0)
+		ms = gone < (uint64_t)ms ? ms - (int)gone : 0;
+	if (!rc || out)
+		rc = zd_dax_wait(&pmem->dax, rc ? 0 : ms, out ? &out->pages : NULL);
+	if (rc && out) {
+		out->nr_requests = zd_pmem_queue_users(&pmem->queue);
+		out->pages.nr_refs -= out->pages.nr_refs < out->nr_requests ? out->pages.nr_refs :
+									      out->nr_requests;
+	}
+	return rc;
+}
+
+static void step_wait(void *data)
+{
+	wait_for_holders(data, -1, NULL);
+}
+
+static void step_revoke(void *data)
+{
+	zd_dax_end(&((struct zd_pmem *)data)->dax);
+}
+
+static void step_kill(void *data)
+{
+	zd_dax_kill(&((struct zd_pmem *)data)->dax);
+}
+
+static void step_freeze(void *data)
+{
+	struct zd_pmem *pmem = data;
+
+	step(pmem, "freeze");
+	zd_pmem_queue_die(&pmem->queue);
+}
+
+/* --- open --- */
+
+static int add_step(struct zd_pmem *pmem, zd_devm_action_t *action)
+{
+	return zd_devm_add_action_or_reset(&pmem->devm, action, pmem);
+}
+
+static int explain(int rc, char *err, size_t errlen)
+{
+	return zd_pmem_fail(err, errlen, rc, "can't map it: %s", strerrordesc_np(-rc));
+}
+
+static int open_media(struct zd_pmem *pmem, const char *path, const struct zd_pmem_attr *attr,
+		      char *err, size_t errlen)
+{
+	struct zd_media *m = &pmem->media;
+	int rc = zd_pmem_open_file(path, attr, m, err, errlen);
+
+	if (rc)
+		return rc;
+	m->dax = &pmem->dax;
+	rc = add_step(pmem, step_close);
+	if (!rc)
+		rc = zd_media_map(m);
+	if (!rc)
+		rc = add_step(pmem, step_unmap);
+	return rc ? explain(rc, err, errlen) : 0;
+}
+
+static int open_btt(struct zd_pmem *pmem, const struct zd_pmem_attr *attr, char *err,
+		    size_t errlen)
+{
+	bool force = attr->flags & ZD_PMEM_FORCE, create = !(attr->flags & ZD_PMEM_READONLY);
+	int has = zd_btt_probe(&pmem->media), data = 0;
+
+	if (has < 0)
+		return explain(has, err, errlen);
+	if (!(attr->flags & ZD_PMEM_BTT)) {
+		if (!has || force)
+			return 0;
+		return zd_pmem_fail(err, errlen, -EMEDIUMTYPE,
+				    "its blocks are translated by a BTT: open it with btt=on");
+	}
+	if (!has && create && !force)
+		data = zd_pmem_has_data(&pmem->media);
+	if (data < 0)
+		return explain(data, err, errlen);
+	if (data)
+		return zd_pmem_fail(err, errlen, -EEXIST,
+				    "it holds data, which btt=on would overwrite: name a new or empty file");
+	return zd_btt_open(&pmem->media, create, attr->btt_block, &pmem->btt, err, errlen);
+}
+
+static void set_info(struct zd_pmem *pmem)
+{
+	struct zd_pmem_info *info = &pmem->info;
+	struct zd_btt *btt = pmem->btt;
+
+	info->media_bytes = pmem->media.bytes;
+	info->nr_sectors = (btt ? btt->nr_blocks * btt->block : info->media_bytes) >>
+			   ZD_SECTOR_SHIFT;
+	info->atomic_bytes = btt ? btt->block : 8;
+	info->flags = (btt ? ZD_PMEM_BTT : 0) | (pmem->media.readonly ? ZD_PMEM_READONLY : 0);
+	info->persist = pmem->media.persist;
+	info->pfn = pmem->dax.pgmap.pfn;
+	info->has_holes = pmem->media.has_holes;
+}
+
+/* As registered: the last one is taken first. */
+static zd_devm_action_t *const page_steps[] = {
+	step_exit, step_wait, step_revoke, step_kill, step_freeze,
+};
+#define NR_PAGE_STEPS	((int)(sizeof(page_steps) / sizeof(page_steps[0])))
+
+static int add_page_steps(struct zd_pmem *pmem)
+{
+	int i, rc = 0;
+
+	for (i = 0; i < NR_PAGE_STEPS && !rc; i++)
+		rc = zd_devm_add_action(&pmem->devm, page_steps[i], pmem);
+	if (!rc)
+		return 0;
+	/* none makes sense without the others */
+	for (i -= 2; i >= 0; i--)
+		zd_devm_remove_action(&pmem->devm, page_steps[i], pmem);
+	for (i = NR_PAGE_STEPS - 1; i >= 0; i--)
+		page_steps[i](pmem);
+	return rc;
+}
+
+static int open_pages(struct zd_pmem *pmem)
+{
+	struct zd_media *m = &pmem->media;
+	struct zd_dax_config cfg = {
+		.type = ZD_MEMORY_FS_DAX, .fd = m->fd, .nr_pages = m->bytes / ZD_PAGE_SIZE,
+		.align = ZD_PAGE_SIZE, .map_flags = m->map_flags, .rdonly = m->readonly,
+		.base = m->base, .owner = pmem, .may_hold = zd_media_may_hold,
+	};
+	int rc = add_step(pmem, step_release_queue);
+
+	if (!rc)
+		rc = zd_dax_setup(&pmem->dax, &cfg);
+	if (rc)
+		return rc;
+	pmem->queue.usage = &pmem->dax.pgmap.state->ref;
+	return add_page_steps(pmem);
+}
+
+static int set_up(struct zd_pmem *pmem, const char *path, const struct zd_pmem_attr *attr,
+		  char *err, size_t errlen)
+{
+	int rc = open_media(pmem, path, attr, err, errlen);
+
+	if (rc)
+		return rc;
+	rc = open_pages(pmem);
+	if (rc)
+		return explain(rc, err, errlen);
+	rc = open_btt(pmem, attr, err, errlen);
+	if (!rc)
+		set_info(pmem);
+	return rc;
+}
+
+int zd_pmem_open(const char *path, const struct zd_pmem_attr *attr, struct zd_pmem **out,
+		 char *err, size_t errlen)
+{
+	static const struct zd_pmem_attr none = { .size = sizeof(none) };
+	struct zd_pmem *pmem;
+	int rc = -ENOMEM;
+
+	if (!path || !out)
+		return zd_pmem_fail(err, errlen, -EINVAL, "no path");
+	pmem = zd_alloc(sizeof(*pmem));
+	if (!pmem)
+		return zd_pmem_fail(err, errlen, rc, "no memory");
+	rc = zd_pmem_queue_init(&pmem->queue);
+	if (rc) {
+		zd_free(pmem);
+		return explain(rc, err, errlen);
+	}
+	rc = set_up(pmem, path, attr ? attr : &none, err, errlen);
+	if (rc) {
+		zd_devm_release_all(&pmem->devm);
+		zd_pmem_queue_destroy(&pmem->queue);
+		zd_free(pmem);
+		return rc;
+	}
+	*out = pmem;
+	return 0;
+}
+
+int zd_pmem_open_fd(int fd, const struct zd_pmem_attr *attr, struct zd_pmem **pmem, char *err,
+		    size_t errlen)
+{
+	char path[32];
+
+	if (fd < 0)
+		return zd_pmem_fail(err, errlen, -EBADF, "not a descriptor");
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return zd_pmem_open(path, attr, pmem, err, errlen);
+}
+
+int zd_pmem_get_info(const struct zd_pmem *pmem, struct zd_pmem_info *info, size_t size)
+{
+	if (!pmem || !info || size < sizeof(*info))
+		return -EINVAL;
+	*info = pmem->info;
+	return 0;
+}
+
+/* --- removal --- */
+
+static int remove_region(struct zd_pmem *pmem, int ms, struct zd_pmem_holders *out)
+{
+	int rc = 0;
+
+	/* acquire, release: what one attempt did the next one sees */
+	if (__atomic_exchange_n(&pmem->removing, 1, __ATOMIC_ACQUIRE))
+		return -EBUSY;
+	if (pmem->gone) {
+		rc = -ENODEV;
+		goto out;
+	}
+	if (ms >= 0) {
+		/* these don't block; a call that timed out has taken them already */
+		zd_devm_release_action(&pmem->devm, step_freeze, pmem);
+		zd_devm_release_action(&pmem->devm, step_kill, pmem);
+		zd_devm_release_action(&pmem->devm, step_revoke, pmem);
+		rc = wait_for_holders(pmem, ms, out);
+		if (!rc)
+			zd_devm_remove_action(&pmem->devm, step_wait, pmem);
+	}
+	if (!rc)
+		zd_devm_release_all(&pmem->devm);
+out:
+	__atomic_store_n(&pmem->removing, 0, __ATOMIC_RELEASE);
+	return rc;
+}
+
+int zd_pmem_remove(struct zd_pmem *pmem)
+{
+	return remove_region(pmem, -1, NULL);
+}
+
+int zd_pmem_remove_timeout(struct zd_pmem *pmem, unsigned int ms, struct zd_pmem_holders *out)
+{
+	if (out)
+		memset(out, 0, sizeof(*out));
+	return remove_region(pmem, ms < INT_MAX ? (int)ms : INT_MAX, out);
+}
+
+void zd_pmem_close(struct zd_pmem *pmem)
+{
+	if (!pmem)
+		return;
+	zd_pmem_remove(pmem);
+	zd_pmem_queue_destroy(&pmem->queue);
+	zd_free(pmem);
+}

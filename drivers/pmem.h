@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * drivers/pmem.h - the parts of the pmem driver, and what each owns.
+ *
+ *	pmem.c			the region: put together, taken apart
+ *	pmem_access.c		its pages by address
+ *	pmem_queue.c		who is in it, and who must wait
+ *	pmem_io.c		requests
+ *	pmem_open.c		from a path to a locked file of the right size
+ *	pmem_map.c		the mapping; poison for tests
+ *	pmem_media.c		the mapped file: guarded access, failing pages
+ *	pmem_sync.c		making stores durable
+ *	pmem_hole.c		giving storage back, and where there is none
+ *	pmem_badblocks.c	the list of what failed
+ *	btt*.c			atomic blocks on top of the media (btt.h)
+ *
+ * Requests go pmem_io.c -> btt.c, if there is one -> pmem_media.c; nobody else
+ * touches mapped memory.  Its pages, and mappings for the program, are dax.h's.
+ *
+ * Lock order: BTT lanes, BTT group (btt.h), then one of the leaves: hole->lock and
+ * dax->page_lock inside it, sync->lock, bad->lock, poison_lock.
+ */
+#ifndef ZD_DRIVERS_PMEM_H
+#define ZD_DRIVERS_PMEM_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "core/lock.h"
+#include "drivers/dax.h"
+#include "zonedev/devm.h"
+#include "zonedev/percpu_ref.h"
+#include "zonedev/pmem.h"
+
+struct pmem2_map;
+struct zd_btt;
+
+/* --- bad blocks --- */
+
+struct zd_bad_range {
+	uint64_t first, end;		/* sectors */
+};
+
+/* Ascending ranges that don't touch.  @nr may be read without the lock: 0 means
+ * that there is nothing to look for.  @sets counts what was ever added. */
+struct zd_badblocks {
+	struct zd_mutex lock;
+	uint32_t nr, capacity;
+	uint64_t sets;
+	struct zd_bad_range *ranges;
+};
+
+int zd_badblocks_check(struct zd_badblocks *bb, uint64_t sector, uint64_t nr,
+		       uint64_t *first_bad, uint64_t *nr_bad);
+int zd_badblocks_set(struct zd_badblocks *bb, uint64_t sector, uint64_t nr);
+/* Unless something has become bad since it was @sets: what the caller wrote may be gone
+ * again. */
+int zd_badblocks_clear(struct zd_badblocks *bb, uint64_t sector, uint64_t nr, uint64_t sets);
+#define ZD_BAD_ALWAYS	UINT64_MAX
+void zd_badblocks_exit(struct zd_badblocks *bb);
+
+static inline bool zd_badblocks_any(const struct zd_badblocks *bb)
+{
+	/* relaxed: a failure at this very moment may be seen or not */
+	return __atomic_load_n(&bb->nr, __ATOMIC_RELAXED) != 0;
+}
+
+/* Has anything become bad since it was @sets?  Acquire and release: who saw something go
+ * wrong has added it before he does anything about it. */
+static inline uint64_t zd_badblocks_sets(const struct zd_badblocks *bb)
+{
+	return __atomic_load_n(&bb->sets, __ATOMIC_ACQUIRE);
+}
+
+/* --- media --- */
+
+/*
+ * One msync serves all who ask while the one before it runs.  Syncs are numbered;
+ * what was stored before sync n started is durable when n is done.
+ */
+struct zd_media_sync {
+	struct zd_mutex lock;
+	uint64_t started, completed;	/* completed is read without the lock */
+	bool busy;
+	int error;			/* the first: it stays */
+	uint32_t turn;			/* futex: changes when a sync ends */
+};
+
+/* Ranges that are being punched out: their pages can't become live (pmem_hole.c). */
+struct zd_media_hole {
+	uint64_t first, end;		/* pages */
+	struct zd_media_hole *next;
+};
+
+struct zd_media {
+	int fd;
+	char *base;
+	uint64_t bytes;
+	enum zd_pmem_persist persist;
+	bool readonly;
+	bool can_shrink;		/* somebody may truncate it */
+	bool can_allocate;		/* a page that can't be written may lack storage */
+	bool has_holes;
+	bool block;
+	int map_flags;			/* for further mappings; 0: MAP_SHARED */
+	struct pmem2_map *map;		/* NULL: a block device */
+	void (*flush_fn)(const void *addr, size_t len);
+	void (*drain_fn)(void);
+	struct zd_dax *dax;		/* whose pages these are; for the holes */
+	struct zd_media_sync sync;
+	uint64_t hole_ticket;		/* the sync that makes all holes durable */
+	struct zd_badblocks bad;
+	struct zd_media_hole *holes;	/* dax->page_lock */
+	struct zd_mutex poison_lock;
+	uint64_t *poison;		/* pages; poison_lock */
+	uint32_t nr_poison, poison_capacity;
+};
+
+/* Where a copy from or to a request's buffers stands. */
+struct zd_iter {
+	const struct iovec *iov;	/* NULL: zeros */
+	unsigned int nr;
+	size_t done;			/* bytes of iov[0] */
+	uint64_t sets;			/* zd_badblocks_sets() when the request began */
+};
+
+/* Map @m->bytes of @m->fd.  0 or -errno. */
+int zd_media_map(struct zd_media *m);
+void zd_media_unmap(struct zd_media *m);
+
+/*
+ * Transfer [off, off + len) of the media.  0; -EIO: and *@bad is the byte where the
+ * first sector that failed begins; -ENOSPC: no storage; -EFAULT: the buffer raised
+ * SIGBUS.  Zeros passed off as data by a truncated file are found out by
+ * zd_media_check_end(), which the caller calls when all is copied.  A write takes its
+ * whole sectors off the list of bad blocks: zd_media_written(), after that check.
+ *
+ * The file may be short only for a moment, in the middle of a request.  Who finds it
+ * short puts what is lost on the list before anything else; so a request during which
+ * the list has grown (@sets) is done again, from its start.
+ */
+int zd_media_read(struct zd_media *m, uint64_t off, struct zd_iter *to, uint64_t len,
+		  uint64_t *bad);
+int zd_media_write(struct zd_media *m, uint64_t off, struct zd_iter *from, uint64_t len,
+		   uint64_t *bad);
+int zd_media_check_end(struct zd_media *m, uint64_t off, uint64_t len, uint64_t *bad);
+void zd_media_written(struct zd_media *m, uint64_t off, uint64_t len, uint64_t sets);
+
+/* The same for one buffer, all steps at once.  0 or -errno. */
+int zd_media_get(struct zd_media *m, uint64_t off, void *buf, uint64_t len);
+int zd_media_put(struct zd_media *m, uint64_t off, const void *buf, uint64_t len);
+/* One aligned word, never torn. */
+int zd_media_put32(struct zd_media *m, uint64_t off, uint32_t value);
+
+int zd_media_inject_poison(struct zd_media *m, uint64_t first, uint64_t nr);
+bool zd_media_has_poison(struct zd_media *m);
+/* True: it was poisoned, and isn't any more.  What it held is lost, and bad. */
+bool zd_media_heal_poison(struct zd_media *m, uint64_t page);
+/* The page joins the list. */
+int zd_media_page_failed(struct zd_media *m, uint64_t page);
+
+/* The buffer that comes next: at most *@len bytes of it, and how many is set.  Then
+ * move on by that. */
+void *zd_iter_buf(const struct zd_iter *it, uint64_t *len);
+void zd_iter_advance(struct zd_iter *it, uint64_t len);
+/* Zeros for a reader; a writer's bytes.  0 or -EFAULT. */
+int zd_iter_zero(struct zd_iter *it, uint64_t len);
+int zd_iter_read(struct zd_iter *it, void *to, uint64_t len);
+
+/* --- durability --- */
+
+/* Stores to the range are on their way (CLWB); nothing where msync does it. */
+int zd_media_flush(struct zd_media *m, uint64_t off, uint64_t len);
+/*
+ * zd_media_order - what was flushed before by this thread, or with msync stored by any,
+ * is durable.  0 or -EIO; where nothing is durable 0 as well.
+ * zd_media_sync - and so are the holes.
+ */
+int zd_media_order(struct zd_media *m);
+int zd_media_sync(struct zd_media *m);
+/* A hole was punched. */
+void zd_media_punched(struct zd_media *m);
+/* The error that stays, or 0. */
+int zd_media_sync_error(struct zd_media *m);
+
+/* --- holes --- */
+
+/* Make [off, off + len) read as zeros; @punch: give the storage back where it is not
+ * held.  Then as after zd_media_write(). */
+int zd_media_zero(struct zd_media *m, uint64_t off, uint64_t len, bool punch, uint64_t *bad);
+/* May the page become live now? dax->page_lock is held. */
+bool zd_media_may_hold(struct zd_dax *dax, uint64_t index);
+/* How many of @len bytes from @off on are alike, > 0; -errno. */
+int64_t zd_media_extent(struct zd_media *m, uint64_t off, uint64_t len, bool *hole);
+
+/* For tests: told of everything that matters to what power loss leaves behind. */
+enum zd_media_event {
+	ZD_MEDIA_STORE,		/* the range was stored to */
+	ZD_MEDIA_FLUSH,		/* it is on its way: CLWB */
+	ZD_MEDIA_DRAIN,		/* what is on its way has arrived: SFENCE */
+	ZD_MEDIA_SYNC,		/* all that was stored has arrived: msync */
+};
+extern void (*zd_media_hook)(struct zd_media *m, enum zd_media_event event, uint64_t off,
+			     uint64_t len);
+
+static inline void zd_media_tell(struct zd_media *m, enum zd_media_event event, uint64_t off,
+				 uint64_t len)
+{
+	if (__builtin_expect(!!zd_media_hook, 0))
+		zd_media_hook(m, event, off, len);
+}
+
+/* --- the file --- */
+
+__attribute__((format(printf, 4, 5)))
+int zd_pmem_fail(char *err, size_t errlen, int rc, const char *fmt, ...);
+
+/* Open and lock, and set @m's fd, bytes, and what kind of file it is. */
+int zd_pmem_open_file(const char *path, const struct zd_pmem_attr *attr, struct zd_media *m,
+		      char *err, size_t errlen);
+/* Does the file hold anything that isn't a hole or zeros?  1, 0 or -errno. */
+int zd_pmem_has_data(struct zd_media *m);
+
+/* --- the queue --- */
+
+/*
+ * A request that has entered holds @gate and the pagemap.  A freeze closes the gate
+ * and waits for it alone; removal waits for both.  @lock: who opens and closes it;
+ * held over the wait of an unfreeze.
+ */
+struct zd_pmem_queue {
+	struct zd_percpu_ref gate;
+	struct zd_percpu_ref *usage;	/* the pagemap's; set before anybody enters */
+	struct zd_mutex lock;
+	uint32_t depth;			/* freezes */
+	uint32_t changes;		/* futex: unfrozen, or dying */
+	bool dying;
+	struct zd_completion empty;	/* the gate's, of the freeze that closed it */
+};
+
+int zd_pmem_queue_init(struct zd_pmem_queue *q);
+/* The first of the teardown: nobody enters any more, for good. */
+void zd_pmem_queue_die(struct zd_pmem_queue *q);
+void zd_pmem_queue_destroy(struct zd_pmem_queue *q);
+uint64_t zd_pmem_queue_users(const struct zd_pmem_queue *q);
+
+/* --- the region --- */
+
+struct zd_pmem {
+	struct zd_media media;
+	struct zd_dax dax;
+	struct zd_pmem_queue queue;
+	struct zd_btt *btt;		/* NULL: raw */
+	struct zd_pmem_info info;
+	struct zd_devm devm;		/* the steps of its teardown */
+	uint32_t removing;		/* a thread is at it */
+	bool gone;			/* nothing is left but the handle */
+};
+
+#endif

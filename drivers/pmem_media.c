@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The media: a file, mapped as a whole, that may fail page by page.
+ *
+ * Everything that touches the mapping does it by the guarded routines of
+ * core/fault_guard.h.  A page that faults is
+ *
+ *	poisoned for a test	a write heals it, sector by sector
+ *	without storage		a write into a hole of a full file system raises
+ *				SIGBUS, too: fallocate() tells, and may help
+ *	beyond the end		somebody has truncated the file
+ *	broken			all else
+ *
+ * and the last two join the bad blocks.
+ *
+ * The page that a truncation cut in the middle raises nothing: its rest reads as
+ * zeros, and so may, on some kernels, whole pages after it.  So after each copy the
+ * file's length is asked for: the kernel shortens the file before it zeroes anything,
+ * hence who asks after a copy that saw such zeros is told the new length.
+ * What lies beyond the shortest length ever seen is bad until it is written again,
+ * even if the file grows back.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "core/fault_guard.h"
+#include "drivers/pmem.h"
+
+#define NO_PAGE		UINT64_MAX
+
+void (*zd_media_hook)(struct zd_media *m, enum zd_media_event event, uint64_t off, uint64_t len);
+
+/* --- the end of the file --- */
+
+/* Its length, if that is short of @end; else @end. */
+static uint64_t short_end(struct zd_media *m, uint64_t end)
+{
+	off_t size;
+
+	if (!m->can_shrink)
+		return end;
+	/* it tells the same as fstat(), in less than half of the time */
+	size = lseek(m->fd, 0, SEEK_END);
+	if (size < 0)
+		return 0;
+	return (uint64_t)size < end ? (uint64_t)size : end;
+}
+
+int zd_media_check_end(struct zd_media *m, uint64_t off, uint64_t len, uint64_t *bad)
+{
+	uint64_t size = short_end(m, off + len), sector = size >> ZD_SECTOR_SHIFT;
+
+	if (size == off + len)
+		return 0;
+	zd_badblocks_set(&m->bad, sector, (m->bytes >> ZD_SECTOR_SHIFT) - sector);
+	*bad = size < off ? off : sector << ZD_SECTOR_SHIFT;
+	return -EIO;
+}
+
+/* --- faults --- */
+
+static bool in_media(const struct zd_media *m, uintptr_t addr)
+{
+	return addr - (uintptr_t)m->base < m->bytes;
+}
+
+int zd_media_page_failed(struct zd_media *m, uint64_t page)
+{
+	return zd_badblocks_set(&m->bad, page * ZD_PAGE_SECTORS, ZD_PAGE_SECTORS);
+}
+
+/* A page could not be written to.  0: try again. */
+static int write_fault(struct zd_media *m, uint64_t page)
+{
+	uint64_t bad;
+
+	if (zd_media_heal_poison(m, page))
+		return 0;
+	if (zd_media_check_end(m, page * ZD_PAGE_SIZE, ZD_PAGE_SIZE, &bad))
+		return -EIO;
+	if (m->can_allocate) {
+		if (!fallocate(m->fd, FALLOC_FL_KEEP_SIZE, page * ZD_PAGE_SIZE, ZD_PAGE_SIZE))
+			return 0;
+		if (errno == ENOSPC || errno == EDQUOT)
+			return -ENOSPC;
+	}
+	return -EIO;
+}
+
+/*
+ * What to do about a fault of a store at @addr, the last one having been in *@last.
+ * 0: try again.  -EFAULT: it isn't ours.
+ */
+static int store_fault(struct zd_media *m, uintptr_t addr, uint64_t *last, uint64_t *bad)
+{
+	uint64_t page = (addr - (uintptr_t)m->base) / ZD_PAGE_SIZE;
+	int rc;
+
+	if (!in_media(m, addr))
+		return -EFAULT;
+	/* twice at one page: nothing helped */
+	rc = page == *last ? -EIO : write_fault(m, page);
+	*last = page;
+	if (rc == -EIO)
+		zd_media_page_failed(m, page);
+	if (rc)
+		*bad = (addr - (uintptr_t)m->base) & ~(ZD_SECTOR_SIZE - 1);
+	return rc;
+}
+
+static int load_fault(struct zd_media *m, uintptr_t addr, uint64_t *bad)
+{
+	uint64_t off = addr - (uintptr_t)m->base, end;
+
+	if (!in_media(m, addr))
+		return -EFAULT;
+	if (!zd_media_check_end(m, off & ZD_PAGE_MASK, ZD_PAGE_SIZE, &end))
+		zd_media_page_failed(m, off / ZD_PAGE_SIZE);
+	*bad = off & ~(ZD_SECTOR_SIZE - 1);
+	return -EIO;
+}
+
+/* --- transfers --- */
+
+void *zd_iter_buf(const struct zd_iter *it, uint64_t *len)
+{
+	uint64_t left = it->iov->iov_len - it->done;
+
+	if (*len > left)
+		*len = left;
+	return (char *)it->iov->iov_base + it->done;
+}
+
+void zd_iter_advance(struct zd_iter *it, uint64_t len)
+{
+	it->done += len;
+	while (it->nr && it->done == it->iov->iov_len) {
+		it->iov++;
+		it->nr--;
+		it->done = 0;
+	}
+}
+
+int zd_iter_zero(struct zd_iter *it, uint64_t len)
+{
+	while (len) {
+		uint64_t n = len;
+		void *buf = zd_iter_buf(it, &n);
+
+		if (zd_fault_zero(buf, n).left)
+			return -EFAULT;
+		zd_iter_advance(it, n);
+		len -= n;
+	}
+	return 0;
+}
+
+int zd_iter_read(struct zd_iter *it, void *to, uint64_t len)
+{
+	while (len) {
+		uint64_t n = len;
+		void *buf = zd_iter_buf(it, &n);
+
+		if (zd_fault_copy(to, buf, n).left)
+			return -EFAULT;
+		zd_iter_advance(it, n);
+		to = (char *)to + n;
+		len -= n;
+	}
+	return 0;
+}
+
+/* How much of the range can be read before a bad block. */
+static uint64_t good_len(struct zd_media *m, uint64_t off, uint64_t len)
+{
+	uint64_t first, sector = off >> ZD_SECTOR_SHIFT;
+	uint64_t end = (off + len + ZD_SECTOR_SIZE - 1) >> ZD_SECTOR_SHIFT;
+
+	if (!zd_badblocks_check(&m->bad, sector, end - sector, &first, NULL))
+		return len;
+	first <<= ZD_SECTOR_SHIFT;
+	return first > off ? first - off : 0;
+}
+
+int zd_media_read(struct zd_media *m, uint64_t off, struct zd_iter *to, uint64_t len,
+		  uint64_t *bad)
+{
+	uint64_t end = off + len, good = off + good_len(m, off, len);
+
+	while (off < good) {
+		uint64_t n = good - off;
+		void *buf = zd_iter_buf(to, &n);
+		struct zd_fault_result r = zd_fault_copy(buf, m->base + off, n);
+
+		if (r.left)
+			return load_fault(m, r.addr, bad);
+		zd_iter_advance(to, n);
+		off += n;
+	}
+	*bad = good;
+	return good < end ? -EIO : 0;
+}
+
+static struct zd_fault_result store(struct zd_media *m, uint64_t off, const struct zd_iter *from,
+				    uint64_t *n)
+{
+	const void *buf;
+
+	if (!from->iov)
+		return zd_fault_zero(m->base + off, *n);
+	buf = zd_iter_buf(from, n);
+	return zd_fault_copy(m->base + off, buf, *n);
+}
+
+int zd_media_write(struct zd_media *m, uint64_t off, struct zd_iter *from, uint64_t len,
+		   uint64_t *bad)
+{
+	uint64_t start = off, end = off + len, last = NO_PAGE;
+
+	/* In the page that a truncation cut stores succeed, and are lost when the file
+	 * grows: what is bad for that heals only in a file that has its length. */
+	if (good_len(m, off, len) < len && zd_media_check_end(m, off, len, bad))
+		return -EIO;
+	while (off < end) {
+		uint64_t n = end - off;
+		struct zd_fault_result r = store(m, off, from, &n);
+
+		n -= r.left;
+		off += n;
+		if (from->iov)
+			zd_iter_advance(from, n);
+		if (r.left) {
+			int rc = store_fault(m, r.addr, &last, bad);
+
+			if (rc)
+				return rc;
+		}
+	}
+	zd_media_tell(m, ZD_MEDIA_STORE, start, len);
+	return zd_media_flush(m, start, len);
+}
+
+void zd_media_written(struct zd_media *m, uint64_t off, uint64_t len, uint64_t sets)
+{
+	uint64_t first = (off + ZD_SECTOR_SIZE - 1) >> ZD_SECTOR_SHIFT;
+	uint64_t end = (off + len) >> ZD_SECTOR_SHIFT;
+
+	if (zd_badblocks_any(&m->bad) && first < end)
+		zd_badblocks_clear(&m->bad, first, end - first, sets);
+}
+
+int zd_media_get(struct zd_media *m, uint64_t off, void *buf, uint64_t len)
+{
+	struct iovec iov = { buf, len };
+	struct zd_iter it = { .iov = &iov, .nr = 1 };
+	uint64_t bad;
+	int rc = zd_media_read(m, off, &it, len, &bad);
+
+	return rc ? rc : zd_media_check_end(m, off, len, &bad);
+}
+
+int zd_media_put(struct zd_media *m, uint64_t off, const void *buf, uint64_t len)
+{
+	struct iovec iov = { (void *)buf, len };
+	struct zd_iter it = { .iov = &iov, .nr = 1, .sets = zd_badblocks_sets(&m->bad) };
+	uint64_t bad;
+	int rc = zd_media_write(m, off, &it, len, &bad);
+
+	if (!rc)
+		rc = zd_media_check_end(m, off, len, &bad);
+	if (!rc)
+		zd_media_written(m, off, len, it.sets);
+	return rc;
+}
+
+int zd_media_put32(struct zd_media *m, uint64_t off, uint32_t value)
+{
+	uint32_t *at = (uint32_t *)(m->base + off);
+	uint64_t last = NO_PAGE, bad;
+
+	while (!zd_fault_store32(at, value)) {
+		int rc = store_fault(m, (uintptr_t)at, &last, &bad);
+
+		if (rc)
+			return rc;
+	}
+	zd_media_tell(m, ZD_MEDIA_STORE, off, sizeof(value));
+	return zd_media_flush(m, off, sizeof(value));
+}

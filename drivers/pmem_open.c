@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * From a path to a file that can hold a region: open, locked, of the right size.
+ *
+ * A file that is made here and can't be used is removed again; one that was there is
+ * never changed, but for an empty one, which gets its size.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "core/alloc.h"
+#include "drivers/pmem.h"
+
+#define CHUNK		65536
+#define LABEL_BYTES	(1u << 20)	/* of a block device: where its data would begin */
+
+struct opening {
+	const char *path;
+	const struct zd_pmem_attr *attr;
+	struct zd_media *m;
+	struct stat st;
+	bool created;
+	bool sealed;			/* a memfd that can't shrink */
+	char *err;
+	size_t errlen;
+};
+
+int zd_pmem_fail(char *err, size_t errlen, int rc, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (err && errlen) {
+		va_start(ap, fmt);
+		vsnprintf(err, errlen, fmt, ap);
+		va_end(ap);
+	}
+	return rc;
+}
+
+#define fail(o, rc, ...)	zd_pmem_fail((o)->err, (o)->errlen, rc, __VA_ARGS__)
+
+/* --- open --- */
+
+static int explain_open(struct opening *o, int rc)
+{
+	switch (rc) {
+	case -ENOENT:
+		return fail(o, rc, "%s isn't there: create it first, or name another", o->path);
+	case -EBUSY:
+		return fail(o, rc, "%s is in use: unmount it, or name another", o->path);
+	default:
+		return fail(o, rc, "%s: %s: name a file that you may %s", o->path, strerror(-rc),
+			    o->m->readonly ? "read" : "read and write");
+	}
+}
+
+static int open_memfd(struct opening *o, const char *name)
+{
+	int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+	int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	if (fd < 0)
+		return fail(o, -errno, "%s: %s", o->path, strerror(errno));
+	o->m->fd = fd;
+	if (!o->attr->bytes)
+		return fail(o, -EINVAL, "%s: a memfd needs a size: add size=64M", o->path);
+	if (ftruncate(fd, o->attr->bytes) || fcntl(fd, F_ADD_SEALS, seals))
+		return fail(o, -errno, "%s: can't have %llu bytes: %s", o->path,
+			    (unsigned long long)o->attr->bytes, strerror(errno));
+	o->sealed = true;
+	return 0;
+}
+
+static int open_path(struct opening *o)
+{
+	/* O_NONBLOCK: a pipe with nobody at its other end is no reason to wait */
+	int flags = (o->m->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+	struct stat st;
+
+	if (!strncmp(o->path, "memfd:", 6))
+		return open_memfd(o, o->path + 6);
+	if (!stat(o->path, &st) && S_ISBLK(st.st_mode))
+		flags |= O_EXCL;
+	o->m->fd = open(o->path, flags);
+	if (o->m->fd < 0 && errno == ENOENT && o->attr->flags & ZD_PMEM_CREATE &&
+	    !o->m->readonly) {
+		o->m->fd = open(o->path, flags | O_CREAT | O_EXCL, 0600);
+		o->created = o->m->fd >= 0;
+	}
+	return o->m->fd < 0 ? explain_open(o, -errno) : 0;
+}
+
+/* A reader shares it with readers. */
+static int lock(struct opening *o)
+{
+	if (!flock(o->m->fd, (o->m->readonly ? LOCK_SH : LOCK_EX) | LOCK_NB))
+		return 0;
+	if (errno != EWOULDBLOCK)
+		return 0;		/* a file system without locks */
+	return fail(o, -EBUSY, "%s is open as a region already, here or in another process: close it there first",
+		    o->path);
+}
+
+/* --- size and kind --- */
+
+static int devdax_bytes(struct opening *o, uint64_t *bytes)
+{
+	char path[64], text[32] = "";
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/dev/char/%u:%u/size", major(o->st.st_rdev),
+		 minor(o->st.st_rdev));
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	if (fd >= 0)
+		close(fd);
+	return n > 0 && sscanf(text, "%lu", bytes) == 1 ? 0 : -ENOTBLK;
+}
+
+static int find_bytes(struct opening *o, uint64_t *bytes)
+{
+	*bytes = 0;
+	if (fstat(o->m->fd, &o->st))
+		return -errno;
+	if (S_ISREG(o->st.st_mode))
+		*bytes = o->st.st_size;
+	else if (S_ISBLK(o->st.st_mode))
+		return ioctl(o->m->fd, BLKGETSIZE64, bytes) ? -errno : 0;
+	else if (S_ISCHR(o->st.st_mode))
+		return devdax_bytes(o, bytes);
+	else
+		return -ENOTBLK;
+	return 0;
+}
+
+/* An empty file becomes as long as it is asked to be. */
+static int extend(struct opening *o, uint64_t *bytes)
+{
+	uint64_t want = o->attr->bytes;
+
+	if (*bytes || !S_ISREG(o->st.st_mode))
+		return 0;
+	if (!want)
+		return fail(o, -EINVAL, "%s is empty: say how large it is to be, as in size=1G",
+			    o->path);
+	if (o->m->readonly)
+		return fail(o, -EINVAL, "%s is empty, and opened read-only: there is nothing to read",
+			    o->path);
+	if (want % ZD_PAGE_SIZE)
+		return fail(o, -EINVAL, "size=%llu is not a multiple of 4096",
+			    (unsigned long long)want);
+	if (ftruncate(o->m->fd, want))
+		return fail(o, -errno, "%s: can't be made %llu bytes long: %s", o->path,
+			    (unsigned long long)want, strerror(errno));
+	*bytes = want;
+	return 0;
+}
+
+static int set_size(struct opening *o)
+{
+	uint64_t bytes;
+	int rc = find_bytes(o, &bytes);
+
+	if (rc == -ENOTBLK)
+		return fail(o, rc, "%s is neither a file nor a block device nor device-dax: name one",
+			    o->path);
+	if (rc)
+		return explain_open(o, rc);
+	rc = extend(o, &bytes);
+	if (rc)
+		return rc;
+	if (o->attr->bytes && o->attr->bytes != bytes)
+		return fail(o, -EINVAL, "%s has %llu bytes, not %llu: leave the size out", o->path,
+			    (unsigned long long)bytes, (unsigned long long)o->attr->bytes);
+	if (!bytes || bytes % ZD_PAGE_SIZE)
+		return fail(o, -EINVAL, "%s has %llu bytes, which is not a multiple of 4096: use truncate -s %%4096",
+			    o->path, (unsigned long long)bytes);
+	o->m->bytes = bytes;
+	return 0;
+}
+
+static void set_kind(struct opening *o)
+{
+	struct zd_media *m = o->m;
+	bool regular = S_ISREG(o->st.st_mode);
+	struct statfs fs;
+	int seals;
+
+	m->block = S_ISBLK(o->st.st_mode);
+	m->has_holes = regular;
+	m->can_allocate = regular && !m->readonly;
+	seals = fcntl(m->fd, F_GET_SEALS);
+	m->can_shrink = regular && (seals < 0 || !(seals & F_SEAL_SHRINK));
+	/* what lives in memory isn't durable, however often it is msync'ed */
+	if (regular && !fstatfs(m->fd, &fs) &&
+	    (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC ||
+	     fs.f_type == HUGETLBFS_MAGIC))
+		m->persist = ZD_PMEM_PERSIST_NONE;
+	else
+		m->persist = ZD_PMEM_PERSIST_PAGE;
+}
+
+static int check_attr(struct opening *o)
+{
+	const struct zd_pmem_attr *a = o->attr;
+	unsigned int all = ZD_PMEM_CREATE | ZD_PMEM_READONLY | ZD_PMEM_BTT | ZD_PMEM_FORCE;
+
+	if (a->size < sizeof(*a) || a->flags & ~all)
+		return fail(o, -EINVAL, "unknown flags");
+	if (a->bytes % ZD_PAGE_SIZE)
+		return fail(o, -EINVAL, "size=%llu is not a multiple of 4096",
+			    (unsigned long long)a->bytes);
+	if (a->btt_block && a->btt_block != 512 && a->btt_block != 4096)
+		return fail(o, -EINVAL, "a BTT's block is 512 or 4096 bytes");
+	return 0;
+}
+
+int zd_pmem_open_file(const char *path, const struct zd_pmem_attr *attr, struct zd_media *m,
+		      char *err, size_t errlen)
+{
+	struct opening o = { .path = path, .attr = attr, .m = m, .err = err, .errlen = errlen };
+	int rc = check_attr(&o);
+
+	m->fd = -1;
+	m->readonly = attr->flags & ZD_PMEM_READONLY;
+	if (!rc)
+		rc = open_path(&o);
+	if (!rc)
+		rc = lock(&o);
+	if (!rc)
+		rc = set_size(&o);
+	if (!rc) {
+		set_kind(&o);
+		return 0;
+	}
+	if (o.created)
+		unlink(path);
+	if (m->fd >= 0)
+		close(m->fd);
+	return rc;
+}
+
+/* --- is there anything in it? --- */
+
+static bool is_zero(const char *buf, size_t len)
+{
+	return !buf[0] && !memcmp(buf, buf + 1, len - 1);
+}
+
+/* Of a file with holes: all of it that isn't a hole.  Of anything else: where labels
+ * and the first of its data would be. */
+int zd_pmem_has_data(struct zd_media *m)
+{
+	uint64_t end = m->has_holes ? m->bytes : LABEL_BYTES;
+	char *buf = zd_alloc(CHUNK);
+	int rc = 0;
+
+	if (!buf)
+		return -ENOMEM;
+	if (end > m->bytes)
+		end = m->bytes;
+	for (uint64_t off = 0; off < end && !rc;) {
+		uint64_t n = end - off;
+		bool hole;
+		int64_t run = zd_media_extent(m, off, n, &hole);
+
+		n = run < CHUNK ? run : CHUNK;
+		if (!hole) {
+			rc = zd_media_get(m, off, buf, n);
+			if (!rc && !is_zero(buf, n))
+				rc = 1;
+		}
+		off += hole ? (uint64_t)run : n;
+	}
+	zd_free(buf);
+	return rc;
+}

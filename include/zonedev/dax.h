@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * zonedev/dax.h - device-dax: memory of a device, mapped as it is.
+ *
+ * A region is a stretch of a file, a memfd or a device-dax node whose pages have
+ * descriptors: a GENERIC pagemap.  Programs map it and use it at the speed of
+ * memory; no userfaultfd, no migration, nothing of zonedev is in the way of a
+ * load or a store.  Its pages can be held (zonedev/gup.h), and the region can be
+ * taken away under everybody who uses it:
+ *
+ *	revoke		each mapping is replaced, at one stroke, by one that raises
+ *			SIGBUS wherever it is touched.  The addresses stay taken
+ *			until zd_dax_munmap(), so nobody else's memory can appear
+ *			there; data of the region is never seen there again.
+ *	holders		removal waits for those who hold pages, and names them.
+ *			They go on using what they hold: see zd_page_address().
+ *
+ * A page gets its count when it is first asked for; so opening, mapping and
+ * closing 1 TiB cost the same as 1 MiB.
+ *
+ * SIGBUS.  An access to a mapping raises it when the mapping was revoked, when the
+ * file has been truncated, or when the medium can't be read.  zd_dax_read(),
+ * zd_dax_write() and zd_dax_access_guard() make it a result.  They need zonedev's
+ * handler, which opening a region installs for the process; it hands what isn't
+ * its own to the handler that was there.  A program that sets its own later must
+ * do the same.
+ *
+ * After fork.  A child has the mappings (unless ZD_DAX_DONTFORK), and they are
+ * good memory: what it writes, its parent reads.  But they are its own from then
+ * on: the parent's revoking and removing end the parent's mappings, not the
+ * child's, which see the file until the child unmaps them or ends.  The handles
+ * are the parent's: calls on them from the child fail with -EINVAL, and the
+ * guards don't apply.
+ *
+ * How this differs from Linux's device-dax: there the kernel revokes the mappings
+ * of every process; here those of the process that opened the region.
+ */
+#ifndef ZONEDEV_DAX_H
+#define ZONEDEV_DAX_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <zonedev/devm.h>
+#include <zonedev/mm.h>
+#include <zonedev/page.h>
+#include <zonedev/pagemap.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#pragma GCC visibility push(default)
+
+struct zd_dax;
+struct zd_dax_map;
+
+#define ZD_DAX_RDONLY		(1u << 0)	/* no mapping for writing: -EACCES */
+
+/*
+ * struct zd_dax_opts - how to open; zero is a good default for each.
+ *
+ * @size: sizeof(struct zd_dax_opts).
+ * @flags: ZD_DAX_RDONLY.
+ * @offset, @length: the stretch, in bytes; @offset a multiple of @align, @length
+ *	0: up to the end, rounded down to a multiple of @align.
+ * @align: of addresses, offsets and lengths of mappings: a power of two from 4096
+ *	to 1 GiB; 0: what the device asks for, or 4096.  With 2 MiB the kernel can use
+ *	huge pages, where what is below has them.
+ */
+struct zd_dax_opts {
+	size_t size;
+	unsigned int flags;
+	uint64_t offset;
+	uint64_t length;
+	uint64_t align;
+};
+
+/*
+ * zd_dax_open - open a region.
+ *
+ * @path: a regular file, or a device-dax node.  @opts: may be NULL.  @dax: result,
+ * ended by zd_dax_close().
+ * Returns 0; -EINVAL: bad options, an empty stretch, or one that goes beyond the
+ * end; -ENODEV: neither a file nor device-dax; -ENOSPC: no pfns left; -ENOMEM;
+ * -EACCES, -ENOENT, -EMFILE...: as the system says.  May block.  Any thread.
+ *
+ * zd_dax_open_fd - the same on a descriptor (of a memfd, say), which is
+ * duplicated.
+ *
+ * Nothing prevents others from truncating the file: then accesses raise SIGBUS.
+ * To exclude it, give a memfd sealed with F_SEAL_SHRINK.
+ */
+int zd_dax_open(const char *path, const struct zd_dax_opts *opts, struct zd_dax **dax);
+int zd_dax_open_fd(int fd, const struct zd_dax_opts *opts, struct zd_dax **dax);
+
+/*
+ * zd_devm_dax_open - the same, taken down by zd_devm_release_all(@devm), in these
+ * actions, one a step:
+ *
+ *	kill		new references and mappings fail with -ENODEV
+ *	revoke		mappings raise SIGBUS; their references are put
+ *	wait		for who holds pages
+ *	exit		the pagemap and the region's own mapping go
+ *
+ * zd_dax_close() takes the same steps, and may be called before @devm is released.
+ */
+int zd_devm_dax_open(struct zd_devm *devm, const char *path, const struct zd_dax_opts *opts,
+		     struct zd_dax **dax);
+
+/*
+ * zd_dax_close - take the region away: the steps above.  Mappings that are still
+ * there are revoked, and remain the caller's to zd_dax_munmap().
+ *
+ * Returns 0: @dax is gone; -EINVAL: NULL, or from a forked child; -EBUSY: another
+ * thread is at it.  Blocks until nobody holds a page.  Not with one of its pages
+ * held, not from a guarded function.
+ *
+ * zd_dax_close_timeout - the same, waiting at most @ms milliseconds for holders.
+ * -ETIMEDOUT: @out (may be NULL) says who they are; the mappings are revoked, new
+ * references fail.  Call either form again to go on.
+ */
+int zd_dax_close(struct zd_dax *dax);
+int zd_dax_close_timeout(struct zd_dax *dax, unsigned int ms, struct zd_pagemap_holders *out);
+
+/* Bytes; and the alignment of mappings.  Constant.  Any thread. */
+uint64_t zd_dax_size(const struct zd_dax *dax);
+uint64_t zd_dax_align(const struct zd_dax *dax);
+
+/* Its pagemap: page i of the region is pfn + i. */
+const struct zd_pagemap *zd_dax_pagemap(const struct zd_dax *dax);
+
+/*
+ * zd_dax_direct_access - hold pages of the region without mapping them.
+ *
+ * @pgoff: the first, in pages.  @kaddr, @pfn (each may be NULL): its address in the
+ * region's own mapping, and its pfn; the others follow both.
+ * The pages are held, one reference each: put them with zd_put_page().
+ * Returns how many, > 0, fewer than @nr_pages at the end of the region; -ERANGE:
+ * beyond it; -EINVAL; -ENODEV: being removed.  Doesn't block.  Any thread.
+ * Mirrors Linux dax_direct_access(), which holds nothing.
+ */
+long zd_dax_direct_access(struct zd_dax *dax, uint64_t pgoff, long nr_pages, void **kaddr,
+			  zd_pfn_t *pfn);
+
+/* --- mappings --- */
+
+#define ZD_DAX_POPULATE		(1u << 0)	/* no faults later: all pages now */
+#define ZD_DAX_DONTFORK		(1u << 1)	/* forked children don't have it */
+
+/*
+ * zd_dax_mmap - map part of the region into the program.
+ *
+ * @mm: may be NULL; else GUP on @mm gives the region's pages for addresses of this
+ * mapping (long-term pins, too, but for FS_DAX regions; for writing only where
+ * @prot has it).  @addr: where, if the place is free; NULL: anywhere.
+ * @offset, @length: bytes of the region, multiples of its alignment.  @prot:
+ * PROT_READ, with PROT_WRITE or without.  @flags: ZD_DAX_*.
+ * @map: result, ended by zd_dax_munmap().
+ *
+ * With ZD_DAX_POPULATE every page is there when it returns, and an access costs
+ * what memory costs.  (Pages of a file in the page cache may still fault, briefly,
+ * when the kernel has written them back; those of memfds, DAX and device-dax
+ * don't.)
+ *
+ * The address range is zonedev's: don't munmap(), mremap() or map over it.
+ * mprotect() to less and madvise() are fine.
+ *
+ * Returns 0; -EINVAL: bad arguments, or from a forked child; -EACCES: for writing,
+ * and the region is read-only; -ENODEV: being removed; -EIO: can't be populated
+ * (truncated); -ENOMEM.  May block.  Any thread.
+ */
+int zd_dax_mmap(struct zd_dax *dax, struct zd_mm *mm, void *addr, uint64_t offset,
+		uint64_t length, int prot, unsigned int flags, struct zd_dax_map **map);
+
+/*
+ * zd_dax_munmap - end a mapping, also a revoked one.  Who holds its pages keeps
+ * them.  0; -EINVAL: NULL, or from a forked child.  May block.  No other call on
+ * @map may be running.
+ */
+int zd_dax_munmap(struct zd_dax_map *map);
+
+/* Where it is; how long.  Constant.  Any thread. */
+void *zd_dax_map_addr(const struct zd_dax_map *map);
+uint64_t zd_dax_map_len(const struct zd_dax_map *map);
+
+/*
+ * zd_dax_revoke - end every mapping that there is now: who touches it gets SIGBUS,
+ * and GUP on it -EFAULT.  The region stays; it can be mapped anew.  What is held
+ * stays held.  A system call that is given such an address returns EFAULT.
+ * 0; -EINVAL: NULL, or from a forked child.  May block.  Any thread.
+ */
+int zd_dax_revoke(struct zd_dax *dax);
+
+/* Was it revoked? */
+bool zd_dax_map_revoked(const struct zd_dax_map *map);
+
+/*
+ * zd_dax_access_guard - call @fn(@ctx), which touches the mapping, and survive it.
+ *
+ * When the mapping is revoked meanwhile, or can't be read, @fn is left at that
+ * very access, as by siglongjmp(): it must not hold a lock or own memory while it
+ * touches the mapping.  Faults elsewhere are as ever.  Nests.
+ *
+ * Returns what @fn returned, or -ENODEV: revoked; -EIO: truncated, or the medium
+ * failed; -EINVAL.  Any thread, for itself; not from a signal handler, and not
+ * with SIGBUS blocked.
+ */
+int zd_dax_access_guard(struct zd_dax_map *map, int (*fn)(void *ctx), void *ctx);
+
+/*
+ * zd_dax_read / zd_dax_write - copy between the mapping, from byte @offset of it
+ * on, and @buf.  0; -EINVAL: beyond its end; -EACCES: not mapped for writing;
+ * -ENODEV, -EIO as above: a part was copied.  -EFAULT: it was @buf that raised
+ * SIGBUS.
+ */
+int zd_dax_read(struct zd_dax_map *map, uint64_t offset, void *buf, size_t len);
+int zd_dax_write(struct zd_dax_map *map, uint64_t offset, const void *buf, size_t len);
+
+#pragma GCC visibility pop
+#ifdef __cplusplus
+}
+#endif
+#endif

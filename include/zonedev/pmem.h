@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * zonedev/pmem.h - persistent memory: a region of a file that is memory and a
+ * block device at the same time.
+ *
+ * A region lies in a regular file on any file system, in a file on a DAX mount,
+ * in a block device (/dev/pmemN, or any other), in a device-dax node, or in a
+ * memfd.  It is mapped once, as a whole, shared; its pages are pages of an
+ * FS_DAX pagemap.  Two ways lead to it:
+ *
+ *  - requests (zd_pmem_submit(), zd_pmem_rw()), in sectors of 512 bytes: a block
+ *    device without a block layer, as drivers/nvdimm/pmem.c is in Linux;
+ *  - addresses (zd_pmem_direct_access(), zd_pmem_dax()): loads and stores.
+ *
+ * What is promised when
+ *
+ *	A request that completed with 0 is seen by every later request and load.
+ *	It is *durable* (survives power loss) once a FLUSH that was submitted
+ *	after it completed has completed with 0, or at once if it had
+ *	ZD_PMEM_FUA.  How that is done depends on what is below (struct
+ *	zd_pmem_info.persist); zonedev-pmem(7) has the table.  Against the death
+ *	of the process, kill -9 included, a completed write is safe at once.
+ *	A FLUSH that has failed once fails from then on, until the region is
+ *	opened again: what the kernel failed to write back it may forget, and a
+ *	later success would say nothing about it.
+ *	With ZD_PMEM_BTT (btt=on) each aligned block of struct
+ *	zd_pmem_info.atomic_bytes is written as a whole or not at all, whatever
+ *	happens, and every completed write is durable.  Without it a write
+ *	that power loss interrupts may be torn at 8 bytes.
+ *
+ * Media that fail
+ *
+ *	A page that raises SIGBUS under a request (the file was truncated, the
+ *	medium is poisoned) makes that request fail with -EIO and joins the list
+ *	of bad blocks; later reads of it fail without a touch.  A write of whole
+ *	sectors clears them from the list, if the media take it.  What lies
+ *	beyond the end of a truncated file is never read as zeros.
+ *	Loads and stores by address raise SIGBUS for who does them: see
+ *	zd_dax_access_guard() in zonedev/dax.h.
+ *	The first open of a region installs a handler for SIGBUS, for the whole
+ *	process.  It hands what isn't zonedev's to the handler that was there.  A
+ *	program that sets its own later must do the same.  A thread that makes
+ *	requests gets SIGBUS unblocked, for good: blocked, it would kill.
+ *
+ * Removal
+ *
+ *	zd_pmem_remove() takes the region away under its users: requests in
+ *	flight finish, later ones fail with -ENODEV, mappings raise SIGBUS, and
+ *	it waits for those who hold pages.  The handle stays valid, and
+ *	everything on it fails with -ENODEV, until zd_pmem_close().
+ *
+ * Any thread may call anything here at any time, except zd_pmem_close(): nobody
+ * may be in, or make, another call then.  Nothing here may be called from a
+ * signal handler.  A child of fork() has no region: it must not use the handle.
+ */
+#ifndef ZONEDEV_PMEM_H
+#define ZONEDEV_PMEM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+#include <zonedev/page.h>
+#include <zonedev/pagemap.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+#pragma GCC visibility push(default)
+
+#define ZD_SECTOR_SHIFT	9
+#define ZD_SECTOR_SIZE	512UL
+#define ZD_PAGE_SECTORS	(ZD_PAGE_SIZE / ZD_SECTOR_SIZE)
+
+struct zd_pmem;
+struct zd_dax;
+
+/* --- open --- */
+
+#define ZD_PMEM_CREATE		(1u << 0)	/* make the file if it isn't there */
+#define ZD_PMEM_READONLY	(1u << 1)	/* requests that write: -EROFS */
+#define ZD_PMEM_BTT		(1u << 2)	/* sector writes are atomic */
+#define ZD_PMEM_FORCE		(1u << 3)	/* lay out a BTT over data; or open a
+						 * BTT's media raw */
+
+/*
+ * struct zd_pmem_attr - how to open; zero is a good default for each.
+ *
+ * @size: sizeof(struct zd_pmem_attr).
+ * @flags: ZD_PMEM_*.
+ * @bytes: of media, a multiple of 4096: needed where the file is new or empty
+ *	(which is then made that long, sparse); 0, or what it has, for one with
+ *	content.  The size of a region never changes while it is open.
+ * @btt_block: bytes that a BTT writes at once: 512 or 4096; 0: 4096.  Only
+ *	when it is laid out; later the media know.
+ */
+struct zd_pmem_attr {
+	size_t size;
+	unsigned int flags;
+	uint64_t bytes;
+	uint32_t btt_block;
+};
+
+/*
+ * zd_pmem_open - open a region.
+ *
+ * @path: a file (a new one gets mode 0600), a block device (O_EXCL), a device-dax
+ * node, or "memfd:NAME": a new memfd, sealed against truncation, gone with the
+ * handle.  @attr: may be NULL.  @pmem: result, ended by zd_pmem_close().
+ * @err, @errlen: on failure, one line for the user that says what to do, without
+ * prefix or newline.  May be NULL, 0.
+ *
+ * The region is locked (flock: shared if ZD_PMEM_READONLY, else exclusive)
+ * against other opens, in this and other processes.
+ *
+ * Opening a region that was laid out by ZD_PMEM_BTT finishes or undoes what was
+ * being written when it was last used.
+ *
+ * Returns 0, or
+ * -EBUSY: somebody else has it open (or the block device is in use);
+ * -ENOENT: it isn't there, and ZD_PMEM_CREATE was not given;
+ * -EINVAL: bad flags or sizes: no size for a new file, not a multiple of 4096,
+ *	not the size that the file has, too small for a BTT;
+ * -ENOTBLK: not something that can hold a region (a directory, a pipe...);
+ * -EEXIST: BTT asked for, and the file holds data that isn't laid out so;
+ * -EMEDIUMTYPE: laid out by BTT, but opened without ZD_PMEM_BTT;
+ * -EUCLEAN: a BTT whose description is broken, or (ZD_PMEM_READONLY) one that
+ *	must be recovered first, by an open for writing;
+ * -EIO: the media fail; -ENOSPC, -EFBIG, -EACCES, -EROFS, -ENOMEM...: as the
+ * system says.
+ * May block.
+ */
+int zd_pmem_open(const char *path, const struct zd_pmem_attr *attr, struct zd_pmem **pmem,
+		 char *err, size_t errlen);
+
+/* zd_pmem_open_fd - the same for the file that a descriptor (of a memfd, say) is
+ * open on: it is opened anew, through /proc/self/fd, and @fd stays the caller's. */
+int zd_pmem_open_fd(int fd, const struct zd_pmem_attr *attr, struct zd_pmem **pmem,
+		    char *err, size_t errlen);
+
+/* How a store becomes durable. */
+enum zd_pmem_persist {
+	ZD_PMEM_PERSIST_NONE,		/* it doesn't: memfd, tmpfs */
+	ZD_PMEM_PERSIST_PAGE,		/* msync: through the page cache */
+	ZD_PMEM_PERSIST_CACHE_LINE,	/* CLWB + SFENCE: DAX, MAP_SYNC */
+	ZD_PMEM_PERSIST_BYTE,		/* SFENCE alone: DAX with eADR */
+};
+
+/*
+ * struct zd_pmem_info - what a region is; constant while it is open.
+ *
+ * @nr_sectors: of the block device (with BTT fewer than the media have).
+ * @media_bytes: mapped.
+ * @atomic_bytes: the aligned unit that a write never tears: the BTT's block; 8
+ *	without.
+ * @pfn: of the first page of the media; @media_bytes / ZD_PAGE_SIZE follow it.
+ * @has_holes: DISCARD and WRITE_ZEROES give storage back.
+ */
+struct zd_pmem_info {
+	uint64_t nr_sectors;
+	uint64_t media_bytes;
+	uint32_t atomic_bytes;
+	unsigned int flags;		/* ZD_PMEM_READONLY, ZD_PMEM_BTT */
+	enum zd_pmem_persist persist;
+	zd_pfn_t pfn;
+	bool has_holes;
+};
+
+/* zd_pmem_get_info - @size: sizeof(*info).  0 or -EINVAL.  Doesn't block. */
+int zd_pmem_get_info(const struct zd_pmem *pmem, struct zd_pmem_info *info, size_t size);
+
+/* --- requests --- */
+
+enum zd_pmem_op {
+	ZD_PMEM_READ,
+	ZD_PMEM_WRITE,
+	ZD_PMEM_FLUSH,		/* what was completed before is durable after */
+	ZD_PMEM_WRITE_ZEROES,	/* reads as zeros after; holes are punched */
+	ZD_PMEM_DISCARD,	/* content is of no use any more: reads as zeros, or
+				 * as before where the media can't punch holes */
+};
+
+#define ZD_PMEM_FUA	(1u << 0)	/* WRITE, WRITE_ZEROES, DISCARD: durable when done */
+#define ZD_PMEM_NOUNMAP	(1u << 1)	/* WRITE_ZEROES: keep the storage allocated */
+#define ZD_PMEM_NOWAIT	(1u << 2)	/* -EAGAIN instead of waiting for a frozen queue */
+
+/*
+ * struct zd_pmem_request - one request.
+ *
+ * @flags: ZD_PMEM_FUA, ZD_PMEM_NOUNMAP, ZD_PMEM_NOWAIT.
+ * @sector, @nr_sectors: where; both 0 for FLUSH.
+ * @iov, @nr_iov: READ, WRITE: nr_sectors * 512 bytes in all, of any alignment.
+ * @end_io: called exactly once, when the request is done, with 0 or -errno;
+ *	from then on the request is the caller's again (end_io may free it or
+ *	submit it again).  At present: before zd_pmem_submit() returns, in the
+ *	same thread.  Must not freeze the queue.
+ * @private_data: the caller's.
+ * @bad_sector: set with -EIO from READ and WRITE: the first sector that failed.
+ *
+ * Errors:
+ * -EINVAL: unknown op or flags, iov too short or too long; a FLUSH with sectors;
+ * -ENOSPC: beyond the end of the region, or (WRITE) a sparse file that
+ *	couldn't grow;
+ * -EROFS: opened read only;
+ * -EIO: media failed, were truncated, or couldn't be written back; the
+ *	sectors before @bad_sector were transferred, some after it too;
+ * -EFAULT: the caller's buffer raised SIGBUS;
+ * -EAGAIN: ZD_PMEM_NOWAIT; -ENODEV: the region is being, or was, removed.
+ */
+struct zd_pmem_request {
+	enum zd_pmem_op op;
+	unsigned int flags;
+	uint64_t sector;
+	uint64_t nr_sectors;
+	const struct iovec *iov;
+	unsigned int nr_iov;
+	void (*end_io)(struct zd_pmem_request *req, int error);
+	void *private_data;
+	uint64_t bad_sector;
+};
+
+/*
+ * zd_pmem_submit - start a request: enters the queue (waits while it is frozen),
+ * does it, leaves the queue, calls end_io.  Errors go to end_io, too.
+ *
+ * Requests that overlap and are in flight at the same time are done in any
+ * order; without BTT, two writes may even mix.  May block.
+ */
+void zd_pmem_submit(struct zd_pmem *pmem, struct zd_pmem_request *req);
+
+/* zd_pmem_rw - one request with one buffer (NULL where there is none), to its
+ * end.  0 or -errno as above. */
+int zd_pmem_rw(struct zd_pmem *pmem, enum zd_pmem_op op, unsigned int flags,
+	       uint64_t sector, uint64_t nr_sectors, void *buf);
+
+/* What zd_pmem_extent() says of a run of sectors. */
+#define ZD_PMEM_EXTENT_HOLE	(1u << 0)	/* no storage */
+#define ZD_PMEM_EXTENT_ZERO	(1u << 1)	/* reads as zeros */
+
+/*
+ * zd_pmem_extent - what @sector is, and how many sectors from it on, @nr_sectors
+ * at most, are the same: for NBD block status.
+ * Returns how many (> 0) and sets @flags; -ENOSPC beyond the end; -ENODEV; -EIO.
+ */
+int64_t zd_pmem_extent(struct zd_pmem *pmem, uint64_t sector, uint64_t nr_sectors,
+		       unsigned int *flags);
+
+/* --- the queue --- */
+
+/*
+ * zd_pmem_queue_enter - hold the queue open: until zd_pmem_queue_exit() no freeze
+ * completes and no removal either.  Mirrors Linux blk_queue_enter().
+ *
+ * Its usage counter is the reference of the region's pagemap: who has entered
+ * holds the pagemap, so that removal waits for requests and for pages with one
+ * count.  (Linux 4.12 did the same; 5.17 gave it up, since a freeze then waited
+ * for pinned pages.  Here a freeze counts the entered apart, and doesn't.)
+ *
+ * @flags: 0 or ZD_PMEM_NOWAIT.  Returns 0; -EAGAIN: frozen, and NOWAIT;
+ * -ENODEV: removed.  Waits while the queue is frozen.  Not needed for
+ * zd_pmem_submit(), and no request may be submitted in between: it would wait
+ * for a freeze that waits for the caller.
+ */
+int zd_pmem_queue_enter(struct zd_pmem *pmem, unsigned int flags);
+void zd_pmem_queue_exit(struct zd_pmem *pmem);
+
+/*
+ * zd_pmem_queue_freeze - no request is in the queue when it returns, and none
+ * enters before zd_pmem_queue_unfreeze().  Nests.  Mirrors blk_mq_freeze_queue()
+ * and its parts: freeze_start doesn't wait; freeze_wait returns false if the
+ * queue was not empty after @ms milliseconds (it is frozen all the same).
+ * Pages that are held don't count.  Freezing doesn't prevent removal.
+ * Not between enter and exit, nor from end_io.
+ */
+void zd_pmem_queue_freeze(struct zd_pmem *pmem);
+void zd_pmem_queue_freeze_start(struct zd_pmem *pmem);
+bool zd_pmem_queue_freeze_wait(struct zd_pmem *pmem, unsigned int ms);
+void zd_pmem_queue_unfreeze(struct zd_pmem *pmem);
+
+/* --- addresses --- */
+
+/*
+ * zd_pmem_direct_access - the pages from @pgoff on, where they are mapped.
+ * Mirrors Linux dax_direct_access().
+ *
+ * @pgoff: in pages, of the media.  @nr_pages: wanted.  @kaddr, @pfn (each may be
+ * NULL): the first page's address and pfn; the others follow both.
+ *
+ * The pages are held: one reference each, put by zd_pmem_direct_release() or by
+ * zd_put_page() page by page.  While they are held the region can't go away, and
+ * their storage isn't punched out by DISCARD or WRITE_ZEROES (which zero them in
+ * place).  Stores are made durable with zd_pmem_persist().
+ *
+ * Returns how many pages, > 0, fewer than wanted at the end of the region or
+ * before a bad block; or -ERANGE: beyond the end; -EIO: @pgoff has a bad block, or
+ * the file was truncated; -EOPNOTSUPP: BTT; -ENODEV; -EAGAIN: a page is held too
+ * often.  In a read-only region the pages are mapped read-only.  Doesn't wait for
+ * a frozen queue; blocks while a hole is punched there.
+ */
+long zd_pmem_direct_access(struct zd_pmem *pmem, uint64_t pgoff, long nr_pages,
+			   void **kaddr, zd_pfn_t *pfn);
+void zd_pmem_direct_release(struct zd_pmem *pmem, zd_pfn_t pfn, long nr_pages);
+
+/*
+ * zd_pmem_persist - stores to [addr, addr + len) are durable when it returns 0.
+ * The range lies in pages that the caller holds, at their address from
+ * zd_pmem_direct_access().  CLWB and a fence on DAX, msync elsewhere.
+ * -EINVAL: not in the region; -EIO: couldn't be written back, or truncated;
+ * -ENODEV.
+ *
+ * zd_pmem_persist_range - the same by offset in the media, in bytes: for stores
+ * through a mapping of zd_dax_mmap().
+ */
+int zd_pmem_persist(struct zd_pmem *pmem, const void *addr, size_t len);
+int zd_pmem_persist_range(struct zd_pmem *pmem, uint64_t offset, uint64_t len);
+
+/*
+ * zd_pmem_dax - the region for the functions of zonedev/dax.h: zd_dax_mmap() maps
+ * it for the program (and for GUP, whose long-term pins it refuses: FS_DAX),
+ * zd_dax_revoke() ends those mappings, zd_dax_access_guard() survives what the
+ * media do.  Removal revokes them: the next access raises SIGBUS, never stale data.
+ * Ended with the region, not by zd_dax_close().  NULL: BTT.  Unmap its mappings
+ * before zd_pmem_close().
+ */
+struct zd_dax *zd_pmem_dax(struct zd_pmem *pmem);
+
+/* --- bad blocks --- */
+
+/*
+ * The list of media sectors that failed; without BTT these are the sectors of
+ * requests.  Mirrors badblocks_check() and friends.
+ *
+ * check: 0: none of them is bad; 1: @first_bad and @nr_bad (each may be NULL)
+ * tell the first bad run within the range.
+ * set: add; clear: remove.  0 or -ENOMEM.
+ * -EINVAL: not in the region.
+ * Don't block; after a removal the list is empty.
+ */
+int zd_pmem_badblocks_check(struct zd_pmem *pmem, uint64_t sector, uint64_t nr,
+			    uint64_t *first_bad, uint64_t *nr_bad);
+int zd_pmem_badblocks_set(struct zd_pmem *pmem, uint64_t sector, uint64_t nr);
+int zd_pmem_badblocks_clear(struct zd_pmem *pmem, uint64_t sector, uint64_t nr);
+
+/*
+ * zd_pmem_inject_poison - for tests: the pages of media sectors [sector, sector +
+ * nr) raise a real SIGBUS in the region's own mapping from now on, until a
+ * request writes a whole sector of theirs (which heals the page; its other
+ * sectors stay bad until they are written).  The list of bad blocks learns of
+ * them when they are touched.  0; -EINVAL; -ENODEV; -ENOMEM.
+ */
+int zd_pmem_inject_poison(struct zd_pmem *pmem, uint64_t sector, uint64_t nr);
+
+/* --- removal --- */
+
+/*
+ * struct zd_pmem_holders - what a removal that timed out waits for.
+ *
+ * @nr_requests: in the queue.  @pages: pages, and other holds of the pagemap
+ * (those of requests not counted); pages.pfns are pfns: less info.pfn they are
+ * page offsets.
+ */
+struct zd_pmem_holders {
+	uint64_t nr_requests;
+	struct zd_pagemap_holders pages;
+};
+
+/*
+ * zd_pmem_remove - take the region away, in this order:
+ *
+ *	freeze the queue	later requests fail with -ENODEV
+ *	kill the reference	new holds of pages fail with -ENODEV
+ *	revoke			mappings of zd_dax_mmap() raise SIGBUS
+ *	put the base reference
+ *	wait			for requests in flight and for held pages
+ *	exit			the pagemap is gone
+ *	release the queue	who waited for an unfreeze gets -ENODEV (those
+ *				wake at the freeze already)
+ *	unmap the media, unlock and close the file
+ *
+ * Nothing is forced: who holds a page goes on using it, and removal waits.
+ * Durable stays durable; nothing is flushed that wasn't.  When it returns 0 the
+ * same path can be opened again.
+ *
+ * 0; -EBUSY: another thread is removing it; -ENODEV: it was removed before.
+ * Blocks.  Not between enter and exit, not from end_io, not with pages held.
+ */
+int zd_pmem_remove(struct zd_pmem *pmem);
+
+/* The same, waiting at most @ms milliseconds.  -ETIMEDOUT: @out (may be NULL)
+ * says who holds it; nothing new can be had any more.  Call either form again to
+ * go on waiting. */
+int zd_pmem_remove_timeout(struct zd_pmem *pmem, unsigned int ms, struct zd_pmem_holders *out);
+
+/* zd_pmem_close - remove the region, if it wasn't, and free the handle.  NULL is
+ * fine.  Blocks as zd_pmem_remove() does. */
+void zd_pmem_close(struct zd_pmem *pmem);
+
+#pragma GCC visibility pop
+#ifdef __cplusplus
+}
+#endif
+#endif

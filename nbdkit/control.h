@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How `zonedev remove` and `zonedev add` talk to the server of a region.
+ *
+ * A server listens on a socket (SOCK_SEQPACKET: a message is a packet) called
+ * DIR/KEY.PID, where DIR is the user's own, KEY names the region whatever path
+ * leads to it, and PID the server: those that share a region read-only each have
+ * a socket.  DIR is nobody else's, so whoever can connect may.
+ *
+ *	to the server	remove MS	take the region away; MS < 0: wait for ever
+ *			add		open it again
+ *	from it		wait TEXT	still waiting, for TEXT; more follows
+ *			ok
+ *			held TEXT	the time is over; it goes on waiting by itself
+ *			no TEXT		it is so already, or not yet
+ *			error TEXT
+ *
+ * All but "wait" end the talk.
+ */
+#ifndef ZD_NBDKIT_CONTROL_H
+#define ZD_NBDKIT_CONTROL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/un.h>
+
+#define CONTROL_MESSAGE	1024	/* the longest, with its zero */
+
+/*
+ * control_dir - where the sockets are: /run/zonedev for root; else
+ * /run/user/UID/zonedev, or /tmp/zonedev-UID where there is no /run/user/UID.
+ * Not $XDG_RUNTIME_DIR: what starts servers and who removes regions don't always
+ * have the same.
+ * @create: make it.  0; -ENOENT; -EPERM: it is there, but isn't the user's alone.
+ */
+int control_dir(char *dir, size_t len, bool create);
+
+/* control_key - the region at @path: by its device and inode, or the device that
+ * it stands for, or a memfd's name.  0 or -errno. */
+int control_key(const char *path, char *key, size_t len);
+
+/* control_address - of the socket NAME in @dir.  0 or -ENAMETOOLONG. */
+int control_address(struct sockaddr_un *addr, const char *dir, const char *name);
+
+/* --- the server's side: control.c --- */
+
+/*
+ * control_start - start the thread that takes the region of region.h, at @path, away
+ * and brings it back; and that sends clients away when the server is to end, if
+ * @hangup.  0 or -errno.
+ * control_stop - end it.  The region may be in the middle of its removal.
+ */
+int control_start(const char *path, bool hangup);
+void control_stop(void);
+
+#endif

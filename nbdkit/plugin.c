@@ -1,0 +1,402 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * nbdkit-zonedev-plugin.so - a pmem region as a network block device.
+ *
+ * What nbdkit asks for and the library has is handed through, a request a call;
+ * nothing is kept per connection.  All connections see one region, and a flush of
+ * one makes durable what any of them completed: that is multi-conn.
+ *
+ * Copies: nbdkit's pread gives a buffer and sends it later, so a read is one copy
+ * from the mapping into that buffer, and a write one the other way.  Version 2 of
+ * its API has no way to send from the mapping itself.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+
+#include <zonedev.h>
+
+#include "nbdkit/control.h"
+#include "nbdkit/region.h"
+
+#define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
+
+#define MAX_REQUEST (32u << 20)	/* the NBD protocol's portable limit */
+
+static struct region_config config;
+static const char *unlink_path, *announcement;
+static int announce_fd = -1;
+static bool hangup;
+
+/* --- parameters --- */
+
+static int set_bool(bool *flag, const char *value)
+{
+	int b = nbdkit_parse_bool(value);
+
+	if (b < 0)
+		return -1;
+	*flag = b;
+	return 0;
+}
+
+static int set_path(const char *value)
+{
+	/* The server changes directory. */
+	config.path = strncmp(value, "memfd:", 6) ? nbdkit_absolute_path(value) : strdup(value);
+	return config.path ? 0 : -1;
+}
+
+static int set_size(const char *value)
+{
+	int64_t size = nbdkit_parse_size(value);
+
+	if (size < 0)
+		return -1;
+	if (!size || size % (int64_t)ZD_PAGE_SIZE) {
+		nbdkit_error("size=%s is not a multiple of 4096", value);
+		return -1;
+	}
+	config.bytes = size;
+	return 0;
+}
+
+/* Standard output is taken away before there is something to say. */
+static int set_announcement(const char *value)
+{
+	if (announce_fd < 0)
+		announce_fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	if (announce_fd < 0) {
+		nbdkit_error("no standard output: %m");
+		return -1;
+	}
+	announcement = value;
+	return 0;
+}
+
+static int plugin_config(const char *key, const char *value)
+{
+	if (!strcmp(key, "path") && config.path) {
+		nbdkit_error("path is given twice");
+		return -1;
+	}
+	if (!strcmp(key, "path"))
+		return set_path(value);
+	if (!strcmp(key, "size"))
+		return set_size(value);
+	if (!strcmp(key, "btt"))
+		return set_bool(&config.btt, value);
+	if (!strcmp(key, "readonly"))
+		return set_bool(&config.readonly, value);
+	if (!strcmp(key, "announce"))
+		return set_announcement(value);
+	if (!strcmp(key, "hangup"))
+		return set_bool(&hangup, value);
+	if (!strcmp(key, "unlink")) {
+		unlink_path = nbdkit_absolute_path(value);
+		return unlink_path ? 0 : -1;
+	}
+	nbdkit_error("unknown parameter '%s'", key);
+	return -1;
+}
+
+#define CONFIG_HELP							\
+	"path=PATH      (required) The file or device that holds the region.\n" \
+	"size=SIZE      Of a new region; a multiple of 4096.\n"		\
+	"btt=on         Writes of aligned blocks are atomic.\n"		\
+	"readonly=on    Nobody may write.\n"				\
+	"announce=TEXT  A line to print when all is up.\n"		\
+	"hangup=on      SIGTERM doesn't wait for clients to go.\n"	\
+	"unlink=SOCKET  A socket to remove when the server ends."
+
+static int plugin_config_complete(void)
+{
+	if (config.path)
+		return 0;
+	nbdkit_error("no region: give path=PATH (and size=SIZE for a new one)");
+	return -1;
+}
+
+static void plugin_dump(void)
+{
+	printf("zonedev_version=%s\n", zd_version());
+}
+
+/* --- start and end --- */
+
+static void log_line(enum zd_log_level level, const char *msg, void *ctx)
+{
+	(void)ctx;
+	if (level <= ZD_LOG_WARN)
+		nbdkit_error("%s", msg);
+	else
+		nbdkit_debug("%s", msg);
+}
+
+/* What can be told here is told: after the fork nobody may be reading.  The
+ * library itself has threads, and waits until then. */
+static int plugin_get_ready(void)
+{
+	bool memfd = !strncmp(config.path, "memfd:", 6);
+	struct stat st;
+
+	if (!memfd && stat(config.path, &st)) {
+		if (errno != ENOENT || config.readonly) {
+			nbdkit_error("%s: %m", config.path);
+			return -1;
+		}
+		memfd = true;
+	}
+	if (memfd && !config.bytes) {
+		nbdkit_error("%s isn't there: give size=SIZE to make it", config.path);
+		return -1;
+	}
+	return 0;
+}
+
+static void remove_socket(void)
+{
+	if (unlink_path)
+		unlink(unlink_path);
+}
+
+static int plugin_after_fork(void)
+{
+	char err[1024] = "";
+	int ret;
+
+	zd_set_log(log_line, NULL);
+	if (region_open(&config, err, sizeof(err))) {
+		nbdkit_error("%s", err);
+		goto out_socket;
+	}
+	ret = control_start(config.path, hangup);
+	if (ret) {
+		nbdkit_error("no control thread: %s", strerrordesc_np(-ret));
+		goto out_region;
+	}
+	/* nbdkit's handlers of signals are there, too. */
+	if (announcement && dprintf(announce_fd, "%s\n", announcement) < 0) {
+		nbdkit_error("can't write the address: %m");
+		goto out_control;
+	}
+	close(announce_fd);
+	return 0;
+out_control:
+	control_stop();
+out_region:
+	region_close();
+out_socket:
+	/* there will be no unload */
+	remove_socket();
+	return -1;
+}
+
+static void plugin_cleanup(void)
+{
+	control_stop();
+	region_close();
+}
+
+static void plugin_unload(void)
+{
+	remove_socket();
+	free((char *)unlink_path);
+	free((char *)config.path);
+}
+
+/* --- connections --- */
+
+static void *plugin_open(int readonly)
+{
+	(void)readonly;
+	if (region_is_live())
+		return NBDKIT_HANDLE_NOT_NEEDED;
+	nbdkit_error("a client was turned away: %s was removed", config.path);
+	return NULL;
+}
+
+static int64_t plugin_get_size(void *handle)
+{
+	(void)handle;
+	return region_bytes();
+}
+
+static int plugin_block_size(void *handle, uint32_t *minimum, uint32_t *preferred,
+			     uint32_t *maximum)
+{
+	(void)handle;
+	*minimum = ZD_SECTOR_SIZE;
+	*preferred = ZD_PAGE_SIZE;
+	*maximum = MAX_REQUEST;
+	return 0;
+}
+
+static int writable(void *handle)
+{
+	(void)handle;
+	return !config.readonly;
+}
+
+static int yes(void *handle)
+{
+	(void)handle;
+	return 1;
+}
+
+static int plugin_can_fua(void *handle)
+{
+	(void)handle;
+	return NBDKIT_FUA_NATIVE;
+}
+
+/* --- requests --- */
+
+/* Clients may go on for long on bad media: one line a second is enough. */
+static void complain(const char *what, int ret, uint64_t offset, uint32_t count)
+{
+	static uint64_t last, left_out;
+	struct timespec ts;
+	uint64_t before;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	before = __atomic_exchange_n(&last, ts.tv_sec, __ATOMIC_RELAXED);
+	if (before == (uint64_t)ts.tv_sec) {
+		__atomic_fetch_add(&left_out, 1, __ATOMIC_RELAXED);
+		return;
+	}
+	before = __atomic_exchange_n(&left_out, 0, __ATOMIC_RELAXED);
+	if (before)
+		nbdkit_error("%llu failures more", (unsigned long long)before);
+	nbdkit_error("%s of %u bytes at %#llx: %s", what, count, (unsigned long long)offset,
+		     strerrordesc_np(-ret));
+}
+
+/* What nbdkit wants to hear.  That the region is away has been said. */
+static int result(const char *what, int ret, uint64_t offset, uint32_t count)
+{
+	if (!ret)
+		return 0;
+	nbdkit_set_error(-ret);
+	if (ret != -ESHUTDOWN && ret != -EOPNOTSUPP)
+		complain(what, ret, offset, count);
+	return -1;
+}
+
+static unsigned int fua(uint32_t flags)
+{
+	return flags & NBDKIT_FLAG_FUA ? ZD_PMEM_FUA : 0;
+}
+
+static int plugin_pread(void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags)
+{
+	(void)handle;
+	(void)flags;
+	return result("read", region_rw(ZD_PMEM_READ, 0, offset, count, buf), offset, count);
+}
+
+static int plugin_pwrite(void *handle, const void *buf, uint32_t count, uint64_t offset,
+			 uint32_t flags)
+{
+	(void)handle;
+	return result("write", region_rw(ZD_PMEM_WRITE, fua(flags), offset, count, (void *)buf),
+		      offset, count);
+}
+
+static int plugin_flush(void *handle, uint32_t flags)
+{
+	(void)handle;
+	(void)flags;
+	return result("flush", region_rw(ZD_PMEM_FLUSH, 0, 0, 0, NULL), 0, 0);
+}
+
+static int plugin_trim(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
+{
+	(void)handle;
+	return result("trim", region_rw(ZD_PMEM_DISCARD, fua(flags), offset, count, NULL), offset,
+		      count);
+}
+
+/* Fast is what frees storage instead of filling it. */
+static int plugin_zero(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
+{
+	bool may_trim = flags & NBDKIT_FLAG_MAY_TRIM;
+	int ret;
+
+	(void)handle;
+	if (flags & NBDKIT_FLAG_FAST_ZERO && !(may_trim && region_info()->has_holes))
+		return result("zero", -EOPNOTSUPP, offset, count);
+	ret = region_rw(ZD_PMEM_WRITE_ZEROES, fua(flags) | (may_trim ? 0 : ZD_PMEM_NOUNMAP),
+			offset, count, NULL);
+	return result("zero", ret, offset, count);
+}
+
+static uint32_t extent_type(unsigned int flags)
+{
+	return (flags & ZD_PMEM_EXTENT_HOLE ? NBDKIT_EXTENT_HOLE : 0) |
+	       (flags & ZD_PMEM_EXTENT_ZERO ? NBDKIT_EXTENT_ZERO : 0);
+}
+
+static int plugin_extents(void *handle, uint32_t count, uint64_t offset, uint32_t flags,
+			  struct nbdkit_extents *extents)
+{
+	uint64_t at = offset / ZD_SECTOR_SIZE * ZD_SECTOR_SIZE, end = offset + count;
+	unsigned int what;
+	int64_t len;
+
+	(void)handle;
+	while (at < end) {
+		len = region_extent(at, end - at, &what);
+		if (len < 0)
+			return result("block status", len, offset, count);
+		if (nbdkit_add_extent(extents, at, len, extent_type(what)))
+			return -1;
+		at += len;
+		if (flags & NBDKIT_FLAG_REQ_ONE)
+			break;
+	}
+	return 0;
+}
+
+static struct nbdkit_plugin plugin = {
+	.name			= "zonedev",
+	.longname		= "zonedev persistent memory",
+	.version		= ZD_VERSION,
+	.description		= "A region of persistent memory, in a file or a device.",
+	.magic_config_key	= "path",
+	.config			= plugin_config,
+	.config_complete	= plugin_config_complete,
+	.config_help		= CONFIG_HELP,
+	.dump_plugin		= plugin_dump,
+	.get_ready		= plugin_get_ready,
+	.after_fork		= plugin_after_fork,
+	.cleanup		= plugin_cleanup,
+	.unload			= plugin_unload,
+	.open			= plugin_open,
+	.get_size		= plugin_get_size,
+	.block_size		= plugin_block_size,
+	.can_write		= writable,
+	.can_trim		= writable,
+	.can_zero		= writable,
+	.can_fast_zero		= writable,
+	.can_flush		= yes,
+	.can_fua		= plugin_can_fua,
+	.can_multi_conn		= yes,
+	.can_extents		= yes,
+	.pread			= plugin_pread,
+	.pwrite			= plugin_pwrite,
+	.flush			= plugin_flush,
+	.trim			= plugin_trim,
+	.zero			= plugin_zero,
+	.extents		= plugin_extents,
+};
+
+NBDKIT_REGISTER_PLUGIN(plugin)

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * nbdkit/region.c - requests of bytes on a region of sectors that goes away and
+ * comes back.
+ *
+ * A removed region's handle stays open: requests meet it, and fail.  So removal
+ * takes no lock; it waits for requests in flight in the library.  The lock is for
+ * what must be alone: putting another handle in the old one's place, and a write
+ * of less than a sector, which is a read and a write.
+ *
+ * Readers of the lock are requests, and may be as slow as the media; a writer
+ * goes before them, or a busy server would never let one in.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "nbdkit/region.h"
+
+static struct {
+	const struct region_config *config;
+	struct zd_pmem_info info;
+	pthread_rwlock_t lock;
+	struct zd_pmem *pmem;		/* written with the lock held for writing */
+	enum region_state state;	/* the control thread's; others read it */
+} region;
+
+/* @first: it may be made.  Later it must not: what comes back has content, and a
+ * new or empty file would pass zeros off as that. */
+static int open_pmem(struct zd_pmem **pmem, bool first, char *err, size_t errlen)
+{
+	const struct region_config *c = region.config;
+	struct zd_pmem_attr attr = {
+		.size = sizeof(attr),
+		.bytes = first ? c->bytes : 0,
+		.flags = (c->btt ? ZD_PMEM_BTT : 0) | (c->readonly ? ZD_PMEM_READONLY : 0) |
+			 (first && !c->readonly ? ZD_PMEM_CREATE : 0),
+	};
+	int ret;
+
+	ret = zd_pmem_open(c->path, &attr, pmem, err, errlen);
+	if (ret && errlen && !*err)
+		snprintf(err, errlen, "%s: %s", c->path, strerrordesc_np(-ret));
+	return ret;
+}
+
+int region_open(const struct region_config *config, char *err, size_t errlen)
+{
+	pthread_rwlockattr_t attr;
+	int ret;
+
+	region.config = config;
+	ret = open_pmem(&region.pmem, true, err, errlen);
+	if (ret)
+		return ret;
+	zd_pmem_get_info(region.pmem, &region.info, sizeof(region.info));
+	pthread_rwlockattr_init(&attr);
+	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+	pthread_rwlock_init(&region.lock, &attr);
+	pthread_rwlockattr_destroy(&attr);
+	return 0;
+}
+
+void region_close(void)
+{
+	if (!region.pmem)
+		return;
+	zd_pmem_close(region.pmem);
+	region.pmem = NULL;
+	pthread_rwlock_destroy(&region.lock);
+}
+
+const struct zd_pmem_info *region_info(void)
+{
+	return &region.info;
+}
+
+uint64_t region_bytes(void)
+{
+	return region.info.nr_sectors * ZD_SECTOR_SIZE;
+}
+
+enum region_state region_state(void)
+{
+	return __atomic_load_n(&region.state, __ATOMIC_RELAXED);
+}
+
+bool region_is_live(void)
+{
+	return region_state() == REGION_LIVE;
+}
+
+/* --- requests --- */
+
+/* The caller holds the lock. */
+static int locked_rw(enum zd_pmem_op op, unsigned int flags, uint64_t offset, uint64_t count,
+		     void *buf)
+{
+	int ret = zd_pmem_rw(region.pmem, op, flags, offset / ZD_SECTOR_SIZE,
+			     count / ZD_SECTOR_SIZE, buf);
+
+	return ret == -ENODEV ? -ESHUTDOWN : ret;
+}
+
+static int unaligned_rw(enum zd_pmem_op op, unsigned int flags, uint64_t offset,
+			uint32_t count, void *buf)
+{
+	uint64_t first = offset / ZD_SECTOR_SIZE * ZD_SECTOR_SIZE;
+	uint64_t end = (offset + count + ZD_SECTOR_SIZE - 1) / ZD_SECTOR_SIZE * ZD_SECTOR_SIZE;
+	char *copy = malloc(end - first);
+	int ret;
+
+	if (!copy)
+		return -ENOMEM;
+	if (op == ZD_PMEM_WRITE)
+		pthread_rwlock_wrlock(&region.lock);
+	else
+		pthread_rwlock_rdlock(&region.lock);
+	ret = locked_rw(ZD_PMEM_READ, 0, first, end - first, copy);
+	if (!ret && op == ZD_PMEM_WRITE) {
+		memcpy(copy + (offset - first), buf, count);
+		ret = locked_rw(ZD_PMEM_WRITE, flags, first, end - first, copy);
+	} else if (!ret) {
+		memcpy(buf, copy + (offset - first), count);
+	}
+	pthread_rwlock_unlock(&region.lock);
+	free(copy);
+	return ret;
+}
+
+static int unaligned(enum zd_pmem_op op, unsigned int flags, uint64_t offset, uint32_t count,
+		     void *buf)
+{
+	uint64_t first, end;
+
+	switch (op) {
+	case ZD_PMEM_READ:
+	case ZD_PMEM_WRITE:
+		return unaligned_rw(op, flags, offset, count, buf);
+	case ZD_PMEM_DISCARD:
+		first = (offset + ZD_SECTOR_SIZE - 1) / ZD_SECTOR_SIZE * ZD_SECTOR_SIZE;
+		end = (offset + count) / ZD_SECTOR_SIZE * ZD_SECTOR_SIZE;
+		return first < end ? region_rw(op, flags, first, end - first, NULL) : 0;
+	default:
+		return -EOPNOTSUPP;
+	}
+}
+
+int region_rw(enum zd_pmem_op op, unsigned int flags, uint64_t offset, uint32_t count,
+	      void *buf)
+{
+	int ret;
+
+	if ((offset | count) % ZD_SECTOR_SIZE)
+		return unaligned(op, flags, offset, count, buf);
+	pthread_rwlock_rdlock(&region.lock);
+	ret = locked_rw(op, flags, offset, count, buf);
+	pthread_rwlock_unlock(&region.lock);
+	return ret;
+}
+
+int64_t region_extent(uint64_t offset, uint64_t count, unsigned int *flags)
+{
+	int64_t ret;
+
+	pthread_rwlock_rdlock(&region.lock);
+	ret = zd_pmem_extent(region.pmem, offset / ZD_SECTOR_SIZE,
+			     (count + ZD_SECTOR_SIZE - 1) / ZD_SECTOR_SIZE, flags);
+	pthread_rwlock_unlock(&region.lock);
+	if (ret < 0)
+		return ret == -ENODEV ? -ESHUTDOWN : ret;
+	return ret * (int64_t)ZD_SECTOR_SIZE;
+}
+
+/* --- away and back --- */
+
+static void set_state(enum region_state state)
+{
+	__atomic_store_n(&region.state, state, __ATOMIC_RELAXED);
+}
+
+int region_remove(unsigned int ms, struct zd_pmem_holders *holders)
+{
+	int ret;
+
+	if (region.state == REGION_REMOVED)
+		return -ENODEV;
+	set_state(REGION_REMOVING);
+	ret = zd_pmem_remove_timeout(region.pmem, ms, holders);
+	if (!ret)
+		set_state(REGION_REMOVED);
+	return ret;
+}
+
+int region_add(char *err, size_t errlen)
+{
+	const struct zd_pmem_info *old = &region.info;
+	struct zd_pmem *pmem, *gone;
+	struct zd_pmem_info info;
+	int ret;
+
+	if (!strncmp(region.config->path, "memfd:", 6)) {
+		snprintf(err, errlen, "%s went with its removal: start another server",
+			 region.config->path);
+		return -ENODEV;
+	}
+	ret = open_pmem(&pmem, false, err, errlen);
+	if (ret)
+		return ret;
+	/* Clients know its size; BTT can come and go only with it. */
+	zd_pmem_get_info(pmem, &info, sizeof(info));
+	if (info.nr_sectors != old->nr_sectors) {
+		zd_pmem_close(pmem);
+		snprintf(err, errlen, "%s has %llu bytes now, and its clients know it with %llu: "
+			 "start another server", region.config->path,
+			 (unsigned long long)info.nr_sectors * ZD_SECTOR_SIZE,
+			 (unsigned long long)old->nr_sectors * ZD_SECTOR_SIZE);
+		return -EINVAL;
+	}
+	pthread_rwlock_wrlock(&region.lock);
+	gone = region.pmem;
+	region.pmem = pmem;
+	pthread_rwlock_unlock(&region.lock);
+	zd_pmem_close(gone);
+	set_state(REGION_LIVE);
+	return 0;
+}

@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# kill -9 of the server while a client and fio write: what was acknowledged is there
+# after a restart, and with btt=on no block is torn.  SIGTERM under the same load ends
+# the server, and loses nothing either.
+# shellcheck source=tests/lib/lib.sh
+. "$(dirname "$0")/../lib/lib.sh"
+# shellcheck source=tests/lib/nbd.sh
+. "$(dirname "$0")/../lib/nbd.sh"
+requires fio
+seeded
+
+rounds=20
+[ "$ZD_SANITIZER" = plain ] || rounds=5
+
+# It takes a while until it writes
+start_fio() {
+	: >"$T/fio.out"
+	fio --name=killed --ioengine=nbd --uri="$URI" --rw=randwrite --bs=16k --offset=32m \
+		--size=16m --iodepth=16 --time_based --runtime=60 --fsync=64 >"$T/fio.out" 2>&1 &
+	FIO=$!
+}
+
+fio_writes() {
+	wait_for 20 "grep -q 'connected to NBD' '$T/fio.out'" ||
+		fail "fio doesn't start: $(cat "$T/fio.out")"
+}
+
+fio_is_told() {
+	wait_for 20 "gone $FIO" || fail "fio goes on without a server"
+	! wait "$FIO" || fail "fio didn't notice that its server was killed"
+}
+
+# kills SPEC WHAT ROUNDS SIGNAL STATUS [FIO]: the server of SPEC ends with STATUS, ROUNDS
+# times; the client, of kind WHAT, has its first 32 MiB, fio the next 16
+kills() {
+	local spec=$1 round writes flushed fua torn
+	serve "$spec"
+	[ $# -lt 6 ] || start_fio
+	client "$2"
+	for ((round = 0; round < $3; round++)); do
+		hear loaded
+		[ $# -lt 6 ] || fio_writes
+		sleep 0.0$((RANDOM % 10))
+		kill "-$4" "$SERVER"
+		ended "$5"
+		hear "down *"
+		serve "$spec"
+		[ $# -lt 6 ] || fio_is_told
+		[ $# -lt 6 ] || start_fio
+		ask up
+		hear "ok *"
+	done
+	# see nbd_client.c
+	read -r _ writes flushed fua torn <<<"$LINE"
+	say "$spec: $writes writes acknowledged, $flushed flushed, $fua FUA: all there; $torn torn"
+	[ "$writes" -gt 100 ] && [ "$flushed" -gt 0 ] && [ "$fua" -gt 0 ] || fail "no load: $LINE"
+	hear loaded
+	kill -KILL "$SERVER"
+	ended 137
+	hear "down *"
+	[ $# -lt 6 ] || fio_is_told
+	end_client
+}
+
+kills "pmem:$T/region,size=64M" words "$rounds" KILL 137 fio
+# In memory, where a server is more often in the middle of a copy
+shm=$(mktemp -d /dev/shm/zd-test.XXXXXX)
+on_exit "rm -rf '$shm'"
+kills "pmem:$shm/region,size=64M,btt=on" whole "$rounds" KILL 137
+kills "pmem:$T/btt,size=64M,btt=on" whole 5 TERM 0

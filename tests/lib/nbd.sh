@@ -1,0 +1,88 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: MIT
+#
+# For tests of `zonedev serve`, after lib.sh:
+#
+#	. "$(dirname "$0")/../lib/nbd.sh"
+
+# nbdkit has no sanitizer in it, so the runtime that the plugin needs must be there
+# first.  What nbdkit itself leaks is not our business.
+_zd_runtime=$(ldd "$ZD_BUILD/nbdkit/nbdkit-zonedev-plugin.so" |
+	awk '$1 ~ /^lib[at]san/ { print $3 }')
+nbdkit_env=()
+[ -z "$_zd_runtime" ] ||
+	nbdkit_env=(env "LD_PRELOAD=$_zd_runtime" "ASAN_OPTIONS=${ASAN_OPTIONS:-}:detect_leaks=0")
+
+# serve SPEC [OPTION...]: zonedev serve on a socket of its own (or as the options
+# say); $SERVER is its id, $URI its address, what it says goes to
+# $T/serve.err
+serve() {
+	local spec=$1 socket=()
+	shift
+	[[ " $* " = *" --port "* || " $* " = *" --socket "* ]] || socket=(--socket "$T/nbd.sock")
+	rm -f "$T/uri"
+	start "${nbdkit_env[@]}" "$ZONEDEV" serve "$spec" "${socket[@]}" "$@" \
+		>"$T/uri" 2>>"$T/serve.err"
+	SERVER=$PID
+	wait_for 20 "[ -s '$T/uri' ] || gone $SERVER" && [ -s "$T/uri" ] ||
+		fail "zonedev serve $spec: $(cat "$T/serve.err")"
+	URI=$(cat "$T/uri")
+}
+
+# ended STATUS: the server ends with it, by itself or after a signal
+ended() {
+	local status=0
+	wait_for 20 "gone $SERVER" || fail "the server doesn't end: $(cat "$T/serve.err")"
+	wait "$SERVER" 2>"$T/killed" || status=$?
+	[ "$status" = "$1" ] || fail "the server ended with $status: $(cat "$T/serve.err")"
+}
+
+# fio_nbd NAME [OPTION...]: fio on $URI; its output goes to $T/NAME.fio
+fio_nbd() {
+	local name=$1
+	shift
+	fio --name="$name" --aux-path="$T" --ioengine=nbd --uri="$URI" --output="$T/$name.fio" "$@"
+}
+
+# client WHAT: start nbd_client on $URI; ask it, and hear what it says.  $CLIENT
+client() {
+	mkfifo "$T/to" "$T/from"
+	exec {_zd_to}<>"$T/to" {_zd_from}<>"$T/from"
+	start "$H/nbd_client" "$URI" "$SEED" "$1" <"$T/to" >"$T/from"
+	CLIENT=$PID
+}
+
+# hear PATTERN: the client's next line, in $LINE
+hear() {
+	local until=$((SECONDS + 100)) part
+	LINE=''
+	while ! read -r -t 1 part <&"$_zd_from"; do
+		LINE+=$part	# what there was of it in time
+		[ "$SECONDS" -lt "$until" ] || fail "nbd_client says nothing"
+		gone "$CLIENT" && ! read -r -t 0 <&"$_zd_from" && fail "nbd_client ended"
+	done
+	LINE+=$part
+	# shellcheck disable=SC2053 # a pattern
+	[[ $LINE = $1 ]] || fail "nbd_client says '$LINE', not '$1'"
+}
+
+ask() {
+	echo "$1" >&"$_zd_to"
+}
+
+# end_client: after it was down.  (In the middle of its work is no good: nbdkit 1.32
+# may abort when a client with many requests dies.)
+end_client() {
+	ask quit
+	wait_for 20 "gone $CLIENT" || fail "nbd_client doesn't end"
+	wait "$CLIENT" || fail "nbd_client ended with $?"
+	exec {_zd_to}>&- {_zd_from}>&-
+	rm "$T/to" "$T/from"
+}
+
+# seeded: $SEED from ZD_SEED or the time, printed; and bash's RANDOM by it
+seeded() {
+	SEED=${ZD_SEED:-$((($(date +%s%N) / 1000) % 1000000007))}
+	RANDOM=$((SEED % 32768))
+	say "seed $SEED (again: ZD_SEED=$SEED)"
+}

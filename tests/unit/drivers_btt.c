@@ -1,0 +1,415 @@
+/* SPDX-License-Identifier: MIT */
+/* The BTT: its layout, what it reads and writes, how it is found again. */
+#include "pmem_test.h"
+
+#include "drivers/btt.h"
+
+#define BYTES	(4 * MIB)
+
+static uint32_t rand_state;
+
+static struct zd_pmem *open_btt(const char *path, uint32_t block)
+{
+	struct zd_pmem_attr attr = { .size = sizeof(attr), .flags = ZD_PMEM_BTT | ZD_PMEM_CREATE,
+				     .bytes = BYTES, .btt_block = block };
+	struct zd_pmem *pmem = NULL;
+	char err[256];
+	int rc = zd_pmem_open(path, &attr, &pmem, err, sizeof(err));
+
+	if (rc)
+		fprintf(stderr, "%d: %s\n", rc, err);
+	return pmem;
+}
+
+/* Each data block belongs to one block or to one lane. */
+static void check_owners(struct zd_pmem *pmem)
+{
+	struct zd_btt *btt = pmem->btt;
+	uint64_t total = btt->nr_blocks + btt->nr_lanes;
+	uint8_t *owned = calloc(total, 1);
+
+	for (uint64_t b = 0; b < btt->nr_blocks; b++) {
+		uint32_t entry = *(uint32_t *)(btt->m->base + zd_btt_map_off(btt, b));
+
+		owned[zd_btt_data_block(entry, b)]++;
+	}
+	for (uint32_t l = 0; l < btt->nr_lanes; l++)
+		owned[btt->lanes[l].free]++;
+	for (uint64_t i = 0; i < total; i++)
+		assert_int_equal(owned[i], 1);
+	free(owned);
+}
+
+static void random_requests(struct zd_pmem *pmem, char *model, char *buf, uint64_t sectors,
+			    int rounds)
+{
+	for (int i = 0; i < rounds; i++) {
+		uint64_t s = test_rand(&rand_state) % sectors;
+		uint64_t nr = test_rand(&rand_state) % 3 ? 1 + test_rand(&rand_state) % 9 :
+							   1 + test_rand(&rand_state) % 300;
+
+		if (nr > sectors - s)
+			nr = sectors - s;
+		switch (test_rand(&rand_state) % 6) {
+		case 0:
+			assert_int_equal(zd_pmem_rw(pmem, i % 2 ? ZD_PMEM_WRITE_ZEROES :
+							  ZD_PMEM_DISCARD, 0, s, nr, NULL), 0);
+			memset(model + s * SECTOR, 0, nr * SECTOR);
+			break;
+		case 1:
+		case 2:
+			assert_int_equal(rd(pmem, s, nr, buf), 0);
+			assert_memory_equal(buf, model + s * SECTOR, nr * SECTOR);
+			break;
+		default:
+			stamp(model + s * SECTOR, s, nr, 1 + i);
+			assert_int_equal(wr(pmem, s, nr, model + s * SECTOR), 0);
+			break;
+		}
+	}
+}
+
+static void test_model(void **state)
+{
+	static const uint32_t blocks[] = { 4096, 512 };
+	char *model = calloc(1, BYTES), *buf = malloc(BYTES);
+	const char *path = tmp_path("model");
+
+	(void)state;
+	rand_state = test_seed() | 1;
+	for (int k = 0; k < 2; k++) {
+		struct zd_pmem *pmem;
+		struct zd_pmem_info info;
+
+		unlink(path);
+		memset(model, 0, BYTES);
+		for (int round = 0; round < 4; round++) {
+			/* what it was laid out with counts, not what is asked for */
+			pmem = open_btt(path, round ? 0 : blocks[k]);
+			assert_non_null(pmem);
+			zd_pmem_get_info(pmem, &info, sizeof(info));
+			assert_int_equal(info.atomic_bytes, blocks[k]);
+			assert_int_equal(info.flags, ZD_PMEM_BTT);
+			assert_int_equal(info.nr_sectors % 8, 0);
+			assert_true(info.nr_sectors * SECTOR > BYTES - 512 * KIB);
+			check_owners(pmem);
+			assert_int_equal(rd(pmem, 0, info.nr_sectors, buf), 0);
+			assert_memory_equal(buf, model, info.nr_sectors * SECTOR);
+			random_requests(pmem, model, buf, info.nr_sectors, 300);
+			check_owners(pmem);
+			zd_pmem_close(pmem);
+		}
+	}
+	unlink(path);
+	free(model);
+	free(buf);
+}
+
+/* Each block is in one piece at any time, whoever else reads and writes. */
+struct worker {
+	struct zd_pmem *pmem;
+	uint32_t seed;
+	uint32_t *stop;
+	const char *wrong;
+};
+
+static void *work(void *arg)
+{
+	struct worker *w = arg;
+	uint64_t sectors = 64 * 8;
+	char buf[4 * 4096];
+
+	while (!__atomic_load_n(w->stop, __ATOMIC_RELAXED) && !w->wrong) {
+		uint64_t first = test_rand(&w->seed) % (sectors / 8 - 4) * 8, nr = 32;
+		uint32_t gen = test_rand(&w->seed) & 0xffffff;
+
+		if (test_rand(&w->seed) % 2) {
+			stamp(buf, first, nr, gen ? gen : 1);
+			if (wr(w->pmem, first, nr, buf))
+				w->wrong = "write failed";
+			continue;
+		}
+		if (rd(w->pmem, first, nr, buf))
+			w->wrong = "read failed";
+		for (uint64_t s = first; s < first + nr; s++) {
+			int64_t g = stamped(buf + (s - first) * SECTOR, s);
+
+			if (g < 0)
+				w->wrong = "torn sector";
+			if (g != stamped(buf + (s / 8 * 8 - first) * SECTOR, s / 8 * 8))
+				w->wrong = "torn block";
+		}
+	}
+	return NULL;
+}
+
+static void test_threads(void **state)
+{
+	const char *path = tmp_path("threads");
+	struct zd_pmem *pmem;
+	struct worker w[4];
+	pthread_t t[4];
+	uint32_t stop = 0;
+
+	(void)state;
+	unlink(path);
+	pmem = open_btt(path, 4096);
+	assert_non_null(pmem);
+	for (int i = 0; i < 4; i++) {
+		w[i] = (struct worker){ .pmem = pmem, .seed = test_seed() + i * 77 + 1, .stop = &stop };
+		assert_int_equal(pthread_create(&t[i], NULL, work, &w[i]), 0);
+	}
+	usleep(500000);
+	__atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
+	for (int i = 0; i < 4; i++) {
+		assert_int_equal(pthread_join(t[i], NULL), 0);
+		assert_null(w[i].wrong);
+	}
+	check_owners(pmem);
+	zd_pmem_close(pmem);
+	unlink(path);
+}
+
+/* Fewer lanes than wait for them. */
+static void test_lanes(void **state)
+{
+	const char *path = tmp_path("lanes");
+	struct zd_pmem *pmem;
+	struct zd_btt *btt;
+	static char buf[64 * KIB];
+
+	(void)state;
+	unlink(path);
+	pmem = open_btt(path, 4096);
+	assert_non_null(pmem);
+	btt = pmem->btt;
+	btt->ring_nr = 3;		/* as if others had the rest */
+	stamp(buf, 0, 128, 6);
+	assert_int_equal(wr(pmem, 0, 128, buf), 0);
+	assert_int_equal(rd(pmem, 0, 128, buf), 0);
+	for (uint64_t s = 0; s < 128; s++)
+		assert_int_equal(stamped(buf + s * SECTOR, s), 6);
+	assert_int_equal(btt->ring_nr, 3);
+	zd_pmem_close(pmem);
+	unlink(path);
+}
+
+static void scribble(const char *path, uint64_t off, size_t len)
+{
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+	char junk[4096];
+
+	memset(junk, 0x5a, sizeof(junk));
+	assert_true(fd >= 0);
+	assert_int_equal(pwrite(fd, junk, len, off), len);
+	close(fd);
+}
+
+static int reopen(const char *path, unsigned int flags)
+{
+	struct zd_pmem *pmem;
+	int rc = try_open(path, flags, 0, &pmem);
+
+	if (!rc)
+		zd_pmem_close(pmem);
+	return rc;
+}
+
+static void test_open(void **state)
+{
+	const char *path = tmp_path("open");
+	char buf[SECTOR];
+	struct zd_pmem *pmem;
+	struct zd_btt btt;
+
+	(void)state;
+	unlink(path);
+	assert_int_equal(try_open(path, ZD_PMEM_CREATE | ZD_PMEM_BTT, 64 * KIB, &pmem), -EINVAL);
+	unlink(path);
+	/* data isn't overwritten, unless that is asked for */
+	pmem = open_new(path, 0, BYTES);
+	stamp(buf, 4000, 1, 1);
+	assert_int_equal(wr(pmem, 4000, 1, buf), 0);
+	zd_pmem_close(pmem);
+	assert_int_equal(reopen(path, ZD_PMEM_BTT), -EEXIST);
+	assert_int_equal(reopen(path, ZD_PMEM_BTT | ZD_PMEM_READONLY), -ENOENT);
+	assert_int_equal(reopen(path, 0), 0);
+	pmem = open_at(path, ZD_PMEM_BTT | ZD_PMEM_FORCE, 0);
+	assert_non_null(pmem);
+	btt = *pmem->btt;
+	assert_int_equal(rd(pmem, 4000, 1, buf), 0);
+	assert_true(all_zero(buf, SECTOR));
+	stamp(buf, 7, 1, 2);
+	assert_int_equal(wr(pmem, 7, 1, buf), 0);
+	zd_pmem_close(pmem);
+	assert_int_equal(reopen(path, 0), -EMEDIUMTYPE);
+	assert_int_equal(reopen(path, ZD_PMEM_FORCE), 0);
+	assert_int_equal(reopen(path, ZD_PMEM_BTT | ZD_PMEM_READONLY), 0);
+
+	/* either description is enough, and mends the other */
+	scribble(path, 100, 50);
+	assert_int_equal(reopen(path, ZD_PMEM_BTT | ZD_PMEM_READONLY), 0);
+	assert_int_equal(reopen(path, 0), -EMEDIUMTYPE);
+	assert_int_equal(reopen(path, ZD_PMEM_BTT), 0);
+	scribble(path, btt.info2_off, 4096);
+	assert_int_equal(reopen(path, ZD_PMEM_BTT), 0);
+	scribble(path, 16, 4);
+	assert_int_equal(reopen(path, ZD_PMEM_BTT), 0);
+	scribble(path, 16, 4);
+	scribble(path, btt.info2_off + 4090, 4);
+	assert_int_equal(reopen(path, ZD_PMEM_BTT), -EUCLEAN);
+	unlink(path);
+}
+
+/* Another size isn't its size. */
+static void test_resized(void **state)
+{
+	const char *path = tmp_path("resized");
+	struct zd_pmem *pmem;
+
+	(void)state;
+	unlink(path);
+	pmem = open_btt(path, 0);
+	assert_non_null(pmem);
+	zd_pmem_close(pmem);
+	assert_int_equal(truncate(path, 2 * BYTES), 0);
+	assert_int_equal(reopen(path, ZD_PMEM_BTT), -EUCLEAN);
+	assert_int_equal(reopen(path, 0), -EMEDIUMTYPE);
+	assert_int_equal(truncate(path, BYTES), 0);
+	assert_int_equal(reopen(path, ZD_PMEM_BTT), 0);
+	unlink(path);
+}
+
+/* A step 3 that was lost is done by opening; and not by a reader. */
+static void test_redo(void **state)
+{
+	const char *path = tmp_path("redo");
+	uint64_t map_off;
+	struct zd_pmem *pmem;
+	uint32_t old, now;
+	char buf[4096];
+	int fd;
+
+	(void)state;
+	unlink(path);
+	pmem = open_btt(path, 4096);
+	assert_non_null(pmem);
+	map_off = zd_btt_map_off(pmem->btt, 5);
+	stamp(buf, 40, 8, 1);
+	assert_int_equal(wr(pmem, 40, 8, buf), 0);
+	old = *(uint32_t *)(pmem->media.base + map_off);
+	stamp(buf, 40, 8, 2);
+	assert_int_equal(wr(pmem, 40, 8, buf), 0);
+	zd_pmem_close(pmem);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	assert_int_equal(pread(fd, &now, 4, map_off), 4);
+	assert_int_equal(pwrite(fd, &old, 4, map_off), 4);
+	assert_int_equal(reopen(path, ZD_PMEM_BTT | ZD_PMEM_READONLY), -EUCLEAN);
+	pmem = open_btt(path, 0);
+	assert_non_null(pmem);
+	check_owners(pmem);
+	assert_int_equal(rd(pmem, 40, 8, buf), 0);
+	for (uint64_t s = 40; s < 48; s++)
+		assert_int_equal(stamped(buf + (s - 40) * SECTOR, s), 2);
+	zd_pmem_close(pmem);
+	assert_int_equal(pread(fd, &old, 4, map_off), 4);
+	assert_int_equal(old, now);
+	close(fd);
+	unlink(path);
+}
+
+static void test_extent(void **state)
+{
+	const char *path = tmp_path("extent");
+	struct zd_pmem *pmem;
+	static char buf[64 * KIB];
+	unsigned int flags;
+
+	(void)state;
+	unlink(path);
+	pmem = open_btt(path, 4096);
+	assert_non_null(pmem);
+	stamp(buf, 100, 100, 1);
+	assert_int_equal(wr(pmem, 100, 100, buf), 0);
+	assert_int_equal(zd_pmem_extent(pmem, 0, 1000, &flags), 96);
+	assert_int_equal(flags, ZD_PMEM_EXTENT_HOLE | ZD_PMEM_EXTENT_ZERO);
+	assert_int_equal(zd_pmem_extent(pmem, 99, 1000, &flags), 101);
+	assert_int_equal(flags, 0);
+	assert_int_equal(zd_pmem_extent(pmem, 120, 5, &flags), 5);
+	assert_int_equal(zd_pmem_rw(pmem, ZD_PMEM_DISCARD, 0, 128, 32, NULL), 0);
+	assert_int_equal(zd_pmem_extent(pmem, 120, 1000, &flags), 8);
+	assert_int_equal(zd_pmem_extent(pmem, 128, 1000, &flags), 32);
+	assert_true(flags & ZD_PMEM_EXTENT_ZERO);
+	zd_pmem_close(pmem);
+	unlink(path);
+}
+
+/* A bad data block fails its block alone; a new content heals it. */
+static void test_bad(void **state)
+{
+	const char *path = tmp_path("bad");
+	struct zd_pmem *pmem;
+	static char buf[64 * KIB];
+	uint32_t entry;
+	uint64_t media;
+
+	(void)state;
+	unlink(path);
+	pmem = open_btt(path, 4096);
+	assert_non_null(pmem);
+	stamp(buf, 0, 128, 1);
+	assert_int_equal(wr(pmem, 0, 128, buf), 0);
+	entry = *(uint32_t *)(pmem->media.base + zd_btt_map_off(pmem->btt, 3));
+	media = zd_btt_data_off(pmem->btt, zd_btt_data_block(entry, 3)) / SECTOR;
+	assert_int_equal(zd_pmem_inject_poison(pmem, media, 1), 0);
+	assert_int_equal(rd(pmem, 24, 8, buf), -EIO);
+	assert_int_equal(rd(pmem, 32, 96, buf), 0);
+	assert_int_equal(zd_pmem_badblocks_check(pmem, media, 8, NULL, NULL), 1);
+	/* a part of it can't be merged with what is lost */
+	assert_int_equal(wr(pmem, 24, 1, buf), -EIO);
+	stamp(buf, 24, 8, 2);
+	assert_int_equal(wr(pmem, 24, 8, buf), 0);
+	assert_int_equal(rd(pmem, 0, 128, buf), 0);
+	assert_int_equal(stamped(buf + 25 * SECTOR, 25), 2);
+	/* the lane that has the bad data block now gets over it */
+	for (int i = 0; i < 600; i++) {
+		stamp(buf, 64, 64, 3 + i);
+		assert_int_equal(wr(pmem, 64, 64, buf), 0);
+	}
+	assert_int_equal(zd_pmem_badblocks_check(pmem, media, 8, NULL, NULL), 0);
+	check_owners(pmem);
+
+	/* an entry that somebody has overwritten isn't followed */
+	media = zd_btt_map_off(pmem->btt, 40);
+	entry = ZD_BTT_MAP_VALID | ZD_BTT_MAP_BLOCK;
+	for (int i = 0; i < 2; i++, entry = 5) {
+		assert_int_equal(pwrite(pmem->media.fd, &entry, 4, media), 4);
+		assert_int_equal(rd(pmem, 320, 8, buf), -EIO);
+		assert_int_equal(wr(pmem, 320, 8, buf), -EIO);
+		assert_int_equal(zd_pmem_rw(pmem, ZD_PMEM_DISCARD, 0, 320, 8, NULL), -EIO);
+	}
+
+	assert_int_equal(truncate(path, BYTES / 2), 0);
+	assert_int_equal(rd(pmem, 0, 8, buf), -EIO);
+	assert_int_equal(wr(pmem, 0, 8, buf), -EIO);
+	assert_int_equal(zd_pmem_rw(pmem, ZD_PMEM_DISCARD, 0, 0, 64, NULL), -EIO);
+	assert_int_equal(zd_pmem_rw(pmem, ZD_PMEM_FLUSH, 0, 0, 0, NULL), -EIO);
+	zd_pmem_close(pmem);
+	unlink(path);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_open),
+		cmocka_unit_test(test_resized),
+		cmocka_unit_test(test_model),
+		cmocka_unit_test(test_threads),
+		cmocka_unit_test(test_lanes),
+		cmocka_unit_test(test_redo),
+		cmocka_unit_test(test_extent),
+		cmocka_unit_test(test_bad),
+	};
+
+	return RUN_BOTH(tests);
+}

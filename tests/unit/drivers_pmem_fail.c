@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: MIT */
+/* Media that fail: bad blocks, poison, truncation, a full file system. */
+#include "pmem_test.h"
+
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include "drivers/pmem.h"
+
+/* --- the list, against a bitmap --- */
+
+#define SECTORS	600u
+
+static void check_against(struct zd_badblocks *bb, const bool *bad, uint64_t from, uint64_t nr)
+{
+	uint64_t first = from, end, got_first = 0, got_nr = 0;
+
+	while (first < from + nr && !bad[first])
+		first++;
+	for (end = first; end < from + nr && bad[end]; end++)
+		;
+	assert_int_equal(zd_badblocks_check(bb, from, nr, &got_first, &got_nr), first < from + nr);
+	if (first < from + nr) {
+		assert_int_equal(got_first, first);
+		assert_int_equal(got_nr, end - first);
+	}
+}
+
+static void test_list(void **state)
+{
+	struct zd_badblocks bb = { 0 };
+	uint32_t rand = test_seed() | 1;
+	bool bad[SECTORS] = { false };
+	uint32_t runs = 0;
+	uint64_t sets;
+
+	(void)state;
+	for (int i = 0; i < 20000; i++) {
+		uint64_t from = test_rand(&rand) % SECTORS, nr = test_rand(&rand) % 40;
+		bool set = test_rand(&rand) % 2;
+
+		if (nr > SECTORS - from)
+			nr = SECTORS - from;
+		assert_int_equal(set ? zd_badblocks_set(&bb, from, nr) :
+				       zd_badblocks_clear(&bb, from, nr, ZD_BAD_ALWAYS), 0);
+		memset(bad + from, set, nr);
+		check_against(&bb, bad, test_rand(&rand) % SECTORS / 2, test_rand(&rand) % 100);
+	}
+	/* no two ranges touch */
+	for (uint32_t i = 0; i < SECTORS; i++)
+		runs += bad[i] && (!i || !bad[i - 1]);
+	assert_int_equal(bb.nr, runs);
+	/* not what has been added since */
+	sets = zd_badblocks_sets(&bb);
+	assert_int_equal(zd_badblocks_set(&bb, 7, 1), 0);
+	if (zd_badblocks_sets(&bb) == sets)	/* it was there: nothing new */
+		assert_true(bad[7]);
+	sets = zd_badblocks_sets(&bb);
+	assert_int_equal(zd_badblocks_set(&bb, 7, 1), 0);
+	assert_int_equal(zd_badblocks_sets(&bb), sets);
+	assert_int_equal(zd_badblocks_clear(&bb, 7, 1, sets - 1), 0);
+	assert_int_equal(zd_badblocks_check(&bb, 7, 1, NULL, NULL), 1);
+	assert_int_equal(zd_badblocks_clear(&bb, 7, 1, sets), 0);
+	assert_int_equal(zd_badblocks_check(&bb, 7, 1, NULL, NULL), 0);
+	assert_int_equal(zd_badblocks_clear(&bb, 0, SECTORS, ZD_BAD_ALWAYS), 0);
+	assert_false(zd_badblocks_any(&bb));
+	zd_badblocks_exit(&bb);
+}
+
+/* --- requests on failing media --- */
+
+static uint64_t bad_sector;
+
+static void end_io(struct zd_pmem_request *req, int error)
+{
+	*(int *)req->private_data = error;
+	bad_sector = req->bad_sector;
+}
+
+static int read_at(struct zd_pmem *pmem, uint64_t sector, uint64_t nr, void *buf)
+{
+	struct iovec iov = { buf, nr * SECTOR };
+	int error = 1;
+	struct zd_pmem_request r = { .op = ZD_PMEM_READ, .sector = sector, .nr_sectors = nr,
+				     .iov = &iov, .nr_iov = 1, .end_io = end_io,
+				     .private_data = &error };
+
+	zd_pmem_submit(pmem, &r);
+	return error;
+}
+
+static void test_poison(void **state)
+{
+	const char *path = tmp_path("poison");
+	struct zd_pmem *pmem = open_new(path, 0, MIB);
+	static char buf[64 * SECTOR];
+	uint64_t first, nr;
+
+	(void)state;
+	assert_non_null(pmem);
+	stamp(buf, 0, 64, 1);
+	assert_int_equal(wr(pmem, 0, 64, buf), 0);
+	assert_int_equal(zd_pmem_inject_poison(pmem, 17, 1), 0);	/* its whole page */
+	assert_int_equal(zd_pmem_inject_poison(pmem, 2040, 9), -EINVAL);
+	/* nobody has touched it */
+	assert_int_equal(zd_pmem_badblocks_check(pmem, 0, 2048, NULL, NULL), 0);
+
+	memset(buf, 0, sizeof(buf));
+	assert_int_equal(read_at(pmem, 3, 50, buf), -EIO);
+	assert_int_equal(bad_sector, 16);
+	for (uint64_t s = 3; s < 16; s++)	/* what comes before is there */
+		assert_int_equal(stamped(buf + (s - 3) * SECTOR, s), 1);
+	assert_int_equal(zd_pmem_badblocks_check(pmem, 0, 2048, &first, &nr), 1);
+	assert_int_equal(first, 16);
+	assert_int_equal(nr, 8);
+	assert_int_equal(read_at(pmem, 20, 1, buf), -EIO);
+	assert_int_equal(bad_sector, 20);
+	assert_int_equal(rd(pmem, 24, 8, buf), 0);
+	assert_int_equal(rd(pmem, 0, 16, buf), 0);
+	assert_int_equal(zd_pmem_direct_access(pmem, 2, 1, NULL, NULL), -EIO);
+	assert_int_equal(zd_pmem_direct_access(pmem, 0, 9, NULL, (zd_pfn_t[1]){ 0 }), 2);
+	zd_pmem_direct_release(pmem, pmem->info.pfn, 2);
+
+	/* one sector written is one sector healed: the others are lost */
+	stamp(buf, 18, 1, 2);
+	assert_int_equal(wr(pmem, 18, 1, buf), 0);
+	assert_int_equal(rd(pmem, 18, 1, buf), 0);
+	assert_int_equal(stamped(buf, 18), 2);
+	assert_int_equal(read_at(pmem, 18, 2, buf), -EIO);
+	assert_int_equal(bad_sector, 19);
+	assert_int_equal(rd(pmem, 17, 1, buf), -EIO);
+	/* zeros heal as well */
+	assert_int_equal(zd_pmem_rw(pmem, ZD_PMEM_WRITE_ZEROES, 0, 16, 2, NULL), 0);
+	assert_int_equal(zd_pmem_rw(pmem, ZD_PMEM_DISCARD, 0, 19, 5, NULL), 0);
+	assert_int_equal(zd_pmem_badblocks_check(pmem, 0, 2048, NULL, NULL), 0);
+	assert_int_equal(rd(pmem, 0, 64, buf), 0);
+	for (uint64_t s = 0; s < 64; s++)
+		assert_int_equal(stamped(buf + s * SECTOR, s), s == 18 ? 2 : s < 16 || s > 23);
+	zd_pmem_close(pmem);
+	unlink(path);
+}
+
+/* Where the file ends is no zero, whatever the kernel shows there. */
+static void test_truncate(void **state)
+{
+	static const uint64_t sizes[] = { 40 * KIB, 40 * KIB + 1, 40 * KIB + 512, 44 * KIB - 100 };
+	const char *path = tmp_path("truncate");
+	static char buf[2048 * SECTOR], old[2048 * SECTOR];
+
+	(void)state;
+	stamp(old, 0, 2048, 9);
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		struct zd_pmem *pmem = open_new(path, 0, MIB);
+		uint64_t good = sizes[i] / SECTOR;
+		unsigned int flags;
+
+		assert_non_null(pmem);
+		assert_int_equal(wr(pmem, 0, 2048, old), 0);
+		assert_int_equal(truncate(path, sizes[i]), 0);
+		for (uint64_t s = 70; s < 100; s++)
+			assert_int_equal(rd(pmem, s, 1, buf), s < good ? 0 : -EIO);
+		memset(buf, 0, sizeof(buf));
+		assert_int_equal(read_at(pmem, 0, 2048, buf), -EIO);
+		assert_int_equal(bad_sector, good);
+		assert_memory_equal(buf, old, good * SECTOR);
+		assert_int_equal(wr(pmem, good, 1, old), -EIO);
+		assert_int_equal(wr(pmem, 2047, 1, old), -EIO);
+		assert_int_equal(zd_pmem_rw(pmem, ZD_PMEM_WRITE_ZEROES, 0, 100, 100, NULL), -EIO);
+		assert_int_equal(zd_pmem_rw(pmem, ZD_PMEM_DISCARD, 0, 100, 100, NULL), -EIO);
+		/* which must not have made it longer again */
+		assert_int_equal(lseek(pmem->media.fd, 0, SEEK_END), sizes[i]);
+		assert_int_equal(zd_pmem_rw(pmem, ZD_PMEM_FLUSH, 0, 0, 0, NULL), -EIO);
+		assert_int_equal(zd_pmem_persist_range(pmem, 512 * KIB, 1), -EIO);
+		assert_int_equal(zd_pmem_direct_access(pmem, 200, 1, NULL, NULL), -EIO);
+		assert_int_equal(zd_pmem_extent(pmem, 1000, 10, &flags), -EIO);
+		assert_int_equal(wr(pmem, 1, 1, old + SECTOR), 0);
+
+		/* it grows back: what was lost stays lost until it is written */
+		assert_int_equal(truncate(path, MIB), 0);
+		assert_int_equal(rd(pmem, good, 1, buf), -EIO);
+		assert_int_equal(rd(pmem, 2000, 1, buf), -EIO);
+		assert_int_equal(wr(pmem, good, 2048 - good, old + good * SECTOR), 0);
+		assert_int_equal(rd(pmem, 0, 2048, buf), 0);
+		assert_memory_equal(buf, old, sizeof(buf));
+		zd_pmem_close(pmem);
+	}
+	unlink(path);
+}
+
+/* The buffer fails, not the medium. */
+static void test_buffer(void **state)
+{
+	struct zd_pmem *pmem = open_at("memfd:buffer", 0, MIB);
+	int fd = memfd_create("buffer", MFD_CLOEXEC);
+	char *buf, first[SECTOR], back[SECTOR];
+
+	(void)state;
+	assert_non_null(pmem);
+	assert_int_equal(ftruncate(fd, 4096), 0);
+	buf = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	stamp(first, 0, 1, 4);
+	assert_int_equal(wr(pmem, 0, 1, first), 0);
+	assert_int_equal(wr(pmem, 0, 16, buf), -EFAULT);
+	assert_int_equal(rd(pmem, 8, 16, buf), -EFAULT);
+	assert_int_equal(zd_pmem_badblocks_check(pmem, 0, 2048, NULL, NULL), 0);
+	assert_int_equal(wr(pmem, 0, 1, first), 0);
+	assert_int_equal(rd(pmem, 0, 1, back), 0);
+	assert_memory_equal(first, back, SECTOR);
+	munmap(buf, 8192);
+	close(fd);
+	zd_pmem_close(pmem);
+}
+
+/* A sparse file on a full file system: -ENOSPC, nothing is bad, and when there is room
+ * again the same write goes through. */
+static void test_full(void **state)
+{
+	const char *dir = tmp_path("small");
+	char path[600], other[600];
+	static char buf[4 * MIB];
+	struct zd_pmem *pmem;
+	uint64_t written = 0;
+	int rc = 0, fd;
+
+	(void)state;
+	assert_int_equal(mkdir(dir, 0700), 0);
+	if (mount("small", dir, "tmpfs", 0, "size=2M")) {
+		rmdir(dir);
+		print_message("can't mount a tmpfs: left out\n");
+		return;
+	}
+	snprintf(path, sizeof(path), "%s/region", dir);
+	snprintf(other, sizeof(other), "%s/other", dir);
+	fd = open(other, O_CREAT | O_RDWR, 0600);
+	assert_int_equal(fallocate(fd, 0, 0, MIB), 0);
+	close(fd);
+	pmem = open_new(path, 0, 4 * MIB);
+	assert_non_null(pmem);
+	stamp(buf, 0, 8192, 1);
+	for (uint64_t s = 0; s < 8192 && !rc; s += 64) {
+		rc = wr(pmem, s, 64, buf + s * SECTOR);
+		written = s;
+	}
+	assert_int_equal(rc, -ENOSPC);
+	assert_int_equal(zd_pmem_badblocks_check(pmem, 0, 8192, NULL, NULL), 0);
+	assert_int_equal(rd(pmem, 0, written, buf), 0);
+	for (uint64_t s = 0; s < written; s++)
+		assert_int_equal(stamped(buf + s * SECTOR, s), 1);
+	stamp(buf, written, 64, 2);
+	assert_int_equal(unlink(other), 0);
+	assert_int_equal(wr(pmem, written, 64, buf), 0);
+	assert_int_equal(rd(pmem, written + 63, 1, buf), 0);
+	assert_int_equal(stamped(buf, written + 63), 2);
+	zd_pmem_close(pmem);
+	assert_int_equal(umount(dir), 0);
+	assert_int_equal(rmdir(dir), 0);
+}
+
+/* What can't be written back: this flush fails, and all that follow. */
+static void test_sync_error(void **state)
+{
+	const char *path = tmp_path("sync");
+	char buf[SECTOR] = "x", *last;
+	struct zd_pmem *pmem;
+
+	(void)state;
+	force_persist("PAGE");
+	pmem = open_new(path, 0, MIB);
+	assert_non_null(pmem);
+	assert_int_equal(zd_pmem_rw(pmem, ZD_PMEM_FLUSH, 0, 0, 0, NULL), 0);
+	/* msync() of a place where nothing is mapped fails */
+	last = pmem->media.base + MIB - ZD_PAGE_SIZE;
+	munmap(last, ZD_PAGE_SIZE);
+	assert_int_equal(zd_pmem_rw(pmem, ZD_PMEM_WRITE, ZD_PMEM_FUA, 0, 1, buf), -EIO);
+	assert_ptr_equal(mmap(last, ZD_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+			      pmem->media.fd, MIB - ZD_PAGE_SIZE), last);
+	assert_int_equal(zd_pmem_rw(pmem, ZD_PMEM_FLUSH, 0, 0, 0, NULL), -EIO);
+	assert_int_equal(zd_pmem_rw(pmem, ZD_PMEM_WRITE, ZD_PMEM_FUA, 0, 1, buf), -EIO);
+	assert_int_equal(wr(pmem, 0, 1, buf), 0);
+	assert_int_equal(zd_pmem_persist_range(pmem, 0, 4096), -EIO);
+	zd_pmem_close(pmem);
+	pmem = open_at(path, 0, 0);
+	assert_non_null(pmem);
+	assert_int_equal(zd_pmem_rw(pmem, ZD_PMEM_FLUSH, 0, 0, 0, NULL), 0);
+	zd_pmem_close(pmem);
+	unlink(path);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_list),
+		cmocka_unit_test(test_poison),
+		cmocka_unit_test(test_truncate),
+		cmocka_unit_test(test_buffer),
+		cmocka_unit_test(test_full),
+		cmocka_unit_test(test_sync_error),
+	};
+
+	return RUN_BOTH(tests);
+}

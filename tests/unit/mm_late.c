@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT */
+/* Events that are read in another order than that in which things happened. */
+#include "tests/unit/core_test.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "mm/maps.h"
+#include "mm/mm.h"
+#include "mm/uffd.h"
+
+#define BASE	UINT64_C(0x200000000)
+#define AT(i)	(BASE + (uint64_t)(i) * 4096)
+#define PAGES(n) ((n) * UINT64_C(4096))
+
+static struct zd_server server;
+static struct zd_mm *mm;
+static bool is_mapped;		/* what the kernel would say of any place */
+
+static bool mapped(struct zd_mm *of, uint64_t addr)
+{
+	(void)of;
+	(void)addr;
+	return is_mapped;
+}
+
+static int setup(void **state)
+{
+	static const struct zd_server_host host = { .mapped = mapped };
+
+	(void)state;
+	assert_int_equal(zd_server_init(&server, &host, NULL), 0);
+	assert_int_equal(zd_mm_create(&server, zd_uffd_open(), NULL, &mm), 0);
+	assert_int_equal(zd_uffd_api(zd_mm_uffd(mm), 0), 0);
+	/* entries for all places that are used here */
+	assert_int_equal(zd_mm_adopt(mm, BASE, AT(512)), 0);
+	zd_mm_forget(mm, BASE, AT(512));
+	is_mapped = true;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	zd_mm_destroy(mm);
+	zd_server_destroy(&server);
+	return 0;
+}
+
+/* A mapping of @nr pages, each with an entry that names it. */
+static void put(unsigned int at, unsigned int nr, unsigned int name)
+{
+	assert_int_equal(zd_mm_adopt(mm, AT(at), AT(at + nr)), 0);
+	for (unsigned int i = 0; i < nr; i++)
+		zd_entry_store(zd_mm_entry(mm, AT(at + i)),
+			       ZD_ENTRY_REMOVED | (uint64_t)(name + i) << ZD_ENTRY_VAL_SHIFT);
+}
+
+static bool is(unsigned int at, unsigned int nr, unsigned int name)
+{
+	for (unsigned int i = 0; i < nr; i++)
+		if (zd_entry_val(*zd_mm_entry(mm, AT(at + i))) != name + i ||
+		    !zd_ranges_find(&mm->ranges, AT(at + i)))
+			return false;
+	return true;
+}
+
+static bool is_free(unsigned int at, unsigned int nr)
+{
+	for (unsigned int i = 0; i < nr; i++)
+		if (*zd_mm_entry(mm, AT(at + i)) || zd_ranges_find(&mm->ranges, AT(at + i)))
+			return false;
+	return true;
+}
+
+/* A goes, and B comes in its place; B is heard first. */
+static void who_comes_waits(void **state)
+{
+	(void)state;
+	put(0, 8, 100);
+	put(32, 8, 200);
+	zd_mm_moved(mm, AT(32), AT(2), PAGES(8));	/* B */
+	zd_mm_behind(mm, false);
+	assert_int_equal(mm->behind, 1);
+	assert_true(is(0, 8, 100) && is(32, 8, 200));
+	zd_mm_unmapped(mm, AT(32), AT(40));		/* B's second */
+	assert_true(is(32, 8, 200));
+	zd_mm_moved(mm, AT(0), AT(64), PAGES(8));	/* A */
+	assert_true(is(64, 8, 100) && is(2, 8, 200) && is_free(0, 2) && is_free(32, 8));
+	zd_mm_unmapped(mm, AT(0), AT(8));		/* A's second */
+	assert_true(is(64, 8, 100) && is(2, 8, 200));
+	zd_mm_behind(mm, false);
+	assert_int_equal(mm->behind, 0);
+}
+
+/* The same, but A was unmapped. */
+static void until_it_is_unmapped(void **state)
+{
+	(void)state;
+	put(0, 8, 100);
+	put(32, 4, 200);
+	zd_mm_moved(mm, AT(32), AT(4), PAGES(4));
+	zd_mm_unmapped(mm, AT(0), AT(8));
+	assert_true(is(4, 4, 200) && is_free(0, 4) && is_free(32, 4));
+}
+
+/* A chain of three, the last first. */
+static void one_after_the_other(void **state)
+{
+	(void)state;
+	put(0, 4, 100);
+	put(10, 4, 200);
+	put(20, 4, 300);
+	zd_mm_moved(mm, AT(20), AT(10), PAGES(4));
+	zd_mm_moved(mm, AT(10), AT(0), PAGES(4));
+	zd_mm_moved(mm, AT(0), AT(40), PAGES(4));
+	assert_true(is(40, 4, 100) && is(0, 4, 200) && is(10, 4, 300) && is_free(20, 4));
+}
+
+/* The unmapping that follows a move takes nothing from who came since. */
+static void second_event(void **state)
+{
+	(void)state;
+	put(0, 8, 100);
+	put(32, 4, 200);
+	zd_mm_moved(mm, AT(0), AT(64), PAGES(8));
+	zd_mm_moved(mm, AT(32), AT(2), PAGES(4));
+	zd_mm_all_read(mm);
+	zd_mm_unmapped(mm, AT(0), AT(8));
+	assert_true(is(64, 8, 100) && is(2, 4, 200));
+	/* but the next one does */
+	zd_mm_unmapped(mm, AT(0), AT(8));
+	assert_true(is_free(0, 8));
+}
+
+/* An unmapping at the same moment as a move to the place: only the kernel knows
+ * which came first; and something else may be mapped there by then. */
+static void at_the_same_moment(void **state)
+{
+	(void)state;
+	put(0, 4, 100);
+	zd_mm_moved(mm, AT(0), AT(64), PAGES(4));
+	zd_mm_unmapped(mm, AT(60), AT(80));	/* of what we never knew */
+	assert_true(is(64, 4, 100));
+	is_mapped = false;
+	zd_mm_unmapped(mm, AT(64), AT(66));
+	assert_true(is_free(64, 2) && is(66, 2, 102));
+	is_mapped = true;
+	zd_mm_unmapped(mm, AT(66), AT(68));
+	assert_true(is(66, 2, 102));
+	assert_true(server.unsettled);
+	assert_true(zd_mm_still(mm));		/* nothing of ours is mapped there */
+	assert_true(is_free(66, 2));
+}
+
+/* When nothing else can come, who waits has waited for nothing. */
+static void when_it_is_still(void **state)
+{
+	(void)state;
+	put(0, 4, 100);
+	put(32, 4, 200);
+	zd_mm_moved(mm, AT(32), AT(0), PAGES(4));
+	assert_true(is(0, 4, 100));
+	assert_true(zd_mms_settle(&server));
+	assert_true(is(0, 4, 200) && is_free(32, 4));
+}
+
+/* What the kernel is asked. */
+static void what_is_mapped(void **state)
+{
+	char *p = mmap(NULL, PAGES(3), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint64_t at = (uintptr_t)p;
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+
+	(void)state;
+	assert_true(p != MAP_FAILED && fd >= 0);
+	p[4096] = 1;
+	assert_int_equal(munmap(p + 2 * 4096, 4096), 0);
+	assert_true(zd_page_mapped(fd, at) && zd_page_mapped(fd, at + 4096));
+	assert_false(zd_page_mapped(fd, at + 2 * 4096));
+	assert_int_equal(zd_uffd_has(zd_mm_uffd(mm), at), 0);
+	assert_int_equal(zd_uffd_register(zd_mm_uffd(mm), at, PAGES(2)), 0);
+	assert_int_equal(zd_uffd_has(zd_mm_uffd(mm), at), 1);		/* missing */
+	assert_int_equal(zd_uffd_has(zd_mm_uffd(mm), at + 4096), 1);	/* there */
+	assert_int_equal(p[4096], 1);
+	assert_int_equal(zd_uffd_has(zd_mm_uffd(mm), at + 2 * 4096), 0);
+	assert_false(zd_uffd_changing(zd_mm_uffd(mm)));
+	assert_int_equal(zd_uffd_unregister(zd_mm_uffd(mm), at, PAGES(2)), 0);
+	assert_int_equal(p[0], 0);
+	munmap(p, PAGES(2));
+	close(fd);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(who_comes_waits, setup, teardown),
+		cmocka_unit_test_setup_teardown(until_it_is_unmapped, setup, teardown),
+		cmocka_unit_test_setup_teardown(one_after_the_other, setup, teardown),
+		cmocka_unit_test_setup_teardown(second_event, setup, teardown),
+		cmocka_unit_test_setup_teardown(at_the_same_moment, setup, teardown),
+		cmocka_unit_test_setup_teardown(when_it_is_still, setup, teardown),
+		cmocka_unit_test_setup_teardown(what_is_mapped, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
