@@ -75,26 +75,38 @@ static uint64_t now_ms(void)
 	return (uint64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-/* For requests, then for all else; @ms < 0: as long as it takes. */
-static int wait_for_holders(struct zd_pmem *pmem, int ms, struct zd_pmem_holders *out)
+/* For requests; @ms < 0: as long as it takes.  How much of @ms is left, or -ETIMEDOUT. */
+static int wait_for_requests(struct zd_pmem *pmem, int ms)
 {
 	uint64_t start = now_ms(), gone;
-	int rc = 0;
 
-	/* the pagemap's warning says the same of requests that take long */
-	if (ms < 0)
+	if (ms < 0) {
+		if (!zd_wait_for_completion_timeout(&pmem->queue.empty, 10000))
+			zd_log(ZD_LOG_WARN, "pmem: removal still waits for %llu requests",
+			       (unsigned long long)zd_pmem_queue_users(&pmem->queue));
 		zd_wait_for_completion(&pmem->queue.empty);
-	else if (!zd_wait_for_completion_timeout(&pmem->queue.empty, ms))
-		rc = -ETIMEDOUT;
+		return ms;
+	}
+	if (!zd_wait_for_completion_timeout(&pmem->queue.empty, ms))
+		return -ETIMEDOUT;
 	gone = now_ms() - start;
-	if (ms > 0)
-		ms = gone < (uint64_t)ms ? ms - (int)gone : 0;
-	if (!rc || out)
-		rc = zd_dax_wait(&pmem->dax, rc ? 0 : ms, out ? &out->pages : NULL);
+	return gone < (uint64_t)ms ? ms - (int)gone : 0;
+}
+
+/* Then for all else. */
+static int wait_for_holders(struct zd_pmem *pmem, int ms, struct zd_pmem_holders *out)
+{
+	int left = wait_for_requests(pmem, ms), rc;
+
+	/* who else there is is of interest in any case */
+	rc = zd_dax_wait(&pmem->dax, left == -ETIMEDOUT ? 0 : left, out ? &out->pages : NULL);
+	if (left == -ETIMEDOUT)
+		rc = -ETIMEDOUT;
 	if (rc && out) {
-		out->nr_requests = zd_pmem_queue_users(&pmem->queue);
-		out->pages.nr_refs -= out->pages.nr_refs < out->nr_requests ? out->pages.nr_refs :
-									      out->nr_requests;
+		uint64_t users = zd_pmem_queue_users(&pmem->queue), *refs = &out->pages.nr_refs;
+
+		out->nr_requests = users;
+		*refs -= *refs < users ? *refs : users;
 	}
 	return rc;
 }

@@ -74,7 +74,7 @@ static void say(struct caller *c, const char *fmt, ...)
 	va_end(ap);
 	/* Who has gone, or doesn't read, needn't know. */
 	if (send(c->fd, line, strlen(line) + 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
-		nbdkit_debug("control: %m");
+		nbdkit_debug("control: %s", strerrordesc_np(errno));
 }
 
 static void hang_up(struct caller *c)

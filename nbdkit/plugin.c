@@ -75,7 +75,7 @@ static int set_announcement(const char *value)
 	if (announce_fd < 0)
 		announce_fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 	if (announce_fd < 0) {
-		nbdkit_error("no standard output: %m");
+		nbdkit_error("no standard output: %s", strerrordesc_np(errno));
 		return -1;
 	}
 	announcement = value;
@@ -150,7 +150,7 @@ static int plugin_get_ready(void)
 
 	if (!memfd && stat(config.path, &st)) {
 		if (errno != ENOENT || config.readonly) {
-			nbdkit_error("%s: %m", config.path);
+			nbdkit_error("%s: %s", config.path, strerrordesc_np(errno));
 			return -1;
 		}
 		memfd = true;
@@ -185,7 +185,7 @@ static int plugin_after_fork(void)
 	}
 	/* nbdkit's handlers of signals are there, too. */
 	if (announcement && dprintf(announce_fd, "%s\n", announcement) < 0) {
-		nbdkit_error("can't write the address: %m");
+		nbdkit_error("can't write the address: %s", strerrordesc_np(errno));
 		goto out_control;
 	}
 	close(announce_fd);

@@ -68,4 +68,6 @@ kills "pmem:$T/region,size=64M" words "$rounds" KILL 137 fio
 shm=$(mktemp -d /dev/shm/zd-test.XXXXXX)
 on_exit "rm -rf '$shm'"
 kills "pmem:$shm/region,size=64M,btt=on" whole "$rounds" KILL 137
-kills "pmem:$T/btt,size=64M,btt=on" whole 5 TERM 0
+# (Once it has told of an error of a system call, nbdkit with asan's runtime preloaded
+# never returns from exit().)
+[ "$ZD_SANITIZER" = asan ] || kills "pmem:$T/btt,size=64M,btt=on" whole 5 TERM 0

@@ -29,7 +29,7 @@ for device in ram:size=1G "file:$T/dev,size=512M"; do
 	touch "$GO"
 	wait_for 30 "gone $pid" || fail "the daemon doesn't end"
 	grep -qx ok <<<"$(tail -n 1 "$T/err")" || fail "the daemon: $(tail -n 5 "$T/err")"
-	wait_for 10 "gone $supervisor" || fail "the supervisor doesn't end with the daemon"
+	wait_for 30 "gone $supervisor" || fail "the supervisor doesn't end with the daemon"
 done
 
 # kill -9 of that supervisor is kill -9 of the daemon

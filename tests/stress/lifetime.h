@@ -7,7 +7,7 @@
 
 #define THREADS		6
 #define COMMON		768	/* pages that every thread uses, never unmapped */
-#define HOT		16	/* of them, the first: held by nobody for long */
+#define HOT		32	/* of them, the first: held by nobody for long */
 #define WINDOWS		3	/* mappings of each thread's own */
 #define WIN_MAX		64	/* pages of one */
 #define HOLDS		24	/* gets and pins a thread has at a time */

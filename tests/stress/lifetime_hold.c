@@ -113,16 +113,17 @@ void hold_release_devices(struct worker *w)
 }
 
 /*
- * Got and put, over and over: what a page says while it is held must be its
+ * Got and put, over and over, for a few milliseconds: what a page says while it is held must be its
  * address, whatever migrations (OP_CHURN) do meanwhile.
  */
 void hold_walk(struct worker *w, const struct op *op)
 {
 	struct zd_page *page[HOLD_MAX];
 	size_t first = op->a % ((op->b % 4 ? HOT : COMMON) - HOLD_MAX);
+	double end = now() + 0.003;
 
 	__atomic_store_n(&w->walks, true, __ATOMIC_RELAXED);
-	for (unsigned int round = 0; round < 64; round++) {
+	for (unsigned int round = 0; round % 64 || now() < end; round++) {
 		long n = zd_get_user_pages_fast(mm, (uintptr_t)mem + first * PAGE, HOLD_MAX, 0,
 						page);
 

@@ -136,20 +136,21 @@ static void op_look(struct worker *w, const struct op *op)
 		hold_check(w, &w->hold[op->a % w->nr_holds]);
 }
 
-/* The hot pages go out, again and again, and their descriptors become other pages'. */
+/* One half of the hot pages goes out and the other comes home, in turns: so the
+ * descriptors of one become those of the other. */
 static void op_churn(struct worker *w, const struct op *op)
 {
-	struct zd_page *page[HOT];
-	size_t other = HOT + op->a % (COMMON - 2 * HOT);
+	struct zd_page *page[HOT / 2];
 
-	for (unsigned int round = 0; round < 16; round++) {
-		struct op out = { .b = 0, .c = HOT - 1 };
+	for (uint32_t round = op->a % 2; round < 16; round++) {
+		uint32_t goes = round % 2 * (HOT / 2), comes = HOT / 2 - goes;
+		struct op out = { .b = goes, .c = HOT / 2 - 1 };
 		long n;
 
-		for (size_t p = 0; p < HOT; p++)	/* not shared with a child any more */
+		for (size_t p = goes; p < goes + HOT / 2; p++)	/* no child's as well */
 			write_common(w, p);
 		op_out(w, &out);
-		n = zd_get_user_pages_fast(mm, (uintptr_t)mem + other * PAGE, HOT, 0, page);
+		n = zd_get_user_pages_fast(mm, (uintptr_t)mem + comes * PAGE, HOT / 2, 0, page);
 		for (long i = 0; i < n; i++)
 			zd_put_page(page[i]);
 	}
@@ -320,7 +321,7 @@ static const struct {
 	[OP_PIN] = { "pin", 60, op_pin },
 	[OP_RELEASE] = { "release", 140, op_release },
 	[OP_LOOK] = { "look", 40, op_look },
-	[OP_WALK] = { "walk", 80, hold_walk },
+	[OP_WALK] = { "walk", 40, hold_walk },
 	[OP_CHURN] = { "churn", 30, op_churn },
 	[OP_DROP] = { "drop", 40, op_drop },
 	[OP_MAP] = { "map", 60, op_map },

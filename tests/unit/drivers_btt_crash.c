@@ -23,9 +23,10 @@
 #define BYTES		MIB
 #define LINE		64u
 #define LINES		(BYTES / LINE)
+#define WINDOW		(64 * KIB)
 #define OPS		64u
 #ifdef __SANITIZE_THREAD__
-#define CRASHES		12	/* it is slow at copying */
+#define CRASHES		30	/* it is slow at copying */
 #else
 #define CRASHES		(SANITIZED ? 60 : 150)
 #endif
@@ -54,6 +55,13 @@ static uint32_t rand_state, block_bytes;
 
 /* --- the child's media --- */
 
+/* At once: a sanitizer's _exit() waits a second. */
+__attribute__((noreturn)) static void end(int status)
+{
+	syscall(SYS_exit_group, status);
+	__builtin_unreachable();
+}
+
 struct cache {
 	char line[BYTES];		/* as it was when it was flushed */
 	uint64_t flushed[LINES];	/* when: 0: not on its way */
@@ -65,11 +73,11 @@ static pthread_mutex_t hook_lock = PTHREAD_MUTEX_INITIALIZER;
 static __thread struct cache *cache = &caches[0];
 static uint32_t event, crash_at;
 
-/* Random pieces of what is stored, one in @odds, arrive by themselves: as a whole, but
- * for the line that is on its way when the power goes. */
-static void leak(const char *base, uint32_t odds, uint64_t piece)
+/* Random pieces of what is stored in [from, end), one in @odds, arrive by themselves: as a
+ * whole, but for the line that is on its way when the power goes. */
+static void leak(const char *base, uint64_t from, uint64_t end, uint32_t odds, uint64_t piece)
 {
-	for (uint64_t off = 0; off < BYTES; off += LINE) {
+	for (uint64_t off = from; off < end; off += LINE) {
 		if (!memcmp(base + off, sh->image + off, LINE))
 			continue;
 		for (uint64_t p = off & ~(piece - 1); p < off + LINE; p += piece)
@@ -118,11 +126,14 @@ static void hook(struct zd_media *m, enum zd_media_event what, uint64_t off, uin
 
 	pthread_mutex_lock(&hook_lock);
 	if (event++ == crash_at) {
-		leak(m->base, odds[test_rand(&rand_state) % 6], disk ? SECTOR : 8);
-		_exit(42);
+		leak(m->base, 0, BYTES, odds[test_rand(&rand_state) % 6], disk ? SECTOR : 8);
+		end(42);
 	}
-	if (test_rand(&rand_state) % 20 == 0)
-		leak(m->base, 8, disk ? SECTOR : LINE);
+	if (test_rand(&rand_state) % 8 == 0) {
+		uint64_t from = test_rand(&rand_state) % (BYTES / WINDOW) * WINDOW;
+
+		leak(m->base, from, from + WINDOW, 8, disk ? SECTOR : LINE);
+	}
 	record(m->base, what, off, len);
 	pthread_mutex_unlock(&hook_lock);
 	/* let the other thread in, at every stage of a write */
@@ -169,7 +180,7 @@ static void *play(void *arg)
 	for (uint32_t i = 0; i < OPS; i++) {
 		script->started = i + 1;
 		if (do_op(region, &script->ops[i]))
-			_exit(2);
+			end(2);
 		script->completed = i + 1;
 	}
 	return NULL;
@@ -183,16 +194,16 @@ static void child(int fd)
 	zd_media_hook = hook;	/* the opening may be interrupted as well */
 	region = open_image(fd);
 	if (!region)
-		_exit(1);
+		end(1);
 	/* few lanes have their turn again soon: is what they wrote durable? */
 	if (region->btt && test_rand(&rand_state) % 4)
 		region->btt->ring_nr = 1 + test_rand(&rand_state) % 4;
 	if (!raw && pthread_create(&t, NULL, play, &sh->script[1]))
-		_exit(3);
+		end(3);
 	play(&sh->script[0]);
 	if (!raw)
 		pthread_join(t, NULL);
-	_exit(0);
+	end(0);
 }
 
 /* --- the parent's knowledge --- */
@@ -422,7 +433,7 @@ static void layouts(char junk)
 		assert_true(pid >= 0);
 		if (!pid) {
 			zd_media_hook = hook;
-			_exit(!open_again(fd));
+			end(!open_again(fd));
 		}
 		assert_int_equal(waitpid(pid, &status, 0), pid);
 		assert_true(WIFEXITED(status) && (WEXITSTATUS(status) == 42 || !WEXITSTATUS(status)));

@@ -231,6 +231,8 @@ static void test_zeroes(void **state)
 	assert_int_equal(flags, ZD_PMEM_EXTENT_HOLE | ZD_PMEM_EXTENT_ZERO);
 	assert_int_equal(zd_pmem_extent(pmem, 0, sectors, &flags), 8);
 	assert_int_equal(flags, 0);
+	assert_int_equal(zd_pmem_extent(pmem, held, 8, &flags), 8);
+	assert_int_equal(flags, 0);
 	assert_true(all_zero(kaddr, ZD_PAGE_SIZE));
 	kaddr[5] = 42;
 	assert_int_equal(rd(pmem, 0, sectors, buf), 0);
@@ -447,9 +449,47 @@ static void test_order(void **state)
 	unlink(path);
 }
 
+static pid_t waiting;
+
 static void *wait_in_queue(void *arg)
 {
+	__atomic_store_n(&waiting, (pid_t)syscall(SYS_gettid), __ATOMIC_RELEASE);
 	return (void *)(intptr_t)zd_pmem_queue_enter(arg, 0);
+}
+
+/* Asleep: there is nothing but the gate that it could sleep at. */
+static bool is_asleep(pid_t tid)
+{
+	char path[64], line[512] = "", *state;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
+	f = tid ? fopen(path, "r") : NULL;
+	if (!f)
+		return false;
+	if (!fgets(line, sizeof(line), f))
+		line[0] = '\0';
+	fclose(f);
+	state = strrchr(line, ')');
+	return state && state[2] == 'S';
+}
+
+/* Who has the gate, and not yet the pagemap: removal must not take that away. */
+static void test_half_entered(void **state)
+{
+	struct zd_pmem *pmem = open_at("memfd:half", 0, MIB);
+	struct zd_pmem_holders h;
+
+	(void)state;
+	assert_non_null(pmem);
+	assert_true(zd_percpu_ref_tryget_live(&pmem->queue.gate));
+	assert_int_equal(zd_pmem_remove_timeout(pmem, 10, &h), -ETIMEDOUT);
+	assert_int_equal(h.nr_requests, 1);
+	assert_int_equal(h.pages.nr_pages + h.pages.nr_refs, 0);
+	assert_non_null(pmem->dax.pgmap.state);
+	zd_percpu_ref_put(&pmem->queue.gate);
+	assert_int_equal(zd_pmem_remove_timeout(pmem, 20000, &h), 0);
+	zd_pmem_close(pmem);
 }
 
 static void test_holders(void **state)
@@ -469,7 +509,10 @@ static void test_holders(void **state)
 	assert_int_equal(zd_pmem_direct_access(pmem, 200, 1, NULL, &one), 1);
 	/* somebody waits at the gate when it closes for good */
 	zd_pmem_queue_freeze_start(pmem);
+	waiting = 0;
 	assert_int_equal(pthread_create(&waiter, NULL, wait_in_queue, pmem), 0);
+	while (!is_asleep(__atomic_load_n(&waiting, __ATOMIC_ACQUIRE)))
+		usleep(1000);
 
 	assert_int_equal(zd_pmem_remove_timeout(pmem, 10, &h), -ETIMEDOUT);
 	assert_int_equal(h.nr_requests, 1);
@@ -552,6 +595,7 @@ int main(void)
 		cmocka_unit_test(test_freeze_race),
 		cmocka_unit_test(test_direct),
 		cmocka_unit_test(test_order),
+		cmocka_unit_test(test_half_entered),
 		cmocka_unit_test(test_holders),
 		cmocka_unit_test(test_dax),
 	};

@@ -128,6 +128,14 @@ static void test_poison(void **state)
 	assert_int_equal(read_at(pmem, 18, 2, buf), -EIO);
 	assert_int_equal(bad_sector, 19);
 	assert_int_equal(rd(pmem, 17, 1, buf), -EIO);
+	/* nobody had touched this one: its other sectors are lost all the same */
+	assert_int_equal(zd_pmem_inject_poison(pmem, 40, 1), 0);
+	assert_int_equal(wr(pmem, 44, 1, buf), 0);
+	assert_int_equal(rd(pmem, 44, 1, buf), 0);
+	assert_int_equal(read_at(pmem, 40, 8, buf), -EIO);
+	assert_int_equal(bad_sector, 40);
+	stamp(buf, 40, 8, 1);
+	assert_int_equal(wr(pmem, 40, 8, buf), 0);
 	/* zeros heal as well */
 	assert_int_equal(zd_pmem_rw(pmem, ZD_PMEM_WRITE_ZEROES, 0, 16, 2, NULL), 0);
 	assert_int_equal(zd_pmem_rw(pmem, ZD_PMEM_DISCARD, 0, 19, 5, NULL), 0);
@@ -184,6 +192,49 @@ static void test_truncate(void **state)
 		zd_pmem_close(pmem);
 	}
 	unlink(path);
+}
+
+static const char *grown;
+
+/* The file gets its length back between the copy and the question how long it is: what
+ * was stored after its end is zeroed by that. */
+static void grow(struct zd_media *m, enum zd_media_event what, uint64_t off, uint64_t len)
+{
+	(void)m;
+	(void)off;
+	(void)len;
+	if (what == ZD_MEDIA_STORE)
+		assert_int_equal(truncate(grown, MIB), 0);
+}
+
+/* Writes to the page that a truncation cut: nothing faults there. */
+static void test_truncate_write(void **state)
+{
+	static char buf[SECTOR];
+	struct zd_pmem *pmem;
+
+	(void)state;
+	grown = tmp_path("cut");
+	pmem = open_new(grown, 0, MIB);
+	assert_non_null(pmem);
+	stamp(buf, 82, 1, 1);
+	assert_int_equal(wr(pmem, 82, 1, buf), 0);
+	assert_int_equal(truncate(grown, 41 * KIB), 0);
+	/* the first to touch it is a write */
+	assert_int_equal(wr(pmem, 82, 1, buf), -EIO);
+	assert_int_equal(zd_pmem_badblocks_check(pmem, 82, 1, NULL, NULL), 1);
+	assert_int_equal(zd_pmem_badblocks_check(pmem, 0, 82, NULL, NULL), 0);
+	zd_media_hook = grow;
+	assert_int_equal(wr(pmem, 82, 1, buf), -EIO);
+	zd_media_hook = NULL;
+	assert_int_equal(truncate(grown, MIB), 0);
+	assert_int_equal(rd(pmem, 82, 1, buf), -EIO);
+	stamp(buf, 82, 1, 1);
+	assert_int_equal(wr(pmem, 82, 1, buf), 0);
+	assert_int_equal(rd(pmem, 82, 1, buf), 0);
+	assert_int_equal(stamped(buf, 82), 1);
+	zd_pmem_close(pmem);
+	unlink(grown);
 }
 
 /* The buffer fails, not the medium. */
@@ -291,6 +342,7 @@ int main(void)
 		cmocka_unit_test(test_list),
 		cmocka_unit_test(test_poison),
 		cmocka_unit_test(test_truncate),
+		cmocka_unit_test(test_truncate_write),
 		cmocka_unit_test(test_buffer),
 		cmocka_unit_test(test_full),
 		cmocka_unit_test(test_sync_error),
