@@ -277,6 +277,8 @@ int zd_pmem_open(const char *path, const struct zd_pmem_attr *attr, struct zd_pm
 	}
 	rc = set_up(pmem, path, attr ? attr : &none, err, errlen);
 	if (rc) {
+		if (pmem->media.created)
+			unlink(path);
 		zd_devm_release_all(&pmem->devm);
 		zd_pmem_queue_destroy(&pmem->queue);
 		zd_free(pmem);

@@ -104,6 +104,7 @@ struct zd_media {
 	bool can_allocate;		/* a page that can't be written may lack storage */
 	bool has_holes;
 	bool block;
+	bool created;			/* by this opening: it goes again if that fails */
 	int map_flags;			/* for further mappings; 0: MAP_SHARED */
 	struct pmem2_map *map;		/* NULL: a block device */
 	void (*flush_fn)(const void *addr, size_t len);
@@ -156,6 +157,7 @@ int zd_media_put32(struct zd_media *m, uint64_t off, uint32_t value);
 
 int zd_media_inject_poison(struct zd_media *m, uint64_t first, uint64_t nr);
 bool zd_media_has_poison(struct zd_media *m);
+bool zd_media_is_poisoned(struct zd_media *m, uint64_t page);
 /* True: it was poisoned, and isn't any more.  What it held is lost, and bad. */
 bool zd_media_heal_poison(struct zd_media *m, uint64_t page);
 /* The page joins the list. */

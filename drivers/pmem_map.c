@@ -144,15 +144,24 @@ static int remap(struct zd_media *m, uint64_t page, int fd, uint64_t off, int fl
 	return 0;
 }
 
+/* Its place in the list; nr_poison: none.  Under poison_lock. */
+static uint32_t find_poison(const struct zd_media *m, uint64_t page)
+{
+	uint32_t i;
+
+	for (i = 0; i < m->nr_poison && m->poison[i] != page; i++)
+		;
+	return i;
+}
+
 static int add_poison(struct zd_media *m, uint64_t page)
 {
 	uint32_t more = m->poison_capacity ? m->poison_capacity * 2 : 16;
 	uint64_t *p = m->poison;
 	int rc;
 
-	for (uint32_t i = 0; i < m->nr_poison; i++)
-		if (p[i] == page)
-			return 0;
+	if (find_poison(m, page) < m->nr_poison)
+		return 0;
 	if (m->nr_poison == m->poison_capacity) {
 		p = zd_realloc(p, more * sizeof(*p));
 		if (!p)
@@ -187,6 +196,16 @@ bool zd_media_has_poison(struct zd_media *m)
 	return any;
 }
 
+bool zd_media_is_poisoned(struct zd_media *m, uint64_t page)
+{
+	bool found;
+
+	zd_mutex_lock(&m->poison_lock);
+	found = find_poison(m, page) < m->nr_poison;
+	zd_mutex_unlock(&m->poison_lock);
+	return found;
+}
+
 /* True: it was poisoned, and isn't any more.  What it held is lost: first bad, then
  * readable. */
 bool zd_media_heal_poison(struct zd_media *m, uint64_t page)
@@ -195,8 +214,7 @@ bool zd_media_heal_poison(struct zd_media *m, uint64_t page)
 	uint32_t i;
 
 	zd_mutex_lock(&m->poison_lock);
-	for (i = 0; i < m->nr_poison && m->poison[i] != page; i++)
-		;
+	i = find_poison(m, page);
 	if (i < m->nr_poison && !zd_media_page_failed(m, page) &&
 	    !remap(m, page, m->fd, page * ZD_PAGE_SIZE, m->map_flags ? m->map_flags : MAP_SHARED)) {
 		m->poison[i] = m->poison[--m->nr_poison];

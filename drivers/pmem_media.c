@@ -7,7 +7,8 @@
  *
  *	poisoned for a test	a write heals it, sector by sector
  *	without storage		a write into a hole of a full file system raises
- *				SIGBUS, too: fallocate() tells, and may help
+ *				SIGBUS, too: fallocate() tells, and may help.  (In a
+ *				tmpfs even a load does: pread() reads zeros there)
  *	beyond the end		somebody has truncated the file
  *	broken			all else
  *
@@ -22,6 +23,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "core/fault_guard.h"
@@ -109,16 +111,44 @@ static int store_fault(struct zd_media *m, uintptr_t addr, uint64_t *last, uint6
 	return rc;
 }
 
-static int load_fault(struct zd_media *m, uintptr_t addr, uint64_t *bad)
+static int load_failed(struct zd_media *m, uint64_t off, uint64_t *bad)
 {
-	uint64_t off = addr - (uintptr_t)m->base, end;
+	uint64_t end;
 
-	if (!in_media(m, addr))
-		return -EFAULT;
 	if (!zd_media_check_end(m, off & ZD_PAGE_MASK, ZD_PAGE_SIZE, &end))
 		zd_media_page_failed(m, off / ZD_PAGE_SIZE);
 	*bad = off & ~(ZD_SECTOR_SIZE - 1);
 	return -EIO;
+}
+
+static bool fs_is_full(const struct zd_media *m)
+{
+	struct statfs fs;
+
+	return !fstatfs(m->fd, &fs) && !fs.f_bavail;
+}
+
+/*
+ * A load at @off has failed: read on by a system call, up to @end or the end of the page.
+ * How much was read; -EFAULT: the buffer; 0: nothing helps.  Only where there is a lack of
+ * storage: in a file that was cut, and is whole again by now, pread() finds zeros.
+ */
+static int64_t read_page(struct zd_media *m, uint64_t off, uint64_t end, struct zd_iter *to)
+{
+	uint64_t n = ZD_PAGE_SIZE - off % ZD_PAGE_SIZE;
+	ssize_t got;
+	void *buf;
+
+	if (n > end - off)
+		n = end - off;
+	if (zd_media_is_poisoned(m, off / ZD_PAGE_SIZE) || !fs_is_full(m))
+		return 0;
+	buf = zd_iter_buf(to, &n);
+	got = pread(m->fd, buf, n, off);
+	if (got < 0)
+		return errno == EFAULT ? -EFAULT : 0;
+	zd_iter_advance(to, got);
+	return got;
 }
 
 /* --- transfers --- */
@@ -192,11 +222,20 @@ int zd_media_read(struct zd_media *m, uint64_t off, struct zd_iter *to, uint64_t
 		uint64_t n = good - off;
 		void *buf = zd_iter_buf(to, &n);
 		struct zd_fault_result r = zd_fault_copy(buf, m->base + off, n);
+		int64_t more = 0;
 
-		if (r.left)
-			return load_fault(m, r.addr, bad);
+		n -= r.left;
 		zd_iter_advance(to, n);
 		off += n;
+		if (!r.left)
+			continue;
+		if (in_media(m, r.addr))
+			more = read_page(m, off, good, to);
+		if (!in_media(m, r.addr) || more < 0)
+			return -EFAULT;
+		if (!more)
+			return load_failed(m, off, bad);
+		off += more;
 	}
 	*bad = good;
 	return good < end ? -EIO : 0;

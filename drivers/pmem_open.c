@@ -31,7 +31,6 @@ struct opening {
 	const struct zd_pmem_attr *attr;
 	struct zd_media *m;
 	struct stat st;
-	bool created;
 	bool sealed;			/* a memfd that can't shrink */
 	char *err;
 	size_t errlen;
@@ -97,7 +96,7 @@ static int open_path(struct opening *o)
 	if (o->m->fd < 0 && errno == ENOENT && o->attr->flags & ZD_PMEM_CREATE &&
 	    !o->m->readonly) {
 		o->m->fd = open(o->path, flags | O_CREAT | O_EXCL, 0600);
-		o->created = o->m->fd >= 0;
+		o->m->created = o->m->fd >= 0;
 	}
 	return o->m->fd < 0 ? explain_open(o, -errno) : 0;
 }
@@ -246,8 +245,9 @@ int zd_pmem_open_file(const char *path, const struct zd_pmem_attr *attr, struct 
 		set_kind(&o);
 		return 0;
 	}
-	if (o.created)
+	if (m->created)
 		unlink(path);
+	m->created = false;
 	if (m->fd >= 0)
 		close(m->fd);
 	return rc;

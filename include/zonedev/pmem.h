@@ -118,7 +118,8 @@ struct zd_pmem_attr {
  *
  * Returns 0, or
  * -EBUSY: somebody else has it open (or the block device is in use);
- * -ENOENT: it isn't there, and ZD_PMEM_CREATE was not given;
+ * -ENOENT: it isn't there, and ZD_PMEM_CREATE was not given; or ZD_PMEM_BTT and
+ *	ZD_PMEM_READONLY, and there is no BTT on it;
  * -EINVAL: bad flags or sizes: no size for a new file, not a multiple of 4096,
  *	not the size that the file has, too small for a BTT;
  * -ENOTBLK: not something that can hold a region (a directory, a pipe...);
@@ -253,8 +254,8 @@ int64_t zd_pmem_extent(struct zd_pmem *pmem, uint64_t sector, uint64_t nr_sector
  *
  * Its usage counter is the reference of the region's pagemap: who has entered
  * holds the pagemap, so that removal waits for requests and for pages with one
- * count.  (Linux 4.12 did the same; 5.17 gave it up, since a freeze then waited
- * for pinned pages.  Here a freeze counts the entered apart, and doesn't.)
+ * count.  (Linux 4.12 did the same, and gave it up later, since a freeze then
+ * waited for pinned pages.  Here a freeze counts the entered apart, and doesn't.)
  *
  * @flags: 0 or ZD_PMEM_NOWAIT.  Returns 0; -EAGAIN: frozen, and NOWAIT;
  * -ENODEV: removed.  Waits while the queue is frozen.  Not needed for
@@ -293,8 +294,8 @@ void zd_pmem_queue_unfreeze(struct zd_pmem *pmem);
  *
  * Returns how many pages, > 0, fewer than wanted at the end of the region or
  * before a bad block; or -ERANGE: beyond the end; -EIO: @pgoff has a bad block, or
- * the file was truncated; -EOPNOTSUPP: BTT; -ENODEV; -EAGAIN: a page is held too
- * often.  In a read-only region the pages are mapped read-only.  Doesn't wait for
+ * the file was truncated; -EOPNOTSUPP: BTT; -ENODEV; -EINVAL: @nr_pages < 1.  In a
+ * read-only region the pages are mapped read-only.  Doesn't wait for
  * a frozen queue; blocks while a hole is punched there.
  */
 long zd_pmem_direct_access(struct zd_pmem *pmem, uint64_t pgoff, long nr_pages,

@@ -2,6 +2,9 @@
 /* The BTT: its layout, what it reads and writes, how it is found again. */
 #include "pmem_test.h"
 
+#include <sys/mount.h>
+#include <sys/stat.h>
+
 #include "drivers/btt.h"
 
 #define BYTES	(4 * MIB)
@@ -225,7 +228,8 @@ static void test_open(void **state)
 	(void)state;
 	unlink(path);
 	assert_int_equal(try_open(path, ZD_PMEM_CREATE | ZD_PMEM_BTT, 64 * KIB, &pmem), -EINVAL);
-	unlink(path);
+	/* made in vain, and gone again */
+	assert_int_equal(access(path, F_OK), -1);
 	/* data isn't overwritten, unless that is asked for */
 	pmem = open_new(path, 0, BYTES);
 	stamp(buf, 4000, 1, 1);
@@ -398,6 +402,131 @@ static void test_bad(void **state)
 	unlink(path);
 }
 
+/* --- what happens in between --- */
+
+static struct zd_pmem *region;
+static const char *region_path;
+static int events;
+static char block[4096];
+
+/* After the entries were marked, and before their storage goes, one is written. */
+static void write_between(struct zd_media *m, enum zd_media_event what, uint64_t off, uint64_t len)
+{
+	(void)m;
+	(void)off;
+	(void)len;
+	if (what == ZD_MEDIA_DRAIN && ++events == 2) {
+		stamp(block, 8, 8, 2);
+		assert_int_equal(wr(region, 8, 8, block), 0);
+	}
+}
+
+static void test_zero_and_write(void **state)
+{
+	static char buf[4 * 4096];
+
+	(void)state;
+	force_persist("CACHE_LINE");
+	region_path = tmp_path("between");
+	unlink(region_path);
+	region = open_btt(region_path, 4096);
+	assert_non_null(region);
+	stamp(buf, 0, 32, 1);
+	assert_int_equal(wr(region, 0, 32, buf), 0);
+	events = 0;
+	zd_media_hook = write_between;
+	assert_int_equal(zd_pmem_rw(region, ZD_PMEM_DISCARD, 0, 0, 32, NULL), 0);
+	zd_media_hook = NULL;
+	assert_true(events >= 2);
+	assert_int_equal(rd(region, 0, 32, buf), 0);
+	for (uint64_t s = 0; s < 32; s++)
+		assert_int_equal(stamped(buf + s * SECTOR, s), s >= 8 && s < 16 ? 2 : 0);
+	zd_pmem_close(region);
+	unlink(region_path);
+}
+
+/* The file is cut when the flog has been written, and the map not yet. */
+static void cut_map(struct zd_media *m, enum zd_media_event what, uint64_t off, uint64_t len)
+{
+	(void)len;
+	if (what == ZD_MEDIA_STORE && off >= region->btt->flog_off && !events++)
+		assert_int_equal(ftruncate(m->fd, region->btt->map_off), 0);
+}
+
+/* Nobody can tell then who owns which data block: no more writes. */
+static void test_half_written(void **state)
+{
+	(void)state;
+	region_path = tmp_path("half");
+	unlink(region_path);
+	region = open_btt(region_path, 4096);
+	assert_non_null(region);
+	stamp(block, 0, 8, 1);
+	assert_int_equal(wr(region, 0, 8, block), 0);
+	events = 0;
+	zd_media_hook = cut_map;
+	assert_int_equal(wr(region, 0, 8, block), -EIO);
+	zd_media_hook = NULL;
+	assert_true(events > 0);
+	assert_int_equal(ftruncate(region->media.fd, BYTES), 0);
+	zd_pmem_badblocks_clear(region, 0, BYTES / SECTOR);
+	assert_int_equal(wr(region, 8, 8, block), -EIO);
+	assert_int_equal(zd_pmem_rw(region, ZD_PMEM_DISCARD, 0, 0, 8, NULL), -EIO);
+	zd_pmem_close(region);
+	unlink(region_path);
+}
+
+/* So many pages are left in the file system, where the region's file is sparse. */
+static int write_with_room(const char *dir, unsigned int pages)
+{
+	char path[600], filler[600];
+	int fd, rc;
+
+	snprintf(path, sizeof(path), "%s/region", dir);
+	snprintf(filler, sizeof(filler), "%s/filler", dir);
+	unlink(path);
+	region = open_btt(path, 4096);
+	assert_non_null(region);
+	fd = open(filler, O_CREAT | O_RDWR | O_TRUNC | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	for (off_t at = 0; !fallocate(fd, 0, at, 4096); at += 4096)
+		;
+	assert_int_equal(ftruncate(fd, lseek(fd, 0, SEEK_END) - pages * 4096), 0);
+	stamp(block, 0, 8, 1);
+	rc = wr(region, 0, 8, block);
+	/* with room again all goes on as if nothing had been */
+	assert_int_equal(ftruncate(fd, 0), 0);
+	stamp(block, 0, 8, 2);
+	assert_int_equal(wr(region, 0, 8, block), 0);
+	assert_int_equal(rd(region, 0, 8, block), 0);
+	assert_int_equal(stamped(block, 0), 2);
+	check_owners(region);
+	zd_pmem_close(region);
+	close(fd);
+	return rc;
+}
+
+static void test_full(void **state)
+{
+	const char *dir = tmp_path("small");
+	unsigned int pages;
+	int rc = -ENOSPC;
+
+	(void)state;
+	assert_int_equal(mkdir(dir, 0700), 0);
+	if (mount("small", dir, "tmpfs", 0, "size=2M")) {
+		rmdir(dir);
+		print_message("can't mount a tmpfs: left out\n");
+		return;
+	}
+	for (pages = 0; pages < 10 && rc == -ENOSPC; pages++)
+		rc = write_with_room(dir, pages);
+	assert_int_equal(rc, 0);
+	assert_true(pages > 1);
+	assert_int_equal(umount(dir), 0);
+	assert_int_equal(rmdir(dir), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -409,6 +538,9 @@ int main(void)
 		cmocka_unit_test(test_redo),
 		cmocka_unit_test(test_extent),
 		cmocka_unit_test(test_bad),
+		cmocka_unit_test(test_half_written),
+		cmocka_unit_test(test_full),
+		cmocka_unit_test(test_zero_and_write),	/* the last: it chooses how to persist */
 	};
 
 	return RUN_BOTH(tests);

@@ -293,6 +293,11 @@ static void test_full(void **state)
 	}
 	assert_int_equal(rc, -ENOSPC);
 	assert_int_equal(zd_pmem_badblocks_check(pmem, 0, 8192, NULL, NULL), 0);
+	/* a hole is zeros, also where even a load of one takes storage */
+	memset(buf, 1, 64 * SECTOR);
+	assert_int_equal(rd(pmem, written + 64, 64, buf), 0);
+	assert_true(all_zero(buf, 64 * SECTOR));
+	assert_int_equal(zd_pmem_badblocks_check(pmem, 0, 8192, NULL, NULL), 0);
 	assert_int_equal(rd(pmem, 0, written, buf), 0);
 	for (uint64_t s = 0; s < written; s++)
 		assert_int_equal(stamped(buf + s * SECTOR, s), 1);
