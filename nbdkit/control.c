@@ -9,6 +9,7 @@
  * has given up is the point: nothing new can be had from the region any more,
  * and the file must be free as soon as the last holder is gone.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -297,6 +298,46 @@ static void *control_thread(void *arg)
 
 /* --- start and stop --- */
 
+/* What servers have left that were killed. */
+static void sweep(const char *dir)
+{
+	struct sockaddr_un addr;
+	DIR *d = opendir(dir);
+	struct dirent *entry;
+
+	while (d && (entry = readdir(d)))
+		/* with a dot: not listening yet */
+		if (*entry->d_name != '.' && !control_address(&addr, dir, entry->d_name) &&
+		    control_is_stale(&addr))
+			unlink(addr.sun_path);
+	if (d)
+		closedir(d);
+}
+
+/* Bound under another name, so that nobody sees it before it listens. */
+static int bind_listener(int fd, const char *dir, const char *name)
+{
+	struct sockaddr_un hidden;
+	char dotted[132];
+	int ret;
+
+	snprintf(dotted, sizeof(dotted), ".%s", name);
+	ret = control_address(&control.addr, dir, name);
+	if (!ret)
+		ret = control_address(&hidden, dir, dotted);
+	if (ret)
+		return ret;
+	/* of a server that had our pid, and was killed */
+	unlink(hidden.sun_path);
+	if (bind(fd, (struct sockaddr *)&hidden, sizeof(hidden)))
+		return -errno;
+	if (!listen(fd, MAX_CALLERS) && !rename(hidden.sun_path, control.addr.sun_path))
+		return 0;
+	ret = -errno;
+	unlink(hidden.sun_path);
+	return ret;
+}
+
 static int make_listener(const char *path)
 {
 	char dir[80], key[96], name[128];
@@ -309,21 +350,15 @@ static int make_listener(const char *path)
 	if (ret)
 		return ret;
 	snprintf(name, sizeof(name), "%s.%d", key, getpid());
-	ret = control_address(&control.addr, dir, name);
-	if (ret)
-		return ret;
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return -errno;
-	/* Of a server that had our pid, and was killed. */
-	unlink(control.addr.sun_path);
-	if (bind(fd, (struct sockaddr *)&control.addr, sizeof(control.addr)) ||
-	    listen(fd, MAX_CALLERS)) {
-		ret = -errno;
-		close(fd);
-		return ret;
-	}
-	return fd;
+	sweep(dir);
+	ret = bind_listener(fd, dir, name);
+	if (!ret)
+		return fd;
+	close(fd);
+	return ret;
 }
 
 int control_start(const char *path, bool hangup)

@@ -42,6 +42,12 @@ int control_key(const char *path, char *key, size_t len);
 /* control_address - of the socket NAME in @dir.  0 or -ENAMETOOLONG. */
 int control_address(struct sockaddr_un *addr, const char *dir, const char *name);
 
+/*
+ * control_is_stale - was the socket at @addr left by a process that was killed?  Asked
+ * by a socket of another type, which can't connect: who is alive isn't bothered.
+ */
+bool control_is_stale(const struct sockaddr_un *addr);
+
 /* --- the server's side: control.c --- */
 
 /*

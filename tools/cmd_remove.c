@@ -42,7 +42,7 @@ static int connect_to(const char *dir, const char *name)
 		return fd;
 	ret = -errno;
 	close(fd);
-	if (ret == -ECONNREFUSED)	/* its server was killed */
+	if (control_is_stale(&addr))
 		unlink(addr.sun_path);
 	return ret;
 }

@@ -20,6 +20,7 @@
 #include <unistd.h>
 
 #include "drivers/spec.h"
+#include "nbdkit/control.h"
 #include "tools/cmd.h"
 #include "zonedev/pmem.h"
 
@@ -144,25 +145,6 @@ static int check_region(const struct serve *s)
 
 /* --- the socket --- */
 
-/* A socket file that nobody listens on any more was left by a server that was
- * killed.  Asked by a socket of another type, which can't connect: a live server
- * isn't bothered. */
-static bool is_stale(const struct sockaddr_un *addr)
-{
-	struct stat st;
-	bool stale;
-	int fd;
-
-	if (lstat(addr->sun_path, &st) || !S_ISSOCK(st.st_mode))
-		return false;
-	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	stale = fd >= 0 && connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) &&
-		errno == ECONNREFUSED;
-	if (fd >= 0)
-		close(fd);
-	return stale;
-}
-
 static int bind_unix(int fd, const struct sockaddr_un *addr)
 {
 	/* Who may write to the socket may write to the region. */
@@ -194,7 +176,7 @@ static int listen_unix(struct serve *s)
 	if (fd < 0)
 		return -cmd_error("no socket: %s", strerrordesc_np(errno));
 	ret = bind_unix(fd, &addr);
-	if (ret == -EADDRINUSE && is_stale(&addr) && !unlink(addr.sun_path))
+	if (ret == -EADDRINUSE && control_is_stale(&addr) && !unlink(addr.sun_path))
 		ret = bind_unix(fd, &addr);
 	if (!ret && listen(fd, BACKLOG))
 		ret = -errno;

@@ -34,7 +34,7 @@ fio_is_told() {
 # kills SPEC WHAT ROUNDS SIGNAL STATUS [FIO]: the server of SPEC ends with STATUS, ROUNDS
 # times; the client, of kind WHAT, has its first 32 MiB, fio the next 16
 kills() {
-	local spec=$1 round writes flushed fua torn
+	local spec=$1 rest round writes flushed fua torn
 	serve "$spec"
 	[ $# -lt 6 ] || start_fio
 	client "$2"
@@ -61,6 +61,11 @@ kills() {
 	hear "down *"
 	[ $# -lt 6 ] || fio_is_told
 	end_client
+	# which also sweeps up what the killed have left
+	rest=${spec#pmem:}
+	expect_error "no server" "$ZONEDEV" remove "${rest%%,*}"
+	! find /run/zonedev /run/user/*/zonedev /tmp/zonedev-* -name "*.$SERVER" 2>/dev/null |
+		grep . || fail "a control socket is left behind"
 }
 
 kills "pmem:$T/region,size=64M" words "$rounds" KILL 137 fio
