@@ -7,18 +7,26 @@ requires_run
 
 size=$(scaled 128)
 [ "$size" -ge 64 ] || size=64
+mkfifo "$T/in"
 for device in "ram:size=$((size / 4))M" "file:$T/dev,size=$((size / 4))M"; do
-	zd_run --device "$device" --ram "$((size / 4))M" -- "$H/run_mem" check "$size" 2>"$T/err" ||
-		fail "$device: ended with $?: $(cat "$T/err")"
-	[ "$(grep -c 'is full' "$T/err")" = 1 ] || fail "$device: not one warning: $(cat "$T/err")"
-	[ "$(wc -l <"$T/err")" = 1 ] || fail "$device: more than that: $(cat "$T/err")"
+	exec 8<>"$T/in"
+	# not zd_run: a shell that waits for it would hold the fifo open
+	start "$ZONEDEV" run --report "$T/report.json" --device "$device" \
+		--ram "$((size / 4))M" -- "$H/run_mem" hold "$size" <"$T/in" >"$T/out" 2>"$T/err" 8>&-
+	wait_for 30 "grep -q 'is full' '$T/err'" || fail "$device: no warning: $(cat "$T/err")"
+	echo >&8
+	wait_for 30 "grep -q ok '$T/out'" || fail "$device: it doesn't go on: $(cat "$T/err")"
+	exec 8>&-
+	wait "$PID" || fail "$device: ended with $?: $(cat "$T/err")"
+	[ "$(wc -l <"$T/err")" = 1 ] || fail "$device: not one line: $(cat "$T/err")"
 	expect_in_report 'pages["out"] > 0' 'pages["live"] == 0' 'pages["poisoned"] == 0' \
 		'peak_ram > ram * 1.5'
 done
 
-# When there is room again, pages go out again.
+# When there is room again, pages go out again: the second program waits for it, since
+# one that fits into RAM may be done before anybody has looked (RUN_MEM_RAM, run_mem.c).
 zd_run --device "ram:size=$((size / 4))M" --ram "$((size / 8))M" -- \
-	sh -c "$H/run_mem check $size; $H/run_mem check $((size / 4)) 8" 2>"$T/err" ||
+	sh -c "$H/run_mem check $size; RUN_MEM_RAM=$((size / 8)) $H/run_mem check $((size / 4)) 8" 2>"$T/err" ||
 	fail "ended with $?: $(cat "$T/err")"
 expect_in_report "pages['out'] * 4096 > $((size * 5 / 16)) << 20" 'pages["live"] == 0'
 

@@ -53,7 +53,7 @@ expect_in_report 'status == {"exit": 3, "signal": None}' 'pages["out"] == 0' 'fa
 zd_run --device ram:size=64M --ram 32M -- sh -c 'kill -TERM $$' && fail "SIGTERM was lost"
 expect_in_report 'status == {"exit": None, "signal": 15}'
 
-unset RUN_MEM_RAM
+RUN_MEM_RAM=16
 # Without --report: a summary on stderr, which --quiet leaves out.
 expect_status 0 "$ZONEDEV" run --device ram:size=256M --ram 16M -- "$H/run_mem" check 48
 grep -q "pages *out [1-9][0-9]* *home [1-9][0-9]* .*live 0" <<<"$ERR" || fail "summary: $ERR"

@@ -125,6 +125,7 @@ static void catch(void)
 	struct sigaction sa = { .sa_handler = crashed, .sa_flags = SA_RESETHAND | SA_NODEFER };
 
 	sigaction(SIGABRT, &sa, NULL);
+	sigaction(SIGALRM, &sa, NULL);	/* a child, or the checks, hang */
 	sigaction(SIGBUS, &sa, NULL);
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 	sigaction(SIGSEGV, &sa, NULL);
@@ -286,7 +287,9 @@ static void one_mm(uint64_t *rng, double end)
 			__atomic_store_n(&jolting, false, __ATOMIC_RELEASE);
 		if (last)
 			CHECK(!pthread_join(jolter, NULL));
+		alarm(3 * PATIENCE);
 		check_everything(rng);
+		alarm(0);
 		next_round(last);
 		if (last)
 			break;
@@ -294,7 +297,9 @@ static void one_mm(uint64_t *rng, double end)
 	for (size_t t = 0; t < THREADS; t++)
 		CHECK(!pthread_join(worker[t].thread, NULL));
 	CHECK(!pthread_join(keeper, NULL));
+	alarm(3 * PATIENCE);
 	close_everything(rng);
+	alarm(0);
 }
 
 static void report(double seconds)
