@@ -57,7 +57,8 @@ static uint32_t range_above(const struct lookup *l, zd_pfn_t pfn)
 	return lo;
 }
 
-struct zd_pagemap_state *zd_pagemap_tryget(zd_pfn_t pfn)
+static struct zd_pagemap_state *tryget(zd_pfn_t pfn,
+				       bool (*get)(struct zd_percpu_ref *ref))
 {
 	struct zd_pagemap_state *s = NULL;
 	const struct lookup *l;
@@ -71,11 +72,21 @@ struct zd_pagemap_state *zd_pagemap_tryget(zd_pfn_t pfn)
 			s = l->ranges[i].state;
 		/* The range was rounded up; the pagemap ends where it ends. */
 		if (s && (pfn - l->ranges[i].first >= s->nr_pages ||
-			  !zd_percpu_ref_tryget_live(&s->ref)))
+			  !get(&s->ref)))
 			s = NULL;
 	}
 	zd_rcu_read_unlock();
 	return s;
+}
+
+struct zd_pagemap_state *zd_pagemap_tryget(zd_pfn_t pfn)
+{
+	return tryget(pfn, zd_percpu_ref_tryget_live);
+}
+
+struct zd_pagemap_state *zd_pagemap_tryget_dying(zd_pfn_t pfn)
+{
+	return tryget(pfn, zd_percpu_ref_tryget);
 }
 
 static struct lookup *lookup_alloc(uint32_t capacity)

@@ -33,8 +33,10 @@ struct zd_pagemap_state {
 	uint64_t until_ms;		/* of the unmap at work, by CLOCK_MONOTONIC; 0: none */
 };
 
-/* The held state of the pagemap around @pfn, or NULL. */
+/* The held state of the pagemap around @pfn, or NULL: none, or being unmapped.
+ * ..._dying: also one that is being unmapped, if somebody else holds it. */
 struct zd_pagemap_state *zd_pagemap_tryget(zd_pfn_t pfn);
+struct zd_pagemap_state *zd_pagemap_tryget_dying(zd_pfn_t pfn);
 
 /* By zd_page.pgmap_id, without its flags.  NULL: none. */
 struct zd_pagemap_state *zd_pagemap_by_id(uint32_t id);

@@ -279,7 +279,7 @@ static int prepare(struct batch *b, uint64_t off, uint64_t end, struct zd_iter *
 	for (uint32_t i = 0; i < b->nr && !rc; i++)
 		zd_media_written(b->btt->m,
 				 zd_btt_data_off(b->btt, b->btt->lanes[b->lane[i]].free),
-				 b->btt->block, from->sets);
+				 b->btt->block, from->marks);
 	return rc;
 }
 

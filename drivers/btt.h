@@ -172,7 +172,7 @@ int zd_btt_read(struct zd_btt *btt, uint64_t off, struct zd_iter *to, uint64_t l
 		uint64_t *bad);
 int zd_btt_write(struct zd_btt *btt, uint64_t off, struct zd_iter *from, uint64_t len,
 		 uint64_t *bad);
-int zd_btt_zero(struct zd_btt *btt, uint64_t off, uint64_t len, bool punch, uint64_t sets,
+int zd_btt_zero(struct zd_btt *btt, uint64_t off, uint64_t len, bool punch, uint64_t marks,
 		uint64_t *bad);
 int64_t zd_btt_extent(struct zd_btt *btt, uint64_t off, uint64_t len, unsigned int *flags);
 

@@ -222,18 +222,19 @@ static int newer_slot(const struct zd_btt *btt, const struct zd_btt_flog *f, uin
 	return is_blank(&f->slot[1]) ? -1 : -EUCLEAN;
 }
 
-/* What was written, and is not in the map: put it there.  1: it was; 0; -errno. */
+/* What was written, and is not in the map: put it there.  What is there is stored once
+ * more: it may have been seen in a cache only. */
 static int redo(struct zd_btt *btt, const struct zd_btt_slot *s)
 {
 	uint32_t entry;
 	int rc = zd_media_get(btt->m, zd_btt_map_off(btt, s->block), &entry, sizeof(entry));
 
-	if (rc || entry != s->old_map)
+	if (rc)
 		return rc;
 	if (btt->m->readonly)
-		return -EROFS;
-	rc = zd_media_put32(btt->m, zd_btt_map_off(btt, s->block), s->new_map);
-	return rc ? rc : 1;
+		return entry == s->old_map ? -EROFS : 0;
+	return zd_media_put32(btt->m, zd_btt_map_off(btt, s->block),
+			      entry == s->old_map ? s->new_map : entry);
 }
 
 static int recover_lane(struct zd_btt *btt, uint32_t i, const struct zd_btt_flog *f)
@@ -265,25 +266,30 @@ static int check_lanes(const struct zd_btt *btt)
 	return 0;
 }
 
+/*
+ * What a killed process left, or one whose msync failed, may be in a cache and not on
+ * the media.  So the rule of btt.h, slot durable and then the map, holds for the
+ * recovery, too, and what it finds is stored anew before it builds on it.
+ */
 static int recover(struct zd_btt *btt)
 {
 	size_t bytes = btt->nr_lanes * sizeof(struct zd_btt_flog);
 	struct zd_btt_flog *flog = zd_alloc(bytes);
-	bool redone = false;
 	int rc;
 
 	if (!flog)
 		return -ENOMEM;
 	rc = zd_media_get(btt->m, btt->flog_off, flog, bytes);
-	for (uint32_t i = 0; i < btt->nr_lanes && rc >= 0; i++) {
+	if (!rc && !btt->m->readonly)
+		rc = zd_media_put(btt->m, btt->flog_off, flog, bytes);
+	if (!rc)
+		rc = zd_media_order(btt->m);
+	for (uint32_t i = 0; i < btt->nr_lanes && !rc; i++)
 		rc = recover_lane(btt, i, &flog[i]);
-		redone |= rc == 1;
-	}
 	zd_free(flog);
-	if (rc < 0)
-		return rc;
-	rc = check_lanes(btt);
-	return !rc && redone ? zd_media_sync(btt->m) : rc;
+	if (!rc)
+		rc = check_lanes(btt);
+	return rc ? rc : zd_media_sync(btt->m);
 }
 
 /* --- open and close --- */

@@ -75,6 +75,18 @@ static bool hold_now(struct zd_dax *dax, struct zd_page *page, int *rc)
 	return done;
 }
 
+bool zd_dax_get(const struct zd_dax *dax)
+{
+	struct zd_pagemap *pgmap = zd_get_dev_pagemap(dax->pfn);
+
+	if (pgmap == &dax->pgmap)
+		return true;
+	/* somebody else has these pfns now */
+	if (pgmap)
+		zd_put_dev_pagemap(pgmap);
+	return false;
+}
+
 int zd_dax_hold(struct zd_dax *dax, struct zd_page *page)
 {
 	int rc;
@@ -158,6 +170,7 @@ int zd_dax_setup(struct zd_dax *dax, const struct zd_dax_config *cfg)
 	rc = zd_memremap_pages(&dax->pgmap);
 	if (rc)
 		goto err_live;
+	dax->pfn = dax->pgmap.pfn;
 	return 0;
 
 err_live:
@@ -199,6 +212,18 @@ const struct zd_pagemap *zd_dax_pagemap(const struct zd_dax *dax)
 	return &dax->pgmap;
 }
 
+/* The region is held. */
+static long hold_pages(struct zd_dax *dax, uint64_t pgoff, long nr_pages)
+{
+	for (long nr = 0; nr < nr_pages; nr++) {
+		int rc = zd_dax_hold(dax, zd_dax_page(dax, pgoff + nr));
+
+		if (rc)
+			return nr ? nr : rc;
+	}
+	return nr_pages;
+}
+
 long zd_dax_direct_access(struct zd_dax *dax, uint64_t pgoff, long nr_pages, void **kaddr,
 			  zd_pfn_t *pfn)
 {
@@ -210,17 +235,13 @@ long zd_dax_direct_access(struct zd_dax *dax, uint64_t pgoff, long nr_pages, voi
 		return -ERANGE;
 	if ((uint64_t)nr_pages > dax->cfg.nr_pages - pgoff)
 		nr_pages = dax->cfg.nr_pages - pgoff;
-	for (nr = 0; nr < nr_pages; nr++) {
-		int rc = zd_dax_hold(dax, zd_dax_page(dax, pgoff + nr));
-
-		if (rc && !nr)
-			return rc;
-		if (rc)
-			break;
-	}
-	if (kaddr)
+	if (!zd_dax_get(dax))
+		return -ENODEV;
+	nr = hold_pages(dax, pgoff, nr_pages);
+	if (nr > 0 && kaddr)
 		*kaddr = dax->base + pgoff * ZD_PAGE_SIZE;
-	if (pfn)
-		*pfn = dax->pgmap.pfn + pgoff;
+	if (nr > 0 && pfn)
+		*pfn = dax->pfn + pgoff;
+	zd_put_dev_pagemap(&dax->pgmap);
 	return nr;
 }

@@ -21,8 +21,9 @@
  * zd_dax_hold() only adds.
  *
  * Locks.  maps_lock (dax_map.c, one for all regions, since a mapping can outlive
- * its region): the lists of mappings, dax->killed.  Held over mmap, but never
- * while waiting for memory's content.  Then mm->devmap_lock, devmap->lock,
+ * its region): the lists of mappings, dax->killed.  Held over mmap, and while the last
+ * one in a mapping that is revoked gets its page, which may be being punched out: but
+ * never over a fault.  Then mm->devmap_lock, devmap->lock,
  * page_lock and whatever ->page_free takes.
  */
 #ifndef ZD_DRIVERS_DAX_H
@@ -69,6 +70,7 @@ struct zd_dax_config {
 struct zd_dax {
 	struct zd_dax_config cfg;
 	struct zd_pagemap pgmap;	/* owner: the struct zd_dax */
+	zd_pfn_t pfn;			/* of the pagemap; stays when that is gone */
 	char *base;
 	int grave;			/* an empty memfd: mappings of it raise SIGBUS */
 	pid_t pid;
@@ -102,8 +104,14 @@ void zd_dax_exit(struct zd_dax *dax);
 /* Register these steps, and cfg.destroy, with @devm, NULL: one of its own.  When it
  * fails (-ENOMEM) they have been taken: @dax is gone. */
 int zd_dax_add_steps(struct zd_dax *dax, struct zd_devm *devm);
+/* True, warned once: the caller is inside a page_free, and mustn't take any of them. */
+bool zd_dax_in_page_free(void);
 /* Take them, as zd_dax_close_timeout(); @ms < 0: as zd_dax_close(). */
 int zd_dax_teardown(struct zd_dax *dax, int ms, struct zd_pagemap_holders *out);
+
+/* Hold the region itself (zd_put_dev_pagemap()), so that its pages and its memory stay;
+ * false: it is being removed, or is gone. */
+bool zd_dax_get(const struct zd_dax *dax);
 
 /* One more reference to a page of the region, or the first.  0; -ENODEV: being
  * removed; -EINVAL: (@by_owner) not live.  Any thread. */

@@ -145,13 +145,20 @@ static void let_go(struct zd_dax_map *map)
 		put_pages(map, map->len / ZD_PAGE_SIZE);
 }
 
-/* Under maps_lock.  A system call of our own: a sanitizer would take the change of
- * mapping for a write to memory that other threads read. */
+/* A system call of our own: a sanitizer would take the change of mapping for a write to
+ * memory that other threads read. */
+static long map_grave(const struct zd_dax_map *map)
+{
+	return syscall(SYS_mmap, map->addr, map->len, map->prot,
+		       MAP_SHARED | MAP_FIXED | MAP_NORESERVE, map->dax->grave, 0);
+}
+
+/* Under maps_lock. */
 static void bury(struct zd_dax_map *map)
 {
 	__atomic_store_n(&map->revoked, true, __ATOMIC_RELEASE);
-	if (syscall(SYS_mmap, map->addr, map->len, map->prot,
-		    MAP_SHARED | MAP_FIXED | MAP_NORESERVE, map->dax->grave, 0) < 0) {
+	/* EAGAIN: everything is to be locked, and more than that may not */
+	if (map_grave(map) < 0 && (munlock(map->addr, map->len) || map_grave(map) < 0)) {
 		/* no memory for one vma; this needs none */
 		zd_log(ZD_LOG_ERR, "a revoked mapping raises SIGSEGV instead of SIGBUS: %s",
 		       strerrordesc_np(errno));
@@ -210,15 +217,13 @@ static int populate(const struct zd_dax_map *map)
 	return 0;
 }
 
-int zd_dax_mmap(struct zd_dax *dax, struct zd_mm *mm, void *addr, uint64_t offset,
-		uint64_t length, int prot, unsigned int flags, struct zd_dax_map **out)
+/* The region is held: its memory stays until the mapping is published, or given up. */
+static int map_region(struct zd_dax *dax, struct zd_mm *mm, void *addr, uint64_t offset,
+		      uint64_t length, int prot, unsigned int flags, struct zd_dax_map **out)
 {
-	int rc = out ? check(dax, offset, length, prot, flags) : -EINVAL;
-	struct zd_dax_map *map;
+	struct zd_dax_map *map = zd_alloc(sizeof(*map));
+	int rc;
 
-	if (rc)
-		return rc;
-	map = zd_alloc(sizeof(*map));
 	if (!map)
 		return -ENOMEM;
 	map->dax = dax;
@@ -242,12 +247,6 @@ int zd_dax_mmap(struct zd_dax *dax, struct zd_mm *mm, void *addr, uint64_t offse
 	rc = publish(map);
 	if (rc)
 		goto err_gup;
-	if (flags & ZD_DAX_POPULATE)
-		rc = populate(map);
-	if (rc) {
-		zd_dax_munmap(map);
-		return rc;
-	}
 	*out = map;
 	return 0;
 
@@ -262,6 +261,30 @@ err_pages:
 err_free:
 	zd_free(map);
 	return rc;
+}
+
+int zd_dax_mmap(struct zd_dax *dax, struct zd_mm *mm, void *addr, uint64_t offset,
+		uint64_t length, int prot, unsigned int flags, struct zd_dax_map **out)
+{
+	int rc = out ? check(dax, offset, length, prot, flags) : -EINVAL;
+	struct zd_dax_map *map = NULL;
+
+	if (rc)
+		return rc;
+	if (!zd_dax_get(dax))
+		return -ENODEV;
+	rc = map_region(dax, mm, addr, offset, length, prot, flags, &map);
+	zd_put_dev_pagemap(&dax->pgmap);
+	if (rc)
+		return rc;
+	if (flags & ZD_DAX_POPULATE)
+		rc = populate(map);
+	if (rc) {
+		zd_dax_munmap(map);
+		return rc;
+	}
+	*out = map;
+	return 0;
 }
 
 int zd_dax_munmap(struct zd_dax_map *map)

@@ -5,8 +5,11 @@
  * one by one, and can come back for those that had to wait.
  */
 #include <errno.h>
+#include <string.h>
 
 #include "core/alloc.h"
+#include "core/bug.h"
+#include "core/vmemmap.h"
 #include "drivers/dax.h"
 #include "zonedev/log.h"
 
@@ -34,7 +37,10 @@ static void step_revoke(void *data)
 
 static void step_kill(void *data)
 {
-	zd_dax_kill(data);
+	int rc = zd_dax_kill(data);
+
+	/* what follows would wait for a reference that nobody drops */
+	ZD_BUG_ON(rc, "a region can't be taken down here: %s", strerrordesc_np(-rc));
 }
 
 /* As registered: the last one is taken first. */
@@ -59,6 +65,14 @@ int zd_dax_add_steps(struct zd_dax *dax, struct zd_devm *devm)
 	return rc;
 }
 
+bool zd_dax_in_page_free(void)
+{
+	if (!zd_in_page_free)
+		return false;
+	zd_warn_once("removal of a region from inside page_free: it would wait for itself");
+	return true;
+}
+
 int zd_dax_teardown(struct zd_dax *dax, int ms, struct zd_pagemap_holders *out)
 {
 	struct zd_devm *devm;
@@ -70,6 +84,8 @@ int zd_dax_teardown(struct zd_dax *dax, int ms, struct zd_pagemap_holders *out)
 		zd_warn_once("zd_dax_close: this region is taken down by who made it");
 		return -EINVAL;
 	}
+	if (zd_dax_in_page_free())
+		return -EDEADLK;
 	if (__atomic_exchange_n(&dax->closing, 1, __ATOMIC_ACQUIRE))
 		return -EBUSY;
 	devm = dax->devm;

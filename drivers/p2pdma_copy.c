@@ -73,32 +73,52 @@ int zd_p2pdma_distance(struct zd_p2pdma *provider, struct zd_device **clients, i
 
 /* --- scatter lists --- */
 
+/* Pages of a device follow each other in memory as their descriptors do; those of a
+ * managed range need not. */
+static bool all_have_address(const struct zd_p2pdma_sg *sg)
+{
+	for (unsigned int i = 0; i < sg->nr_pages; i++)
+		if (!zd_dax_address_of(sg->page + i))
+			return false;
+	return sg->nr_pages;
+}
+
+/* Between the pages and what stands in for one of them. */
+static int copy_page(struct zd_p2pdma_sg *sg, unsigned int i, enum zd_io_dir dir)
+{
+	char *mem = zd_page_address(sg->page + i), *addr = (char *)sg->addr + i * ZD_PAGE_SIZE;
+
+	if (!mem)
+		return -EIO;
+	return (dir == ZD_TO_DEVICE ? zd_fault_copy(addr, mem, ZD_PAGE_SIZE) :
+		zd_fault_copy(mem, addr, ZD_PAGE_SIZE)).left ? -EIO : 0;
+}
+
 static int map_one(struct zd_device *client, struct zd_p2pdma_sg *sg, enum zd_io_dir dir)
 {
 	size_t len = (size_t)sg->nr_pages * ZD_PAGE_SIZE;
-	void *mem = zd_dax_address_of(sg->page);
+	int rc = 0;
 
-	if (!mem || !sg->nr_pages)
+	if (!all_have_address(sg))
 		return -EINVAL;
-	sg->addr = mem;
+	sg->addr = zd_page_address(sg->page);
 	sg->bounced = zd_page_pagemap(sg->page)->type == ZD_MEMORY_SYSTEM ||
-		      distance(client, mem, len) < 0;
+		      distance(client, sg->addr, len) < 0;
 	if (!sg->bounced)
 		return 0;
 	sg->addr = zd_alloc(len);
 	if (!sg->addr)
 		return -ENOMEM;
-	if (dir == ZD_TO_DEVICE && zd_fault_copy(sg->addr, mem, len).left) {
+	for (unsigned int i = 0; dir == ZD_TO_DEVICE && i < sg->nr_pages && !rc; i++)
+		rc = copy_page(sg, i, dir);
+	if (rc)
 		zd_free(sg->addr);
-		return -EIO;
-	}
-	return 0;
+	return rc;
 }
 
 /* @pages: what became of each page; NULL: all are good. */
 static int unmap_one(struct zd_p2pdma_sg *sg, enum zd_io_dir dir, const struct zd_io_page *pages)
 {
-	char *mem = zd_page_address(sg->page), *addr = sg->addr;
 	int rc = 0;
 
 	if (!sg->bounced)
@@ -106,34 +126,39 @@ static int unmap_one(struct zd_p2pdma_sg *sg, enum zd_io_dir dir, const struct z
 	for (unsigned int i = 0; dir == ZD_FROM_DEVICE && i < sg->nr_pages; i++) {
 		if (pages && pages[i].error)
 			continue;	/* nothing came: leave what is there */
-		if (zd_fault_copy(mem + i * ZD_PAGE_SIZE, addr + i * ZD_PAGE_SIZE,
-				  ZD_PAGE_SIZE).left)
+		if (copy_page(sg, i, dir))
 			rc = -EIO;
 	}
-	zd_free(addr);
+	zd_free(sg->addr);
+	return rc;
+}
+
+static int map_all(struct zd_device *client, struct zd_p2pdma_sg *sg, unsigned int nents,
+		   enum zd_io_dir dir)
+{
+	unsigned int i;
+	int rc = 0;
+
+	for (i = 0; i < nents; i++) {
+		rc = map_one(client, &sg[i], dir);
+		if (rc)
+			break;
+	}
+	while (rc && i--)
+		unmap_one(&sg[i], ZD_TO_DEVICE, NULL);
 	return rc;
 }
 
 int zd_p2pdma_map_sg(struct zd_device *client, struct zd_p2pdma_sg *sg, unsigned int nents,
 		     enum zd_io_dir dir)
 {
-	unsigned int i;
-	int rc = 0;
+	int rc;
 
 	if (!client || !sg)
 		return -EINVAL;
-	for (i = 0; i < nents; i++) {
-		rc = map_one(client, &sg[i], dir);
-		if (rc)
-			break;
-	}
-	if (!rc) {
-		for (i = 0; i < nents; i++)
-			count(sg[i].bounced, sg[i].nr_pages);
-		return 0;
-	}
-	while (i--)
-		unmap_one(&sg[i], ZD_TO_DEVICE, NULL);
+	rc = map_all(client, sg, nents, dir);
+	for (unsigned int i = 0; !rc && i < nents; i++)
+		count(sg[i].bounced, sg[i].nr_pages);
 	return rc;
 }
 
@@ -220,7 +245,7 @@ static int copy_device(struct work *w, struct zd_device *dev, struct zd_page **t
 		       struct zd_p2pdma_result *r)
 {
 	unsigned int nents = make_sg(w->sg, mem, nr), at = 0;
-	int rc = zd_p2pdma_map_sg(dev, w->sg, nents, dir), error;
+	int rc = map_all(dev, w->sg, nents, dir), error;
 
 	if (rc)
 		return fail_all(r, nr, rc);
@@ -239,6 +264,8 @@ static int copy_device(struct work *w, struct zd_device *dev, struct zd_page **t
 		for (; at < first + w->sg[s].nr_pages; at++) {
 			int e = error ? error : w->pages[at].error ? w->pages[at].error : back;
 
+			if (!e)
+				count(w->sg[s].bounced, 1);
 			count_page(r, e, w->sg[s].bounced, &rc);
 		}
 	}
@@ -291,9 +318,13 @@ static int copy_devices(struct work *w, struct zd_device *to, struct zd_page **d
 								.buf = w->pages[i].buf };
 	}
 	rc = came ? transfer(w, to, ZD_TO_DEVICE, came) : 0;
-	for (unsigned int i = 0; i < came; i++)
-		count_page(r, rc ? rc : w->pages[i].error, true, &result);
-	count(true, came);
+	for (unsigned int i = 0; i < came; i++) {
+		int error = rc ? rc : w->pages[i].error;
+
+		if (!error)
+			count(true, 1);
+		count_page(r, error, true, &result);
+	}
 	zd_free(buf);
 	return result;
 }

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "core/alloc.h"
+#include "core/bug.h"
 #include "core/vmemmap.h"
 #include "drivers/btt.h"
 #include "drivers/pmem.h"
@@ -40,7 +41,7 @@ static void step_close(void *data)
 	struct zd_pmem *pmem = data;
 
 	step(pmem, "close");
-	close(pmem->media.fd);
+	zd_pmem_close_file(&pmem->media);
 }
 
 static void step_unmap(void *data)
@@ -123,7 +124,10 @@ static void step_revoke(void *data)
 
 static void step_kill(void *data)
 {
-	zd_dax_kill(&((struct zd_pmem *)data)->dax);
+	int rc = zd_dax_kill(&((struct zd_pmem *)data)->dax);
+
+	/* as in dax_steps.c */
+	ZD_BUG_ON(rc, "a region can't be taken down here: %s", strerrordesc_np(-rc));
 }
 
 static void step_freeze(void *data)
@@ -228,7 +232,7 @@ static int open_pages(struct zd_pmem *pmem)
 {
 	struct zd_media *m = &pmem->media;
 	struct zd_dax_config cfg = {
-		.type = ZD_MEMORY_FS_DAX, .fd = m->fd, .nr_pages = m->bytes / ZD_PAGE_SIZE,
+		.type = ZD_MEMORY_FS_DAX, .fd = m->program_fd, .nr_pages = m->bytes / ZD_PAGE_SIZE,
 		.align = ZD_PAGE_SIZE, .map_flags = m->map_flags, .rdonly = m->readonly,
 		.base = m->base, .owner = pmem, .may_hold = zd_media_may_hold,
 	};
@@ -313,6 +317,8 @@ static int remove_region(struct zd_pmem *pmem, int ms, struct zd_pmem_holders *o
 {
 	int rc = 0;
 
+	if (zd_dax_in_page_free())
+		return -EDEADLK;
 	/* acquire, release: what one attempt did the next one sees */
 	if (__atomic_exchange_n(&pmem->removing, 1, __ATOMIC_ACQUIRE))
 		return -EBUSY;
@@ -352,7 +358,10 @@ void zd_pmem_close(struct zd_pmem *pmem)
 {
 	if (!pmem)
 		return;
-	zd_pmem_remove(pmem);
+	if (zd_pmem_remove(pmem) == -EDEADLK)
+		return;
+	/* again: somebody may have added to it while it went */
+	zd_badblocks_exit(&pmem->media.bad);
 	zd_pmem_queue_destroy(&pmem->queue);
 	zd_free(pmem);
 }

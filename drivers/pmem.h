@@ -44,20 +44,21 @@ struct zd_bad_range {
 };
 
 /* Ascending ranges that don't touch.  @nr may be read without the lock: 0 means
- * that there is nothing to look for.  @sets counts what was ever added. */
+ * that there is nothing to look for.  @sets counts what was ever added; @marks also
+ * what was found to be bad once more. */
 struct zd_badblocks {
 	struct zd_mutex lock;
 	uint32_t nr, capacity;
-	uint64_t sets;
+	uint64_t sets, marks;
 	struct zd_bad_range *ranges;
 };
 
 int zd_badblocks_check(struct zd_badblocks *bb, uint64_t sector, uint64_t nr,
 		       uint64_t *first_bad, uint64_t *nr_bad);
 int zd_badblocks_set(struct zd_badblocks *bb, uint64_t sector, uint64_t nr);
-/* Unless something has become bad since it was @sets: what the caller wrote may be gone
+/* Unless something was marked since it was @marks: what the caller wrote may be gone
  * again. */
-int zd_badblocks_clear(struct zd_badblocks *bb, uint64_t sector, uint64_t nr, uint64_t sets);
+int zd_badblocks_clear(struct zd_badblocks *bb, uint64_t sector, uint64_t nr, uint64_t marks);
 #define ZD_BAD_ALWAYS	UINT64_MAX
 void zd_badblocks_exit(struct zd_badblocks *bb);
 
@@ -72,6 +73,11 @@ static inline bool zd_badblocks_any(const struct zd_badblocks *bb)
 static inline uint64_t zd_badblocks_sets(const struct zd_badblocks *bb)
 {
 	return __atomic_load_n(&bb->sets, __ATOMIC_ACQUIRE);
+}
+
+static inline uint64_t zd_badblocks_marks(const struct zd_badblocks *bb)
+{
+	return __atomic_load_n(&bb->marks, __ATOMIC_ACQUIRE);
 }
 
 /* --- media --- */
@@ -96,6 +102,7 @@ struct zd_media_hole {
 
 struct zd_media {
 	int fd;
+	int program_fd;			/* the same, opened once more: see open_program_fd() */
 	char *base;
 	uint64_t bytes;
 	enum zd_pmem_persist persist;
@@ -124,7 +131,7 @@ struct zd_iter {
 	const struct iovec *iov;	/* NULL: zeros */
 	unsigned int nr;
 	size_t done;			/* bytes of iov[0] */
-	uint64_t sets;			/* zd_badblocks_sets() when the request began */
+	uint64_t marks;			/* zd_badblocks_marks() when the request began */
 };
 
 /* Map @m->bytes of @m->fd.  0 or -errno. */
@@ -140,14 +147,15 @@ void zd_media_unmap(struct zd_media *m);
  *
  * The file may be short only for a moment, in the middle of a request.  Who finds it
  * short puts what is lost on the list before anything else; so a request during which
- * the list has grown (@sets) is done again, from its start.
+ * the list has grown (@sets) is done again, from its start; and one that heals sectors
+ * also if any were marked again (@marks), since they may be those it wrote.
  */
 int zd_media_read(struct zd_media *m, uint64_t off, struct zd_iter *to, uint64_t len,
 		  uint64_t *bad);
 int zd_media_write(struct zd_media *m, uint64_t off, struct zd_iter *from, uint64_t len,
 		   uint64_t *bad);
 int zd_media_check_end(struct zd_media *m, uint64_t off, uint64_t len, uint64_t *bad);
-void zd_media_written(struct zd_media *m, uint64_t off, uint64_t len, uint64_t sets);
+void zd_media_written(struct zd_media *m, uint64_t off, uint64_t len, uint64_t marks);
 
 /* The same for one buffer, all steps at once.  0 or -errno. */
 int zd_media_get(struct zd_media *m, uint64_t off, void *buf, uint64_t len);
@@ -192,6 +200,8 @@ int zd_media_sync_error(struct zd_media *m);
 /* Make [off, off + len) read as zeros; @punch: give the storage back where it is not
  * held.  Then as after zd_media_write(). */
 int zd_media_zero(struct zd_media *m, uint64_t off, uint64_t len, bool punch, uint64_t *bad);
+/* Give the storage of whole pages back if that can be done; nobody holds them. */
+void zd_media_punch(struct zd_media *m, uint64_t off, uint64_t len);
 /* May the page become live now? dax->page_lock is held. */
 bool zd_media_may_hold(struct zd_dax *dax, uint64_t index);
 /* How many of @len bytes from @off on are alike, > 0; -errno. */
@@ -222,6 +232,7 @@ int zd_pmem_fail(char *err, size_t errlen, int rc, const char *fmt, ...);
 /* Open and lock, and set @m's fd, bytes, and what kind of file it is. */
 int zd_pmem_open_file(const char *path, const struct zd_pmem_attr *attr, struct zd_media *m,
 		      char *err, size_t errlen);
+void zd_pmem_close_file(struct zd_media *m);
 /* Does the file hold anything that isn't a hole or zeros?  1, 0 or -errno. */
 int zd_pmem_has_data(struct zd_media *m);
 
@@ -229,8 +240,7 @@ int zd_pmem_has_data(struct zd_media *m);
 
 /*
  * A request that has entered holds @gate and the pagemap.  A freeze closes the gate
- * and waits for it alone; removal waits for both.  @lock: who opens and closes it;
- * held over the wait of an unfreeze.
+ * and waits for it alone; removal waits for both.  @lock: who opens and closes it.
  */
 struct zd_pmem_queue {
 	struct zd_percpu_ref gate;

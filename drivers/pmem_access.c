@@ -4,20 +4,8 @@
  */
 #include <errno.h>
 
+#include "core/vmemmap.h"
 #include "drivers/pmem.h"
-
-/* The region, held so that its pfns stay its own; false: it is being removed. */
-static bool hold_region(struct zd_pmem *pmem)
-{
-	struct zd_pagemap *pgmap = zd_get_dev_pagemap(pmem->info.pfn);
-
-	if (pgmap == &pmem->dax.pgmap)
-		return true;
-	/* somebody else has these pfns now */
-	if (pgmap)
-		zd_put_dev_pagemap(pgmap);
-	return false;
-}
 
 /* How many of the pages can be had: up to the end, the file's end, a bad block. */
 static long good_pages(struct zd_pmem *pmem, uint64_t pgoff, long nr)
@@ -45,7 +33,7 @@ long zd_pmem_direct_access(struct zd_pmem *pmem, uint64_t pgoff, long nr_pages, 
 		return -EOPNOTSUPP;
 	if (pgoff >= pmem->info.media_bytes / ZD_PAGE_SIZE)
 		return -ERANGE;
-	if (!hold_region(pmem))
+	if (!zd_dax_get(&pmem->dax))
 		return nr;
 	nr = good_pages(pmem, pgoff, nr_pages);
 	nr = nr ? zd_dax_direct_access(&pmem->dax, pgoff, nr, kaddr, pfn) : -EIO;
@@ -60,16 +48,11 @@ void zd_pmem_direct_release(struct zd_pmem *pmem, zd_pfn_t pfn, long nr_pages)
 		zd_put_page(zd_pfn_to_page(pfn + i));
 }
 
-/* No reference is taken: the caller's pages hold the region, also while it is being
- * removed. */
-int zd_pmem_persist_range(struct zd_pmem *pmem, uint64_t offset, uint64_t len)
+static int persist(struct zd_media *m, uint64_t offset, uint64_t len)
 {
-	struct zd_media *m = &pmem->media;
 	uint64_t bad;
 	int rc;
 
-	if (__atomic_load_n(&pmem->gone, __ATOMIC_ACQUIRE))
-		return -ENODEV;
 	if (offset > m->bytes || len > m->bytes - offset)
 		return -EINVAL;
 	rc = zd_media_flush(m, offset, len);
@@ -78,11 +61,40 @@ int zd_pmem_persist_range(struct zd_pmem *pmem, uint64_t offset, uint64_t len)
 	return rc ? rc : zd_media_check_end(m, offset, len, &bad);
 }
 
+/* Also of a region that is being removed, while anybody holds it: who has pages of it
+ * wants what he wrote there to be safe. */
+static struct zd_pagemap_state *hold_dying(struct zd_pmem *pmem)
+{
+	struct zd_pagemap_state *s = zd_pagemap_tryget_dying(pmem->dax.pfn);
+
+	if (!s || s->pgmap == &pmem->dax.pgmap)
+		return s;
+	zd_percpu_ref_put(&s->ref);
+	return NULL;
+}
+
+int zd_pmem_persist_range(struct zd_pmem *pmem, uint64_t offset, uint64_t len)
+{
+	struct zd_pagemap_state *s = hold_dying(pmem);
+	int rc;
+
+	if (!s)
+		return -ENODEV;
+	rc = persist(&pmem->media, offset, len);
+	zd_percpu_ref_put(&s->ref);
+	return rc;
+}
+
 int zd_pmem_persist(struct zd_pmem *pmem, const void *addr, size_t len)
 {
-	if (__atomic_load_n(&pmem->gone, __ATOMIC_ACQUIRE))
+	struct zd_pagemap_state *s = hold_dying(pmem);
+	int rc;
+
+	if (!s)
 		return -ENODEV;
-	return zd_pmem_persist_range(pmem, (uintptr_t)addr - (uintptr_t)pmem->media.base, len);
+	rc = persist(&pmem->media, (uintptr_t)addr - (uintptr_t)pmem->media.base, len);
+	zd_percpu_ref_put(&s->ref);
+	return rc;
 }
 
 struct zd_dax *zd_pmem_dax(struct zd_pmem *pmem)

@@ -88,6 +88,7 @@ int zd_badblocks_set(struct zd_badblocks *bb, uint64_t sector, uint64_t nr)
 	if (!nr)
 		return 0;
 	zd_mutex_lock(&bb->lock);
+	__atomic_add_fetch(&bb->marks, 1, __ATOMIC_RELEASE);
 	rc = reserve(bb, bb->nr + 1);
 	if (rc)
 		goto out;
@@ -110,7 +111,7 @@ out:
 	return rc;
 }
 
-int zd_badblocks_clear(struct zd_badblocks *bb, uint64_t sector, uint64_t nr, uint64_t sets)
+int zd_badblocks_clear(struct zd_badblocks *bb, uint64_t sector, uint64_t nr, uint64_t marks)
 {
 	struct zd_bad_range keep[2];
 	uint64_t end = sector + nr;
@@ -120,7 +121,7 @@ int zd_badblocks_clear(struct zd_badblocks *bb, uint64_t sector, uint64_t nr, ui
 	if (!nr || !zd_badblocks_any(bb))
 		return 0;
 	zd_mutex_lock(&bb->lock);
-	if (sets != ZD_BAD_ALWAYS && sets != bb->sets)
+	if (marks != ZD_BAD_ALWAYS && marks != bb->marks)
 		goto out;
 	at = range_above(bb, sector);
 	while (at + n < bb->nr && bb->ranges[at + n].first < end)
@@ -159,11 +160,18 @@ static bool in_media(const struct zd_pmem *pmem, uint64_t sector, uint64_t nr)
 	return sector <= sectors && nr <= sectors - sector;
 }
 
+static bool is_gone(const struct zd_pmem *pmem)
+{
+	return __atomic_load_n(&pmem->gone, __ATOMIC_ACQUIRE);
+}
+
 int zd_pmem_badblocks_check(struct zd_pmem *pmem, uint64_t sector, uint64_t nr,
 			    uint64_t *first_bad, uint64_t *nr_bad)
 {
 	if (!in_media(pmem, sector, nr))
 		return -EINVAL;
+	if (is_gone(pmem))
+		return 0;
 	return zd_badblocks_check(&pmem->media.bad, sector, nr, first_bad, nr_bad);
 }
 
@@ -171,12 +179,14 @@ int zd_pmem_badblocks_set(struct zd_pmem *pmem, uint64_t sector, uint64_t nr)
 {
 	if (!in_media(pmem, sector, nr))
 		return -EINVAL;
-	return zd_badblocks_set(&pmem->media.bad, sector, nr);
+	return is_gone(pmem) ? -ENODEV : zd_badblocks_set(&pmem->media.bad, sector, nr);
 }
 
 int zd_pmem_badblocks_clear(struct zd_pmem *pmem, uint64_t sector, uint64_t nr)
 {
 	if (!in_media(pmem, sector, nr))
 		return -EINVAL;
+	if (is_gone(pmem))
+		return -ENODEV;
 	return zd_badblocks_clear(&pmem->media.bad, sector, nr, ZD_BAD_ALWAYS);
 }

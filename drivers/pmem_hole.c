@@ -75,6 +75,11 @@ static bool punch(struct zd_media *m, uint64_t first, uint64_t end)
 	return true;
 }
 
+void zd_media_punch(struct zd_media *m, uint64_t off, uint64_t len)
+{
+	punch(m, off / ZD_PAGE_SIZE, (off + len) / ZD_PAGE_SIZE);
+}
+
 /* Runs of pages that nobody holds go, the others are zeroed. */
 static int punch_free(struct zd_media *m, uint64_t first, uint64_t end, uint64_t *bad)
 {

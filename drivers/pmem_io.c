@@ -8,6 +8,8 @@
 #include "drivers/btt.h"
 #include "drivers/pmem.h"
 
+#define HEAL_TRIES	16
+
 static int check_iov(const struct zd_pmem_request *req)
 {
 	uint64_t left = req->nr_sectors << ZD_SECTOR_SHIFT;
@@ -49,42 +51,42 @@ static int check(const struct zd_pmem *pmem, const struct zd_pmem_request *req)
 	return req->op <= ZD_PMEM_WRITE ? check_iov(req) : 0;
 }
 
+/* What a transfer said, and its first bad sector: also of what was copied before an
+ * error some may be beyond the end. */
+static int check_result(struct zd_media *m, int rc, uint64_t off, uint64_t len, uint64_t *bad)
+{
+	uint64_t end_bad;
+
+	if ((rc && rc != -EIO) || !zd_media_check_end(m, off, len, &end_bad))
+		return rc;
+	if (!rc || end_bad < *bad)
+		*bad = end_bad;
+	return -EIO;
+}
+
 static int read_raw(struct zd_media *m, uint64_t off, struct zd_iter *it, uint64_t len,
 		    uint64_t *bad)
 {
-	uint64_t end_bad;
-	int rc = zd_media_read(m, off, it, len, bad);
-
-	/* also of what was copied before an error */
-	if ((!rc || rc == -EIO) && zd_media_check_end(m, off, len, &end_bad)) {
-		if (!rc || end_bad < *bad)
-			*bad = end_bad;
-		rc = -EIO;
-	}
-	return rc;
+	return check_result(m, zd_media_read(m, off, it, len, bad), off, len, bad);
 }
 
 static int write_raw(struct zd_media *m, uint64_t off, struct zd_iter *it, uint64_t len,
 		     uint64_t *bad)
 {
-	int rc = zd_media_write(m, off, it, len, bad);
+	int rc = check_result(m, zd_media_write(m, off, it, len, bad), off, len, bad);
 
 	if (!rc)
-		rc = zd_media_check_end(m, off, len, bad);
-	if (!rc)
-		zd_media_written(m, off, len, it->sets);
+		zd_media_written(m, off, len, it->marks);
 	return rc;
 }
 
-static int zero_raw(struct zd_media *m, uint64_t off, uint64_t len, bool punch, uint64_t sets,
+static int zero_raw(struct zd_media *m, uint64_t off, uint64_t len, bool punch, uint64_t marks,
 		    uint64_t *bad)
 {
-	int rc = zd_media_zero(m, off, len, punch, bad);
+	int rc = check_result(m, zd_media_zero(m, off, len, punch, bad), off, len, bad);
 
 	if (!rc)
-		rc = zd_media_check_end(m, off, len, bad);
-	if (!rc)
-		zd_media_written(m, off, len, sets);
+		zd_media_written(m, off, len, marks);
 	return rc;
 }
 
@@ -114,10 +116,10 @@ static bool is_nothing(const struct zd_pmem *pmem, const struct zd_pmem_request 
 	return req->op == ZD_PMEM_DISCARD && !pmem->btt && !pmem->media.has_holes;
 }
 
-static int transfer(struct zd_pmem *pmem, const struct zd_pmem_request *req, uint64_t sets,
+static int transfer(struct zd_pmem *pmem, const struct zd_pmem_request *req, uint64_t marks,
 		    uint64_t *bad)
 {
-	struct zd_iter it = { .iov = req->iov, .nr = req->nr_iov, .sets = sets };
+	struct zd_iter it = { .iov = req->iov, .nr = req->nr_iov, .marks = marks };
 	uint64_t off = req->sector << ZD_SECTOR_SHIFT, len = req->nr_sectors << ZD_SECTOR_SHIFT;
 	bool punch = !(req->flags & ZD_PMEM_NOUNMAP);
 	struct zd_media *m = &pmem->media;
@@ -130,23 +132,44 @@ static int transfer(struct zd_pmem *pmem, const struct zd_pmem_request *req, uin
 	case ZD_PMEM_WRITE:
 		return btt ? zd_btt_write(btt, off, &it, len, bad) : write_raw(m, off, &it, len, bad);
 	default:
-		return btt ? zd_btt_zero(btt, off, len, punch, sets, bad) :
-			     zero_raw(m, off, len, punch, sets, bad);
+		return btt ? zd_btt_zero(btt, off, len, punch, marks, bad) :
+			     zero_raw(m, off, len, punch, marks, bad);
 	}
 }
 
-/* From its start, if something has become bad meanwhile.  (Only something new counts, so
- * that ends.) */
+/* May the request write what is bad?  A BTT's goes wherever there is room. */
+static bool may_heal(struct zd_pmem *pmem, const struct zd_pmem_request *req)
+{
+	struct zd_badblocks *bb = &pmem->media.bad;
+
+	if (req->op == ZD_PMEM_READ)
+		return false;
+	return pmem->btt ? zd_badblocks_any(bb) :
+			   zd_badblocks_check(bb, req->sector, req->nr_sectors, NULL, NULL) == 1;
+}
+
+/*
+ * From its start, if something has become bad meanwhile.  (Only something new counts, so
+ * that ends.)  Who heals sectors that others see become bad again and again gives up.
+ */
 static int transfer_all(struct zd_pmem *pmem, const struct zd_pmem_request *req, uint64_t *bad)
 {
 	struct zd_badblocks *bb = &pmem->media.bad;
-	uint64_t sets;
-	int rc;
+	uint64_t sets, marks;
+	int rc, tries = 0;
+	bool again;
 
 	do {
+		bool heals;
+
 		sets = zd_badblocks_sets(bb);
-		rc = transfer(pmem, req, sets, bad);
-	} while (!rc && zd_badblocks_sets(bb) != sets);
+		marks = zd_badblocks_marks(bb);
+		heals = may_heal(pmem, req);
+		rc = transfer(pmem, req, marks, bad);
+		again = heals && zd_badblocks_marks(bb) != marks;
+		if (!rc && again && ++tries == HEAL_TRIES)
+			rc = -EIO;
+	} while (!rc && (again || zd_badblocks_sets(bb) != sets));
 	if (rc || pmem->btt || req->op == ZD_PMEM_READ)
 		return rc;
 	return finish_write(&pmem->media, req->flags);
@@ -197,12 +220,31 @@ int zd_pmem_rw(struct zd_pmem *pmem, enum zd_pmem_op op, unsigned int flags, uin
 	return do_request(pmem, &req);
 }
 
+/* A hole that a truncation made isn't one: neither while the file is short nor later. */
+static int64_t raw_extent(struct zd_media *m, uint64_t off, uint64_t len, unsigned int *flags)
+{
+	uint64_t first, nr, bad;
+	bool hole;
+	int64_t n = zd_media_extent(m, off, len, &hole);
+
+	*flags = hole ? ZD_PMEM_EXTENT_HOLE | ZD_PMEM_EXTENT_ZERO : 0;
+	if (n <= 0 || !hole)
+		return n;
+	if (zd_media_check_end(m, off, n, &bad))
+		return -EIO;
+	if (!zd_badblocks_check(&m->bad, off >> ZD_SECTOR_SHIFT,
+				(n + ZD_SECTOR_SIZE - 1) >> ZD_SECTOR_SHIFT, &first, &nr))
+		return n;
+	if (first << ZD_SECTOR_SHIFT > off)
+		return (first << ZD_SECTOR_SHIFT) - off;
+	*flags = 0;
+	return nr << ZD_SECTOR_SHIFT;
+}
+
 int64_t zd_pmem_extent(struct zd_pmem *pmem, uint64_t sector, uint64_t nr_sectors,
 		       unsigned int *flags)
 {
-	uint64_t off = sector << ZD_SECTOR_SHIFT, len, bad;
-	struct zd_media *m = &pmem->media;
-	bool hole = false;
+	uint64_t off = sector << ZD_SECTOR_SHIFT, len;
 	int64_t n;
 	int rc;
 
@@ -214,15 +256,8 @@ int64_t zd_pmem_extent(struct zd_pmem *pmem, uint64_t sector, uint64_t nr_sector
 	rc = zd_pmem_queue_enter(pmem, 0);
 	if (rc)
 		return rc;
-	if (pmem->btt) {
-		n = zd_btt_extent(pmem->btt, off, len, flags);
-	} else {
-		n = zd_media_extent(m, off, len, &hole);
-		/* a hole that a truncation made isn't one */
-		if (n > 0 && zd_media_check_end(m, off, n, &bad))
-			n = -EIO;
-		*flags = hole ? ZD_PMEM_EXTENT_HOLE | ZD_PMEM_EXTENT_ZERO : 0;
-	}
+	n = pmem->btt ? zd_btt_extent(pmem->btt, off, len, flags) :
+			raw_extent(&pmem->media, off, len, flags);
 	zd_pmem_queue_exit(pmem);
 	if (n <= 0)
 		return n ? n : -EIO;

@@ -62,9 +62,12 @@ int zd_media_check_end(struct zd_media *m, uint64_t off, uint64_t len, uint64_t 
 
 /* --- faults --- */
 
-static bool in_media(const struct zd_media *m, uintptr_t addr)
+/* Is @addr in the pages of [off, off + len)?  A caller's buffer may be in the media, too. */
+static bool is_at(const struct zd_media *m, uintptr_t addr, uint64_t off, uint64_t len)
 {
-	return addr - (uintptr_t)m->base < m->bytes;
+	uint64_t at = addr - (uintptr_t)m->base;
+
+	return at >= (off & ZD_PAGE_MASK) && at < ((off + len + ZD_PAGE_SIZE - 1) & ZD_PAGE_MASK);
 }
 
 int zd_media_page_failed(struct zd_media *m, uint64_t page)
@@ -92,15 +95,13 @@ static int write_fault(struct zd_media *m, uint64_t page)
 
 /*
  * What to do about a fault of a store at @addr, the last one having been in *@last.
- * 0: try again.  -EFAULT: it isn't ours.
+ * 0: try again.
  */
 static int store_fault(struct zd_media *m, uintptr_t addr, uint64_t *last, uint64_t *bad)
 {
 	uint64_t page = (addr - (uintptr_t)m->base) / ZD_PAGE_SIZE;
 	int rc;
 
-	if (!in_media(m, addr))
-		return -EFAULT;
 	/* twice at one page: nothing helped */
 	rc = page == *last ? -EIO : write_fault(m, page);
 	*last = page;
@@ -222,17 +223,18 @@ int zd_media_read(struct zd_media *m, uint64_t off, struct zd_iter *to, uint64_t
 		uint64_t n = good - off;
 		void *buf = zd_iter_buf(to, &n);
 		struct zd_fault_result r = zd_fault_copy(buf, m->base + off, n);
-		int64_t more = 0;
+		int64_t more;
 
 		n -= r.left;
 		zd_iter_advance(to, n);
 		off += n;
 		if (!r.left)
 			continue;
-		if (in_media(m, r.addr))
-			more = read_page(m, off, good, to);
-		if (!in_media(m, r.addr) || more < 0)
+		if (!is_at(m, r.addr, off, r.left))
 			return -EFAULT;
+		more = read_page(m, off, good, to);
+		if (more < 0)
+			return more;
 		if (!more)
 			return load_failed(m, off, bad);
 		off += more;
@@ -269,6 +271,8 @@ int zd_media_write(struct zd_media *m, uint64_t off, struct zd_iter *from, uint6
 		off += n;
 		if (from->iov)
 			zd_iter_advance(from, n);
+		if (r.left && !is_at(m, r.addr, off, r.left))
+			return -EFAULT;
 		if (r.left) {
 			int rc = store_fault(m, r.addr, &last, bad);
 
@@ -280,13 +284,13 @@ int zd_media_write(struct zd_media *m, uint64_t off, struct zd_iter *from, uint6
 	return zd_media_flush(m, start, len);
 }
 
-void zd_media_written(struct zd_media *m, uint64_t off, uint64_t len, uint64_t sets)
+void zd_media_written(struct zd_media *m, uint64_t off, uint64_t len, uint64_t marks)
 {
 	uint64_t first = (off + ZD_SECTOR_SIZE - 1) >> ZD_SECTOR_SHIFT;
 	uint64_t end = (off + len) >> ZD_SECTOR_SHIFT;
 
 	if (zd_badblocks_any(&m->bad) && first < end)
-		zd_badblocks_clear(&m->bad, first, end - first, sets);
+		zd_badblocks_clear(&m->bad, first, end - first, marks);
 }
 
 int zd_media_get(struct zd_media *m, uint64_t off, void *buf, uint64_t len)
@@ -302,14 +306,20 @@ int zd_media_get(struct zd_media *m, uint64_t off, void *buf, uint64_t len)
 int zd_media_put(struct zd_media *m, uint64_t off, const void *buf, uint64_t len)
 {
 	struct iovec iov = { (void *)buf, len };
-	struct zd_iter it = { .iov = &iov, .nr = 1, .sets = zd_badblocks_sets(&m->bad) };
-	uint64_t bad;
-	int rc = zd_media_write(m, off, &it, len, &bad);
+	uint64_t marks, bad;
+	int tries = 2, rc;
 
-	if (!rc)
-		rc = zd_media_check_end(m, off, len, &bad);
-	if (!rc)
-		zd_media_written(m, off, len, it.sets);
+	/* again, if what we healed was marked for that */
+	do {
+		struct zd_iter it = { .iov = &iov, .nr = 1 };
+
+		marks = zd_badblocks_marks(&m->bad);
+		rc = zd_media_write(m, off, &it, len, &bad);
+		if (!rc)
+			rc = zd_media_check_end(m, off, len, &bad);
+		if (!rc)
+			zd_media_written(m, off, len, marks);
+	} while (!rc && --tries && zd_badblocks_marks(&m->bad) != marks);
 	return rc;
 }
 

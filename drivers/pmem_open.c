@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
 #include <stdarg.h>
@@ -24,6 +25,7 @@
 #include "drivers/pmem.h"
 
 #define CHUNK		65536
+#define OPEN_TRIES	16
 #define LABEL_BYTES	(1u << 20)	/* of a block device: where its data would begin */
 
 struct opening {
@@ -31,6 +33,7 @@ struct opening {
 	const struct zd_pmem_attr *attr;
 	struct zd_media *m;
 	struct stat st;
+	bool made;			/* the file, by this opening */
 	bool sealed;			/* a memfd that can't shrink */
 	char *err;
 	size_t errlen;
@@ -93,15 +96,17 @@ static int open_path(struct opening *o)
 	if (!stat(o->path, &st) && S_ISBLK(st.st_mode))
 		flags |= O_EXCL;
 	o->m->fd = open(o->path, flags);
+	o->made = false;
 	if (o->m->fd < 0 && errno == ENOENT && o->attr->flags & ZD_PMEM_CREATE &&
 	    !o->m->readonly) {
 		o->m->fd = open(o->path, flags | O_CREAT | O_EXCL, 0600);
-		o->m->created = o->m->fd >= 0;
+		o->made = o->m->fd >= 0;
 	}
 	return o->m->fd < 0 ? explain_open(o, -errno) : 0;
 }
 
-/* A reader shares it with readers. */
+/* A reader shares it with readers.  Who made the file doesn't own it before he has the
+ * lock: somebody else may have been faster. */
 static int lock(struct opening *o)
 {
 	if (!flock(o->m->fd, (o->m->readonly ? LOCK_SH : LOCK_EX) | LOCK_NB))
@@ -110,6 +115,57 @@ static int lock(struct opening *o)
 		return 0;		/* a file system without locks */
 	return fail(o, -EBUSY, "%s is open as a region already, here or in another process: close it there first",
 		    o->path);
+}
+
+/* What is locked may be a file that was made in vain, and unlinked before we had it. */
+static bool is_named_so(const struct opening *o)
+{
+	struct stat by_fd, by_path;
+
+	if (!strncmp(o->path, "memfd:", 6) || fstat(o->m->fd, &by_fd))
+		return true;
+	if (stat(o->path, &by_path))
+		return errno != ENOENT;
+	return by_fd.st_dev == by_path.st_dev && by_fd.st_ino == by_path.st_ino;
+}
+
+static int open_and_lock(struct opening *o)
+{
+	for (int tries = 0; tries < OPEN_TRIES; tries++) {
+		int rc = open_path(o);
+
+		if (!rc)
+			rc = lock(o);
+		if (rc)
+			return rc;
+		if (is_named_so(o)) {
+			o->m->created = o->made;
+			return 0;
+		}
+		close(o->m->fd);
+		o->m->fd = -1;
+	}
+	return fail(o, -EBUSY, "%s is made and removed all the time by somebody else: name another",
+		    o->path);
+}
+
+/* A new file's name, too, must be there after the power went. */
+static int sync_name(struct opening *o)
+{
+	size_t len = strlen(o->path) + 1;
+	char *path = zd_alloc(len);
+	int fd, rc = 0;
+
+	if (!path)
+		return -ENOMEM;
+	fd = open(dirname(memcpy(path, o->path, len)), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	zd_free(path);
+	/* not every file system can sync a directory; all that need it can */
+	if (fsync(o->m->fd) || (fd >= 0 && fsync(fd) && errno != EINVAL))
+		rc = fail(o, -errno, "%s: can't be made durable: %s", o->path, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	return rc;
 }
 
 /* --- size and kind --- */
@@ -212,6 +268,28 @@ static void set_kind(struct opening *o)
 		m->persist = ZD_PMEM_PERSIST_PAGE;
 }
 
+/*
+ * For the mappings of zd_dax_mmap().  The kernel tells each open file once of what it
+ * couldn't write back; a program that calls msync() on its mapping must not be told in
+ * our place.
+ */
+static void open_program_fd(struct zd_media *m)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", m->fd);
+	m->program_fd = open(path, (m->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+	if (m->program_fd < 0)		/* no /proc: it has to share ours */
+		m->program_fd = m->fd;
+}
+
+void zd_pmem_close_file(struct zd_media *m)
+{
+	if (m->program_fd != m->fd)
+		close(m->program_fd);
+	close(m->fd);
+}
+
 static int check_attr(struct opening *o)
 {
 	const struct zd_pmem_attr *a = o->attr;
@@ -236,13 +314,14 @@ int zd_pmem_open_file(const char *path, const struct zd_pmem_attr *attr, struct 
 	m->fd = -1;
 	m->readonly = attr->flags & ZD_PMEM_READONLY;
 	if (!rc)
-		rc = open_path(&o);
-	if (!rc)
-		rc = lock(&o);
+		rc = open_and_lock(&o);
 	if (!rc)
 		rc = set_size(&o);
+	if (!rc && m->created)
+		rc = sync_name(&o);
 	if (!rc) {
 		set_kind(&o);
+		open_program_fd(m);
 		return 0;
 	}
 	if (m->created)

@@ -115,9 +115,13 @@ void zd_pmem_queue_unfreeze(struct zd_pmem *pmem)
 	struct zd_pmem_queue *q = &pmem->queue;
 
 	zd_mutex_lock(&q->lock);
-	/* only an empty gate can be opened */
-	if (q->depth == 1)
+	/* Only an empty gate can be opened.  Not waited for with the lock: a removal that
+	 * must not block takes it, too. */
+	while (q->depth == 1 && !zd_wait_for_completion_timeout(&q->empty, 0)) {
+		zd_mutex_unlock(&q->lock);
 		zd_wait_for_completion(&q->empty);
+		zd_mutex_lock(&q->lock);
+	}
 	if (!q->depth)
 		zd_warn_once("zd_pmem_queue_unfreeze: the queue isn't frozen");
 	else if (!--q->depth) {

@@ -20,6 +20,11 @@ static enum zd_cmd_result reserve_step(struct zd_library *lib, struct zd_cmd *cm
 {
 	struct reserve_cmd *c = caa_container_of(cmd, struct reserve_cmd, cmd);
 
+	/* the addresses may be those of a range whose unmapping is still to be read: what
+	 * its entries hold must go before we write them, and its event find none */
+	if (!zd_mm_still(lib->mm))
+		return ZD_CMD_AGAIN;
+	zd_mm_forget_stale(lib->mm, c->start, c->end);
 	cmd->rc = zd_table_reserve(&lib->mm->table, c->start, c->end);
 	return ZD_CMD_DONE;
 }
@@ -62,6 +67,14 @@ int zd_devmap_add(struct zd_devmap *map)
 	return 0;
 }
 
+/* GUP doesn't find it any more.  zd_mm_close() still does, until nothing of it is left. */
+static void hide_map(struct zd_devmap *map)
+{
+	zd_mutex_lock(&map->mm->devmap_lock);
+	map->dying = true;
+	zd_mutex_unlock(&map->mm->devmap_lock);
+}
+
 static void unlink_map(struct zd_devmap *map)
 {
 	struct zd_devmap **link;
@@ -93,7 +106,7 @@ void zd_devmap_remove(struct zd_devmap *map)
 	uint64_t words = (nr_chunks(map) + 63) / 64;
 	bool any = false;
 
-	unlink_map(map);
+	hide_map(map);
 	zd_mutex_lock(&map->lock);
 	for (uint64_t w = 0; w < words; w++) {
 		any |= map->touched[w] != 0;
@@ -105,6 +118,7 @@ void zd_devmap_remove(struct zd_devmap *map)
 	zd_mutex_unlock(&map->lock);
 	zd_free(map->touched);
 	map->touched = NULL;
+	unlink_map(map);
 }
 
 /* The mapping around @addr, locked, or NULL. */
@@ -114,7 +128,7 @@ static struct zd_devmap *find_locked(struct zd_mm *mm, uint64_t addr)
 
 	zd_mutex_lock(&mm->devmap_lock);
 	for (map = mm->devmaps; map; map = map->next)
-		if (addr >= map->start && addr < map->end)
+		if (!map->dying && addr >= map->start && addr < map->end)
 			break;
 	if (map)
 		zd_mutex_lock(&map->lock);
@@ -129,7 +143,7 @@ static int install_one(struct zd_devmap *map, uint64_t addr)
 	int rc;
 
 	if (*entry)
-		return 0;
+		return zd_page_is_full(zd_pfn_to_page(zd_entry_val(*entry))) ? -ENOMEM : 0;
 	rc = map->hold(map, zd_pfn_to_page(map->pfn + index));
 	if (rc)
 		return rc;

@@ -16,8 +16,9 @@
  *
  * Locks: mm->devmap_lock (the list), map->lock inside it, what ->hold takes
  * inside that.  zd_devmap_remove() takes them one after the other: who found
- * the mapping in the list has its lock before the list's is dropped, so after
- * remove nobody is in it.
+ * the mapping in the list has its lock before the list's is dropped, so once it is
+ * marked as dying and its lock taken nobody is in it.  It leaves the list last: the
+ * address space can't be closed while it uses its table.
  */
 #ifndef ZD_MM_DEVMAP_H
 #define ZD_MM_DEVMAP_H
@@ -26,8 +27,15 @@
 #include <stdint.h>
 #include "core/lock.h"
 #include "mm/table.h"
+#include "zonedev/gup.h"
 
 struct zd_mm;
+
+/* Can its count take no more? */
+static inline bool zd_page_is_full(const struct zd_page *page)
+{
+	return zd_page_count(page) > INT32_MAX - (int32_t)ZD_PIN_BIAS;
+}
 
 /* Zero it, set the first six members; the rest is ours. */
 struct zd_devmap {
@@ -39,6 +47,7 @@ struct zd_devmap {
 	 * sleep for a moment. */
 	int (*hold)(struct zd_devmap *map, struct zd_page *page);
 	struct zd_devmap *next;
+	bool dying;			/* devmap_lock */
 	struct zd_mutex lock;
 	uint64_t *touched;		/* a bit for each 512 entries: some are set */
 };

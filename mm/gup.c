@@ -179,7 +179,7 @@ static bool is_full(zd_entry_t e, uint32_t refs)
 	if (e & ZD_ENTRY_FOLIO && refs == ZD_PIN_BIAS)
 		page = zd_page_folio_(page);
 	/* a whole folio's pins are as much as one page's */
-	return zd_page_count(page) > INT32_MAX - ZD_PIN_BIAS;
+	return zd_page_is_full(page);
 }
 
 /* Is it now, all of it, one huge page? */
@@ -256,19 +256,28 @@ static enum zd_cmd_result install_step(struct zd_library *lib, struct zd_cmd *cm
 	return ZD_CMD_DONE;
 }
 
+/* A page of a device mapping is ready, whatever the server is at: wait until that is
+ * done, so that the walk looks at it. */
+static enum zd_cmd_result settle_step(struct zd_library *lib, struct zd_cmd *cmd)
+{
+	(void)cmd;
+	return zd_mm_still(lib->mm) ? ZD_CMD_DONE : ZD_CMD_AGAIN;
+}
+
 static int install(struct zd_mm *mm, uint64_t start, uint64_t end, unsigned int flags,
 		   uint32_t refs)
 {
 	int rc = zd_devmap_install(mm, start, end, look_at(flags) & ~look_at(0));
 	struct install_cmd *c;
 
-	if (rc != -ENOENT)
+	if (rc && rc != -ENOENT)
 		return rc;
+	if (!rc && !is_behind(mm))
+		return 0;
 	c = zd_alloc(sizeof(*c));
-
 	if (!c)
 		return -ENOMEM;
-	c->cmd.step = install_step;
+	c->cmd.step = rc ? install_step : settle_step;
 	c->start = start;
 	c->end = end;
 	c->refs = refs;

@@ -194,6 +194,10 @@ static enum zd_cmd_result to_device_step(struct zd_library *lib, struct zd_cmd *
 	if (!c->lib) {
 		c->lib = lib;
 		cmd->rc = to_device_begin(lib, c);
+		if (cmd->rc == -EAGAIN) {	/* somebody is still using the device */
+			c->lib = NULL;
+			return ZD_CMD_AGAIN;
+		}
 		if (cmd->rc) {
 			/* its removal has begun: nothing goes, and it is counted */
 			cmd->rc = cmd->rc == -ENODEV ? 0 : cmd->rc;

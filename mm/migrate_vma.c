@@ -91,6 +91,8 @@ static enum zd_cmd_result setup_step(struct zd_library *lib, struct zd_cmd *cmd)
 		return ZD_CMD_WAIT;
 	c->lib = lib;
 	cmd->rc = setup(lib, c);
+	if (cmd->rc == -EAGAIN)		/* somebody is still using the device */
+		return ZD_CMD_AGAIN;
 	if (cmd->rc == -ENODEV) {
 		/* its removal has begun: nothing is collected, and it is counted */
 		c->result.device += (c->end - c->start) >> ZD_PAGE_SHIFT;

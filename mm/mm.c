@@ -266,10 +266,11 @@ static void drop_entry(struct zd_mm *mm, zd_entry_t *entry)
 	case ZD_ENTRY_SYSTEM:
 		zd_system_drop(entry);
 		return;
+	case ZD_ENTRY_DAX:	/* not in a managed range: its mapping's (devmap.h) */
+		return;
 	case ZD_ENTRY_POISON:
 	case ZD_ENTRY_REMOVED:
 	case ZD_ENTRY_NONE:
-	case ZD_ENTRY_DAX:	/* not in a managed range */
 		break;
 	}
 	zd_entry_store(entry, 0);

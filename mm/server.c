@@ -82,8 +82,10 @@ int zd_server_attach(struct zd_server *server, struct zd_device *dev)
 	void *owner = NULL;
 	int rc = 0;
 
-	/* Two servers may want it at once; and who drives it without one finishes. */
-	zd_lock_word(&dev->alone);
+	/* Two servers may want it at once; and who drives it without one finishes: not
+	 * waited for, since he may do so by touching memory whose faults we serve. */
+	if (!zd_trylock_word(&dev->alone))
+		return -EAGAIN;
 	if (!__atomic_compare_exchange_n(&dev->server, &owner, server, false, __ATOMIC_ACQ_REL,
 					 __ATOMIC_ACQUIRE) && owner != server)
 		rc = -EBUSY;

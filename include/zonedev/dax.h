@@ -23,14 +23,16 @@
  * zd_dax_write() and zd_dax_access_guard() make it a result.  They need zonedev's
  * handler, which opening a region installs for the process; it hands what isn't
  * its own to the handler that was there.  A program that sets its own later must
- * do the same.
+ * do the same.  A thread that calls one of the three gets SIGBUS unblocked, once and
+ * for good: it must not block it again.
  *
  * After fork.  A child has the mappings (unless ZD_DAX_DONTFORK), and they are
  * good memory: what it writes, its parent reads.  But they are its own from then
  * on: the parent's revoking and removing end the parent's mappings, not the
  * child's, which see the file until the child unmaps them or ends.  The handles
- * are the parent's: calls on them from the child fail with -EINVAL, and the
- * guards don't apply.
+ * are the parent's: the child must not use them.  Calls that take the region or end
+ * a mapping fail with -EINVAL there; zd_dax_read(), zd_dax_write() and
+ * zd_dax_access_guard() touch the child's memory, whatever is mapped there by then.
  *
  * How this differs from Linux's device-dax: there the kernel revokes the mappings
  * of every process; here those of the process that opened the region.
@@ -112,7 +114,7 @@ int zd_devm_dax_open(struct zd_devm *devm, const char *path, const struct zd_dax
  * there are revoked, and remain the caller's to zd_dax_munmap().
  *
  * Returns 0: @dax is gone; -EINVAL: NULL, or from a forked child; -EBUSY: another
- * thread is at it.  Blocks until nobody holds a page.  Not with one of its pages
+ * thread is at it; -EDEADLK: from inside a page_free.  Blocks until nobody holds a page.  Not with one of its pages
  * held, not from a guarded function.
  *
  * zd_dax_close_timeout - the same, waiting at most @ms milliseconds for holders.
@@ -136,7 +138,9 @@ const struct zd_pagemap *zd_dax_pagemap(const struct zd_dax *dax);
  * region's own mapping, and its pfn; the others follow both.
  * The pages are held, one reference each: put them with zd_put_page().
  * Returns how many, > 0, fewer than @nr_pages at the end of the region; -ERANGE:
- * beyond it; -EINVAL; -ENODEV: being removed.  Doesn't block.  Any thread.
+ * beyond it; -EINVAL; -ENODEV: being removed.  Any thread.  Doesn't block, but for a
+ * page whose last holder is just letting go, and in a region of zonedev/pmem.h for one
+ * that is being punched out.
  * Mirrors Linux dax_direct_access(), which holds nothing.
  */
 long zd_dax_direct_access(struct zd_dax *dax, uint64_t pgoff, long nr_pages, void **kaddr,
@@ -163,7 +167,8 @@ long zd_dax_direct_access(struct zd_dax *dax, uint64_t pgoff, long nr_pages, voi
  * don't.)
  *
  * The address range is zonedev's: don't munmap(), mremap() or map over it.
- * mprotect() to less and madvise() are fine.
+ * mprotect() to less and madvise() are fine; GUP goes by @prot, not by what mprotect()
+ * has left of it.
  *
  * Returns 0; -EINVAL: bad arguments, or from a forked child; -EACCES: for writing,
  * and the region is read-only; -ENODEV: being removed; -EIO: can't be populated

@@ -58,9 +58,12 @@ extern "C" {
  * @start: any address in the first page.  @pages: result, one descriptor a page.
  * Returns how many were got, from the first on: fewer than @nr if a later one
  * can't be; or -errno for the first: -EFAULT: not managed, or not accessible as
- * @flags ask; -EINVAL: bad flags, or called from a forked child; -ENOMEM: no
- * memory, or too many pins of one page (about 2 million); -EAGAIN: the page would
- * not hold still.
+ * @flags ask; -EOPNOTSUPP: ZD_FOLL_LONGTERM, and it is an FS_DAX page; -EINVAL: bad
+ * flags; -ENOMEM: no memory, or too many pins of one page (about 2 million); -EAGAIN:
+ * the page would not hold still.
+ *
+ * A zd_mm belongs to the process that opened it.  In a forked child the calls fail with
+ * -EINVAL for pages that weren't got before the fork; for others they don't notice.
  *
  * Takes no lock and makes no system call when the pages have been got before and
  * not migrated since; else it blocks, while pages come home.  Any thread, but the

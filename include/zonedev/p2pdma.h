@@ -96,7 +96,7 @@ int zd_devm_p2pdma_add_resource(struct zd_devm *devm, const struct zd_p2pdma_res
  *	release		->release
  *
  * Returns 0: @provider is gone; -EINVAL: NULL, or a forked child; -EBUSY: another
- * thread is at it.  Blocks until nobody holds a page.
+ * thread is at it; -EDEADLK: from inside a page_free.  Blocks until nobody holds a page.
  *
  * The timed form waits at most @ms milliseconds for holders; -ETIMEDOUT: @out (may be
  * NULL) says who they are.  Call either form again to go on.
@@ -156,8 +156,8 @@ int zd_p2pdma_distance(struct zd_p2pdma *provider, struct zd_device **clients, i
 /*
  * struct zd_p2pdma_sg - a run of pages as a device's transfer sees it.
  *
- * @page: the first of @nr_pages consecutive ones, held: P2PDMA, GENERIC, FS_DAX, or RAM
- * of a managed range.  @addr: set by zd_p2pdma_map_sg(): the buffer to give the device:
+ * @page: the first of @nr_pages whose descriptors follow each other, all held: P2PDMA,
+ * GENERIC, FS_DAX, or RAM of a managed range.  @addr: set by zd_p2pdma_map_sg(): the buffer to give the device:
  * the memory itself, or if @bounced, ordinary memory in its stead.
  */
 struct zd_p2pdma_sg {

@@ -20,9 +20,11 @@
  *	ZD_PMEM_FUA.  How that is done depends on what is below (struct
  *	zd_pmem_info.persist); zonedev-pmem(7) has the table.  Against the death
  *	of the process, kill -9 included, a completed write is safe at once.
- *	A FLUSH that has failed once fails from then on, until the region is
- *	opened again: what the kernel failed to write back it may forget, and a
- *	later success would say nothing about it.
+ *	A FLUSH that could not write something back fails from then on, until
+ *	the region is opened again: what the kernel failed to write back it may
+ *	forget, and a later success would say nothing about it.  (One that found
+ *	the file truncated succeeds when that has its length again: what was lost
+ *	is in the list of bad blocks.)
  *	With ZD_PMEM_BTT (btt=on) each aligned block of struct
  *	zd_pmem_info.atomic_bytes is written as a whole or not at all, whatever
  *	happens, and every completed write is durable.  Without it a write
@@ -33,7 +35,12 @@
  *	A page that raises SIGBUS under a request (the file was truncated, the
  *	medium is poisoned) makes that request fail with -EIO and joins the list
  *	of bad blocks; later reads of it fail without a touch.  A write of whole
- *	sectors clears them from the list, if the media take it.  What lies
+ *	sectors clears them from the list, if the media take it.  (Memory that
+ *	the hardware reports as broken takes none: its page has to be given back
+ *	first, by punching a hole into the file (fallocate -p), or by replacing
+ *	it.)  Under a BTT that is so for data; where its own tables can't
+ *	be read, the blocks that they describe fail until it is opened anew.
+ *	What lies
  *	beyond the end of a truncated file is never read as zeros.
  *	Loads and stores by address raise SIGBUS for who does them: see
  *	zd_dax_access_guard() in zonedev/dax.h.
@@ -123,7 +130,8 @@ struct zd_pmem_attr {
  * -EINVAL: bad flags or sizes: no size for a new file, not a multiple of 4096,
  *	not the size that the file has, too small for a BTT;
  * -ENOTBLK: not something that can hold a region (a directory, a pipe...);
- * -EEXIST: BTT asked for, and the file holds data that isn't laid out so;
+ * -EEXIST: BTT asked for, and the file holds data that isn't laid out so (of a
+ *	block device only the first MiB is looked at);
  * -EMEDIUMTYPE: laid out by BTT, but opened without ZD_PMEM_BTT;
  * -EUCLEAN: a BTT whose description is broken, or (ZD_PMEM_READONLY) one that
  *	must be recovered first, by an open for writing;
@@ -311,6 +319,10 @@ void zd_pmem_direct_release(struct zd_pmem *pmem, zd_pfn_t pfn, long nr_pages);
  *
  * zd_pmem_persist_range - the same by offset in the media, in bytes: for stores
  * through a mapping of zd_dax_mmap().
+ *
+ * Use these, and not msync(2) on an address from zd_pmem_direct_access(): it would be
+ * told, in the region's place, of what couldn't be written back.  Both work while the
+ * region is being removed, for as long as somebody holds it.
  */
 int zd_pmem_persist(struct zd_pmem *pmem, const void *addr, size_t len);
 int zd_pmem_persist_range(struct zd_pmem *pmem, uint64_t offset, uint64_t len);
@@ -333,7 +345,7 @@ struct zd_dax *zd_pmem_dax(struct zd_pmem *pmem);
  *
  * check: 0: none of them is bad; 1: @first_bad and @nr_bad (each may be NULL)
  * tell the first bad run within the range.
- * set: add; clear: remove.  0 or -ENOMEM.
+ * set: add; clear: remove.  0 or -ENOMEM; -ENODEV: removed.
  * -EINVAL: not in the region.
  * Don't block; after a removal the list is empty.
  */
@@ -382,7 +394,8 @@ struct zd_pmem_holders {
  * Durable stays durable; nothing is flushed that wasn't.  When it returns 0 the
  * same path can be opened again.
  *
- * 0; -EBUSY: another thread is removing it; -ENODEV: it was removed before.
+ * 0; -EBUSY: another thread is removing it; -ENODEV: it was removed before;
+ * -EDEADLK: from inside a page_free.
  * Blocks.  Not between enter and exit, not from end_io, not with pages held.
  */
 int zd_pmem_remove(struct zd_pmem *pmem);
@@ -393,7 +406,7 @@ int zd_pmem_remove(struct zd_pmem *pmem);
 int zd_pmem_remove_timeout(struct zd_pmem *pmem, unsigned int ms, struct zd_pmem_holders *out);
 
 /* zd_pmem_close - remove the region, if it wasn't, and free the handle.  NULL is
- * fine.  Blocks as zd_pmem_remove() does. */
+ * fine.  Blocks as zd_pmem_remove() does; does nothing from inside a page_free. */
 void zd_pmem_close(struct zd_pmem *pmem);
 
 #pragma GCC visibility pop

@@ -222,9 +222,45 @@ out:
 	close(fd);
 }
 
+/* --- from where it can't be --- */
+
+static int freed;
+
+static void close_inside(struct zd_page *page)
+{
+	(void)page;
+	CHECK_EQ(zd_dax_close(closing), -EDEADLK);
+	CHECK_EQ(zd_dax_close_timeout(closing, 10, NULL), -EDEADLK);
+	freed++;
+}
+
+/* From inside a page_free it is refused, and nothing of it is taken. */
+static void from_page_free(void)
+{
+	static const struct zd_pagemap_ops ops = { .size = sizeof(ops), .page_free = close_inside };
+	struct zd_pagemap pgmap = { .type = ZD_MEMORY_GENERIC, .nr_pages = 1, .ops = &ops };
+	int fd = new_memfd(N * PAGE);
+	struct zd_page *page;
+	zd_pfn_t pfn;
+
+	closing = open_dax(fd, 0);
+	CHECK_EQ(zd_memremap_pages(&pgmap), 0);
+	page = zd_pfn_to_page(pgmap.pfn);
+	CHECK_EQ(zd_page_init(page), 0);
+	zd_put_page(page);
+	CHECK_EQ(freed, 1);
+	CHECK_EQ(zd_dax_direct_access(closing, 1, 1, NULL, &pfn), 1);
+	zd_put_page(zd_pfn_to_page(pfn));
+	CHECK_EQ(zd_dax_close(closing), 0);
+	CHECK_EQ(zd_memunmap_pages(&pgmap), 0);
+	closing = NULL;
+	close(fd);
+}
+
 int main(void)
 {
 	the_order();
+	from_page_free();
 	holders_are_named();
 	waits();
 	in_flight();

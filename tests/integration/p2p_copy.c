@@ -383,6 +383,40 @@ static void buffers(void)
 	close(fd);
 }
 
+/* Pages of a managed range whose descriptors follow each other, but not they: each goes
+ * to its own place. */
+static void far_apart(void)
+{
+	struct zd_mm *mm = open_mm();
+	char *own = map(4);
+	struct zd_p2pdma_sg sg = { .nr_pages = 2 };
+	struct zd_page *pages[2];
+	struct zd_device *dev;
+
+	CHECK_EQ(example_device_create(N, &dev), 0);
+	CHECK_EQ(zd_mm_register(mm, own, 4 * PAGE), 0);
+	fill(own, 4, 30);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)own, 1, ZD_FOLL_WRITE, &pages[0]), 1);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)own + 2 * PAGE, 1, ZD_FOLL_WRITE, &pages[1]), 1);
+	/* or the test has nothing to show */
+	CHECK(pages[1] == pages[0] + 1 || pages[0] == pages[1] + 1);
+	sg.page = pages[0] < pages[1] ? pages[0] : pages[1];
+	CHECK_EQ(zd_p2pdma_map_sg(dev, &sg, 1, ZD_TO_DEVICE), 0);
+	CHECK(!memcmp(sg.addr, zd_page_address(sg.page), PAGE));
+	CHECK(!memcmp((char *)sg.addr + PAGE, zd_page_address(sg.page + 1), PAGE));
+	CHECK_EQ(zd_p2pdma_unmap_sg(dev, &sg, 1, ZD_TO_DEVICE), 0);
+	CHECK_EQ(zd_p2pdma_map_sg(dev, &sg, 1, ZD_FROM_DEVICE), 0);
+	memset(sg.addr, 'z', 2 * PAGE);
+	CHECK_EQ(zd_p2pdma_unmap_sg(dev, &sg, 1, ZD_FROM_DEVICE), 0);
+	CHECK_EQ(own[5], 'z');
+	CHECK_EQ(own[2 * PAGE + 5], 'z');
+	CHECK_EQ(bad_page(own, 1, 2, 30), 2UL);
+	zd_unpin_user_pages(pages, 2);
+	CHECK_EQ(zd_mm_close(mm), 0);
+	CHECK_EQ(zd_device_unregister(dev), 0);
+	munmap(own, 4 * PAGE);
+}
+
 /* --- a device that a zd_mm uses --- */
 
 static bool stop;
@@ -450,6 +484,7 @@ int main(void)
 	memory_to_memory();
 	failures();
 	buffers();
+	far_apart();
 	beside_migration(false);
 	beside_migration(true);
 	return 0;

@@ -3,6 +3,7 @@
 #include "pmem_test.h"
 
 #include <linux/magic.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include "core/vmemmap.h"
@@ -492,6 +493,88 @@ static void test_half_entered(void **state)
 	zd_pmem_close(pmem);
 }
 
+static void *unfreeze(void *pmem)
+{
+	__atomic_store_n(&waiting, syscall(SYS_gettid), __ATOMIC_RELEASE);
+	zd_pmem_queue_unfreeze(pmem);
+	return NULL;
+}
+
+/* Who waits to open the gate again doesn't keep a removal that has only so much time. */
+static void test_unfreeze(void **state)
+{
+	struct zd_pmem *pmem = open_at("memfd:unfreeze", 0, MIB);
+	struct zd_pmem_holders h;
+	pthread_t t;
+
+	(void)state;
+	assert_non_null(pmem);
+	assert_int_equal(zd_pmem_queue_enter(pmem, 0), 0);
+	zd_pmem_queue_freeze_start(pmem);
+	waiting = 0;
+	assert_int_equal(pthread_create(&t, NULL, unfreeze, pmem), 0);
+	while (!is_asleep(__atomic_load_n(&waiting, __ATOMIC_ACQUIRE)))
+		usleep(1000);
+	assert_int_equal(zd_pmem_remove_timeout(pmem, 10, &h), -ETIMEDOUT);
+	assert_int_equal(h.nr_requests, 1);
+	zd_pmem_queue_exit(pmem);
+	assert_int_equal(pthread_join(t, NULL), 0);
+	assert_int_equal(zd_pmem_remove_timeout(pmem, 20000, &h), 0);
+	zd_pmem_close(pmem);
+}
+
+/* What happens between making the file and locking it. */
+static void (*before_lock)(void);
+static const char *raced;
+static int faster = -1;
+
+int flock(int fd, int operation)
+{
+	void (*fn)(void) = before_lock;
+
+	before_lock = NULL;
+	if (fn)
+		fn();
+	return syscall(SYS_flock, fd, operation);
+}
+
+static void be_faster(void)
+{
+	faster = open(raced, O_RDWR | O_CLOEXEC);
+	assert_true(faster >= 0);
+	assert_int_equal(syscall(SYS_flock, faster, LOCK_EX | LOCK_NB), 0);
+}
+
+static void take_away(void)
+{
+	assert_int_equal(unlink(raced), 0);
+}
+
+/* Two make the same file at once: who doesn't get it leaves the other's alone; and what
+ * the other took away again is made anew. */
+static void test_make_race(void **state)
+{
+	struct zd_pmem *pmem;
+	struct stat st;
+
+	(void)state;
+	raced = tmp_path("race");
+	unlink(raced);
+	before_lock = be_faster;
+	assert_int_equal(try_open(raced, ZD_PMEM_CREATE, 64 * KIB, &pmem), -EBUSY);
+	assert_null(before_lock);
+	assert_int_equal(access(raced, F_OK), 0);
+	close(faster);
+	before_lock = take_away;
+	pmem = open_at(raced, ZD_PMEM_CREATE, 64 * KIB);
+	assert_null(before_lock);
+	assert_non_null(pmem);
+	assert_int_equal(fstat(pmem->media.fd, &st), 0);
+	assert_int_equal(st.st_nlink, 1);
+	zd_pmem_close(pmem);
+	unlink(raced);
+}
+
 static void test_holders(void **state)
 {
 	const char *path = tmp_path("holders");
@@ -579,6 +662,13 @@ static void test_dax(void **state)
 	assert_true(zd_dax_map_revoked(map));
 	assert_int_equal(zd_dax_access_guard(map, read_byte, zd_dax_map_addr(map)), -ENODEV);
 	assert_int_equal(zd_dax_munmap(map), 0);
+	/* what is gone says so, until the handle is closed */
+	assert_int_equal(zd_dax_mmap(zd_pmem_dax(pmem), NULL, NULL, 0, 4096, PROT_READ, 0, &map),
+			 -ENODEV);
+	assert_int_equal(zd_dax_direct_access(zd_pmem_dax(pmem), 0, 1, NULL, NULL), -ENODEV);
+	assert_int_equal(zd_pmem_persist_range(pmem, 0, 4096), -ENODEV);
+	assert_int_equal(zd_pmem_badblocks_set(pmem, 0, 1), -ENODEV);
+	assert_int_equal(zd_pmem_badblocks_check(pmem, 0, 1, NULL, NULL), 0);
 	zd_pmem_close(pmem);
 	unlink(path);
 }
@@ -596,6 +686,8 @@ int main(void)
 		cmocka_unit_test(test_direct),
 		cmocka_unit_test(test_order),
 		cmocka_unit_test(test_half_entered),
+		cmocka_unit_test(test_unfreeze),
+		cmocka_unit_test(test_make_race),
 		cmocka_unit_test(test_holders),
 		cmocka_unit_test(test_dax),
 	};

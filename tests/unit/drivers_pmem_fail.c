@@ -31,7 +31,7 @@ static void test_list(void **state)
 	uint32_t rand = test_seed() | 1;
 	bool bad[SECTORS] = { false };
 	uint32_t runs = 0;
-	uint64_t sets;
+	uint64_t sets, marks;
 
 	(void)state;
 	for (int i = 0; i < 20000; i++) {
@@ -49,17 +49,18 @@ static void test_list(void **state)
 	for (uint32_t i = 0; i < SECTORS; i++)
 		runs += bad[i] && (!i || !bad[i - 1]);
 	assert_int_equal(bb.nr, runs);
-	/* not what has been added since */
+	/* not what has been marked since, new or not */
 	sets = zd_badblocks_sets(&bb);
 	assert_int_equal(zd_badblocks_set(&bb, 7, 1), 0);
 	if (zd_badblocks_sets(&bb) == sets)	/* it was there: nothing new */
 		assert_true(bad[7]);
 	sets = zd_badblocks_sets(&bb);
+	marks = zd_badblocks_marks(&bb);
 	assert_int_equal(zd_badblocks_set(&bb, 7, 1), 0);
 	assert_int_equal(zd_badblocks_sets(&bb), sets);
-	assert_int_equal(zd_badblocks_clear(&bb, 7, 1, sets - 1), 0);
+	assert_int_equal(zd_badblocks_clear(&bb, 7, 1, marks), 0);
 	assert_int_equal(zd_badblocks_check(&bb, 7, 1, NULL, NULL), 1);
-	assert_int_equal(zd_badblocks_clear(&bb, 7, 1, sets), 0);
+	assert_int_equal(zd_badblocks_clear(&bb, 7, 1, marks + 1), 0);
 	assert_int_equal(zd_badblocks_check(&bb, 7, 1, NULL, NULL), 0);
 	assert_int_equal(zd_badblocks_clear(&bb, 0, SECTORS, ZD_BAD_ALWAYS), 0);
 	assert_false(zd_badblocks_any(&bb));
@@ -76,16 +77,22 @@ static void end_io(struct zd_pmem_request *req, int error)
 	bad_sector = req->bad_sector;
 }
 
-static int read_at(struct zd_pmem *pmem, uint64_t sector, uint64_t nr, void *buf)
+static int request_at(struct zd_pmem *pmem, enum zd_pmem_op op, uint64_t sector, uint64_t nr,
+		      void *buf)
 {
 	struct iovec iov = { buf, nr * SECTOR };
 	int error = 1;
-	struct zd_pmem_request r = { .op = ZD_PMEM_READ, .sector = sector, .nr_sectors = nr,
+	struct zd_pmem_request r = { .op = op, .sector = sector, .nr_sectors = nr,
 				     .iov = &iov, .nr_iov = 1, .end_io = end_io,
 				     .private_data = &error };
 
 	zd_pmem_submit(pmem, &r);
 	return error;
+}
+
+static int read_at(struct zd_pmem *pmem, uint64_t sector, uint64_t nr, void *buf)
+{
+	return request_at(pmem, ZD_PMEM_READ, sector, nr, buf);
 }
 
 static void test_poison(void **state)
@@ -164,6 +171,9 @@ static void test_truncate(void **state)
 		assert_non_null(pmem);
 		assert_int_equal(wr(pmem, 0, 2048, old), 0);
 		assert_int_equal(truncate(path, sizes[i]), 0);
+		/* stores into the page that was cut don't fail, and are lost all the same */
+		assert_int_equal(request_at(pmem, ZD_PMEM_WRITE, 80, 20, old + 80 * SECTOR), -EIO);
+		assert_int_equal(bad_sector, good);
 		for (uint64_t s = 70; s < 100; s++)
 			assert_int_equal(rd(pmem, s, 1, buf), s < good ? 0 : -EIO);
 		memset(buf, 0, sizeof(buf));
@@ -186,6 +196,9 @@ static void test_truncate(void **state)
 		assert_int_equal(truncate(path, MIB), 0);
 		assert_int_equal(rd(pmem, good, 1, buf), -EIO);
 		assert_int_equal(rd(pmem, 2000, 1, buf), -EIO);
+		/* and is no hole to whoever asks for those */
+		assert_int_equal(zd_pmem_extent(pmem, 1000, 10, &flags), 10);
+		assert_int_equal(flags, 0);
 		assert_int_equal(wr(pmem, good, 2048 - good, old + good * SECTOR), 0);
 		assert_int_equal(rd(pmem, 0, 2048, buf), 0);
 		assert_memory_equal(buf, old, sizeof(buf));
@@ -205,6 +218,25 @@ static void grow(struct zd_media *m, enum zd_media_event what, uint64_t off, uin
 	(void)len;
 	if (what == ZD_MEDIA_STORE)
 		assert_int_equal(truncate(grown, MIB), 0);
+}
+
+static struct zd_pmem *cut_region;
+
+/* Cut in the middle of a write to sectors that are bad already; somebody sees that, and
+ * has nothing new to tell; and the file has its length back in time. */
+static void cut_again(struct zd_media *m, enum zd_media_event what, uint64_t off, uint64_t len)
+{
+	char buf[SECTOR];
+
+	(void)off;
+	(void)len;
+	if (what != ZD_MEDIA_STORE)
+		return;
+	zd_media_hook = NULL;
+	assert_int_equal(ftruncate(m->fd, 41 * KIB), 0);
+	assert_int_equal(zd_pmem_rw(cut_region, ZD_PMEM_FLUSH, 0, 0, 0, NULL), -EIO);
+	assert_int_equal(rd(cut_region, 90, 1, buf), -EIO);
+	assert_int_equal(ftruncate(m->fd, MIB), 0);
 }
 
 /* Writes to the page that a truncation cut: nothing faults there. */
@@ -229,6 +261,14 @@ static void test_truncate_write(void **state)
 	zd_media_hook = NULL;
 	assert_int_equal(truncate(grown, MIB), 0);
 	assert_int_equal(rd(pmem, 82, 1, buf), -EIO);
+	/* a write that heals must not be fooled either */
+	cut_region = pmem;
+	zd_media_hook = cut_again;
+	stamp(buf, 82, 1, 3);
+	assert_int_equal(wr(pmem, 82, 1, buf), 0);
+	assert_null(zd_media_hook);
+	assert_int_equal(rd(pmem, 82, 1, buf), 0);
+	assert_int_equal(stamped(buf, 82), 3);
 	stamp(buf, 82, 1, 1);
 	assert_int_equal(wr(pmem, 82, 1, buf), 0);
 	assert_int_equal(rd(pmem, 82, 1, buf), 0);
@@ -258,6 +298,29 @@ static void test_buffer(void **state)
 	assert_memory_equal(first, back, SECTOR);
 	munmap(buf, 8192);
 	close(fd);
+	zd_pmem_close(pmem);
+}
+
+/* A buffer that is in the region itself: whose page it is that failed. */
+static void test_own_buffer(void **state)
+{
+	struct zd_pmem *pmem = open_at("memfd:own", 0, MIB);
+	char first[SECTOR], *kaddr;
+	zd_pfn_t pfn;
+
+	(void)state;
+	assert_non_null(pmem);
+	stamp(first, 0, 1, 4);
+	assert_int_equal(wr(pmem, 0, 1, first), 0);
+	assert_int_equal(zd_pmem_direct_access(pmem, 5, 1, (void **)&kaddr, &pfn), 1);
+	assert_int_equal(zd_pmem_inject_poison(pmem, 40, 1), 0);
+	assert_int_equal(wr(pmem, 0, 1, kaddr), -EFAULT);
+	assert_int_equal(rd(pmem, 0, 1, kaddr), -EFAULT);
+	/* nobody has healed it by that, nor is a good one bad */
+	assert_int_equal(zd_pmem_badblocks_check(pmem, 0, 2048, NULL, NULL), 0);
+	assert_int_equal(rd(pmem, 40, 1, first), -EIO);
+	assert_int_equal(rd(pmem, 0, 1, first), 0);
+	zd_pmem_direct_release(pmem, pfn, 1);
 	zd_pmem_close(pmem);
 }
 
@@ -349,6 +412,7 @@ int main(void)
 		cmocka_unit_test(test_truncate),
 		cmocka_unit_test(test_truncate_write),
 		cmocka_unit_test(test_buffer),
+		cmocka_unit_test(test_own_buffer),
 		cmocka_unit_test(test_full),
 		cmocka_unit_test(test_sync_error),
 	};
