@@ -173,7 +173,7 @@ int zd_file_device_create(const char *path, uint64_t size, unsigned int flags,
 	if (ret)
 		goto out;
 	ret = zd_pool_init(&file->pool, file->target.size >> ZD_PAGE_SHIFT, ZD_POOL_RUNS,
-			   ZD_FILE_KICK_WORDS);
+			   ZD_FILE_KICK_WORDS, false);
 	if (ret)
 		goto out;
 	ret = init_requests(file);

@@ -79,7 +79,7 @@ static int add(struct zd_devm *devm, const struct zd_p2pdma_resource *res, struc
 	rc = cfg.fd;
 	if (rc < 0)
 		goto err_free;
-	rc = zd_pool_init(&p->pool, cfg.nr_pages, ZD_POOL_RUNS, UINT64_MAX);
+	rc = zd_pool_init(&p->pool, cfg.nr_pages, ZD_POOL_RUNS, UINT64_MAX, false);
 	if (rc)
 		goto err_fd;
 	rc = zd_dax_setup(&p->dax, &cfg);

@@ -4,8 +4,8 @@
  *
  * Invariants, all under pool->lock:
  *	touched[w]	<=> used has a bit in word w
- *	idle[w]		 => not touched[w]
- *	nr_idle		 == number of bits in idle
+ *	idle[i][w]	 => not touched[w], not idle[!i][w]
+ *	nr_idle		 == number of bits in both
  *	nr_free		 == nr_pages - number of bits in used
  * A word that is being punched has all its bits in used, so it is touched, is
  * not idle, and can't be given out.
@@ -22,13 +22,14 @@
 #include "core/bug.h"
 
 int zd_pool_init(struct zd_pool *pool, uint64_t nr_pages, enum zd_pool_policy policy,
-		 uint64_t kick)
+		 uint64_t kick, bool keep)
 {
 	uint64_t words = nr_pages / 64 + (nr_pages % 64 != 0);
 	int ret;
 
 	memset(pool, 0, sizeof(*pool));
 	pool->policy = policy;
+	pool->keep = keep;
 	pool->nr_pages = nr_pages;
 	pool->nr_free = nr_pages;
 	/* A small device must not hold on to all that it was ever given. */
@@ -39,8 +40,8 @@ int zd_pool_init(struct zd_pool *pool, uint64_t nr_pages, enum zd_pool_policy po
 	ret = zd_bits_init(&pool->used, ZD_BITS_FIND_CLEAR, nr_pages);
 	if (!ret)
 		ret = zd_bits_init(&pool->touched, ZD_BITS_FIND_CLEAR, words);
-	if (!ret)
-		ret = zd_bits_init(&pool->idle, ZD_BITS_FIND_SET, words);
+	for (int i = 0; i < 2 && !ret; i++)
+		ret = zd_bits_init(&pool->idle[i], ZD_BITS_FIND_SET, words);
 	if (ret)
 		zd_pool_exit(pool);
 	return ret;
@@ -48,7 +49,8 @@ int zd_pool_init(struct zd_pool *pool, uint64_t nr_pages, enum zd_pool_policy po
 
 void zd_pool_exit(struct zd_pool *pool)
 {
-	zd_bits_exit(&pool->idle);
+	zd_bits_exit(&pool->idle[1]);
+	zd_bits_exit(&pool->idle[0]);
 	zd_bits_exit(&pool->touched);
 	zd_bits_exit(&pool->used);
 }
@@ -68,9 +70,11 @@ static uint64_t low_bits(unsigned int nr)
 
 static void unidle(struct zd_pool *pool, uint64_t word)
 {
-	if (zd_bits_test(&pool->idle, word)) {
-		zd_bits_clear(&pool->idle, word);
-		pool->nr_idle--;
+	for (int i = 0; i < 2; i++) {
+		if (zd_bits_test(&pool->idle[i], word)) {
+			zd_bits_clear(&pool->idle[i], word);
+			pool->nr_idle--;
+		}
 	}
 }
 
@@ -212,21 +216,33 @@ bool zd_pool_free(struct zd_pool *pool, uint64_t index)
 	pool->nr_free++;
 	if (!zd_bits_word(&pool->used, word)) {
 		zd_bits_clear(&pool->touched, word);
-		zd_bits_set(&pool->idle, word);
+		zd_bits_set(&pool->idle[pool->keep], word);
 		kick = ++pool->nr_idle == pool->kick;
 	}
 	zd_mutex_unlock(&pool->lock);
 	return kick;
 }
 
+void zd_pool_age(struct zd_pool *pool)
+{
+	struct zd_bits old;
+
+	zd_mutex_lock(&pool->lock);
+	old = pool->idle[0];
+	pool->idle[0] = pool->idle[1];
+	pool->idle[1] = old;
+	zd_mutex_unlock(&pool->lock);
+}
+
 uint64_t zd_pool_take_idle(struct zd_pool *pool, unsigned int max_words, uint64_t *first)
 {
+	const struct zd_bits *old = &pool->idle[0];
 	uint64_t reserve = pool->nr_pages / 8, pages = 0, word, mask;
 
 	zd_mutex_lock(&pool->lock);
-	word = zd_bits_find(&pool->idle, 0);
+	word = zd_bits_find(old, 0);
 	*first = word * 64;
-	while (max_words-- && word < pool->idle.nr && zd_bits_test(&pool->idle, word)) {
+	while (max_words-- && word < old->nr && zd_bits_test(old, word)) {
 		mask = valid_mask(pool, word);
 		/* An allocation must not find the device full because its free
 		 * pages are being punched: leave an eighth alone. */

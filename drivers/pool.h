@@ -14,6 +14,11 @@
  * used.  In between they are neither free nor used: nobody can be given a page
  * whose hole is still being punched.  A page given out again before that
  * simply makes its word not idle.
+ *
+ * Where memory that is used again soon is worth more than a hole (@keep), a word
+ * that becomes idle is young first, and can't be taken: zd_pool_age() makes the
+ * young ones old.  Called once a period, it leaves alone what was idle for less
+ * than that.
  */
 #ifndef ZD_DRIVERS_POOL_H
 #define ZD_DRIVERS_POOL_H
@@ -43,16 +48,17 @@ struct zd_pool {
 	uint64_t cursor;		/* page after the last one given out */
 	struct zd_bits used;		/* page: not free */
 	struct zd_bits touched;		/* word: not wholly free */
-	struct zd_bits idle;		/* word: wholly free since its last use */
-	uint64_t nr_idle;		/* words */
+	struct zd_bits idle[2];		/* word: wholly free since its last use: old, young */
+	uint64_t nr_idle;		/* words, of both */
+	bool keep;			/* they begin as young */
 	uint64_t kick;			/* tell the caller of free at this many */
 };
 
 /* @kick: zd_pool_free() returns true when this many words (or an eighth of the
- * device, if that is less) have become idle.
+ * device, if that is less) have become idle.  @keep: see above.
  * Returns 0, -EINVAL or -ENOMEM.  zd_pool_exit() may follow a failed init. */
 int zd_pool_init(struct zd_pool *pool, uint64_t nr_pages, enum zd_pool_policy policy,
-		 uint64_t kick);
+		 uint64_t kick, bool keep);
 void zd_pool_exit(struct zd_pool *pool);
 
 /* Take up to @nr free pages; stores @base + index of each.  Returns how many:
@@ -68,7 +74,10 @@ bool zd_pool_alloc_run(struct zd_pool *pool, uint64_t nr, uint64_t *first);
  * have just reached the threshold, make somebody punch. */
 bool zd_pool_free(struct zd_pool *pool, uint64_t index);
 
-/* Take a run of up to @max_words idle words out of circulation.  Returns its
+/* What is young becomes old, and what is old still, young. */
+void zd_pool_age(struct zd_pool *pool);
+
+/* Take a run of up to @max_words idle words, old ones, out of circulation.  Returns its
  * number of pages and stores the first, or 0 when there is nothing to do or
  * too little would stay free meanwhile for allocations. */
 uint64_t zd_pool_take_idle(struct zd_pool *pool, unsigned int max_words, uint64_t *first);
@@ -76,7 +85,7 @@ uint64_t zd_pool_take_idle(struct zd_pool *pool, unsigned int max_words, uint64_
 /* Put it back into circulation. */
 void zd_pool_return_idle(struct zd_pool *pool, uint64_t first, uint64_t nr);
 
-/* Words that wait to be punched, and pages that are free (snapshots). */
+/* Idle words, old and young, and pages that are free (snapshots). */
 uint64_t zd_pool_idle_words(struct zd_pool *pool);
 uint64_t zd_pool_free_pages(struct zd_pool *pool);
 

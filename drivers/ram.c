@@ -13,8 +13,8 @@
  * calls ->submit, unless a test injects latency or errors.  Then batches wait
  * in a queue, the copy is made when they are due, and the timer of event_fd
  * makes the server call ->reap.  The same timer is how ->page_free asks for a
- * ->reap that gives memory back: a while later, because memory that is given
- * back at once costs a fault and a cleared page when the next eviction takes it
+ * ->reap that gives memory back.  Only what has been free for a while goes: what
+ * is given back costs a fault and a cleared page when the next eviction takes it
  * again, which is more than the copy.
  *
  * Locks: ram->lock guards the faults, and makes "when is what due, set the
@@ -37,7 +37,7 @@
 #include "zonedev/log.h"
 
 #define RAM_KICK_WORDS	64	/* 16 MiB: ask for a reap */
-#define RAM_KEEP_NS	1000000000ull	/* so much later */
+#define RAM_KEEP_NS	1000000000ull	/* free for at least so long */
 #define RAM_PUNCH_WORDS	16	/* at most this many in one reap: a fault may wait */
 
 struct zd_ram {
@@ -223,11 +223,12 @@ static void wait_until(uint64_t due)
 		;
 }
 
-/* Give back the memory of words that have become free.  True: there is more. */
-static bool punch(struct zd_ram *ram)
+/* Give back the memory of words that were free all through the last period; and come
+ * back for the rest of them, or after another one. */
+static void punch(struct zd_ram *ram)
 {
 	unsigned int budget = RAM_PUNCH_WORDS;
-	uint64_t first, nr;
+	uint64_t first, nr = 0;
 
 	while (budget && (nr = zd_pool_take_idle(&ram->pool, budget, &first))) {
 		if (madvise(ram->mem + first * ZD_PAGE_SIZE, nr * ZD_PAGE_SIZE, MADV_REMOVE))
@@ -236,7 +237,10 @@ static bool punch(struct zd_ram *ram)
 		zd_pool_return_idle(&ram->pool, first, nr);
 		budget -= (nr + ZD_POOL_WORD_PAGES - 1) / ZD_POOL_WORD_PAGES;
 	}
-	return !budget && zd_pool_idle_words(&ram->pool);
+	if (!nr)
+		zd_pool_age(&ram->pool);
+	if (zd_pool_idle_words(&ram->pool))
+		want_punch(ram, nr ? 0 : RAM_KEEP_NS);
 }
 
 static int ram_reap(struct zd_device *dev, bool wait)
@@ -250,8 +254,8 @@ static int ram_reap(struct zd_device *dev, bool wait)
 		copy_batch(ram, zd_ioq_pop(&ram->queue));
 	nr = zd_io_finish(&ram->finisher);
 
-	if (take_punch(ram) && punch(ram))
-		want_punch(ram, 0);
+	if (take_punch(ram))
+		punch(ram);
 	set_batch_due(ram, next_due(ram));
 	return nr;
 }
@@ -304,7 +308,7 @@ int zd_ram_device_create(uint64_t size, struct zd_device **dev)
 	ram = zd_alloc(sizeof(*ram));
 	if (!ram)
 		return -ENOMEM;
-	ret = zd_pool_init(&ram->pool, pages, ZD_POOL_COMPACT, RAM_KICK_WORDS);
+	ret = zd_pool_init(&ram->pool, pages, ZD_POOL_COMPACT, RAM_KICK_WORDS, true);
 	if (ret)
 		goto out_free;
 

@@ -97,7 +97,7 @@ static void random_against_model(void **state)
 	bool model[PAGES] = { false };
 	unsigned int got, round, want, used = 0;
 
-	assert_int_equal(zd_pool_init(&pool, PAGES, policy, 4), 0);
+	assert_int_equal(zd_pool_init(&pool, PAGES, policy, 4, policy == ZD_POOL_COMPACT), 0);
 	for (round = 0; round < 20000; round++) {
 		switch (prng(&seed) % 4) {
 		case 3:
@@ -118,6 +118,7 @@ static void random_against_model(void **state)
 				}
 			break;
 		case 2:
+			zd_pool_age(&pool);
 			nr = zd_pool_take_idle(&pool, 1 + prng(&seed) % 4, &first);
 			for (i = first; i < first + nr; i++)
 				assert_false(model[i]);
@@ -150,7 +151,7 @@ static void runs_are_long_and_ascending(void **state)
 	struct zd_pool pool;
 
 	(void)state;
-	assert_int_equal(zd_pool_init(&pool, 64 * 64, ZD_POOL_RUNS, 100), 0);
+	assert_int_equal(zd_pool_init(&pool, 64 * 64, ZD_POOL_RUNS, 100, false), 0);
 	assert_int_equal(zd_pool_alloc(&pool, 100, 5000, out), 100);
 	for (i = 0; i < 100; i++)
 		assert_int_equal(out[i], 5000 + i);
@@ -190,7 +191,7 @@ static void compact_uses_the_lowest_page(void **state)
 	struct zd_pool pool;
 
 	(void)state;
-	assert_int_equal(zd_pool_init(&pool, 4096, ZD_POOL_COMPACT, 100), 0);
+	assert_int_equal(zd_pool_init(&pool, 4096, ZD_POOL_COMPACT, 100, false), 0);
 	assert_int_equal(zd_pool_alloc(&pool, 200, 0, out), 200);
 	zd_pool_free(&pool, 7);
 	zd_pool_free(&pool, 150);
@@ -208,7 +209,7 @@ static void idle_words_come_and_go(void **state)
 	unsigned int kicks = 0;
 
 	(void)state;
-	assert_int_equal(zd_pool_init(&pool, 64 * 64, ZD_POOL_RUNS, 3), 0);
+	assert_int_equal(zd_pool_init(&pool, 64 * 64, ZD_POOL_RUNS, 3, false), 0);
 	assert_int_equal(zd_pool_take_idle(&pool, 10, &first), 0);	/* never used */
 	assert_int_equal(zd_pool_alloc(&pool, 64 * 40, 0, out), 64 * 40);
 	for (i = 0; i < 63; i++)
@@ -245,6 +246,37 @@ static void idle_words_come_and_go(void **state)
 	zd_pool_exit(&pool);
 }
 
+/* With @keep what has been idle for less than a period isn't taken. */
+static void young_words_are_kept(void **state)
+{
+	uint64_t out[64 * 4], first, i;
+	struct zd_pool pool;
+
+	(void)state;
+	assert_int_equal(zd_pool_init(&pool, 64 * 64, ZD_POOL_COMPACT, 100, true), 0);
+	assert_int_equal(zd_pool_alloc(&pool, 64 * 4, 0, out), 64 * 4);
+	for (i = 0; i < 64 * 2; i++)
+		zd_pool_free(&pool, i);
+	assert_int_equal(zd_pool_idle_words(&pool), 2);
+	assert_int_equal(zd_pool_take_idle(&pool, 10, &first), 0);
+	zd_pool_age(&pool);
+	for (i = 64 * 2; i < 64 * 3; i++)
+		zd_pool_free(&pool, i);
+	/* used and idle again: it is young again */
+	assert_int_equal(zd_pool_alloc(&pool, 1, 0, out), 1);
+	assert_int_equal(out[0], 0);
+	assert_int_equal(zd_pool_idle_words(&pool), 2);
+	zd_pool_free(&pool, 0);
+	assert_int_equal(zd_pool_take_idle(&pool, 10, &first), 64);
+	assert_int_equal(first, 64);
+	zd_pool_return_idle(&pool, first, 64);
+	assert_int_equal(zd_pool_take_idle(&pool, 10, &first), 0);
+	zd_pool_age(&pool);
+	assert_int_equal(zd_pool_take_idle(&pool, 10, &first), 64);
+	assert_int_equal(first, 0);
+	zd_pool_exit(&pool);
+}
+
 /* What is being punched must not make the device look full. */
 static void an_eighth_stays_in_circulation(void **state)
 {
@@ -252,7 +284,7 @@ static void an_eighth_stays_in_circulation(void **state)
 	struct zd_pool pool;
 
 	(void)state;
-	assert_int_equal(zd_pool_init(&pool, 64 * 16, ZD_POOL_RUNS, 100), 0);
+	assert_int_equal(zd_pool_init(&pool, 64 * 16, ZD_POOL_RUNS, 100, false), 0);
 	assert_int_equal(zd_pool_alloc(&pool, 64 * 16, 0, out), 64 * 16);
 	for (i = 0; i < 64 * 16; i++)
 		zd_pool_free(&pool, i);
@@ -326,7 +358,7 @@ static void threads_never_share_a_page(void **state)
 	uintptr_t i;
 
 	(void)state;
-	assert_int_equal(zd_pool_init(&shared, SHARED_PAGES, ZD_POOL_RUNS, 8), 0);
+	assert_int_equal(zd_pool_init(&shared, SHARED_PAGES, ZD_POOL_RUNS, 8, false), 0);
 	assert_int_equal(pthread_create(&punch, NULL, puncher, NULL), 0);
 	for (i = 0; i < THREADS; i++)
 		assert_int_equal(pthread_create(&thread[i], NULL, churn, (void *)(i + 1)), 0);
@@ -345,7 +377,7 @@ static void huge_pool_is_cheap(void **state)
 	struct zd_pool pool;
 
 	(void)state;
-	assert_int_equal(zd_pool_init(&pool, 1ULL << 32, ZD_POOL_RUNS, 8), 0);
+	assert_int_equal(zd_pool_init(&pool, 1ULL << 32, ZD_POOL_RUNS, 8, false), 0);
 	pool.cursor = (1ULL << 32) - 1;
 	assert_int_equal(zd_pool_alloc(&pool, 3, 0, out), 3);
 	assert_int_equal(out[0], (1ULL << 32) - 1);
@@ -361,7 +393,7 @@ static void double_free_aborts(void **state)
 	pid_t pid;
 
 	(void)state;
-	assert_int_equal(zd_pool_init(&pool, 100, ZD_POOL_RUNS, 8), 0);
+	assert_int_equal(zd_pool_init(&pool, 100, ZD_POOL_RUNS, 8, false), 0);
 	assert_int_equal(zd_pool_alloc(&pool, 1, 0, &out), 1);
 	zd_pool_free(&pool, out);
 	pid = fork();
@@ -387,6 +419,7 @@ int main(void)
 		cmocka_unit_test(runs_are_long_and_ascending),
 		cmocka_unit_test(compact_uses_the_lowest_page),
 		cmocka_unit_test(idle_words_come_and_go),
+		cmocka_unit_test(young_words_are_kept),
 		cmocka_unit_test(an_eighth_stays_in_circulation),
 		cmocka_unit_test(threads_never_share_a_page),
 		cmocka_unit_test(huge_pool_is_cheap),
