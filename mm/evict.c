@@ -111,7 +111,7 @@ static unsigned int pick(struct zd_server *server, struct zd_mm **out, uint64_t 
 			zd_lru_pop(lru);
 			continue;
 		}
-		if (!owner->mover || owner->keep || (owner->out && is_stuck(owner->out))) {
+		if (!owner->mover || owner->stays || owner->keep || (owner->out && is_stuck(owner->out))) {
 			zd_lru_rotate(lru);
 			continue;
 		}

@@ -111,6 +111,33 @@ int zd_present_scan(int pagemap_fd, uint64_t *pos, uint64_t end, struct zd_prese
 	return n;
 }
 
+int zd_there_scan(int pagemap_fd, uint64_t addr, unsigned int nr, bool *there)
+{
+	uint64_t end = addr + nr * ZD_PAGE_SIZE;
+	struct page_region region[64];
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg), .start = addr, .end = end,
+		.vec = (uintptr_t)region, .vec_len = 64,
+		.category_anyof_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+		.return_mask = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+	};
+
+	memset(there, 0, nr * sizeof(*there));
+	while (arg.start < end) {
+		int n = ioctl(pagemap_fd, PAGEMAP_SCAN, &arg);
+
+		if (n < 0)
+			return -errno;
+		for (int i = 0; i < n; i++)
+			for (uint64_t a = region[i].start; a < region[i].end; a += ZD_PAGE_SIZE)
+				there[(a - addr) / ZD_PAGE_SIZE] = true;
+		if (arg.walk_end <= arg.start)
+			return -ESRCH;
+		arg.start = arg.walk_end;
+	}
+	return 0;
+}
+
 bool zd_page_mapped(int pagemap_fd, uint64_t addr)
 {
 	struct page_region region;

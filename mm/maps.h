@@ -44,6 +44,10 @@ struct zd_present {
 int zd_present_scan(int pagemap_fd, uint64_t *pos, uint64_t end, struct zd_present *out,
 		    unsigned int max, uint64_t max_pages);
 
+/* Which of the @nr pages from @addr on there are, in RAM or swapped out (for which
+ * mincore(2) says no).  0 or -errno (-ESRCH: the address space is gone). */
+int zd_there_scan(int pagemap_fd, uint64_t addr, unsigned int nr, bool *there);
+
 /* Is anything mapped at @addr? */
 bool zd_page_mapped(int pagemap_fd, uint64_t addr);
 

@@ -40,6 +40,7 @@ struct zd_mm {
 	struct zd_mig *out;		/* what the mover works on */
 	void *host_data;		/* the host's: a process, a library handle */
 	bool keep;			/* don't evict: a debugger looks at it */
+	bool stays;			/* nor ever again: its mover is gone */
 	unsigned int fault_around;	/* most pages brought home by one fault */
 };
 

@@ -15,6 +15,8 @@
 #include "core/alloc.h"
 #include "core/bug.h"
 #include "mm/copy.h"
+#include "mm/library.h"
+#include "mm/maps.h"
 #include "mm/mig.h"
 #include "mm/mover_self.h"
 #include "mm/uffd.h"
@@ -37,15 +39,19 @@ static char *slot_at(struct self *self, unsigned int slot)
  * not what the kernel reports, is the truth: Linux 6.18 moves pages in batches,
  * and one that fails in the middle of a batch does not count those before it.
  * (They would be taken for pages that stayed, and read as zeros.)  Staging was
- * empty, so what is there has been moved.
+ * empty, so what is there has been moved: also a page that the kernel has swapped
+ * out, which it moves without bringing it in.
  */
-static unsigned int moved_pages(struct self *self, unsigned int slot, unsigned int nr)
+static unsigned int moved_pages(struct zd_mm *mm, unsigned int slot, unsigned int nr)
 {
-	unsigned char vec[ZD_STAGING_SLOTS];
+	struct self *self = mm->mover_data;
+	bool there[ZD_STAGING_SLOTS];
 	unsigned int moved = 0;
+	int rc = zd_there_scan(zd_library_of(mm)->pagemap_fd, (uintptr_t)slot_at(self, slot), nr,
+			       there);
 
-	ZD_BUG_ON(mincore(slot_at(self, slot), nr * ZD_PAGE_SIZE, vec), "mincore: %d", errno);
-	while (moved < nr && vec[moved] & 1)
+	ZD_BUG_ON(rc, "pagemap: %d", rc);
+	while (moved < nr && there[moved])
 		moved++;
 	return moved;
 }
@@ -64,7 +70,7 @@ static int start(struct zd_mm *mm, struct zd_mig *mig)
 			run++;
 		rc = zd_uffd_move(zd_mm_uffd(mm), (uintptr_t)slot_at(self, i), addr,
 				  run * ZD_PAGE_SIZE);
-		moved = rc == (ssize_t)(run * ZD_PAGE_SIZE) ? run : moved_pages(self, i, run);
+		moved = rc == (ssize_t)(run * ZD_PAGE_SIZE) ? run : moved_pages(mm, i, run);
 		for (unsigned int k = 0; k < moved; k++)
 			mig->page[i + k].error = 0;
 		i += moved;
@@ -100,8 +106,11 @@ static void release(struct zd_mm *mm)
 	if (!self->used)
 		return;
 	rc = zd_uffd_unregister(zd_mm_uffd(mm), addr, ZD_STAGING_BYTES);
-	if (!rc)
-		madvise(self->staging, self->used * ZD_PAGE_SIZE, MADV_DONTNEED);
+	if (!rc && madvise(self->staging, self->used * ZD_PAGE_SIZE, MADV_DONTNEED)) {
+		/* mlockall() has locked, and filled, all of it */
+		munlock(self->staging, ZD_STAGING_BYTES);
+		rc = madvise(self->staging, ZD_STAGING_BYTES, MADV_DONTNEED) ? -errno : 0;
+	}
 	if (!rc)
 		rc = zd_uffd_register(zd_mm_uffd(mm), addr, ZD_STAGING_BYTES);
 	ZD_BUG_ON(rc, "staging: %d", rc);

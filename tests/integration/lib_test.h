@@ -97,6 +97,16 @@ static inline uint64_t rnd(uint64_t *state)
 
 /* --- memory --- */
 
+/* May a process fork while many of its threads are at work?  Not under TSan: its fork()
+ * holds locks of its runtime until the child is there, for which the kernel waits until
+ * the server has read the event; and the server waits for a lock of zonedev's whose
+ * holder, in the runtime, waits for one of those.  (Plain and ASan builds do.) */
+#ifdef __SANITIZE_THREAD__
+#define MAY_FORK_BESIDE_THREADS false
+#else
+#define MAY_FORK_BESIDE_THREADS true
+#endif
+
 static inline char *map(size_t pages)
 {
 	char *p = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,

@@ -62,3 +62,40 @@ zd_run --no-children --device ram:size=1G --ram "${ram}M" -- \
 expect_report status.exit -eq 3
 # sh itself, and what it forked that it forked, until it exec'ed
 expect_report pages.out -eq 0
+
+# In a network namespace of its own a child's agent doesn't find the supervisor, which
+# serves the child all the same.
+if unshare -n true 2>/dev/null; then
+	"$ZONEDEV" run --quiet --device ram:size=1G --ram "${ram}M" -- unshare -n -f true ||
+		fail "in a network namespace: ended with $?"
+fi
+
+# More of them than a soft limit of descriptors has room for; the program's own limit is
+# what it was.
+mkfifo "$T/in"
+exec 8<>"$T/in"
+start bash -c 'ulimit -Sn 128; exec "$@"' bash "$ZONEDEV" run --report "$T/report.json" \
+	--device ram:size=1G --ram "${ram}M" -- \
+	bash -c 'exec 3<&0; ulimit -Sn; for i in {1..40}; do (read -r x <&3; exit 5) & done
+		echo ready; wait -n
+		s=$?; kill $(jobs -p) 2>/dev/null; exit $s' <"$T/in" >"$T/out" 2>"$T/err" 8>&-
+wait_for 30 "grep -q ready '$T/out'" || fail "many children: $(cat "$T/out" "$T/err")"
+[ "$(head -n 1 "$T/out")" = 128 ] || fail "the program's limit is $(head -n 1 "$T/out")"
+
+# The agent can't do what the program might give up the right to.
+agents=0
+for comm in /proc/[0-9]*/task/[0-9]*/comm; do
+	[ "$(cat "$comm" 2>/dev/null)" = zonedev ] || continue
+	environ=$(tr '\0' '\n' 2>/dev/null <"${comm%/task/*}/environ") || continue
+	[[ $environ = *ZONEDEV_SOCKET=* ]] || continue
+	grep -qx "CapEff:[[:space:]]*0*" "${comm%/comm}/status" ||
+		fail "$comm: $(grep CapEff "${comm%/comm}/status")"
+	agents=$((agents + 1))
+done
+[ "$agents" -ge 41 ] || fail "$agents agents to be seen"
+echo >&8
+status=0
+wait "$PID" || status=$?
+exec 8>&-
+[ "$status" = 5 ] || fail "many children: ended with $status: $(head -n 3 "$T/err")"
+expect_report processes -ge 41

@@ -12,6 +12,9 @@
  *	run_mem hold MIB		fill, say "ready PID ADDRESS"; for every line
  *					of input check and say "ok"; end with the input
  *	run_mem pair MIB		two processes that each do "check MIB"
+ *	run_mem swap MIB		the same while the kernel has swapped out some
+ *					pages, and can't move some others (exit status
+ *					77: it doesn't swap)
  *
  * With RUN_MEM_RAM=MIB in the environment it takes memory no faster than zonedev
  * makes room: after every bit that it fills it waits until no more than that is
@@ -21,6 +24,7 @@
  *
  * Exit status 1 and a word on stderr if anything reads back wrong.
  */
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
@@ -275,6 +279,53 @@ static void wait_for_other(void)
 	}
 }
 
+/* In each 16 pages one is swapped out, and the next but one is shared with a child that
+ * has ended: it can't be moved until it is written again, which ends the MOVE of a run
+ * in its middle. */
+static void trouble(struct area *a)
+{
+	uint64_t swapped = 0, entry;
+	int status, fd;
+	pid_t pid = fork();
+
+	if (!pid)
+		_exit(0);
+	if (pid < 0 || waitpid(pid, &status, 0) != pid || status)
+		_exit(1);
+	for (uint64_t i = 0; i < a->pages; i++)
+		if (i % 16 != 12)
+			fill_page(a, i);
+	fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	for (uint64_t i = 10; i < a->pages; i += 16) {
+		char *page = (char *)(a->mem + i * WORDS);
+
+		madvise(page, PAGE, MADV_PAGEOUT);
+		if (pread(fd, &entry, 8, (uintptr_t)page / PAGE * 8) == 8)
+			swapped += entry >> 62 & 1;
+	}
+	close(fd);
+	if (swapped < a->pages / 16 / 2)
+		_exit(77);
+}
+
+/* The rest of memory is taken by another area, so that the first must go. */
+static void swap(uint64_t pages)
+{
+	struct area a, more;
+
+	make(&a, pages, 7, 0);
+	for (uint64_t i = 0; i < a.pages; i++)
+		fill_page(&a, i);
+	trouble(&a);
+	make(&more, pages, 8, 0);
+	fill(&more);
+	for (int round = 0; round < 2; round++) {
+		check(&a);
+		check_random(&a);
+		check(&more);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	const char *ram = getenv("RUN_MEM_RAM"), *with = getenv("RUN_MEM_OTHER");
@@ -293,6 +344,10 @@ int main(int argc, char **argv)
 		pair(argv);
 	if (!strcmp(mode, "threads")) {
 		threads(pages, nr);
+		return 0;
+	}
+	if (!strcmp(mode, "swap")) {
+		swap(pages);
 		return 0;
 	}
 	if (!strcmp(mode, "leader"))

@@ -262,6 +262,8 @@ static void op_fork(struct worker *w, const struct op *op)
 	unsigned int i = 0;
 	pid_t pid;
 
+	if (!MAY_FORK_BESIDE_THREADS)
+		return;
 	reap_children(w, false);
 	while (i < CHILDREN && w->child[i])
 		i++;

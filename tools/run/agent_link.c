@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <poll.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -15,6 +16,7 @@
 #include <linux/futex.h>
 
 #include "mm/copy.h"
+#include "mm/maps.h"
 #include "mm/mig.h"
 #include "tools/run/run.h"
 
@@ -38,21 +40,41 @@ static int start(struct zd_mm *mm, struct zd_mig *mig)
 	}
 	ring->nr_runs = runs;
 	ring->cancel = 0;
+	ring->begun = 0;
 	__atomic_store_n(&ring->fetched, 0, __ATOMIC_RELAXED);
+	if (p->sock.fd < 0)
+		return -ESRCH;
 	if (send(p->sock.fd, "g", 1, MSG_NOSIGNAL | MSG_DONTWAIT) != 1)
 		return -errno;
 	return 0;
 }
 
-/* What the agent has done so far.  @pending: the error of what it has not. */
+/*
+ * What the agent has done so far.  @pending: the error of what it has not.
+ *
+ * A page has moved if it is in staging, whatever the agent says of it: it may have been
+ * killed in the middle of a MOVE, and to read a slot where nothing is would be a fault
+ * that waits for us.  (Linux counts the pages of a MOVE that fails wrong, see
+ * mm/mover_self.c.)  Only why a page has not moved the agent alone knows.
+ */
 static void take_results(struct process *p, struct zd_mig *mig, int pending)
 {
+	bool there[ZD_STAGING_SLOTS] = { false };
+	bool begun = __atomic_load_n(&p->ring->begun, __ATOMIC_ACQUIRE);
+
+	if (begun && zd_there_scan(p->pagemap_fd, p->staging, mig->nr, there))
+		memset(there, 0, sizeof(there));	/* the process has ended */
 	for (unsigned int i = 0; i < mig->nr; i++) {
 		int32_t r = __atomic_load_n(&p->ring->result[i], __ATOMIC_RELAXED);
 
 		if (mig->page[i].error != -EINPROGRESS)
 			continue;
-		mig->page[i].error = r == ZD_AGENT_PENDING ? pending : r > 0 ? -EIO : r;
+		if (there[i])
+			mig->page[i].error = 0;
+		else if (r == ZD_AGENT_PENDING)
+			mig->page[i].error = pending;
+		else
+			mig->page[i].error = r < 0 ? r : -EAGAIN;
 	}
 }
 

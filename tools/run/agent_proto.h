@@ -17,7 +17,7 @@
 #include "mm/mover.h"
 
 #define ZD_AGENT_MAGIC		0x7a6f6e65u
-#define ZD_AGENT_VERSION	1
+#define ZD_AGENT_VERSION	2
 #define ZD_AGENT_TOKEN		32	/* hex digits */
 #define ZD_AGENT_ENV		"ZONEDEV_SOCKET"	/* NAME:TOKEN, abstract socket */
 #define ZD_AGENT_ENV_ALONE	"ZONEDEV_NO_CHILDREN"
@@ -67,9 +67,10 @@ struct zd_agent_ring {
 	uint32_t window;
 	uint32_t cancel;	/* set inside READING: move no more of this request */
 	uint32_t fetched;	/* the staged content has been read */
+	uint32_t begun;		/* staging is empty but for what this request moves there */
 	uint32_t nr_runs;
 	struct zd_agent_run run[ZD_STAGING_SLOTS];
-	int32_t result[ZD_STAGING_SLOTS];	/* by slot: PENDING, 0 or -errno */
+	int32_t result[ZD_STAGING_SLOTS];	/* by slot: PENDING, 0, or why it stays */
 };
 
 #endif

@@ -131,6 +131,7 @@ static void become_program(const struct run *run, const char *path, const char *
 		_exit(127);
 	signal(SIGPIPE, SIG_DFL);
 	sigprocmask(SIG_SETMASK, &run->user_mask, NULL);
+	setrlimit(RLIMIT_NOFILE, &run->user_files);
 	set_environment(run, preload);
 	execv(path, run->opt.argv);
 	error = errno;

@@ -99,8 +99,11 @@ static int settle(struct conn *c, struct process *p, int ring_fd)
 	if (rc)
 		return rc;
 	rc = process_attach(p, c->pid, c->pidfd);
-	if (rc)
+	if (rc) {
+		munmap(p->ring, sizeof(*p->ring));
+		p->ring = NULL;
 		return rc;
+	}
 	c->pidfd = -1;
 	zd_server_remove(&c->run->server, &c->source);
 	p->sock.fd = c->source.fd;
@@ -191,7 +194,7 @@ static void hello_fork(struct conn *c, const struct zd_agent_hello *h, int ring)
 		return;
 	}
 	rc = settle(c, p, ring);
-	if (rc && !has_ended(sock, rc))	/* served all the same, but nothing of it can go out */
+	if (rc && !has_ended(sock, rc))	/* it is served, but nothing of it can go out */
 		zd_log(ZD_LOG_WARN, "a forked child keeps its memory: %s", strerrordesc_np(-rc));
 	reply(sock, rc ? ZD_AGENT_GO_AWAY : ZD_AGENT_WELCOME, zd_mm_uffd(p->mm));
 }

@@ -37,6 +37,7 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <time.h>
+#include <linux/capability.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <unistd.h>
@@ -206,18 +207,31 @@ static int handshake(int *uffd)
 	else
 		answer = greet_fresh(sock, ring, uffd);
 	raw_syscall(SYS_close, ring, 0, 0, 0, 0, 0);
+	/* a forked child is served also where it isn't welcome, and dies with the
+	 * supervisor as any other; there will be no requests */
+	if (agent.kind == ZD_AGENT_FORK && answer == ZD_AGENT_GO_AWAY && *uffd >= 0)
+		return sock;
+	if (answer == -EPIPE)
+		return answer;
 	return answer == ZD_AGENT_WELCOME && *uffd >= 0 ? sock : -EPERM;
 }
 
-/* Unregistered meanwhile, or the DONTNEED would be an event. */
-static void empty_staging(int uffd)
+/* Unregistered meanwhile, or the DONTNEED would be an event.  0; -errno: it is not, and
+ * nothing can be moved there. */
+static long empty_staging(int uffd)
 {
 	struct uffdio_range range = { agent.hello.staging, ZD_STAGING_BYTES };
 	struct uffdio_register reg = { .range = range, .mode = UFFDIO_REGISTER_MODE_MISSING };
+	long rc;
 
 	raw_syscall(SYS_ioctl, uffd, UFFDIO_UNREGISTER, (long)&range, 0, 0, 0);
-	raw_syscall(SYS_madvise, agent.hello.staging, ZD_STAGING_BYTES, MADV_DONTNEED, 0, 0, 0);
+	rc = raw_syscall(SYS_madvise, range.start, range.len, MADV_DONTNEED, 0, 0, 0);
+	if (rc) {	/* mlockall() has locked, and filled, all of it */
+		raw_syscall(SYS_munlock, range.start, range.len, 0, 0, 0, 0);
+		rc = raw_syscall(SYS_madvise, range.start, range.len, MADV_DONTNEED, 0, 0, 0);
+	}
 	raw_syscall(SYS_ioctl, uffd, UFFDIO_REGISTER, (long)&reg, 0, 0, 0);
+	return rc;
 }
 
 static void window_lock(struct zd_agent_ring *ring)
@@ -245,15 +259,15 @@ static void window_unlock(struct zd_agent_ring *ring)
 		raw_syscall(SYS_futex, (long)&ring->window, FUTEX_WAKE, 1, 0, 0, 0);
 }
 
-/* How many of @nr pages are in staging from @slot on: after a failure the truth,
- * see moved_pages() in mm/mover_self.c. */
+/* How many of @nr pages are in staging from @slot on, so far as mincore() can tell: it
+ * says where to go on.  What has moved the supervisor finds out for itself. */
 static uint32_t moved_pages(uint32_t slot, uint32_t nr)
 {
 	unsigned char vec[ZD_STAGING_SLOTS];
 	uint32_t moved = 0;
 
 	if (raw_syscall(SYS_mincore, agent.hello.staging + slot * PAGE, nr * PAGE, (long)vec, 0, 0, 0))
-		die();
+		return 0;
 	while (moved < nr && vec[moved] & 1)
 		moved++;
 	return moved;
@@ -304,6 +318,31 @@ static int move_run(int uffd, struct zd_agent_ring *ring, const struct zd_agent_
 	return 0;
 }
 
+static void serve_request(int uffd, struct zd_agent_ring *ring, bool dirty)
+{
+	long rc = dirty ? empty_staging(uffd) : 0;
+
+	for (uint32_t i = 0; rc && i < ZD_STAGING_SLOTS; i++)
+		ring->result[i] = rc;
+	if (rc)
+		return;
+	/* release: empty; pairs with the acquire in take_results() */
+	__atomic_store_n(&ring->begun, 1, __ATOMIC_RELEASE);
+	for (uint32_t i = 0; i < ring->nr_runs; i++)
+		if (move_run(uffd, ring, &ring->run[i]))
+			break;
+}
+
+/* The program may give up its privileges: nobody who gets into it then shall find them
+ * here.  Nothing that is still to be done takes any. */
+static void drop_privileges(void)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = { { 0 } };
+
+	raw_syscall(SYS_capset, (long)&header, (long)none, 0, 0, 0, 0);
+}
+
 static int agent_main(void *arg)
 {
 	struct zd_agent_ring *ring = agent.ring;
@@ -326,36 +365,36 @@ static int agent_main(void *arg)
 	sock = handshake(&uffd);
 	__atomic_store_n(&agent.greeted, 1, __ATOMIC_RELAXED);
 	raw_syscall(SYS_futex, (long)&agent.greeted, FUTEX_WAKE, 1, 0, 0, 0);
+	drop_privileges();
 	if (sock < 0) {
-		if (agent.kind == ZD_AGENT_FORK)
-			die();	/* the supervisor is gone */
+		/* A child that can't reach the supervisor (in a network namespace of its
+		 * own, say) is served all the same, only without us; one whose supervisor
+		 * has died since it was forked must not live on. */
+		if (agent.kind == ZD_AGENT_FORK && sock == -EPIPE)
+			die();
 		return 0;
 	}
-	if (agent.kind == ZD_AGENT_FORK)
-		empty_staging(uffd);	/* what it has is the parent's */
+	if (agent.kind == ZD_AGENT_FORK)	/* what staging has is the parent's */
+		dirty = empty_staging(uffd);
 
 	pfd.fd = sock;
 	for (;;) {
 		struct timespec idle = { 0, IDLE_MS * 1000000L };
 		long n = raw_syscall(SYS_ppoll, (long)&pfd, 1, dirty ? (long)&idle : 0, 0, 0, 0);
 
-		if (n < 0)
+		if (n == -EINTR)
 			continue;
+		if (n < 0)
+			return 0;	/* a filter has forbidden it: without us, then */
 		if (!n) {
-			if (__atomic_load_n(&ring->fetched, __ATOMIC_ACQUIRE)) {
-				empty_staging(uffd);
-				dirty = false;
-			}
+			if (__atomic_load_n(&ring->fetched, __ATOMIC_ACQUIRE))
+				dirty = empty_staging(uffd);
 			continue;
 		}
 		n = raw_syscall(SYS_read, sock, (long)&byte, 1, 0, 0, 0);
 		if (n <= 0)
 			die();
-		if (dirty)
-			empty_staging(uffd);
-		for (uint32_t i = 0; i < ring->nr_runs; i++)
-			if (move_run(uffd, ring, &ring->run[i]))
-				break;
+		serve_request(uffd, ring, dirty);
 		dirty = true;
 		raw_syscall(SYS_sendto, sock, (long)&byte, 1, MSG_NOSIGNAL, 0, 0);
 	}

@@ -123,6 +123,7 @@ void process_lost_agent(struct process *p)
 		close(p->sock.fd);
 		p->sock.fd = -1;
 	}
+	p->mm->stays = true;
 	p->lost_ns = zd_now_ns();
 }
 

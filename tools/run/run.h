@@ -19,6 +19,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 #include <urcu/list.h>
 
@@ -76,6 +77,7 @@ struct run {
 	int report_fd;
 	struct zd_source sig;
 	sigset_t user_mask;		/* as we were started, for the program */
+	struct rlimit user_files;	/* the same: RLIMIT_NOFILE */
 	pid_t child;
 	bool child_done, child_managed;
 	bool child_stopped, told_to_stop;

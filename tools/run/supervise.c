@@ -22,10 +22,22 @@
 
 #define LINGER_NS	300000000ull	/* after CMD, for children about to end */
 
+/* A process takes ten descriptors here, and there may be hundreds of them. */
+static void allow_files(struct run *run)
+{
+	struct rlimit more;
+
+	if (getrlimit(RLIMIT_NOFILE, &run->user_files))
+		return;
+	more = (struct rlimit){ run->user_files.rlim_max, run->user_files.rlim_max };
+	setrlimit(RLIMIT_NOFILE, &more);
+}
+
 static int setup(struct run *run)
 {
 	int rc;
 
+	allow_files(run);
 	CDS_INIT_LIST_HEAD(&run->processes);
 	rc = zd_server_init(&run->server, &run_host, run);
 	if (rc)
