@@ -102,6 +102,7 @@ struct zd_btt {
 	uint64_t nr_blocks;
 	uint64_t data_off, map_off, flog_off, info2_off;
 	uint32_t nr_lanes;
+	uint8_t uuid[16];
 	struct zd_btt_lane *lanes;
 	/* The lanes that nobody uses, the longest unused first: a ring. */
 	struct zd_mutex ring_lock;

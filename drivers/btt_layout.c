@@ -308,6 +308,7 @@ static struct zd_btt *btt_alloc(struct zd_media *m, const struct zd_btt_info_blo
 	btt->map_off = info->map_off;
 	btt->flog_off = info->flog_off;
 	btt->info2_off = info->info2_off;
+	memcpy(btt->uuid, info->uuid, sizeof(btt->uuid));
 	btt->lanes = zd_alloc(btt->nr_lanes * sizeof(btt->lanes[0]));
 	btt->ring = zd_alloc(btt->nr_lanes * sizeof(btt->ring[0]));
 	if (btt->lanes && btt->ring) {

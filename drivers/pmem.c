@@ -58,8 +58,11 @@ static void step_release_queue(void *data)
 	struct zd_pmem *pmem = data;
 
 	step(pmem, "release queue");
+	/* what can't be written back is known then, and remembered (pmem_again.c) */
 	if (pmem->btt)
 		zd_btt_close(pmem->btt);
+	else
+		zd_media_sync(&pmem->media);
 	pmem->btt = NULL;
 }
 
@@ -167,11 +170,13 @@ static int open_media(struct zd_pmem *pmem, const char *path, const struct zd_pm
 	return rc ? explain(rc, err, errlen) : 0;
 }
 
-static int open_btt(struct zd_pmem *pmem, const struct zd_pmem_attr *attr, char *err,
+/* @again: it must be there. */
+static int open_btt(struct zd_pmem *pmem, const struct zd_pmem_attr *attr, bool again, char *err,
 		    size_t errlen)
 {
-	bool force = attr->flags & ZD_PMEM_FORCE, create = !(attr->flags & ZD_PMEM_READONLY);
-	int has = zd_btt_probe(&pmem->media), data = 0;
+	bool force = attr->flags & ZD_PMEM_FORCE;
+	bool create = !again && !(attr->flags & ZD_PMEM_READONLY);
+	int has = zd_btt_probe(&pmem->media), data = 0, rc;
 
 	if (has < 0)
 		return explain(has, err, errlen);
@@ -188,7 +193,10 @@ static int open_btt(struct zd_pmem *pmem, const struct zd_pmem_attr *attr, char 
 	if (data)
 		return zd_pmem_fail(err, errlen, -EEXIST,
 				    "it holds data, which btt=on would overwrite: name a new or empty file");
-	return zd_btt_open(&pmem->media, create, attr->btt_block, &pmem->btt, err, errlen);
+	rc = zd_btt_open(&pmem->media, create, attr->btt_block, &pmem->btt, err, errlen);
+	if (!rc)
+		memcpy(pmem->btt_uuid, pmem->btt->uuid, sizeof(pmem->btt_uuid));
+	return rc;
 }
 
 static void set_info(struct zd_pmem *pmem)
@@ -247,7 +255,7 @@ static int open_pages(struct zd_pmem *pmem)
 }
 
 static int set_up(struct zd_pmem *pmem, const char *path, const struct zd_pmem_attr *attr,
-		  char *err, size_t errlen)
+		  const struct zd_pmem *removed, char *err, size_t errlen)
 {
 	int rc = open_media(pmem, path, attr, err, errlen);
 
@@ -256,40 +264,67 @@ static int set_up(struct zd_pmem *pmem, const char *path, const struct zd_pmem_a
 	rc = open_pages(pmem);
 	if (rc)
 		return explain(rc, err, errlen);
-	rc = open_btt(pmem, attr, err, errlen);
-	if (!rc)
-		set_info(pmem);
-	return rc;
+	rc = open_btt(pmem, attr, removed, err, errlen);
+	if (rc)
+		return rc;
+	set_info(pmem);
+	if (!removed)
+		return 0;
+	if (!zd_pmem_is_same(pmem, removed))
+		return zd_pmem_fail(err, errlen, -ESTALE,
+				    "%s is another file than was removed: put that back, or start anew",
+				    path);
+	rc = zd_pmem_inherit(pmem, removed);
+	return rc ? explain(rc, err, errlen) : 0;
+}
+
+static void free_region(struct zd_pmem *pmem)
+{
+	zd_badblocks_exit(&pmem->media.bad);
+	zd_pmem_queue_destroy(&pmem->queue);
+	zd_free(pmem->path);
+	zd_free(pmem);
+}
+
+int zd_pmem_open_region(const char *path, const struct zd_pmem_attr *attr,
+			const struct zd_pmem *removed, struct zd_pmem **out, char *err,
+			size_t errlen)
+{
+	size_t len = strlen(path) + 1;
+	struct zd_pmem *pmem = zd_alloc(sizeof(*pmem));
+	int rc = -ENOMEM;
+
+	if (!pmem)
+		return zd_pmem_fail(err, errlen, rc, "no memory");
+	pmem->path = zd_alloc(len);
+	if (pmem->path)
+		rc = zd_pmem_queue_init(&pmem->queue);
+	if (rc) {
+		zd_free(pmem->path);
+		zd_free(pmem);
+		return explain(rc, err, errlen);
+	}
+	memcpy(pmem->path, path, len);
+	rc = set_up(pmem, path, attr, removed, err, errlen);
+	if (rc) {
+		if (pmem->media.created)
+			unlink(path);
+		zd_devm_release_all(&pmem->devm);
+		free_region(pmem);
+		return rc;
+	}
+	*out = pmem;
+	return 0;
 }
 
 int zd_pmem_open(const char *path, const struct zd_pmem_attr *attr, struct zd_pmem **out,
 		 char *err, size_t errlen)
 {
 	static const struct zd_pmem_attr none = { .size = sizeof(none) };
-	struct zd_pmem *pmem;
-	int rc = -ENOMEM;
 
 	if (!path || !out)
 		return zd_pmem_fail(err, errlen, -EINVAL, "no path");
-	pmem = zd_alloc(sizeof(*pmem));
-	if (!pmem)
-		return zd_pmem_fail(err, errlen, rc, "no memory");
-	rc = zd_pmem_queue_init(&pmem->queue);
-	if (rc) {
-		zd_free(pmem);
-		return explain(rc, err, errlen);
-	}
-	rc = set_up(pmem, path, attr ? attr : &none, err, errlen);
-	if (rc) {
-		if (pmem->media.created)
-			unlink(path);
-		zd_devm_release_all(&pmem->devm);
-		zd_pmem_queue_destroy(&pmem->queue);
-		zd_free(pmem);
-		return rc;
-	}
-	*out = pmem;
-	return 0;
+	return zd_pmem_open_region(path, attr ? attr : &none, NULL, out, err, errlen);
 }
 
 int zd_pmem_open_fd(int fd, const struct zd_pmem_attr *attr, struct zd_pmem **pmem, char *err,
@@ -360,8 +395,5 @@ void zd_pmem_close(struct zd_pmem *pmem)
 		return;
 	if (zd_pmem_remove(pmem) == -EDEADLK)
 		return;
-	/* again: somebody may have added to it while it went */
-	zd_badblocks_exit(&pmem->media.bad);
-	zd_pmem_queue_destroy(&pmem->queue);
-	zd_free(pmem);
+	free_region(pmem);
 }

@@ -7,6 +7,7 @@
  *	pmem_queue.c		who is in it, and who must wait
  *	pmem_io.c		requests
  *	pmem_open.c		from a path to a locked file of the right size
+ *	pmem_again.c		the same region, after a removal
  *	pmem_map.c		the mapping; poison for tests
  *	pmem_media.c		the mapped file: guarded access, failing pages
  *	pmem_sync.c		making stores durable
@@ -100,6 +101,11 @@ struct zd_media_hole {
 	struct zd_media_hole *next;
 };
 
+/* Tells a file from any other. */
+struct zd_media_identity {
+	uint64_t dev, rdev, ino, born_ns;
+};
+
 struct zd_media {
 	int fd;
 	int program_fd;			/* the same, opened once more: see open_program_fd() */
@@ -116,6 +122,7 @@ struct zd_media {
 	struct pmem2_map *map;		/* NULL: a block device */
 	void (*flush_fn)(const void *addr, size_t len);
 	void (*drain_fn)(void);
+	struct zd_media_identity identity;
 	struct zd_dax *dax;		/* whose pages these are; for the holes */
 	struct zd_media_sync sync;
 	uint64_t hole_ticket;		/* the sync that makes all holes durable */
@@ -266,9 +273,22 @@ struct zd_pmem {
 	struct zd_pmem_queue queue;
 	struct zd_btt *btt;		/* NULL: raw */
 	struct zd_pmem_info info;
+	char *path;
+	uint8_t btt_uuid[16];		/* zeros: raw */
 	struct zd_devm devm;		/* the steps of its teardown */
 	uint32_t removing;		/* a thread is at it */
 	bool gone;			/* nothing is left but the handle */
 };
+
+/* zd_pmem_open(), or with @removed zd_pmem_reopen(). */
+int zd_pmem_open_region(const char *path, const struct zd_pmem_attr *attr,
+			const struct zd_pmem *removed, struct zd_pmem **pmem, char *err,
+			size_t errlen);
+
+/* pmem_again.c */
+void zd_pmem_identify(struct zd_media *m);
+bool zd_pmem_is_same(const struct zd_pmem *pmem, const struct zd_pmem *removed);
+/* What @removed knew to be lost.  0 or -ENOMEM. */
+int zd_pmem_inherit(struct zd_pmem *pmem, const struct zd_pmem *removed);
 
 #endif

@@ -135,11 +135,12 @@ int64_t zd_media_extent(struct zd_media *m, uint64_t off, uint64_t len, bool *ho
 	*hole = false;
 	if (!m->has_holes)
 		return len;
-	data = lseek(m->fd, off, SEEK_DATA);
+	/* not on ours: its position is read (pmem_media.c) */
+	data = lseek(m->program_fd, off, SEEK_DATA);
 	if (data < 0 && errno != ENXIO)
 		return len;		/* it can't tell */
 	*hole = data < 0 || (uint64_t)data > off;
-	next = *hole ? data : lseek(m->fd, off, SEEK_HOLE);
+	next = *hole ? data : lseek(m->program_fd, off, SEEK_HOLE);
 	/* no more data; or no more file, which is no extent's end */
 	if (next < 0 || (uint64_t)next <= off || (uint64_t)next > off + len)
 		return len;

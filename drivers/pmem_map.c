@@ -102,6 +102,8 @@ int zd_media_map(struct zd_media *m)
 
 	if (rc)
 		return rc;
+	/* who had it before us may have punched holes that aren't durable yet */
+	m->hole_ticket = 1;
 	rc = m->block ? map_block(m) : map_pmem2(m);
 	if (rc)
 		return rc;
@@ -122,7 +124,6 @@ void zd_media_unmap(struct zd_media *m)
 	else if (m->base)
 		munmap(m->base, m->bytes);
 	m->base = NULL;
-	zd_badblocks_exit(&m->bad);
 	zd_free(m->poison);
 	m->poison = NULL;
 	m->nr_poison = m->poison_capacity = 0;

@@ -322,6 +322,7 @@ int zd_pmem_open_file(const char *path, const struct zd_pmem_attr *attr, struct 
 	if (!rc) {
 		set_kind(&o);
 		open_program_fd(m);
+		zd_pmem_identify(m);
 		return 0;
 	}
 	if (m->created)

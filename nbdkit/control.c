@@ -34,6 +34,7 @@
 #define MAX_CALLERS	8
 #define TURN_MS		50	/* of a wait, in between which is looked elsewhere */
 #define HANGUP_MS	5000	/* so long may clients go on that know that it ends */
+#define CUT_OFF_MS	10000	/* or don't even read what they are told */
 #define TELL_MS		1000	/* who waits is told so this often, if it changes */
 
 /* Who asked.  @deadline: < 0: waits for ever. */
@@ -258,6 +259,14 @@ static int patience(void)
 	return control.removing ? 0 : control.quitting ? TURN_MS : -1;
 }
 
+static enum hangup_patience patience_left(void)
+{
+	int64_t ms = now_ms() - control.quitting;
+
+	return ms > CUT_OFF_MS ? HANGUP_AT_ONCE : ms > HANGUP_MS ? HANGUP_NOW :
+	       HANGUP_WHEN_ANSWERED;
+}
+
 static void *control_thread(void *arg)
 {
 	struct pollfd fds[3 + MAX_CALLERS];
@@ -284,7 +293,7 @@ static void *control_thread(void *arg)
 		if (fds[1].revents)
 			accept_caller();
 		if (control.quitting)
-			hangup_clients(now_ms() - control.quitting > HANGUP_MS);
+			hangup_clients(patience_left());
 		/* after which there is a turn in which clients hear of it */
 		if (fds[2].revents && !eventfd_read(control.quit, &times))
 			control.quitting = now_ms();

@@ -10,7 +10,8 @@
  *
  * Those that are still sending get their answers first: the end of a unix socket that
  * is shut down for reading can't be written to, its client would close it, and nbdkit
- * (1.32) may abort if that happens between two answers.
+ * (1.32) may abort if that happens between two answers.  Who doesn't read his answers
+ * either is cut off in the end: nothing else wakes a thread that is sending to him.
  *
  * nbdkit's own handler of the signals goes on doing what it does.
  */
@@ -48,6 +49,7 @@ struct listeners {
 /* nbdkit closes them before it waits for clients: their names are kept. */
 static struct listeners listeners;
 static bool patience_is_over;
+static int how = SHUT_RD;
 static struct sigaction old[NR_SIGNALS];
 static int quit_fd;
 
@@ -136,12 +138,13 @@ static void hang_up(int fd)
 		return;
 	for (unsigned int i = 0; i < listeners.nr; i++)
 		if (accepted_on(&listeners.names[i], fd))
-			shutdown(fd, SHUT_RD);
+			shutdown(fd, how);
 }
 
-void hangup_clients(bool all)
+void hangup_clients(enum hangup_patience patience)
 {
-	patience_is_over = all;
+	patience_is_over = patience != HANGUP_WHEN_ANSWERED;
+	how = patience == HANGUP_AT_ONCE ? SHUT_RDWR : SHUT_RD;
 	for_each_socket(hang_up);
 }
 

@@ -3,8 +3,8 @@
  * nbdkit/region.c - requests of bytes on a region of sectors that goes away and
  * comes back.
  *
- * A removed region's handle stays open: requests meet it, and fail.  So removal
- * takes no lock; it waits for requests in flight in the library.  The lock is for
+ * A removed region's handle stays open: requests that are on their way meet it, and
+ * fail.  So removal takes no lock; it waits for requests in flight in the library.  The lock is for
  * what must be alone: putting another handle in the old one's place, and a write
  * of less than a sector, which is a read and a write.
  *
@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "nbdkit/region.h"
 
@@ -27,16 +28,14 @@ static struct {
 	enum region_state state;	/* the control thread's; others read it */
 } region;
 
-/* @first: it may be made.  Later it must not: what comes back has content, and a
- * new or empty file would pass zeros off as that. */
-static int open_pmem(struct zd_pmem **pmem, bool first, char *err, size_t errlen)
+static int open_pmem(struct zd_pmem **pmem, char *err, size_t errlen)
 {
 	const struct region_config *c = region.config;
 	struct zd_pmem_attr attr = {
 		.size = sizeof(attr),
-		.bytes = first ? c->bytes : 0,
-		.flags = (c->btt ? ZD_PMEM_BTT : 0) | (c->readonly ? ZD_PMEM_READONLY : 0) |
-			 (first && !c->readonly ? ZD_PMEM_CREATE : 0),
+		.bytes = c->bytes,
+		.flags = (c->btt ? ZD_PMEM_BTT : 0) |
+			 (c->readonly ? ZD_PMEM_READONLY : ZD_PMEM_CREATE),
 	};
 	int ret;
 
@@ -52,7 +51,7 @@ int region_open(const struct region_config *config, char *err, size_t errlen)
 	int ret;
 
 	region.config = config;
-	ret = open_pmem(&region.pmem, true, err, errlen);
+	ret = open_pmem(&region.pmem, err, errlen);
 	if (ret)
 		return ret;
 	zd_pmem_get_info(region.pmem, &region.info, sizeof(region.info));
@@ -94,6 +93,35 @@ bool region_is_live(void)
 
 /* --- requests --- */
 
+#define LOCK_NS		200000000	/* then see whether it is still there */
+
+/*
+ * 0; -ESHUTDOWN: the region is away, or going.  Who waits behind a request that can't
+ * finish is told so as well: with the lock he would meet a queue that is closed.
+ */
+static int lock_region(bool alone)
+{
+	struct timespec until;
+	int ret;
+
+	for (;;) {
+		if (!region_is_live())
+			return -ESHUTDOWN;
+		ret = alone ? pthread_rwlock_trywrlock(&region.lock) :
+			      pthread_rwlock_tryrdlock(&region.lock);
+		if (!ret)
+			return 0;
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_nsec += LOCK_NS;
+		until.tv_sec += until.tv_nsec / 1000000000;
+		until.tv_nsec %= 1000000000;
+		ret = alone ? pthread_rwlock_timedwrlock(&region.lock, &until) :
+			      pthread_rwlock_timedrdlock(&region.lock, &until);
+		if (!ret)
+			return 0;
+	}
+}
+
 /* The caller holds the lock. */
 static int locked_rw(enum zd_pmem_op op, unsigned int flags, uint64_t offset, uint64_t count,
 		     void *buf)
@@ -114,10 +142,11 @@ static int unaligned_rw(enum zd_pmem_op op, unsigned int flags, uint64_t offset,
 
 	if (!copy)
 		return -ENOMEM;
-	if (op == ZD_PMEM_WRITE)
-		pthread_rwlock_wrlock(&region.lock);
-	else
-		pthread_rwlock_rdlock(&region.lock);
+	ret = lock_region(op == ZD_PMEM_WRITE);
+	if (ret) {
+		free(copy);
+		return ret;
+	}
 	ret = locked_rw(ZD_PMEM_READ, 0, first, end - first, copy);
 	if (!ret && op == ZD_PMEM_WRITE) {
 		memcpy(copy + (offset - first), buf, count);
@@ -155,7 +184,9 @@ int region_rw(enum zd_pmem_op op, unsigned int flags, uint64_t offset, uint32_t 
 
 	if ((offset | count) % ZD_SECTOR_SIZE)
 		return unaligned(op, flags, offset, count, buf);
-	pthread_rwlock_rdlock(&region.lock);
+	ret = lock_region(false);
+	if (ret)
+		return ret;
 	ret = locked_rw(op, flags, offset, count, buf);
 	pthread_rwlock_unlock(&region.lock);
 	return ret;
@@ -163,9 +194,10 @@ int region_rw(enum zd_pmem_op op, unsigned int flags, uint64_t offset, uint32_t 
 
 int64_t region_extent(uint64_t offset, uint64_t count, unsigned int *flags)
 {
-	int64_t ret;
+	int64_t ret = lock_region(false);
 
-	pthread_rwlock_rdlock(&region.lock);
+	if (ret)
+		return ret;
 	ret = zd_pmem_extent(region.pmem, offset / ZD_SECTOR_SIZE,
 			     (count + ZD_SECTOR_SIZE - 1) / ZD_SECTOR_SIZE, flags);
 	pthread_rwlock_unlock(&region.lock);
@@ -201,12 +233,8 @@ int region_add(char *err, size_t errlen)
 	struct zd_pmem_info info;
 	int ret;
 
-	if (!strncmp(region.config->path, "memfd:", 6)) {
-		snprintf(err, errlen, "%s went with its removal: start another server",
-			 region.config->path);
-		return -ENODEV;
-	}
-	ret = open_pmem(&pmem, false, err, errlen);
+	/* the same, or nothing: its clients know what was in it */
+	ret = zd_pmem_reopen(region.pmem, &pmem, err, errlen);
 	if (ret)
 		return ret;
 	/* Clients know its size; BTT can come and go only with it. */

@@ -23,12 +23,14 @@
 struct servers {
 	int fd[MAX_SERVERS];
 	unsigned int nr;
+	bool silent;			/* one of them takes no callers */
 };
 
 /* --- who serves it --- */
 
 static int connect_to(const char *dir, const char *name)
 {
+	const struct timeval bound = { .tv_sec = ANSWER_MS / 1000 };
 	struct sockaddr_un addr;
 	int fd, ret;
 
@@ -38,6 +40,8 @@ static int connect_to(const char *dir, const char *name)
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
+	/* one that is stopped takes a few callers, and no more */
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &bound, sizeof(bound));
 	if (!connect(fd, (struct sockaddr *)&addr, sizeof(addr)))
 		return fd;
 	ret = -errno;
@@ -74,9 +78,17 @@ static int find_servers(const char *path, struct servers *servers)
 		fd = connect_to(dir, entry->d_name);
 		if (fd >= 0)
 			servers->fd[servers->nr++] = fd;
+		else if (fd == -EAGAIN)
+			servers->silent = true;
 	}
 	closedir(d);
 	return 0;
+}
+
+static int no_answer(const char *path)
+{
+	cmd_error("%s: its server doesn't answer (is it stopped, or its disk?)", path);
+	return EXIT_HELD;
 }
 
 /* -1: go on; else the exit status. */
@@ -86,6 +98,8 @@ static int need_servers(const char *path, struct servers *servers)
 
 	if (ret)
 		return cmd_error("%s: %s", path, strerrordesc_np(-ret));
+	if (servers->silent)
+		return no_answer(path);
 	if (!servers->nr)
 		return cmd_error("%s: no server of this user's has it (is it served by another?)",
 				 path);
@@ -106,11 +120,8 @@ static int listen_to(const char *path, int fd, char *why)
 		do
 			n = recv(fd, line, sizeof(line) - 1, 0);
 		while (n < 0 && errno == EINTR);
-		if (n < 0 && errno == EAGAIN) {
-			cmd_error("%s: its server doesn't answer (is it stopped, or its disk?)",
-				  path);
-			return EXIT_HELD;
-		}
+		if (n < 0 && errno == EAGAIN)
+			return no_answer(path);
 		if (n <= 0)
 			return cmd_error("%s: its server ended meanwhile", path);
 		line[n] = '\0';

@@ -162,6 +162,9 @@ static int listen_unix(struct serve *s)
 	char dir[PATH_MAX];
 	int fd, ret;
 
+	/* an empty name would be an abstract one, which anybody may connect to */
+	if (!*s->socket_path)
+		return -cmd_error("--socket: give the path of the socket");
 	if (strlen(s->socket_path) >= sizeof(addr.sun_path))
 		return -cmd_error("--socket %s: longer than the %zu bytes that a socket may have",
 				  s->socket_path, sizeof(addr.sun_path) - 1);
@@ -171,6 +174,9 @@ static int listen_unix(struct serve *s)
 	else if (!getcwd(dir, sizeof(dir)) ||
 		 snprintf(s->socket_absolute, PATH_MAX, "%s/%s", dir, s->socket_path) >= PATH_MAX)
 		return -cmd_error("--socket %s: give a path from /", s->socket_path);
+	if (strlen(s->socket_absolute) >= sizeof(addr.sun_path))
+		return -cmd_error("--socket %s: longer from / than the %zu bytes that a client can name",
+				  s->socket_path, sizeof(addr.sun_path) - 1);
 
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)

@@ -390,9 +390,9 @@ struct zd_pmem_holders {
  *				wake at the freeze already)
  *	unmap the media, unlock and close the file
  *
- * Nothing is forced: who holds a page goes on using it, and removal waits.
- * Durable stays durable; nothing is flushed that wasn't.  When it returns 0 the
- * same path can be opened again.
+ * Nothing is forced: who holds a page goes on using it, and removal waits.  What was
+ * written is made durable as by a FLUSH, if it can be; one who needs to know flushes
+ * first.  When it returns 0 the same path can be opened again.
  *
  * 0; -EBUSY: another thread is removing it; -ENODEV: it was removed before;
  * -EDEADLK: from inside a page_free.
@@ -404,6 +404,19 @@ int zd_pmem_remove(struct zd_pmem *pmem);
  * says who holds it; nothing new can be had any more.  Call either form again to
  * go on waiting. */
 int zd_pmem_remove_timeout(struct zd_pmem *pmem, unsigned int ms, struct zd_pmem_holders *out);
+
+/*
+ * zd_pmem_reopen - open a region that was removed once more, for those who still use it:
+ * the same file, by the path that it was opened by, and with the same flags.  What was
+ * known to be lost stays lost: bad blocks stay bad, and where something couldn't be
+ * written back, flushes go on failing.
+ *
+ * As zd_pmem_open(), and -EINVAL: @removed isn't; -ESTALE: there is another file now;
+ * -ENOENT: none, or no BTT any more; -ENODEV: a memfd is gone for good.  That the file
+ * was cut and made long again, in place, while it was away is not noticed.
+ * @removed is left as it is, for the caller to close.
+ */
+int zd_pmem_reopen(const struct zd_pmem *removed, struct zd_pmem **pmem, char *err, size_t errlen);
 
 /* zd_pmem_close - remove the region, if it wasn't, and free the handle.  NULL is
  * fine.  Blocks as zd_pmem_remove() does; does nothing from inside a page_free. */

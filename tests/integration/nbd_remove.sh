@@ -87,6 +87,8 @@ mv "$region" "$region.other"
 expect_error "No such file" "$ZONEDEV" add "$region"
 truncate -s 64M "$region"
 expect_error "no server" "$ZONEDEV" add "$region"
+# named by what it was, it is still not that
+expect_error "another file than was removed" "$ZONEDEV" add "$region.other"
 mv "$region.other" "$region"
 truncate -s 32M "$region"
 expect_error "another server" "$ZONEDEV" add "$region"

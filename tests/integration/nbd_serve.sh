@@ -175,9 +175,13 @@ no_plugin "$T/file" "$T/file"
 no_plugin "No such file" path="$T/new" size=1M readonly=on
 [ ! -e "$T/new" ] || fail "a region was made"
 
+# An abstract socket, which has no permissions, is not to be had by mistake.
+expect_error "give the path" "$ZONEDEV" serve "pmem:$T/new,size=1M" --socket ''
+[ ! -e "$T/new" ] || fail "a region was made"
+
 serve "pmem:memfd:scratch,size=1M"
 expect_status 0 "$ZONEDEV" remove memfd:scratch
-expect_error "another server" "$ZONEDEV" add memfd:scratch
+expect_error "went with its removal" "$ZONEDEV" add memfd:scratch
 kill "$SERVER"
 ended 0
 

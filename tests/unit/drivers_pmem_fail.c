@@ -185,7 +185,7 @@ static void test_truncate(void **state)
 		assert_int_equal(zd_pmem_rw(pmem, ZD_PMEM_WRITE_ZEROES, 0, 100, 100, NULL), -EIO);
 		assert_int_equal(zd_pmem_rw(pmem, ZD_PMEM_DISCARD, 0, 100, 100, NULL), -EIO);
 		/* which must not have made it longer again */
-		assert_int_equal(lseek(pmem->media.fd, 0, SEEK_END), sizes[i]);
+		assert_int_equal(lseek(pmem->media.program_fd, 0, SEEK_END), sizes[i]);
 		assert_int_equal(zd_pmem_rw(pmem, ZD_PMEM_FLUSH, 0, 0, 0, NULL), -EIO);
 		assert_int_equal(zd_pmem_persist_range(pmem, 512 * KIB, 1), -EIO);
 		assert_int_equal(zd_pmem_direct_access(pmem, 200, 1, NULL, NULL), -EIO);
