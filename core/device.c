@@ -213,7 +213,7 @@ int zd_device_run(struct zd_device *dev, struct zd_device_io *io)
 	int rc;
 
 	do {
-		/* a server that comes now waits for the lock (zd_server_attach()) */
+		/* a server that comes now tries again (zd_server_attach()) */
 		zd_lock_word(&dev->alone);
 		if (!__atomic_load_n(&dev->server, __ATOMIC_ACQUIRE)) {
 			run_alone(dev, io);

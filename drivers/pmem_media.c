@@ -40,15 +40,16 @@ void (*zd_media_hook)(struct zd_media *m, enum zd_media_event event, uint64_t of
 /*
  * The file's length.  Asked for with every request: FIONREAD, of a regular file its length
  * less its position (which stays 0), takes half of fstat()'s time, and no lock, as
- * lseek() does, which threads on few CPUs queue up for.  But it is only an int.
+ * lseek() does, which threads on few CPUs queue up for.  But it is only an int: what it
+ * says is believed where that is what the file should have.
  */
 static uint64_t file_size(const struct zd_media *m)
 {
 	struct stat st;
 	int size;
 
-	if (m->bytes <= UINT32_MAX && m->program_fd != m->fd && !ioctl(m->fd, FIONREAD, &size) && (uint32_t)size <= m->bytes)
-		return (uint32_t)size;
+	if (m->bytes <= UINT32_MAX && m->program_fd != m->fd && !ioctl(m->fd, FIONREAD, &size) && (uint32_t)size == m->bytes)
+		return m->bytes;
 	return fstat(m->fd, &st) ? 0 : st.st_size;
 }
 

@@ -134,6 +134,9 @@ static int open_and_lock(struct opening *o)
 	for (int tries = 0; tries < OPEN_TRIES; tries++) {
 		int rc = open_path(o);
 
+		/* somebody else has just made it */
+		if (rc == -EEXIST)
+			continue;
 		if (!rc)
 			rc = lock(o);
 		if (rc)

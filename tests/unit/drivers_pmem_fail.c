@@ -220,6 +220,28 @@ static void grow(struct zd_media *m, enum zd_media_event what, uint64_t off, uin
 		assert_int_equal(truncate(grown, MIB), 0);
 }
 
+/* A file that has become longer has lost nothing, also where its length is more than an
+ * int can say. */
+static void test_grown(void **state)
+{
+	const char *path = tmp_path("longer");
+	struct zd_pmem *pmem = open_new(path, 0, MIB);
+	char buf[SECTOR];
+
+	(void)state;
+	assert_non_null(pmem);
+	assert_int_equal(truncate(path, 4ull << 30), 0);
+	stamp(buf, 9, 1, 1);
+	assert_int_equal(wr(pmem, 9, 1, buf), 0);
+	assert_int_equal(rd(pmem, 9, 1, buf), 0);
+	assert_int_equal(stamped(buf, 9), 1);
+	assert_int_equal(truncate(path, (4ull << 30) + 4096), 0);
+	assert_int_equal(rd(pmem, 9, 1, buf), 0);
+	assert_int_equal(zd_pmem_badblocks_check(pmem, 0, 2048, NULL, NULL), 0);
+	zd_pmem_close(pmem);
+	unlink(path);
+}
+
 static struct zd_pmem *cut_region;
 
 /* Cut in the middle of a write to sectors that are bad already; somebody sees that, and
@@ -411,6 +433,7 @@ int main(void)
 		cmocka_unit_test(test_poison),
 		cmocka_unit_test(test_truncate),
 		cmocka_unit_test(test_truncate_write),
+		cmocka_unit_test(test_grown),
 		cmocka_unit_test(test_buffer),
 		cmocka_unit_test(test_own_buffer),
 		cmocka_unit_test(test_full),

@@ -111,6 +111,7 @@ static int settle(struct conn *c, struct process *p, int ring_fd)
 	rc = zd_server_add(&c->run->server, &p->sock);
 	if (rc) {	/* the connection is still the caller's, and unheard */
 		p->sock.fd = -1;
+		p->mm->stays = true;
 		p->lost_ns = zd_now_ns();
 		return rc;
 	}
