@@ -195,8 +195,9 @@ static void unblock(void)
 	unblocked = true;
 }
 
-/* Where the address of source and destination may differ for rep movsb to be used. */
 #define CPUID_7_EBX_ERMS	(1u << 9)	/* a fast rep movsb */
+
+/* The bits in which source and destination must agree for rep movsb to be used. */
 #define ANYWHERE	0
 #define SAME_IN_LINE	63
 #define NOWHERE		UINT8_MAX

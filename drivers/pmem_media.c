@@ -48,7 +48,8 @@ static uint64_t file_size(const struct zd_media *m)
 	struct stat st;
 	int size;
 
-	if (m->bytes <= UINT32_MAX && m->program_fd != m->fd && !ioctl(m->fd, FIONREAD, &size) && (uint32_t)size == m->bytes)
+	if (m->bytes <= UINT32_MAX && m->program_fd != m->fd && !ioctl(m->fd, FIONREAD, &size) &&
+	    (uint32_t)size == m->bytes)
 		return m->bytes;
 	return fstat(m->fd, &st) ? 0 : st.st_size;
 }

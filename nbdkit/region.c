@@ -4,8 +4,8 @@
  * comes back.
  *
  * A removed region's handle stays open: requests that are on their way meet it, and
- * fail.  So removal takes no lock; it waits for requests in flight in the library.  The lock is for
- * what must be alone: putting another handle in the old one's place, and a write
+ * fail.  So removal takes no lock; it waits for requests in flight in the library.
+ * The lock is for what must be alone: putting another handle in the old one's place, and a write
  * of less than a sector, which is a read and a write.
  *
  * Readers of the lock are requests, and may be as slow as the media; a writer

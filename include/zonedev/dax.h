@@ -114,8 +114,8 @@ int zd_devm_dax_open(struct zd_devm *devm, const char *path, const struct zd_dax
  * there are revoked, and remain the caller's to zd_dax_munmap().
  *
  * Returns 0: @dax is gone; -EINVAL: NULL, or from a forked child; -EBUSY: another
- * thread is at it; -EDEADLK: from inside a page_free.  Blocks until nobody holds a page.  Not with one of its pages
- * held, not from a guarded function.
+ * thread is at it; -EDEADLK: from inside a page_free.  Blocks until nobody holds a
+ * page.  Not with one of its pages held, not from a guarded function.
  *
  * zd_dax_close_timeout - the same, waiting at most @ms milliseconds for holders.
  * -ETIMEDOUT: @out (may be NULL) says who they are; the mappings are revoked, new

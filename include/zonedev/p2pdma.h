@@ -157,8 +157,8 @@ int zd_p2pdma_distance(struct zd_p2pdma *provider, struct zd_device **clients, i
  * struct zd_p2pdma_sg - a run of pages as a device's transfer sees it.
  *
  * @page: the first of @nr_pages whose descriptors follow each other, all held: P2PDMA,
- * GENERIC, FS_DAX, or RAM of a managed range.  @addr: set by zd_p2pdma_map_sg(): the buffer to give the device:
- * the memory itself, or if @bounced, ordinary memory in its stead.
+ * GENERIC, FS_DAX, or RAM of a managed range.  @addr: set by zd_p2pdma_map_sg(): the
+ * buffer to give the device: the memory itself, or if @bounced, ordinary memory in its stead.
  */
 struct zd_p2pdma_sg {
 	struct zd_page *page;

@@ -400,15 +400,16 @@ struct zd_pmem_holders {
  */
 int zd_pmem_remove(struct zd_pmem *pmem);
 
-/* The same, waiting at most @ms milliseconds.  -ETIMEDOUT: @out (may be NULL)
+/* The same, waiting at most @ms milliseconds for holders (and then as long as it takes to
+ * make durable what was written).  -ETIMEDOUT: @out (may be NULL)
  * says who holds it; nothing new can be had any more.  Call either form again to
  * go on waiting. */
 int zd_pmem_remove_timeout(struct zd_pmem *pmem, unsigned int ms, struct zd_pmem_holders *out);
 
 /*
  * zd_pmem_reopen - open a region that was removed once more, for those who still use it:
- * the same file, by the path that it was opened by, and with the same flags.  What was
- * known to be lost stays lost: bad blocks stay bad, and where something couldn't be
+ * the same file, by the path that it was opened by, read-only or with ZD_PMEM_BTT if it
+ * was (a BTT that was opened raw by ZD_PMEM_FORCE: -EMEDIUMTYPE).  What was known to be lost stays lost: bad blocks stay bad, and where something couldn't be
  * written back, flushes go on failing.
  *
  * As zd_pmem_open(), and -EINVAL: @removed isn't; -ESTALE: there is another file now;

@@ -18,6 +18,7 @@
 #include "mm/copy.h"
 #include "mm/maps.h"
 #include "mm/mig.h"
+#include "mm/uffd.h"
 #include "tools/run/run.h"
 
 static struct process *process_of(struct zd_mm *mm)
@@ -55,21 +56,25 @@ static int start(struct zd_mm *mm, struct zd_mig *mig)
  * A page has moved if it is in staging, whatever the agent says of it: it may have been
  * killed in the middle of a MOVE, and to read a slot where nothing is would be a fault
  * that waits for us.  (Linux counts the pages of a MOVE that fails wrong, see
- * mm/mover_self.c.)  Only why a page has not moved the agent alone knows.
+ * mm/mover_self.c.)  Only why a page has not moved the agent alone knows.  Of an address
+ * space that has ended nothing can be seen: what had moved is lost then, and must not
+ * pass for a page that stayed.
  */
 static void take_results(struct process *p, struct zd_mig *mig, int pending)
 {
 	bool there[ZD_STAGING_SLOTS] = { false };
-	bool begun = __atomic_load_n(&p->ring->begun, __ATOMIC_ACQUIRE);
+	bool begun = __atomic_load_n(&p->ring->begun, __ATOMIC_ACQUIRE), ended;
 
 	if (begun && zd_there_scan(p->pagemap_fd, p->staging, mig->nr, there))
-		memset(there, 0, sizeof(there));	/* the process has ended */
+		memset(there, 0, sizeof(there));
+	/* asked afterwards: what ended before this had perhaps ended before that */
+	ended = !zd_uffd_mm_alive(zd_mm_uffd(p->mm));
 	for (unsigned int i = 0; i < mig->nr; i++) {
 		int32_t r = __atomic_load_n(&p->ring->result[i], __ATOMIC_RELAXED);
 
 		if (mig->page[i].error != -EINPROGRESS)
 			continue;
-		if (there[i])
+		if (there[i] || (!r && ended))
 			mig->page[i].error = 0;
 		else if (r == ZD_AGENT_PENDING)
 			mig->page[i].error = pending;

@@ -368,8 +368,9 @@ static int agent_main(void *arg)
 	drop_privileges();
 	if (sock < 0) {
 		/* A child that can't reach the supervisor (in a network namespace of its
-		 * own, say) is served all the same, only without us; one whose supervisor
-		 * has died since it was forked must not live on. */
+		 * own, say) is served all the same, only without us; one that has lost
+		 * it in the middle must not live on.  (If it was gone before, nobody
+		 * answers either: then the guard finds the child, mm/guard.h.) */
 		if (agent.kind == ZD_AGENT_FORK && sock == -EPIPE)
 			die();
 		return 0;
