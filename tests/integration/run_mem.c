@@ -17,10 +17,10 @@
  *					77: it doesn't swap)
  *
  * With RUN_MEM_RAM=MIB in the environment it takes memory no faster than zonedev
- * makes room: after every bit that it fills it waits until no more than that is
- * in RAM (of both together, for a pair).  How far a program that fills memory as
- * fast as it can gets ahead is for whoever gets the CPUs to say; that it is always
- * brought back, and soon, is zonedev's promise.
+ * makes room: after every bit that it fills or reads it waits until no more than
+ * that is in RAM (of both together, for a pair).  How far a program that uses
+ * memory as fast as it can gets ahead is for whoever gets the CPUs to say; that it
+ * is always brought back, and soon, is zonedev's promise.
  *
  * Exit status 1 and a word on stderr if anything reads back wrong.
  */
@@ -78,7 +78,7 @@ static void check_page(const struct area *a, uint64_t page)
 	}
 }
 
-#define PACE_PAGES	256
+#define PACE_PAGES	64
 #define PACE_S		60
 
 static uint64_t pace;		/* pages; 0: none */
@@ -102,11 +102,13 @@ static uint64_t resident(const char *pid)
 	return anon;
 }
 
-static void wait_for_room(void)
+static void wait_for_room(uint64_t page)
 {
 	struct timespec start, now;
 	char pid[16];
 
+	if (!pace || page % PACE_PAGES)
+		return;
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	snprintf(pid, sizeof(pid), "%d", (int)other);
 	while (resident("self") + (other ? resident(pid) : 0) > pace) {
@@ -124,15 +126,16 @@ static void fill(struct area *a)
 {
 	for (uint64_t i = 0; i < a->pages; i++) {
 		fill_page(a, i);
-		if (pace && i % PACE_PAGES == 0)
-			wait_for_room();
+		wait_for_room(i);
 	}
 }
 
 static void check(const struct area *a)
 {
-	for (uint64_t i = 0; i < a->pages; i++)
+	for (uint64_t i = 0; i < a->pages; i++) {
 		check_page(a, i);
+		wait_for_room(i);
+	}
 }
 
 /* As many pages as there are, at random; every other one is changed. */
@@ -152,6 +155,7 @@ static void check_random(struct area *a)
 			a->generation[page]++;
 			fill_page(a, page);
 		}
+		wait_for_room(n);
 	}
 }
 
