@@ -21,8 +21,9 @@
  *    left it.
  *  - The unmapping that follows a move is expected, and takes nothing from what has
  *    been moved to the same place since.
- *  - A child that was forked since it was still may have been forked after a move
- *    that we hear of now.  Its own address space tells.
+ *  - A child that was forked since it was still may have been forked after a move or
+ *    an unmap that we hear of now.  Its own address space tells; and so for its own
+ *    children, as long as its parent isn't still.
  *
  * What is left: of two that leave the same place one after the other, the first held
  * up for as long as it takes the second to come, to be heard, to return and to leave
@@ -74,6 +75,16 @@ static bool is_taken(const struct zd_mm *mm, uint64_t start, uint64_t end)
 	return i < mm->ranges.nr && mm->ranges.v[i].start < end;
 }
 
+/* What @mm tells late may have happened before @child was forked. */
+static bool is_young(const struct zd_mm *child, const struct zd_mm *mm)
+{
+	const struct zd_mm *parent = child->young_of;
+
+	while (parent && parent != mm)
+		parent = parent->young_of;
+	return parent && !child->dead;
+}
+
 /* A child that has it where it is now has it from there. */
 static void move_in_children(struct zd_mm *mm, const struct zd_move *m)
 {
@@ -82,12 +93,33 @@ static void move_in_children(struct zd_mm *mm, const struct zd_move *m)
 	if (!mm->has_young)
 		return;
 	cds_list_for_each_entry(child, &mm->server->mms, node)
-		if (child->young_of == mm && !child->dead &&
+		if (is_young(child, mm) &&
 		    is_taken(child, m->from, m->from + m->len) &&
 		    !is_taken(child, m->to, m->to + m->len) &&
 		    zd_uffd_has(zd_mm_uffd(child), m->to) == 1 &&
 		    !zd_uffd_has(zd_mm_uffd(child), m->from))
 			zd_mm_remap(child, m->from, m->to, m->len);
+}
+
+/*
+ * A child that hasn't got it was forked without it.  One that has, has its parent's,
+ * whose end it will tell itself, or something of its own in the same place, which was
+ * looked at when it was managed.
+ */
+static void forget_in_children(struct zd_mm *mm, uint64_t start, uint64_t end)
+{
+	struct zd_mm *child;
+
+	if (!mm->has_young)
+		return;
+	cds_list_for_each_entry(child, &mm->server->mms, node) {
+		if (!is_young(child, mm) || !is_taken(child, start, end))
+			continue;
+		if (!zd_uffd_changing(zd_mm_uffd(child)))
+			zd_mm_forget_stale(child, start, end);
+		else if (!zd_ranges_add(&child->doubtful, start, end))
+			mm->server->unsettled = true;
+	}
 }
 
 /* The end of the part of [start, end) from start on that is in @r, or isn't. */
@@ -206,6 +238,7 @@ void zd_mm_unmapped(struct zd_mm *mm, uint64_t start, uint64_t end)
 			continue;
 		zd_mm_forget(mm, start, stop);
 		zd_ranges_remove(&mm->fresh, start, stop);
+		forget_in_children(mm, start, stop);
 	}
 	move_waiting(mm, false);
 }
@@ -234,21 +267,35 @@ static void forget_doubtful(struct zd_mm *mm)
 	mm->doubtful.nr = 0;
 }
 
-bool zd_mm_still(struct zd_mm *mm)
+/* What comes late of @mm is no business of its children any more. */
+static void children_grow_up(struct zd_mm *mm, struct zd_mm *parent)
 {
 	struct zd_mm *child;
 
+	if (mm->has_young)
+		cds_list_for_each_entry(child, &mm->server->mms, node)
+			if (child->young_of == mm)
+				child->young_of = parent;
+	mm->has_young = false;
+}
+
+void zd_mm_orphan(struct zd_mm *mm)
+{
+	children_grow_up(mm, mm->young_of);
+}
+
+bool zd_mm_still(struct zd_mm *mm)
+{
 	if (zd_uffd_changing(zd_mm_uffd(mm)))
 		return false;
 	move_waiting(mm, true);
 	forget_doubtful(mm);
 	mm->nr_moves = 0;
 	mm->fresh.nr = mm->recent.nr = 0;
-	if (mm->has_young)
-		cds_list_for_each_entry(child, &mm->server->mms, node)
-			if (child->young_of == mm)
-				child->young_of = NULL;
-	mm->has_young = false;
+	if (mm->young_of)
+		zd_mm_still(mm->young_of);
+	if (!mm->young_of)
+		children_grow_up(mm, NULL);
 	zd_mm_behind(mm, false);
 	return true;
 }

@@ -150,6 +150,7 @@ void zd_mm_destroy(struct zd_mm *mm)
 	struct zd_mig *mig = mm->out;
 
 	mm->dead = true;	/* nothing is put in place any more */
+	zd_mm_orphan(mm);
 	while (mm->ranges.nr)
 		zd_mm_forget(mm, mm->ranges.v[0].start, mm->ranges.v[0].end);
 	if (mig) {

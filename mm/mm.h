@@ -94,6 +94,8 @@ void zd_mm_moved(struct zd_mm *mm, uint64_t from, uint64_t to, uint64_t len);
 /* Are all events of what has happened processed?  If so, what has waited for that is
  * done, too.  zd_mms_settle: for those that have something waiting; true: none has. */
 bool zd_mm_still(struct zd_mm *mm);
+/* Its end: nothing more will be heard of it.  Its ancestors may still be late. */
+void zd_mm_orphan(struct zd_mm *mm);
 /* [start, end) is mapped anew, or was managed already: forget what is neither.  When
  * it is still. */
 void zd_mm_forget_stale(struct zd_mm *mm, uint64_t start, uint64_t end);

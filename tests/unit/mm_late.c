@@ -10,12 +10,13 @@
 #include "mm/mm.h"
 #include "mm/uffd.h"
 
-#define BASE	UINT64_C(0x200000000)
+#define BASE	((uint64_t)(uintptr_t)memory)
 #define AT(i)	(BASE + (uint64_t)(i) * 4096)
 #define PAGES(n) ((n) * UINT64_C(4096))
 
 static struct zd_server server;
 static struct zd_mm *mm;
+static char *memory;		/* mapped, and registered with nobody if nobody says so */
 static bool is_mapped;		/* what the kernel would say of any place */
 
 static bool mapped(struct zd_mm *of, uint64_t addr)
@@ -33,6 +34,8 @@ static int setup(void **state)
 	assert_int_equal(zd_server_init(&server, &host, NULL), 0);
 	assert_int_equal(zd_mm_create(&server, zd_uffd_open(), NULL, &mm), 0);
 	assert_int_equal(zd_uffd_api(zd_mm_uffd(mm), 0), 0);
+	memory = mmap(NULL, PAGES(512), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	assert_true(memory != MAP_FAILED);
 	/* entries for all places that are used here */
 	assert_int_equal(zd_mm_adopt(mm, BASE, AT(512)), 0);
 	zd_mm_forget(mm, BASE, AT(512));
@@ -45,6 +48,7 @@ static int teardown(void **state)
 	(void)state;
 	zd_mm_destroy(mm);
 	zd_server_destroy(&server);
+	munmap(memory, PAGES(512));
 	return 0;
 }
 
@@ -166,6 +170,82 @@ static void when_it_is_still(void **state)
 	assert_true(is(0, 4, 200) && is_free(32, 4));
 }
 
+/* --- forks --- */
+
+/* A child that has the first @nr pages, says its own userfaultfd. */
+static struct zd_mm *fork_with(struct zd_mm *parent, unsigned int nr)
+{
+	struct zd_mm *child;
+	int uffd = zd_uffd_open();
+
+	assert_int_equal(zd_uffd_api(uffd, 0), 0);
+	assert_int_equal(zd_mm_create(&server, uffd, parent, &child), 0);
+	if (nr)
+		assert_int_equal(zd_uffd_register(uffd, BASE, PAGES(nr)), 0);
+	return child;
+}
+
+static bool has(const struct zd_mm *of, unsigned int at)
+{
+	return zd_ranges_find(&of->ranges, AT(at));
+}
+
+/* Unmapped, then forked, and the fork is heard first. */
+static void forked_after_unmap(void **state)
+{
+	struct zd_mm *child;
+
+	(void)state;
+	put(0, 4, 100);
+	put(32, 4, 200);
+	child = fork_with(mm, 4);
+	assert_true(has(child, 0) && has(child, 32));
+	zd_mm_unmapped(mm, AT(32), AT(36));
+	assert_true(!has(mm, 32) && !has(child, 32));
+	zd_mm_unmapped(mm, AT(0), AT(4));	/* forked before that: the child has it */
+	assert_true(!has(mm, 0) && has(child, 0));
+	zd_mm_destroy(child);
+}
+
+/* The same, by a child that is still while its parent isn't; then by one whose parent
+ * has ended. */
+static void grandchild(void **state)
+{
+	struct zd_mm *child, *of_child;
+	int uffd = zd_uffd_open();
+
+	(void)state;
+	put(0, 4, 100);
+	put(32, 4, 200);
+	put(64, 4, 300);
+	child = fork_with(mm, 0);
+	assert_int_equal(zd_uffd_api(uffd, 0), 0);
+	assert_int_equal(zd_mm_create(&server, uffd, child, &of_child), 0);
+	zd_mm_unmapped(mm, AT(0), AT(4));
+	assert_true(!has(child, 0) && !has(of_child, 0) && has(of_child, 32));
+	zd_mm_destroy(child);
+	zd_mm_unmapped(mm, AT(32), AT(36));
+	assert_true(!has(of_child, 32) && has(of_child, 64));
+	assert_true(zd_mm_still(of_child));	/* and so is the first of them */
+	assert_null(of_child->young_of);
+	zd_mm_unmapped(mm, AT(64), AT(68));
+	assert_true(has(of_child, 64));
+	zd_mm_destroy(of_child);
+}
+
+/* Moved, then forked, and the fork is heard first. */
+static void forked_after_move(void **state)
+{
+	struct zd_mm *child;
+
+	(void)state;
+	put(32, 4, 100);
+	child = fork_with(mm, 4);
+	zd_mm_moved(mm, AT(32), AT(0), PAGES(4));
+	assert_true(is(0, 4, 100) && has(child, 0) && !has(child, 32));
+	zd_mm_destroy(child);
+}
+
 /* What the kernel is asked. */
 static void what_is_mapped(void **state)
 {
@@ -201,6 +281,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(second_event, setup, teardown),
 		cmocka_unit_test_setup_teardown(at_the_same_moment, setup, teardown),
 		cmocka_unit_test_setup_teardown(when_it_is_still, setup, teardown),
+		cmocka_unit_test_setup_teardown(forked_after_unmap, setup, teardown),
+		cmocka_unit_test_setup_teardown(grandchild, setup, teardown),
+		cmocka_unit_test_setup_teardown(forked_after_move, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_mapped, setup, teardown),
 	};
 
