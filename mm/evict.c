@@ -170,7 +170,7 @@ void zd_server_evict(struct zd_server *server)
 	if (server->resident > target + leaving(server))
 		server->host->resync(server);
 	while (server->resident > target + leaving(server)) {
-		unsigned int nr, rest;
+		unsigned int nr;
 		int rc;
 
 		if (zd_now_ns() < server->evict_after_ns)
@@ -186,16 +186,15 @@ void zd_server_evict(struct zd_server *server)
 			return;
 		}
 		rc = zd_out_start(mm, addrs, nr, &want);
-		if (rc) {
+		if (rc < 0) {
 			put_back(server, mm, addrs, nr);
 			if (rc == -ENOSPC)
 				device_full(server);
 			return;
 		}
 		/* the device had room for some: the others stay in line */
-		rest = mm->out ? mm->out->nr : nr;
-		if (rest < nr)
-			put_back(server, mm, addrs + rest, nr - rest);
+		if ((unsigned int)rc < nr)
+			put_back(server, mm, addrs + rc, nr - rc);
 	}
 }
 

@@ -98,7 +98,8 @@ void zd_migs_retry(struct zd_server *server);
 
 /*
  * Out: try to take @nr pages (in managed ranges, entries NONE or PRESENT, not
- * locked) of @mm out.  0, or -errno and nothing happened:
+ * locked) of @mm out.  How many it was tried for (the first ones; their batch may
+ * have landed already), or -errno and nothing happened:
  * -EBUSY: the mover is at work, or there is none; -ENOSPC: the device is full;
  * -ENODEV: it is being removed; -ENOMEM.
  *

@@ -217,7 +217,7 @@ static enum zd_cmd_result to_device_step(struct zd_library *lib, struct zd_cmd *
 		return ZD_CMD_AGAIN;
 	c->in_flight = true;
 	cmd->rc = zd_out_start(lib->mm, c->addrs, nr, &want);
-	if (!cmd->rc)
+	if (cmd->rc > 0)
 		return ZD_CMD_AGAIN;
 	c->in_flight = false;
 	if (cmd->rc != -ENOSPC && cmd->rc != -ENODEV)

@@ -77,10 +77,10 @@ static int setup(struct zd_library *lib, struct vma_cmd *c)
 	if (!nr)
 		return 0;
 	rc = zd_out_start(lib->mm, addrs, nr, &want);
-	if (!rc && c->fetched)
+	if (rc > 0 && c->fetched)
 		/* the newest batch, unless no page of it moved and it landed */
 		c->mig = caa_container_of(lib->server.migs.prev, struct zd_mig, node);
-	return rc;
+	return rc < 0 ? rc : 0;
 }
 
 static enum zd_cmd_result setup_step(struct zd_library *lib, struct zd_cmd *cmd)

@@ -437,7 +437,7 @@ int zd_out_start(struct zd_mm *mm, const uint64_t *addrs, unsigned int nr,
 			mig->page[i].error = -EAGAIN;
 		zd_out_moved(mig);
 	}
-	return 0;
+	return nr;
 
 err_unalloc:
 	if (want->dev)

@@ -70,19 +70,25 @@ static const struct zd_mover_ops mover = { .start = refuse_start, .release = rel
 					   .destroy = release };
 
 #define DEVICE	(ZD_PUT_LATER + 8)
+#define MEM	8
+
+static void resync(struct zd_server *s)
+{
+	(void)s;
+}
 
 static int setup(void **state)
 {
-	static const struct zd_server_host host;
+	static const struct zd_server_host host = { .resync = resync };
 	int uffd = zd_uffd_open();
 
 	(void)state;
 	assert_int_equal(zd_uffd_api(uffd, ZD_UFFD_FEATURES), 0);
 	assert_int_equal(zd_server_init(&server, &host, NULL), 0);
 	assert_int_equal(zd_mm_create(&server, uffd, NULL, &mm), 0);
-	mem = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	mem = mmap(NULL, MEM * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	assert_ptr_not_equal(mem, MAP_FAILED);
-	assert_int_equal(zd_mm_manage(mm, (uintptr_t)mem, (uintptr_t)mem + 4096), 0);
+	assert_int_equal(zd_mm_manage(mm, (uintptr_t)mem, (uintptr_t)mem + MEM * 4096), 0);
 	assert_int_equal(zd_ram_device_create(DEVICE * 4096, &dev), 0);
 	assert_int_equal(zd_server_attach(&server, dev), 0);
 	return 0;
@@ -95,7 +101,7 @@ static int teardown(void **state)
 	zd_mm_destroy(mm);
 	zd_server_destroy(&server);
 	assert_int_equal(zd_device_unregister(dev), 0);
-	munmap(mem, 4096);
+	munmap(mem, MEM * 4096);
 	return 0;
 }
 
@@ -147,7 +153,31 @@ static void not_full(void **state)
 	mm->mover = &mover;
 	assert_int_equal(dev->ops->alloc_pages(dev, DEVICE - 5, pfns), DEVICE - 5);
 	came_home(5);
-	assert_int_equal(zd_out_start(mm, &addr, 1, &want), 0);
+	assert_int_equal(zd_out_start(mm, &addr, 1, &want), 1);
+	dev->ops->unalloc_pages(dev, DEVICE - 5, pfns);
+}
+
+/* A batch that the device has room for a part of, and that is refused at once: no page
+ * is out of the queue for good. */
+static void stays_in_line(void **state)
+{
+	zd_pfn_t pfns[DEVICE];
+	unsigned int nr = 0;
+	struct zd_run run;
+
+	(void)state;
+	mm->mover = &mover;
+	server.track = true;
+	assert_int_equal(zd_lru_add(&server.lru, mm, (uintptr_t)mem, MEM, false), 0);
+	assert_int_equal(dev->ops->alloc_pages(dev, DEVICE - 5, pfns), DEVICE - 5);
+	server.limit = 200;
+	server.resident = 300;
+	zd_server_evict(&server);
+	assert_int_equal(server.stats.c.refused_busy, 5);
+	for (; zd_lru_peek(&server.lru, &run); zd_lru_pop(&server.lru))
+		for (unsigned int i = 0; i < zd_run_nr(&run); i++)
+			nr += zd_lru_in_run(&mm->table, zd_run_addr(&run) + i * 4096, &run);
+	assert_int_equal(nr, MEM);
 	dev->ops->unalloc_pages(dev, DEVICE - 5, pfns);
 }
 
@@ -183,6 +213,7 @@ int main(void)
 		cmocka_unit_test(entry_first),
 		cmocka_unit_test_setup_teardown(put_in_time, setup, teardown),
 		cmocka_unit_test_setup_teardown(not_full, setup, teardown),
+		cmocka_unit_test_setup_teardown(stays_in_line, setup, teardown),
 		cmocka_unit_test_setup_teardown(before_event, setup, teardown),
 	};
 	int fd = zd_uffd_open(), rc = fd < 0 ? fd : zd_uffd_api(fd, ZD_UFFD_FEATURES);
