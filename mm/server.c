@@ -45,6 +45,7 @@ void zd_server_destroy(struct zd_server *server)
 {
 	struct zd_mig *mig;
 
+	ZD_BUG_ON(!cds_list_empty(&server->migs), "a server ends with pages in flight");
 	zd_server_detach(server);
 	while ((mig = server->spare)) {
 		server->spare = mig->landed_data;

@@ -104,6 +104,7 @@ struct zd_server {
 uint64_t zd_now_ns(void);
 
 int zd_server_init(struct zd_server *server, const struct zd_server_host *host, void *host_data);
+/* When no batch is in flight any more. */
 void zd_server_destroy(struct zd_server *server);
 /* Where evictions go from now on.  -EBUSY: another server's. */
 int zd_server_attach(struct zd_server *server, struct zd_device *dev);

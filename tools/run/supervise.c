@@ -147,11 +147,19 @@ static bool detach(struct run *run)
 	return false;
 }
 
+/* Also when nobody is left: what is on its way to the device holds it, and who waits for
+ * the device (teardown()) hears nothing of what it has done. */
+static bool busy(struct run *run)
+{
+	return !run->child_done || !cds_list_empty(&run->processes) ||
+	       !cds_list_empty(&run->server.migs);
+}
+
 static void loop(struct run *run, bool *foreground)
 {
 	bool detached = false;
 
-	while (!run->child_done || !cds_list_empty(&run->processes)) {
+	while (busy(run)) {
 		zd_server_poll(&run->server, budget_tick(run));
 		if (!run->child_done || detached || cds_list_empty(&run->processes) ||
 		    zd_now_ns() - run->end_ns < LINGER_NS || !drained(run))
