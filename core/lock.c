@@ -58,14 +58,31 @@ void __zd_mutex_wake(uint32_t *word)
 
 void zd_complete(struct zd_completion *c)
 {
-	__atomic_store_n(&c->done, 1, __ATOMIC_RELEASE);
-	zd_futex_wake(&c->done, INT_MAX);
+	__atomic_fetch_or(&c->word, ZD_COMPLETION_DONE, __ATOMIC_RELEASE);
+	zd_futex_wake(&c->word, INT_MAX);
 }
 
 void zd_wait_for_completion(struct zd_completion *c)
 {
+	uint32_t seen = 0;
+
 	while (!zd_completion_done(c))
-		zd_futex_wait(&c->done, 0, -1);
+		zd_wait_for_nudge(c, &seen);
+}
+
+void zd_nudge(struct zd_completion *c)
+{
+	__atomic_fetch_add(&c->word, 2, __ATOMIC_RELEASE);
+	zd_futex_wake(&c->word, INT_MAX);
+}
+
+void zd_wait_for_nudge(struct zd_completion *c, uint32_t *seen)
+{
+	uint32_t word;
+
+	while ((word = __atomic_load_n(&c->word, __ATOMIC_ACQUIRE)) == *seen)
+		zd_futex_wait(&c->word, word, -1);
+	*seen = word;
 }
 
 static int64_t now_ms(void)
@@ -81,11 +98,13 @@ bool zd_wait_for_completion_timeout(struct zd_completion *c, unsigned int ms)
 	int64_t end = now_ms() + ms;
 
 	while (!zd_completion_done(c)) {
+		uint32_t word = __atomic_load_n(&c->word, __ATOMIC_RELAXED);
 		int64_t left = end - now_ms();
 
 		if (left <= 0)
 			return false;
-		zd_futex_wait(&c->done, 0, left);
+		if (!(word & ZD_COMPLETION_DONE))
+			zd_futex_wait(&c->word, word, left);
 	}
 	return true;
 }

@@ -7,7 +7,8 @@
  * owner, not recursive, not fair.  lock is acquire, unlock is release.
  *
  * struct zd_completion: an event that stays.  zd_complete() is release, a wait
- * that sees it is acquire.
+ * that sees it is acquire.  Until then who waits may be nudged, to look after
+ * something else: the word counts nudges in twos, and is odd at the end.
  */
 #ifndef CORE_LOCK_H
 #define CORE_LOCK_H
@@ -58,23 +59,30 @@ static inline bool zd_mutex_trylock(struct zd_mutex *m) { return zd_trylock_word
 static inline void zd_mutex_unlock(struct zd_mutex *m) { zd_unlock_word(&m->word); }
 
 struct zd_completion {
-	uint32_t done;
+	uint32_t word;
 };
+
+#define ZD_COMPLETION_DONE	1u
 
 static inline void zd_completion_init(struct zd_completion *c)
 {
-	__atomic_store_n(&c->done, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&c->word, 0, __ATOMIC_RELAXED);
 }
 
 static inline bool zd_completion_done(const struct zd_completion *c)
 {
-	return __atomic_load_n(&c->done, __ATOMIC_ACQUIRE);
+	return __atomic_load_n(&c->word, __ATOMIC_ACQUIRE) & ZD_COMPLETION_DONE;
 }
 
 /* Wake all waiters, now and to come.  The waiter may free @c at once: the
  * wake-up after the store goes by address only. */
 void zd_complete(struct zd_completion *c);
 void zd_wait_for_completion(struct zd_completion *c);
+/* Have one who waits in zd_wait_for_nudge() look; before zd_complete(), and by the
+ * same thread, since the waiter may free @c after that. */
+void zd_nudge(struct zd_completion *c);
+/* Until it is done, or there were nudges that *@seen (0 at first) doesn't count. */
+void zd_wait_for_nudge(struct zd_completion *c, uint32_t *seen);
 /* false: not done after @ms milliseconds. */
 bool zd_wait_for_completion_timeout(struct zd_completion *c, unsigned int ms);
 

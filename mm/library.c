@@ -119,7 +119,7 @@ int zd_library_callable(const struct zd_library *lib)
 	return 0;
 }
 
-int zd_library_call(struct zd_library *lib, struct zd_cmd *cmd)
+int zd_library_send(struct zd_library *lib, struct zd_cmd *cmd)
 {
 	static const uint64_t one = 1;
 	struct zd_cmd *head = __atomic_load_n(&lib->inbox, __ATOMIC_RELAXED);
@@ -136,6 +136,15 @@ int zd_library_call(struct zd_library *lib, struct zd_cmd *cmd)
 					      __ATOMIC_RELEASE, __ATOMIC_RELAXED));
 	while (write(lib->wake.fd, &one, sizeof(one)) < 0 && errno == EINTR)
 		;
+	return 0;
+}
+
+int zd_library_call(struct zd_library *lib, struct zd_cmd *cmd)
+{
+	int rc = zd_library_send(lib, cmd);
+
+	if (rc)
+		return rc;
 	zd_wait_for_completion(&cmd->done);
 	return cmd->rc;
 }

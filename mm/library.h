@@ -67,6 +67,8 @@ static inline struct zd_library *zd_library_of(struct zd_mm *mm)
 int zd_library_callable(const struct zd_library *lib);
 /* Run @cmd and return its rc; or -EINVAL as above. */
 int zd_library_call(struct zd_library *lib, struct zd_cmd *cmd);
+/* The same for who waits for cmd->done by himself: 0, or -EINVAL. */
+int zd_library_send(struct zd_library *lib, struct zd_cmd *cmd);
 
 /* Migrations go to @dev from now on.  Server's thread.  0; -EBUSY: there is
  * another, or it is another mm's; -ENODEV: it is being removed; or -errno. */

@@ -7,6 +7,7 @@
 #include "mm/library.h"
 #include "mm/maps.h"
 #include "mm/migrate.h"
+#include "mm/mover_self.h"
 #include "mm/system.h"
 
 void zd_migrate_count(struct zd_migrate_result *r, const struct zd_mig_page *p)
@@ -99,13 +100,14 @@ static bool whole_huge(struct zd_mm *mm, uint64_t a, uint64_t end, uint64_t now)
 }
 
 unsigned int zd_migrate_collect(struct zd_library *lib, uint64_t *from, uint64_t end,
-				struct zd_migrate_result *result, uint64_t *addrs)
+				struct zd_migrate_result *result, uint64_t *addrs, bool *whole)
 {
 	struct zd_present present[64];
 	unsigned int nr = 0;
 	uint64_t pos = *from, now = zd_now_ns();
 	int n = zd_present_scan(lib->pagemap_fd, &pos, end, present, 64, ZD_MIG_MAX);
 
+	*whole = false;
 	for (int i = 0; i < n; i++) {
 		for (uint64_t a = present[i].start; a < present[i].end; a += ZD_PAGE_SIZE) {
 			bool huge = present[i].huge && whole_huge(lib->mm, a, end, now);
@@ -124,6 +126,7 @@ unsigned int zd_migrate_collect(struct zd_library *lib, uint64_t *from, uint64_t
 				continue;
 			}
 			if (huge) {
+				*whole = true;
 				for (; nr < ZD_MIG_MAX; nr++)
 					addrs[nr] = a + nr * ZD_PAGE_SIZE;
 				return nr;
@@ -179,13 +182,31 @@ static enum zd_cmd_result to_device_done(struct migrate_cmd *c)
 	return ZD_CMD_DONE;
 }
 
+/* @nr of c->addrs; @whole: a huge page.  As zd_out_start(). */
+static int start_batch(struct zd_library *lib, struct migrate_cmd *c, unsigned int nr, bool whole)
+{
+	struct zd_out_want want = { .dev = c->dev, .landed = landed, .data = c };
+	bool last = c->addrs[nr - 1] + ZD_PAGE_SIZE >= c->end;
+	int rc;
+
+	c->in_flight = true;
+	/* A huge page is given back sooner than anybody is woken for it; and after the
+	 * last batch there is nothing to do meanwhile. */
+	zd_mover_self_help_by(lib->mm, whole || last ? NULL : &c->cmd.done);
+	rc = zd_out_start(lib->mm, c->addrs, nr, &want);
+	zd_mover_self_help_by(lib->mm, NULL);
+	if (rc < 0)
+		c->in_flight = false;
+	return rc;
+}
+
 static enum zd_cmd_result to_device_step(struct zd_library *lib, struct zd_cmd *cmd)
 {
 	struct migrate_cmd *c = caa_container_of(cmd, struct migrate_cmd, cmd);
-	struct zd_out_want want = { .dev = c->dev, .landed = landed, .data = c };
 	const struct zd_ranges *ranges = &lib->mm->ranges;
-	uint64_t end;
 	unsigned int nr;
+	uint64_t end;
+	bool whole;
 	size_t i;
 
 	cmd->rc = 0;
@@ -212,14 +233,12 @@ static enum zd_cmd_result to_device_step(struct zd_library *lib, struct zd_cmd *
 	if (c->pos < ranges->v[i].start)
 		c->pos = ranges->v[i].start;
 	end = ranges->v[i].end < c->end ? ranges->v[i].end : c->end;
-	nr = zd_migrate_collect(lib, &c->pos, end, &c->result, c->addrs);
+	nr = zd_migrate_collect(lib, &c->pos, end, &c->result, c->addrs, &whole);
 	if (!nr)
 		return ZD_CMD_AGAIN;
-	c->in_flight = true;
-	cmd->rc = zd_out_start(lib->mm, c->addrs, nr, &want);
+	cmd->rc = start_batch(lib, c, nr, whole);
 	if (cmd->rc > 0)
 		return ZD_CMD_AGAIN;
-	c->in_flight = false;
 	if (cmd->rc != -ENOSPC && cmd->rc != -ENODEV)
 		return ZD_CMD_DONE;
 	/* the device is full, or its removal has begun: the rest is only counted */
@@ -278,7 +297,11 @@ static int migrate_call(struct zd_mm *mm, void *addr, size_t len, struct zd_devi
 	c->start = c->pos = c->homing.start = start;
 	c->end = c->homing.end = end;
 	c->dev = dev;
-	rc = zd_library_call(zd_library_of(mm), &c->cmd);
+	rc = zd_library_send(zd_library_of(mm), &c->cmd);
+	if (!rc) {
+		zd_mover_self_help(mm, &c->cmd.done);
+		rc = c->cmd.rc;
+	}
 	if (result)
 		*result = c->result;
 	zd_free(c);

@@ -8,11 +8,11 @@
 /*
  * The next pages of [*from, end) to try, in address order: resident and not
  * locked; at most ZD_MIG_MAX.  A huge page is a batch of its own, so that it
- * moves whole; a batch ends where another kind begins.  When there are none
- * *from is where to look next.
+ * moves whole (*whole); a batch ends where another kind begins.  When there are
+ * none *from is where to look next.
  */
 unsigned int zd_migrate_collect(struct zd_library *lib, uint64_t *from, uint64_t end,
-				struct zd_migrate_result *result, uint64_t *addrs);
+				struct zd_migrate_result *result, uint64_t *addrs, bool *whole);
 
 /* Count how the page of a landed batch ended. */
 void zd_migrate_count(struct zd_migrate_result *r, const struct zd_mig_page *p);

@@ -65,6 +65,7 @@ static int setup(struct zd_library *lib, struct vma_cmd *c)
 	struct zd_out_want want = { .fetched = fetched, .landed = landed, .data = c };
 	uint64_t addrs[ZD_MIG_MAX];
 	unsigned int nr = 0;
+	bool whole;
 	int rc;
 
 	if (!zd_library_managed(lib->mm, c->start, c->end))
@@ -73,7 +74,7 @@ static int setup(struct zd_library *lib, struct vma_cmd *c)
 	if (rc)
 		return rc;
 	while (!nr && c->pos < c->end)
-		nr = zd_migrate_collect(lib, &c->pos, c->end, &c->result, addrs);
+		nr = zd_migrate_collect(lib, &c->pos, c->end, &c->result, addrs, &whole);
 	if (!nr)
 		return 0;
 	rc = zd_out_start(lib->mm, addrs, nr, &want);

@@ -8,6 +8,20 @@
  * Staging pages are freed with MADV_DONTNEED, which on a registered range is an
  * event that this very thread would have to read while it waits for it to be
  * read.  So staging is unregistered around it: two ioctls for 512 pages.
+ *
+ * To give pages back to the kernel takes as long as to copy them.  So there are two
+ * staging areas, and while the server fills one, a thread that waits for it (the
+ * caller whose pages they were) empties the other.  An area is
+ *
+ *	CLEAN	empty, the server's
+ *	FULL	to be emptied, by who makes it BUSY
+ *	BUSY	being emptied, by one thread, which makes it CLEAN
+ *
+ * The server leaves an area FULL only if somebody helps and the other one is CLEAN;
+ * else it empties one itself.  So it always has one, waits for nobody, and memory of
+ * one batch at most is held back, until the helper's call returns.  FULL is a
+ * release, after the last look at the pages, and pairs with the exchange to BUSY;
+ * CLEAN likewise, and pairs with the server's load.
  */
 #include <errno.h>
 #include <sys/mman.h>
@@ -21,17 +35,27 @@
 #include "mm/mover_self.h"
 #include "mm/uffd.h"
 
-#define RESERVE_BYTES	(2 * ZD_STAGING_BYTES)
+#define AREAS		2
+#define RESERVE_BYTES	((AREAS + 1) * ZD_STAGING_BYTES)
+
+enum { CLEAN, FULL, BUSY };
+
+struct area {
+	char *staging;		/* ZD_STAGING_BYTES, 2 MiB-aligned */
+	uint64_t used;		/* slots to free */
+	uint32_t state;
+};
 
 struct self {
 	void *reserve;
-	char *staging;		/* ZD_STAGING_BYTES, 2 MiB-aligned */
-	uint64_t used;		/* slots to free */
+	struct area areas[AREAS];
+	struct area *area;	/* CLEAN, or in use; the server's as what follows */
+	struct zd_completion *helper;
 };
 
 static char *slot_at(struct self *self, unsigned int slot)
 {
-	return self->staging + slot * ZD_PAGE_SIZE;
+	return self->area->staging + slot * ZD_PAGE_SIZE;
 }
 
 /*
@@ -77,7 +101,7 @@ static int start(struct zd_mm *mm, struct zd_mig *mig)
 		if (!moved)
 			mig->page[i++].error = rc < 0 ? rc : -EAGAIN;
 	}
-	self->used = mig->nr;
+	self->area->used = mig->nr;
 	zd_out_moved(mig);
 	return 0;
 }
@@ -97,24 +121,68 @@ static int fetch(struct zd_mm *mm, unsigned int nr, const uint16_t *slot, void *
 	return 0;
 }
 
-static void release(struct zd_mm *mm)
+/* Of an area that is nobody else's. */
+static void empty(struct zd_mm *mm, struct area *area)
 {
-	struct self *self = mm->mover_data;
-	uint64_t addr = (uintptr_t)self->staging;
-	int rc;
+	uint64_t addr = (uintptr_t)area->staging;
+	int rc = zd_uffd_unregister(zd_mm_uffd(mm), addr, ZD_STAGING_BYTES);
 
-	if (!self->used)
-		return;
-	rc = zd_uffd_unregister(zd_mm_uffd(mm), addr, ZD_STAGING_BYTES);
-	if (!rc && madvise(self->staging, self->used * ZD_PAGE_SIZE, MADV_DONTNEED)) {
+	if (!rc && madvise(area->staging, area->used * ZD_PAGE_SIZE, MADV_DONTNEED)) {
 		/* mlockall() has locked, and filled, all of it */
-		munlock(self->staging, ZD_STAGING_BYTES);
-		rc = madvise(self->staging, ZD_STAGING_BYTES, MADV_DONTNEED) ? -errno : 0;
+		munlock(area->staging, ZD_STAGING_BYTES);
+		rc = madvise(area->staging, ZD_STAGING_BYTES, MADV_DONTNEED) ? -errno : 0;
 	}
 	if (!rc)
 		rc = zd_uffd_register(zd_mm_uffd(mm), addr, ZD_STAGING_BYTES);
 	ZD_BUG_ON(rc, "staging: %d", rc);
-	self->used = 0;
+	area->used = 0;
+	__atomic_store_n(&area->state, CLEAN, __ATOMIC_RELEASE);
+}
+
+static bool empty_if_full(struct zd_mm *mm, struct area *area)
+{
+	uint32_t full = FULL;
+
+	if (!__atomic_compare_exchange_n(&area->state, &full, BUSY, false, __ATOMIC_ACQUIRE,
+					 __ATOMIC_RELAXED))
+		return false;
+	empty(mm, area);
+	return true;
+}
+
+static void release(struct zd_mm *mm)
+{
+	struct self *self = mm->mover_data;
+	struct area *area = self->area, *other = &self->areas[area == self->areas];
+
+	if (!area->used)
+		return;
+	if (!self->helper || __atomic_load_n(&other->state, __ATOMIC_ACQUIRE) != CLEAN) {
+		empty(mm, area);
+		return;
+	}
+	self->area = other;
+	__atomic_store_n(&area->state, FULL, __ATOMIC_RELEASE);
+	zd_nudge(self->helper);
+}
+
+void zd_mover_self_help_by(struct zd_mm *mm, struct zd_completion *done)
+{
+	struct self *self = mm->mover_data;
+
+	self->helper = done;
+}
+
+void zd_mover_self_help(struct zd_mm *mm, struct zd_completion *done)
+{
+	struct self *self = mm->mover_data;
+	uint32_t seen = 0;
+
+	do {
+		zd_wait_for_nudge(done, &seen);
+		for (unsigned int i = 0; i < AREAS; i++)
+			empty_if_full(mm, &self->areas[i]);
+	} while (!(seen & ZD_COMPLETION_DONE));
 }
 
 static void cancel(struct zd_mm *mm, struct zd_mig *mig)
@@ -144,7 +212,8 @@ static void destroy(struct zd_mm *mm)
 {
 	struct self *self = mm->mover_data;
 
-	zd_uffd_unregister(zd_mm_uffd(mm), (uintptr_t)self->staging, ZD_STAGING_BYTES);
+	zd_uffd_unregister(zd_mm_uffd(mm), (uintptr_t)self->areas[0].staging,
+			   AREAS * ZD_STAGING_BYTES);
 	zd_unreserve(self->reserve, RESERVE_BYTES);
 	zd_free(self);
 }
@@ -170,9 +239,12 @@ int zd_mover_self_init(struct zd_mm *mm)
 	self->reserve = zd_reserve(RESERVE_BYTES);
 	if (!self->reserve)
 		goto err_free;
-	self->staging = (char *)(((uintptr_t)self->reserve + ZD_STAGING_BYTES - 1) &
-				 ~(ZD_STAGING_BYTES - 1));
-	rc = zd_uffd_register(zd_mm_uffd(mm), (uintptr_t)self->staging, ZD_STAGING_BYTES);
+	for (unsigned int i = 0; i < AREAS; i++)
+		self->areas[i].staging = (char *)((((uintptr_t)self->reserve + ZD_STAGING_BYTES - 1) &
+						   ~(ZD_STAGING_BYTES - 1)) + i * ZD_STAGING_BYTES);
+	self->area = self->areas;
+	rc = zd_uffd_register(zd_mm_uffd(mm), (uintptr_t)self->area->staging,
+			      AREAS * ZD_STAGING_BYTES);
 	if (rc)
 		goto err_unreserve;
 	mm->mover = &mover_self;

@@ -108,7 +108,7 @@ static void settle_zero(struct zd_mm *mm, uint64_t addr)
 static void store(struct zd_mig *mig, struct zd_mig_page *p)
 {
 	struct zd_page *page = zd_pfn_to_page(p->pfn);
-	bool zero = p->zero;
+	bool zero = p->zero, owned;
 	struct zd_mig_sharer *s;
 
 	p->step = ZD_MIG_DONE;
@@ -132,18 +132,21 @@ static void store(struct zd_mig *mig, struct zd_mig_page *p)
 	mig->server->stats.c.pages_out++;
 	mig->server->stats.c.bytes_to_device += ZD_PAGE_SIZE;
 	mig->server->lru.clock++;
-	if (p->mm) {
-		zd_get_page(page);
+	/* the first owner gets our reference */
+	if (p->mm)
 		settle_device(p->mm, p->addr, p->pfn);
-	}
+	owned = p->mm;
 	for (s = p->sharers; s; s = s->next) {
 		if (!s->mm)
 			continue;
-		zd_get_page(page);
+		if (owned)
+			zd_get_page(page);
+		owned = true;
 		settle_device(s->mm, s->addr, p->pfn);
 	}
 	p->pfn = 0;
-	zd_put_page(page);	/* ours; the owners have theirs */
+	if (!owned)
+		zd_put_page(page);
 }
 
 /* One owner gets the content back.  False: not now. */

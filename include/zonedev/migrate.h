@@ -42,6 +42,7 @@ struct zd_migrate_result {
  * @result: may be NULL.
  * Returns 0 when every page that could be tried was tried (look at @result),
  * -EINVAL: not managed, -EBUSY: the device is another mm's, or -ENOMEM.
+ * The calling thread, which waits, gives memory that has moved back to the kernel.
  * Like the kernel's migrate_vma with a driver's copy in between, in one call.
  */
 int zd_migrate_to_device(struct zd_mm *mm, void *addr, size_t len, struct zd_device *dev,
