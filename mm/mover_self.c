@@ -139,15 +139,13 @@ static void empty(struct zd_mm *mm, struct area *area)
 	__atomic_store_n(&area->state, CLEAN, __ATOMIC_RELEASE);
 }
 
-static bool empty_if_full(struct zd_mm *mm, struct area *area)
+static void empty_if_full(struct zd_mm *mm, struct area *area)
 {
 	uint32_t full = FULL;
 
-	if (!__atomic_compare_exchange_n(&area->state, &full, BUSY, false, __ATOMIC_ACQUIRE,
-					 __ATOMIC_RELAXED))
-		return false;
-	empty(mm, area);
-	return true;
+	if (__atomic_compare_exchange_n(&area->state, &full, BUSY, false, __ATOMIC_ACQUIRE,
+					__ATOMIC_RELAXED))
+		empty(mm, area);
 }
 
 static void release(struct zd_mm *mm)
