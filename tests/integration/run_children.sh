@@ -66,8 +66,20 @@ expect_report pages.out -eq 0
 # In a network namespace of its own a child's agent doesn't find the supervisor, which
 # serves the child all the same.
 if unshare -n true 2>/dev/null; then
-	"$ZONEDEV" run --quiet --device ram:size=1G --ram "${ram}M" -- unshare -n -f true ||
-		fail "in a network namespace: ended with $?"
+	zd_run --device ram:size=1G --ram "${ram}M" -- python3 -c '
+import ctypes, os, sys
+pages = range(0, int(sys.argv[1]) << 20, 4096)
+mem = bytearray(int(sys.argv[1]) << 20)
+for i in pages:
+    mem[i] = i // 4096 % 255 + 1
+if ctypes.CDLL(None).unshare(0x40000000):	# CLONE_NEWNET
+    sys.exit(9)
+pid = os.fork()
+if not pid:
+    os._exit(sum(mem[i] != i // 4096 % 255 + 1 for i in pages) != 0)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+' "$((ram * 2))" || fail "in a network namespace: ended with $?"
+	expect_in_report "pages['home'] > $ram << 7" 'processes == 2' 'pages["live"] == 0'
 fi
 
 # More of them than a soft limit of descriptors has room for; the program's own limit is
