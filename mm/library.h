@@ -40,7 +40,7 @@ struct zd_cmd {
 struct zd_library {
 	struct zd_server server;
 	struct zd_mm *mm;		/* this process's; the handle */
-	struct zd_library *next;	/* all open ones, see library.c */
+	struct zd_library *next;	/* all open ones, see library_open.c */
 	pid_t pid;
 	pthread_t thread;
 	void *stack;
@@ -61,6 +61,10 @@ static inline struct zd_library *zd_library_of(struct zd_mm *mm)
 {
 	return mm->host_data;
 }
+
+/* The server's thread, and what it does when somebody has called (lib->wake). */
+void *zd_library_thread(void *lib);
+void zd_library_inbox_ready(struct zd_source *source, uint32_t events);
 
 /* May this thread call?  -EINVAL, warned once: from a forked child, or from the
  * server's own thread (a driver's callback). */

@@ -22,7 +22,10 @@ struct zd_migrate_result {
 	uint64_t moved;
 	uint64_t zero;		/* all zeros: dropped, no device page needed */
 	uint64_t already;	/* were on the wanted side (home: or nowhere) */
-	uint64_t absent;	/* never written */
+	/* never written, or swapped out; and as in the kernel's migrate_vma, what the
+	 * kernel itself is moving just then (it compacts memory, say): that goes when it
+	 * is tried again */
+	uint64_t absent;
 	uint64_t pinned;	/* pinned by the kernel (I/O in flight, registered buffers) */
 	uint64_t shared;	/* shared after a fork and not written since */
 	uint64_t protection;	/* not writable, mlocked, or not anonymous */

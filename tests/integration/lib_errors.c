@@ -110,7 +110,7 @@ static void migration(void)
 	/* its own mm already has this device; another device; another's device */
 	CHECK_EQ(zd_migrate_to_device(mm, p, 8 * PAGE, dev2, &r), -EBUSY);
 	CHECK_EQ(zd_migrate_to_device(mm2, p + 8 * PAGE, 8 * PAGE, dev, &r), -EBUSY);
-	CHECK_EQ(zd_migrate_to_device(mm2, p + 8 * PAGE, 8 * PAGE, dev2, &r), 0);
+	migrate_out(mm2, p + 8 * PAGE, 8 * PAGE, 8, dev2, &r);
 	CHECK_EQ(r.moved, 8);
 	/* another zd_mm's range */
 	CHECK_EQ(zd_mm_register(mm2, p, 8 * PAGE), -EBUSY);

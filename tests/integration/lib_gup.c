@@ -39,7 +39,7 @@ static void pinned_pages_stay(void)
 	CHECK_EQ(r.moved, 40);
 	for (int i = 0; i < 10; i++)
 		zd_put_page(pages[50 + i]);
-	CHECK_EQ(zd_migrate_to_device(mm, mem, N * PAGE, dev, &r), 0);
+	migrate_out(mm, mem, N * PAGE, 10, dev, &r);
 	CHECK_EQ(r.moved, 10);
 	CHECK_FILLED(mem, N, 1);
 	close_mm(mm, dev);

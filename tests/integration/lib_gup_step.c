@@ -254,7 +254,7 @@ static bool migrated(long k)
 	CHECK_EQ(r.pinned, nr);
 	CHECK_EQ(resident(at, nr), nr);
 	let_go();
-	CHECK_EQ(zd_migrate_to_device(mm, at, nr * PAGE, dev, &r), 0);
+	migrate_out(mm, at, nr * PAGE, nr, dev, &r);
 	CHECK_EQ(r.moved, nr);
 	CHECK_FILLED(victim, bytes / PAGE, 4);
 	CHECK(!munmap(victim, bytes));

@@ -30,7 +30,7 @@ static void out(char *p, uint64_t tag)
 	struct zd_migrate_result r;
 
 	fill(p, N, tag);
-	CHECK_EQ(zd_migrate_to_device(mm, p, N * PAGE, dev, &r), 0);
+	migrate_out(mm, p, N * PAGE, N, dev, &r);
 	CHECK_EQ(r.moved, N);
 }
 

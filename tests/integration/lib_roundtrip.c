@@ -16,7 +16,7 @@ static void odd_range(struct zd_mm *mm, struct zd_device *dev, uint64_t *rng)
 	fill(p, N, 1);
 	/* pages 1 .. N - 3 are whole */
 	CHECK_EQ(zd_mm_register(mm, p + 100, (N - 2) * PAGE - 50), 0);
-	CHECK_EQ(zd_migrate_to_device(mm, p + 1, (N - 2) * PAGE - 1, dev, &r), 0);
+	migrate_out(mm, p + 1, (N - 2) * PAGE - 1, N - 3, dev, &r);
 	CHECK_EQ(r.moved, N - 3);
 	CHECK_EQ(r.absent + r.pinned + r.shared + r.protection + r.busy + r.device + r.zero, 0);
 	CHECK_EQ(resident(p, N), 3);
@@ -83,7 +83,7 @@ static void zeros(struct zd_mm *mm, struct zd_device *dev)
 		*(volatile char *)(p + i * PAGE) = 0;
 	for (int i = 32; i < 48; i++)		/* only read */
 		(void)*(volatile char *)(p + i * PAGE);
-	CHECK_EQ(zd_migrate_to_device(mm, p, 64 * PAGE, dev, &r), 0);
+	migrate_out(mm, p, 64 * PAGE, 16, dev, &r);
 	CHECK_EQ(r.moved, 16);
 	CHECK_EQ(r.zero, 16);
 	CHECK_EQ(r.absent, 32);
@@ -103,7 +103,7 @@ static void malloced(struct zd_mm *mm, struct zd_device *dev)
 	for (size_t i = 0; i < len; i++)
 		p[i] = i * 31 + i / 4096 + 1;
 	CHECK_EQ(zd_mm_register(mm, p, len), 0);
-	CHECK_EQ(zd_migrate_to_device(mm, p, len, dev, &r), 0);
+	migrate_out(mm, p, len, len / PAGE - 1, dev, &r);
 	CHECK(r.moved >= len / PAGE - 1);
 	for (size_t i = 0; i < len; i++)
 		CHECK(p[i] == (unsigned char)(i * 31 + i / 4096 + 1));

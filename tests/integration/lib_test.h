@@ -224,12 +224,32 @@ static inline void settle(struct zd_mm *mm)
 	stats(mm);
 }
 
+/* @len bytes, of which @want pages can go.  But the kernel may have any page for itself for
+ * a moment (when it compacts memory, say), and it looks pinned, or not there: so again. */
+static inline void migrate_out(struct zd_mm *mm, void *mem, size_t len, size_t want,
+			       struct zd_device *dev, struct zd_migrate_result *r)
+{
+	struct zd_migrate_result more;
+	double until = now() + PATIENCE;
+
+	CHECK_EQ(zd_migrate_to_device(mm, mem, len, dev, r), 0);
+	while (r->moved < want && now() < until) {
+		usleep(1000);
+		CHECK_EQ(zd_migrate_to_device(mm, mem, len, dev, &more), 0);
+		more.moved += r->moved;
+		more.zero += r->zero;
+		more.already = r->already;
+		more.absent -= r->zero;
+		*r = more;
+	}
+}
+
 /* All @pages of @mem go out. */
 static inline void evict(struct zd_mm *mm, void *mem, size_t pages, struct zd_device *dev)
 {
 	struct zd_migrate_result r;
 
-	CHECK_EQ(zd_migrate_to_device(mm, mem, pages * PAGE, dev, &r), 0);
+	migrate_out(mm, mem, pages * PAGE, pages, dev, &r);
 	CHECK_EQ(r.moved, pages);
 }
 

@@ -29,14 +29,14 @@ static void whole(struct zd_mm *mm, struct zd_device *dev)
 
 	CHECK_EQ(zd_mm_register(mm, p, NR * HUGE), 0);
 	before = splits();
-	CHECK_EQ(zd_migrate_to_device(mm, p, NR * HUGE, dev, &r), 0);
+	migrate_out(mm, p, NR * HUGE, N, dev, &r);
 	printf("huge pages split meanwhile: %ld\n", splits() - before);
 	CHECK_EQ(r.moved, N);
 	CHECK_EQ(resident(p, N), 0);
 	CHECK_EQ(huge_bytes(p), 0);
 	CHECK_FILLED(p, N, 1);
 	CHECK_FILLED(small, 700, 5);
-	CHECK_EQ(zd_migrate_to_device(mm, p, NR * HUGE, dev, &r), 0);
+	migrate_out(mm, p, NR * HUGE, N, dev, &r);
 	CHECK_EQ(r.moved, N);
 	CHECK_EQ(zd_migrate_to_ram(mm, p, NR * HUGE, &r), 0);
 	CHECK_EQ(r.moved, N);
@@ -50,7 +50,7 @@ static void parts(struct zd_mm *mm, struct zd_device *dev)
 	char *p = map_huge(NR, 1);
 
 	CHECK_EQ(zd_mm_register(mm, p, NR * HUGE), 0);
-	CHECK_EQ(zd_migrate_to_device(mm, p + 5 * PAGE, (N - 12) * PAGE, dev, &r), 0);
+	migrate_out(mm, p + 5 * PAGE, (N - 12) * PAGE, N - 12, dev, &r);
 	CHECK_EQ(r.moved, N - 12);
 	CHECK_EQ(resident(p, N), 12);
 	CHECK_FILLED(p, N, 1);

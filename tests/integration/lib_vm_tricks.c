@@ -185,7 +185,7 @@ static void split(void)
 	evict(mm, p, N, dev);
 	CHECK_FILLED(p, N, 50);
 	CHECK(!mprotect(p + 30 * PAGE, 40 * PAGE, PROT_READ));
-	CHECK_EQ(zd_migrate_to_device(mm, p, N * PAGE, dev, &r), 0);
+	migrate_out(mm, p, N * PAGE, N - 40, dev, &r);
 	CHECK_EQ(r.moved, N - 40);
 	CHECK_EQ(r.protection, 40);
 	CHECK(!mprotect(p, N * PAGE, PROT_READ | PROT_WRITE));

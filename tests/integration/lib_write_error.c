@@ -68,7 +68,7 @@ static void full(void)
 	CHECK_EQ(stats(mm).refused_device - refused, 100);
 	CHECK_FILLED(p, nr, 3);
 	/* room again */
-	CHECK_EQ(zd_migrate_to_device(mm, p + 100 * PAGE, (nr - 100) * PAGE, &g->dev, &r), 0);
+	migrate_out(mm, p + 100 * PAGE, (nr - 100) * PAGE, nr - 100, &g->dev, &r);
 	CHECK_EQ(r.moved, nr - 100);
 	CHECK_FILLED(p, nr, 3);
 	munmap(p, nr * PAGE);
