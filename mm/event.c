@@ -87,6 +87,9 @@ unsigned int zd_mm_read(struct zd_mm *mm)
 	 */
 	zd_mm_behind(mm, true);
 	n = read(zd_mm_uffd(mm), msg, mm->event_due ? sizeof(msg) : sizeof(msg[0]));
+	if (n < 0 && (errno == EMFILE || errno == ENFILE))
+		zd_warn_once("no file descriptor for a forked child: fork() waits until a process ends; "
+			     "raise the limit (ulimit -Hn)");
 	n = n < 0 ? 0 : n / (ssize_t)sizeof(msg[0]);
 	mm->event_due = n == BATCH;
 	for (ssize_t i = 0; i < n; i++)

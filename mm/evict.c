@@ -7,7 +7,9 @@
  * limit itself is reached while a batch is on its way out, faults that would add
  * pages wait for it; when nothing can go out (everything is pinned, the device
  * is full, the program is stopped) they don't: the limit is a target, the
- * program's life is not.
+ * program's life is not.  So the last few pages stay, too, where what can't go out
+ * is over the limit by itself: an instruction that needs two of them, each of which
+ * waits until the other has left, would be tried for ever.
  */
 #include <errno.h>
 
@@ -16,6 +18,7 @@
 #include "zonedev/log.h"
 
 #define BATCH_PAGES	256
+#define KEEP_PAGES	128	/* an instruction's pages must be able to be here together */
 #define DEMOTE_PAGES	4096	/* each time the whole inactive queue is looked at */
 #define PAUSE_MIN_NS	1000000ull
 #define PAUSE_MAX_NS	100000000ull
@@ -173,7 +176,8 @@ void zd_server_evict(struct zd_server *server)
 		unsigned int nr;
 		int rc;
 
-		if (zd_now_ns() < server->evict_after_ns)
+		if (zd_now_ns() < server->evict_after_ns ||
+		    zd_lru_present(&server->lru) <= KEEP_PAGES)
 			return;
 		zd_lru_balance(&server->lru, mm_of, server);
 		nr = pick(server, &mm, addrs);

@@ -296,7 +296,8 @@ static void *control_thread(void *arg)
 			hangup_clients(patience_left());
 		/* after which there is a turn in which clients hear of it */
 		if (fds[2].revents && !eventfd_read(control.quit, &times))
-			control.quitting = now_ms();
+			/* told again and again, it doesn't begin again */
+			control.quitting = control.quitting ? control.quitting : now_ms();
 		if (control.removing)
 			remove_turn();
 	}

@@ -72,7 +72,7 @@ static const struct zd_mover_ops mover = { .start = refuse_start, .release = rel
 					   .destroy = release };
 
 #define DEVICE	(ZD_PUT_LATER + 8)
-#define MEM	8
+#define MEM	256
 
 static void resync(struct zd_server *s)
 {

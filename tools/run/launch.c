@@ -129,7 +129,8 @@ static void become_program(const struct run *run, const char *path, const char *
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent)
 		_exit(127);
-	signal(SIGPIPE, SIG_DFL);
+	signal(SIGPIPE, run->user_pipe);
+	signal(SIGCHLD, run->user_chld);
 	sigprocmask(SIG_SETMASK, &run->user_mask, NULL);
 	setrlimit(RLIMIT_NOFILE, &run->user_files);
 	set_environment(run, preload);

@@ -359,6 +359,9 @@ static int agent_main(void *arg)
 	/* this thread's table is a copy: none of the program's pipes and sockets
 	 * may live longer because of us */
 	raw_syscall(SYS_close_range, 0, ~0U, 0, 0, 0, 0);
+	/* what is there may be our parent's, which it hadn't dropped yet */
+	if (agent.kind == ZD_AGENT_FORK)
+		drop_identity();
 	if (agent.kind == ZD_AGENT_FORK && !*(volatile uint64_t *)agent.hello.identity)
 		agent.kind = ZD_AGENT_FRESH;	/* the parent was not managed yet */
 	agent.hello.kind = agent.kind;
@@ -397,7 +400,11 @@ static int agent_main(void *arg)
 			die();
 		serve_request(uffd, ring, dirty);
 		dirty = true;
-		raw_syscall(SYS_sendto, sock, (long)&byte, 1, MSG_NOSIGNAL, 0, 0);
+		n = raw_syscall(SYS_sendto, sock, (long)&byte, 1, MSG_NOSIGNAL, 0, 0);
+		if (n == -EPIPE || n == -ECONNRESET)
+			die();
+		if (n < 0)
+			return 0;	/* the same: the supervisor sees what we have done */
 	}
 }
 

@@ -7,6 +7,7 @@
  */
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -20,6 +21,8 @@
 #include "mm/uffd.h"
 #include "tools/run/run.h"
 #include "zonedev/log.h"
+
+#define FDS_OF_PROC	2	/* the first of /proc/PID */
 
 static int *fds_of(struct process *p, unsigned int i)
 {
@@ -98,8 +101,28 @@ static pid_t agent_tid(pid_t pid)
 	return tid;
 }
 
+/* What process_attach() has opened. */
+static void close_proc(struct process *p)
+{
+	int *fd;
+
+	for (unsigned int i = FDS_OF_PROC; (fd = fds_of(p, i)); i++) {
+		if (*fd >= 0)
+			close(*fd);
+		*fd = -1;
+	}
+}
+
+/* How many descriptors we may have. */
+static int run_files(const struct run *run)
+{
+	return run->user_files.rlim_max < INT_MAX ? (int)run->user_files.rlim_max : INT_MAX;
+}
+
 int process_attach(struct process *p, pid_t pid, int pidfd)
 {
+	int rc = 0;
+
 	p->tid = agent_tid(pid);
 	p->maps_fd = open_proc(pid, p->tid, "maps");
 	p->pagemap_fd = open_proc(pid, p->tid, "pagemap");
@@ -110,7 +133,15 @@ int process_attach(struct process *p, pid_t pid, int pidfd)
 	p->mem_fd = open_proc(pid, p->tid, "mem");
 	if (p->maps_fd < 0 || p->pagemap_fd < 0 || p->statm_fd < 0 || p->smaps_fd < 0 ||
 	    p->rollup_fd < 0 || p->status_fd < 0 || p->mem_fd < 0)
-		return -errno;
+		rc = -errno;
+	/* the last quarter is for forks: those who wait for one are heard only when there is a
+	 * descriptor for the child */
+	else if (p->mem_fd >= run_files(p->run) / 4 * 3)
+		rc = -EMFILE;
+	if (rc) {
+		close_proc(p);
+		return rc;
+	}
 	p->pid = pid;
 	p->pidfd = pidfd;
 	return 0;

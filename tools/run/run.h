@@ -78,9 +78,12 @@ struct run {
 	struct zd_source sig;
 	sigset_t user_mask;		/* as we were started, for the program */
 	struct rlimit user_files;	/* the same: RLIMIT_NOFILE */
+	void (*user_chld)(int);		/* SIGCHLD and SIGPIPE: ignored? */
+	void (*user_pipe)(int);
 	pid_t child;
 	bool child_done, child_managed;
-	bool child_stopped, told_to_stop;
+	bool child_stopped;
+	uint64_t told_to_stop_ns;	/* 0: not */
 	int child_status;		/* as waitpid() tells it */
 	uint64_t start_ns, end_ns;
 	bool engaged;			/* memory is being registered */

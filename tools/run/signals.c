@@ -43,11 +43,17 @@ static void reap_child(struct run *run)
 	}
 }
 
+#define TOLD_NS	1000000000ull	/* longer ago, the program has thought otherwise */
+
 static void stop_with_child(struct run *run)
 {
-	if (!run->told_to_stop || !run->child_stopped)
+	if (!run->told_to_stop_ns || !run->child_stopped)
 		return;
-	run->told_to_stop = false;
+	if (zd_now_ns() - run->told_to_stop_ns > TOLD_NS) {
+		run->told_to_stop_ns = 0;
+		return;
+	}
+	run->told_to_stop_ns = 0;
 	run->child_stopped = false;
 	raise(SIGSTOP);
 }
@@ -60,9 +66,9 @@ static void sig_ready(struct zd_source *source, uint32_t events)
 	(void)events;
 	while (read(source->fd, &si, sizeof(si)) == sizeof(si)) {
 		if (si.ssi_signo == SIGTSTP)
-			run->told_to_stop = true;
+			run->told_to_stop_ns = zd_now_ns();
 		else if (si.ssi_signo == SIGCONT)
-			run->told_to_stop = false;
+			run->told_to_stop_ns = 0;
 		if (si.ssi_signo == SIGCHLD)
 			reap_child(run);
 		else if (si.ssi_code <= 0 && run->child > 0 && !run->child_done)
@@ -85,7 +91,9 @@ int signals_open(struct run *run)
 
 	wanted(&set);
 	sigprocmask(SIG_BLOCK, &set, &run->user_mask);
-	signal(SIGPIPE, SIG_IGN);
+	run->user_pipe = signal(SIGPIPE, SIG_IGN);
+	/* ignored, as whoever starts us may have it, nobody tells us of a child's end */
+	run->user_chld = signal(SIGCHLD, SIG_DFL);
 	run->sig.ready = sig_ready;
 	run->sig.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (run->sig.fd < 0)

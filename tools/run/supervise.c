@@ -6,6 +6,7 @@
  * shell must get its status, and they must be served: the supervisor forks, one
  * half reports and exits, the other goes on in the background.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -15,6 +16,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "mm/mig.h"
 #include "tools/cmd.h"
 #include "tools/run/launch.h"
 #include "tools/run/run.h"
@@ -97,6 +99,23 @@ static void let_go(int first, int last)
 	close(null);
 }
 
+/* What else we were started with is the program's, and has been passed on.  (All that is
+ * ours is closed by exec.) */
+static void let_go_of_inherited(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	struct dirent *d;
+
+	while (dir && (d = readdir(dir))) {
+		int fd = strtol(d->d_name, NULL, 10), flags = fcntl(fd, F_GETFD);
+
+		if (fd > STDERR_FILENO && flags >= 0 && !(flags & FD_CLOEXEC))
+			close(fd);
+	}
+	if (dir)
+		closedir(dir);
+}
+
 /* In the background half. */
 static void go_to_background(struct run *run)
 {
@@ -115,11 +134,17 @@ static unsigned int count(const struct run *run)
 	return nr;
 }
 
-/* Nothing may be in flight to the device across the fork.  False: not yet. */
+/* Nothing may be in flight to the device across the fork.  False: not yet.  What an agent
+ * has, that may be stopped, or what waits to be put back is only memory. */
 static bool drained(struct run *run)
 {
+	struct zd_mig *mig;
+
 	run->server.hold_evictions = true;
-	return cds_list_empty(&run->server.migs);
+	cds_list_for_each_entry(mig, &run->server.migs, node)
+		if (!mig->retry && !(mig->mm && mig->mm->out == mig))
+			return false;
+	return true;
 }
 
 /* Returns in both halves; true in the one that reports and exits. */
@@ -189,6 +214,7 @@ int supervise(struct run *run, const char *path, const char *preload)
 	/* input and output are the program's alone; we only have something to
 	 * say on stderr */
 	let_go(STDIN_FILENO, STDOUT_FILENO);
+	let_go_of_inherited();
 	/* whoever waits for a fault waits for us; the program has its own nice
 	 * value, and where we may not change ours we keep it */
 	setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) - 10);

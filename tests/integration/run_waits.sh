@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Nobody waits for what nobody will do: zonedev for the end of a program that nobody tells
+# it of, or for a stopped agent; a program for pages that drive each other out, or that an
+# agent has that can't say so; somebody else for the end of a pipe that zonedev holds.
+# shellcheck source=tests/lib/lib.sh
+. "$(dirname "$0")/../lib/lib.sh"
+requires_run
+
+# bounded CONDITION...: what must end does
+bounded() {
+	timeout -s KILL 60 "$@"
+}
+
+# --- started with signals ignored, which are the program's to be ignored ---
+cat >"$T/ignoring.py" <<'END'
+import os, signal, sys
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+os.execv(sys.argv[1], sys.argv[1:])
+END
+want=$(python3 "$T/ignoring.py" "$(command -v grep)" SigIgn /proc/self/status)
+got=$(bounded python3 "$T/ignoring.py" "$ZONEDEV" run --quiet --device ram:size=64M -- \
+	grep SigIgn /proc/self/status) || fail "SIGCHLD is ignored: ended with $?"
+[ "$got" = "$want" ] || fail "the program has $got, without zonedev $want"
+
+# --- what can't go out is over the limit ---
+bounded "$ZONEDEV" run --quiet --device ram:size=512M --ram 16M -- "$H/run_waits" over 24 ||
+	fail "over the limit: ended with $?"
+
+# --- the agent can't answer ---
+bounded "$ZONEDEV" run --quiet --device ram:size=512M --ram 16M -- "$H/run_waits" filter 32 ||
+	fail "sendto() is forbidden: ended with $?"
+
+# --- CMD ends, and what it leaves behind is stopped with a batch in its hands ---
+status=0
+bounded "$ZONEDEV" run --device ram:size=512M --ram 32M -- "$H/run_waits" orphan 24 \
+	>"$T/out" 2>"$T/err" || status=$?
+orphan=$(cat "$T/out")
+[ "$status" = 6 ] || fail "a stopped process is left behind: ended with $status: $(cat "$T/err")"
+supervisor=$(sed -n 's/.*pid \([0-9]*\) keeps serving.*/\1/p' "$T/err")
+on_exit "gone '$orphan' || kill -KILL '$orphan'"
+gone "$orphan" && fail "it is gone"
+kill -KILL "$orphan"
+wait_for 20 "gone $supervisor" || fail "its supervisor stays"
+
+# --- a descriptor that only the program was meant to have ---
+mkfifo "$T/fifo" "$T/in"
+exec 8<>"$T/in"
+start bash -c 'exec 3>"$1"; shift; exec "$@" 8>&-' bash "$T/fifo" \
+	"$ZONEDEV" run --quiet --device ram:size=64M -- bash -c 'exec 3>&-; read -r _' <"$T/in"
+bounded cat "$T/fifo" || fail "zonedev holds a pipe of its program"
+gone "$PID" && fail "it was held until the end"
+echo >&8
+wait "$PID" || fail "ended with $?"
