@@ -48,14 +48,16 @@ wait "$zonedev" || fail "ended with $?"
 expect_in_report 'pages["out"] > 5000' 'pages["live"] == 0' 'pages["poisoned"] == 0' \
 	"peak_ram < ram * $RAM_SLACK"
 
-# --- CMD, by somebody who knows nothing of zonedev ---
+# --- CMD, by somebody who knows nothing of zonedev; long after a ^Z that it ignored ---
 rm -f "$T/a"
 exec 8<>"$T/in"
 start "$ZONEDEV" run --quiet --device ram:size=512M --ram "$ram" -- \
-	"$H/run_mem" hold "$size" <"$T/in" >"$T/a" 8>&-
+	env --ignore-signal=TSTP "$H/run_mem" hold "$size" <"$T/in" >"$T/a" 8>&-
 zonedev=$PID
 wait_for 20 "[ -s '$T/a' ]" || fail "didn't start"
 read -r _ a _ <"$T/a"
+kill -TSTP "$zonedev"
+sleep 1.2	# then it isn't why the program stops
 kill -STOP "$a"
 wait_for 5 "[ \$(state $a) = T ]" || fail "SIGSTOP didn't stop it"
 sleep 0.1	# for zonedev to hear of it

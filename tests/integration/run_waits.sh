@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: MIT
 # Nobody waits for what nobody will do: zonedev for the end of a program that nobody tells
 # it of, or for a stopped agent; a program for pages that drive each other out, or that an
-# agent has that can't say so; somebody else for the end of a pipe that zonedev holds.
+# agent has that can't say so; somebody else for the end of a pipe that zonedev holds; a
+# fork for a descriptor.
 # shellcheck source=tests/lib/lib.sh
 . "$(dirname "$0")/../lib/lib.sh"
 requires_run
@@ -53,3 +54,23 @@ bounded cat "$T/fifo" || fail "zonedev holds a pipe of its program"
 gone "$PID" && fail "it was held until the end"
 echo >&8
 wait "$PID" || fail "ended with $?"
+
+# --- more children than there are descriptors to manage them with ---
+cat >"$T/children.py" <<'END'
+import os
+r, w = os.pipe()
+children = []
+for _ in range(32):
+    pid = os.fork()
+    if not pid:
+        os._exit(os.read(r, 1) != b"x")
+    children.append(pid)
+os.write(w, b"x" * 32)
+for pid in children:
+    if os.waitpid(pid, 0)[1]:
+        raise SystemExit(1)
+END
+bounded bash -c 'ulimit -n 200; exec "$@"' bash "$ZONEDEV" run --device ram:size=256M --ram 32M -- \
+	python3 "$T/children.py" 2>"$T/err" || fail "many children: ended with $?: $(tail -n 3 "$T/err")"
+grep -q "a forked child keeps its memory: Too many open files" "$T/err" ||
+	fail "no word on it: $(cat "$T/err")"

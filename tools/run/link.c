@@ -197,6 +197,10 @@ static void hello_fork(struct conn *c, const struct zd_agent_hello *h, int ring)
 	rc = settle(c, p, ring);
 	if (rc && !has_ended(sock, rc))	/* it is served, but nothing of it can go out */
 		zd_log(ZD_LOG_WARN, "a forked child keeps its memory: %s", strerrordesc_np(-rc));
+	if (rc && c->pidfd >= 0) {	/* the connection stays: the child dies with us */
+		close(c->pidfd);
+		c->pidfd = -1;
+	}
 	reply(sock, rc ? ZD_AGENT_GO_AWAY : ZD_AGENT_WELCOME, zd_mm_uffd(p->mm));
 }
 
