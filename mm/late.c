@@ -96,15 +96,41 @@ static void move_in_children(struct zd_mm *mm, const struct zd_move *m)
 		if (is_young(child, mm) &&
 		    is_taken(child, m->from, m->from + m->len) &&
 		    !is_taken(child, m->to, m->to + m->len) &&
-		    zd_uffd_has(zd_mm_uffd(child), m->to) == 1 &&
-		    !zd_uffd_has(zd_mm_uffd(child), m->from))
+		    zd_uffd_has(zd_mm_uffd(child), m->to, ZD_PAGE_SIZE) == 1 &&
+		    !zd_uffd_has(zd_mm_uffd(child), m->from, ZD_PAGE_SIZE))
 			zd_mm_remap(child, m->from, m->to, m->len);
 }
 
+#define ASK_PAGES	512	/* at a time: nobody is served meanwhile */
+
+/* Forget the pages of [start, end) that the address space hasn't got.  (What has no entry
+ * holds nothing, and stays listed.) */
+static void forget_absent(struct zd_mm *mm, uint64_t start, uint64_t end)
+{
+	for (uint64_t stop; start < end; start = stop) {
+		size_t i = zd_ranges_first(&mm->ranges, start);
+		uint64_t a;
+
+		if (i == mm->ranges.nr || mm->ranges.v[i].start >= end)
+			return;
+		start = start > mm->ranges.v[i].start ? start : mm->ranges.v[i].start;
+		stop = end < mm->ranges.v[i].end ? end : mm->ranges.v[i].end;
+		if (stop - start > ASK_PAGES * ZD_PAGE_SIZE)
+			stop = start + ASK_PAGES * ZD_PAGE_SIZE;
+		a = zd_table_next(&mm->table, start, stop);
+		if (a >= stop || zd_uffd_has(zd_mm_uffd(mm), start, stop - start))
+			continue;
+		for (; a < stop; a = zd_table_next(&mm->table, a + ZD_PAGE_SIZE, stop))
+			if (!zd_uffd_has(zd_mm_uffd(mm), a, ZD_PAGE_SIZE))
+				zd_mm_forget(mm, a, a + ZD_PAGE_SIZE);
+	}
+}
+
 /*
- * A child that hasn't got it was forked without it.  One that has, has its parent's,
- * whose end it will tell itself, or something of its own in the same place, which was
- * looked at when it was managed.
+ * A child that hasn't got it was forked without it; it may have a part of it (by
+ * MADV_DONTFORK, or by what it has done itself since).  One that has, has its parent's,
+ * whose end it will tell itself, or something of its own.  Of one that is changing
+ * nothing can be said: it keeps what it has until it ends.
  */
 static void forget_in_children(struct zd_mm *mm, uint64_t start, uint64_t end)
 {
@@ -112,14 +138,9 @@ static void forget_in_children(struct zd_mm *mm, uint64_t start, uint64_t end)
 
 	if (!mm->has_young)
 		return;
-	cds_list_for_each_entry(child, &mm->server->mms, node) {
-		if (!is_young(child, mm) || !is_taken(child, start, end))
-			continue;
-		if (!zd_uffd_changing(zd_mm_uffd(child)))
-			zd_mm_forget_stale(child, start, end);
-		else if (!zd_ranges_add(&child->doubtful, start, end))
-			mm->server->unsettled = true;
-	}
+	cds_list_for_each_entry(child, &mm->server->mms, node)
+		if (is_young(child, mm))
+			forget_absent(child, start, end);
 }
 
 /* The end of the part of [start, end) from start on that is in @r, or isn't. */
@@ -262,7 +283,7 @@ static void forget_doubtful(struct zd_mm *mm)
 	for (size_t i = 0; i < mm->doubtful.nr; i++)
 		for (uint64_t a = mm->doubtful.v[i].start; a < mm->doubtful.v[i].end;
 		     a += ZD_PAGE_SIZE)
-			if (!zd_uffd_has(zd_mm_uffd(mm), a))
+			if (!zd_uffd_has(zd_mm_uffd(mm), a, ZD_PAGE_SIZE))
 				zd_mm_forget(mm, a, a + ZD_PAGE_SIZE);
 	mm->doubtful.nr = 0;
 }
@@ -310,7 +331,7 @@ void zd_mm_forget_stale(struct zd_mm *mm, uint64_t start, uint64_t end)
 			return;
 		start = start > mm->ranges.v[i].start ? start : mm->ranges.v[i].start;
 		stop = end < mm->ranges.v[i].end ? end : mm->ranges.v[i].end;
-		if (!zd_uffd_has(zd_mm_uffd(mm), start))
+		if (!zd_uffd_has(zd_mm_uffd(mm), start, ZD_PAGE_SIZE))
 			zd_mm_forget(mm, start, stop);
 		start = stop;
 	}

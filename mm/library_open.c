@@ -35,7 +35,7 @@ static bool unknown_fault(struct zd_mm *mm, uint64_t addr)
 	/* The message can only come from a registered mapping: adopt the page.
 	 * Growth is met page by page; entries beyond need nothing else.  Unless
 	 * the mapping is gone, or going: then its thread faults again, or falls. */
-	return zd_uffd_has(zd_mm_uffd(mm), addr) == 1 &&
+	return zd_uffd_has(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE) == 1 &&
 	       !zd_mm_adopt(mm, addr, addr + ZD_PAGE_SIZE);
 }
 

@@ -166,10 +166,10 @@ static void *nowhere(void)
 	return none;
 }
 
-int zd_uffd_has(int uffd, uint64_t addr)
+int zd_uffd_has(int uffd, uint64_t addr, uint64_t len)
 {
 	struct uffdio_copy copy = {
-		.dst = addr, .src = (uintptr_t)nowhere(), .len = ZD_PAGE_SIZE,
+		.dst = addr, .src = (uintptr_t)nowhere(), .len = len,
 		.mode = UFFDIO_COPY_MODE_DONTWAKE,
 	};
 

@@ -35,9 +35,9 @@ int zd_uffd_wake(int uffd, uint64_t addr, uint64_t len);
 /* Is the address space being changed by somebody whose event has not been read, or
  * who has not noticed yet that it has? */
 bool zd_uffd_changing(int uffd);
-/* Is @addr in a mapping that is registered with @uffd?  1, 0, -EAGAIN, -ESRCH,
- * -ENOMEM. */
-int zd_uffd_has(int uffd, uint64_t addr);
+/* Does [addr, addr + len), 2 MiB at most, lie in one mapping that is registered with
+ * @uffd?  1, 0, -EAGAIN, -ESRCH, -ENOMEM. */
+int zd_uffd_has(int uffd, uint64_t addr, uint64_t len);
 /* Does the address space behind @uffd still exist? */
 bool zd_uffd_mm_alive(int uffd);
 

@@ -64,6 +64,14 @@ static void verify_later(void *tag)
 	verify(tag);
 }
 
+static void verify_rest_later(void *tag)
+{
+	char c;
+
+	CHECK_EQ(read(go[0], &c, 1), 1);
+	CHECK_EQ(bad_page(mem, 10, N, (uintptr_t)tag), N);
+}
+
 static void apart(void)
 {
 	pid_t pid;
@@ -80,6 +88,16 @@ static void apart(void)
 	CHECK_EQ(zd_device_live_pages(&g->dev), 0);
 	CHECK_EQ(bad_page(mem, N / 2, N, 2), N);
 	munmap(mem + N / 2 * PAGE, (N - N / 2) * PAGE);
+
+	/* of a part that it doesn't have nothing follows for the rest */
+	mem = evicted(mm, N, 4, &g->dev);
+	CHECK(!madvise(mem, 10 * PAGE, MADV_DONTFORK));
+	pid = child_start(verify_rest_later, (void *)4);
+	munmap(mem, N * PAGE);
+	CHECK_EQ(write(go[1], "", 1), 1);
+	child_ok(pid);
+	settle(mm);
+	WAIT_FOR(!zd_device_live_pages(&g->dev));
 
 	/* a child that is killed gives back what it had */
 	mem = evicted(mm, N, 3, &g->dev);

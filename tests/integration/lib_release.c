@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What has moved to a device is the kernel's again when the call returns, whoever freed
- * it: who called helps, while the server goes on with the next pages. */
+/* What has moved to a device is the kernel's again when the call returns (or the other
+ * one, of two that migrate at once): who calls helps, while the server goes on. */
 #include "tests/integration/lib_test.h"
 
 #define N	5000	/* ten batches, and not a multiple of one */

@@ -23,7 +23,10 @@ wait_for 20 "[ \$(stat -c %b '$T/mnt/dev') -gt 2048 ]" || fail "nothing goes to 
 on_exit "fsfreeze -u '$T/mnt' 2>/dev/null"
 fsfreeze -f "$T/mnt"
 # a worker of the kernel's that waits for the file system
-wait_for 20 "grep -qs '^State:.*D' /proc/$PID/task/*/status" || fail "nothing is in flight"
+in_flight() {
+	grep -ls '^iou-wrk' /proc/"$PID"/task/*/comm | sed 's/comm$/status/' | xargs -r grep -qs '^State:.*D'
+}
+wait_for 20 in_flight || fail "nothing is in flight"
 kill -KILL "$pid"
 wait_for 20 "gone $pid" || fail "the program can't be killed"
 fsfreeze -u "$T/mnt"

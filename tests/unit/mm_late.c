@@ -11,6 +11,7 @@
 #include "mm/uffd.h"
 
 #define BASE	((uint64_t)(uintptr_t)memory)
+#define MEM	1100
 #define AT(i)	(BASE + (uint64_t)(i) * 4096)
 #define PAGES(n) ((n) * UINT64_C(4096))
 
@@ -34,11 +35,11 @@ static int setup(void **state)
 	assert_int_equal(zd_server_init(&server, &host, NULL), 0);
 	assert_int_equal(zd_mm_create(&server, zd_uffd_open(), NULL, &mm), 0);
 	assert_int_equal(zd_uffd_api(zd_mm_uffd(mm), 0), 0);
-	memory = mmap(NULL, PAGES(512), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	memory = mmap(NULL, PAGES(MEM), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	assert_true(memory != MAP_FAILED);
 	/* entries for all places that are used here */
-	assert_int_equal(zd_mm_adopt(mm, BASE, AT(512)), 0);
-	zd_mm_forget(mm, BASE, AT(512));
+	assert_int_equal(zd_mm_adopt(mm, BASE, AT(MEM)), 0);
+	zd_mm_forget(mm, BASE, AT(MEM));
 	is_mapped = true;
 	return 0;
 }
@@ -48,7 +49,7 @@ static int teardown(void **state)
 	(void)state;
 	zd_mm_destroy(mm);
 	zd_server_destroy(&server);
-	munmap(memory, PAGES(512));
+	munmap(memory, PAGES(MEM));
 	return 0;
 }
 
@@ -172,16 +173,25 @@ static void when_it_is_still(void **state)
 
 /* --- forks --- */
 
-/* A child that has the first @nr pages, says its own userfaultfd. */
-static struct zd_mm *fork_with(struct zd_mm *parent, unsigned int nr)
+/* A child's entries are its parent's (REMOVED isn't inherited, and names them here). */
+static void inherit(const struct zd_mm *parent, struct zd_mm *child)
+{
+	for (unsigned int i = 0; i < MEM; i++)
+		if (zd_ranges_find(&child->ranges, AT(i)))
+			zd_entry_store(zd_mm_entry(child, AT(i)), *zd_mm_entry(parent, AT(i)));
+}
+
+/* A child that has @nr pages, says its own userfaultfd. */
+static struct zd_mm *fork_with(struct zd_mm *parent, unsigned int at, unsigned int nr)
 {
 	struct zd_mm *child;
 	int uffd = zd_uffd_open();
 
 	assert_int_equal(zd_uffd_api(uffd, 0), 0);
 	assert_int_equal(zd_mm_create(&server, uffd, parent, &child), 0);
+	inherit(parent, child);
 	if (nr)
-		assert_int_equal(zd_uffd_register(uffd, BASE, PAGES(nr)), 0);
+		assert_int_equal(zd_uffd_register(uffd, AT(at), PAGES(nr)), 0);
 	return child;
 }
 
@@ -198,13 +208,34 @@ static void forked_after_unmap(void **state)
 	(void)state;
 	put(0, 4, 100);
 	put(32, 4, 200);
-	child = fork_with(mm, 4);
+	child = fork_with(mm, 0, 4);
 	assert_true(has(child, 0) && has(child, 32));
 	zd_mm_unmapped(mm, AT(32), AT(36));
 	assert_true(!has(mm, 32) && !has(child, 32));
 	zd_mm_unmapped(mm, AT(0), AT(4));	/* forked before that: the child has it */
 	assert_true(!has(mm, 0) && has(child, 0));
 	zd_mm_destroy(child);
+}
+
+/* Of what the parent unmaps the child has a part, at its end, its start, in its middle:
+ * that stays, with what is in it. */
+static void has_a_part(void **state)
+{
+	(void)state;
+	for (unsigned int at = 0; at < 1024; at += 500) {
+		struct zd_mm *child;
+
+		put(0, 1100, 100);
+		child = fork_with(mm, at, 100);
+		zd_mm_unmapped(mm, AT(0), AT(1100));
+		for (unsigned int i = 0; i < 1100; i++) {
+			assert_false(has(mm, i));
+			assert_int_equal(has(child, i), i >= at && i < at + 100);
+			assert_int_equal(zd_entry_val(*zd_mm_entry(child, AT(i))),
+					 has(child, i) ? 100 + i : 0);
+		}
+		zd_mm_destroy(child);
+	}
 }
 
 /* The same, by a child that is still while its parent isn't; then by one whose parent
@@ -218,9 +249,10 @@ static void grandchild(void **state)
 	put(0, 4, 100);
 	put(32, 4, 200);
 	put(64, 4, 300);
-	child = fork_with(mm, 0);
+	child = fork_with(mm, 0, 0);
 	assert_int_equal(zd_uffd_api(uffd, 0), 0);
 	assert_int_equal(zd_mm_create(&server, uffd, child, &of_child), 0);
+	inherit(child, of_child);
 	zd_mm_unmapped(mm, AT(0), AT(4));
 	assert_true(!has(child, 0) && !has(of_child, 0) && has(of_child, 32));
 	zd_mm_destroy(child);
@@ -240,7 +272,7 @@ static void forked_after_move(void **state)
 
 	(void)state;
 	put(32, 4, 100);
-	child = fork_with(mm, 4);
+	child = fork_with(mm, 0, 4);
 	zd_mm_moved(mm, AT(32), AT(0), PAGES(4));
 	assert_true(is(0, 4, 100) && has(child, 0) && !has(child, 32));
 	zd_mm_destroy(child);
@@ -259,12 +291,14 @@ static void what_is_mapped(void **state)
 	assert_int_equal(munmap(p + 2 * 4096, 4096), 0);
 	assert_true(zd_page_mapped(fd, at) && zd_page_mapped(fd, at + 4096));
 	assert_false(zd_page_mapped(fd, at + 2 * 4096));
-	assert_int_equal(zd_uffd_has(zd_mm_uffd(mm), at), 0);
+	assert_int_equal(zd_uffd_has(zd_mm_uffd(mm), at, 4096), 0);
 	assert_int_equal(zd_uffd_register(zd_mm_uffd(mm), at, PAGES(2)), 0);
-	assert_int_equal(zd_uffd_has(zd_mm_uffd(mm), at), 1);		/* missing */
-	assert_int_equal(zd_uffd_has(zd_mm_uffd(mm), at + 4096), 1);	/* there */
+	assert_int_equal(zd_uffd_has(zd_mm_uffd(mm), at, 4096), 1);		/* missing */
+	assert_int_equal(zd_uffd_has(zd_mm_uffd(mm), at + 4096, 4096), 1);	/* there */
+	assert_int_equal(zd_uffd_has(zd_mm_uffd(mm), at, PAGES(2)), 1);
+	assert_int_equal(zd_uffd_has(zd_mm_uffd(mm), at + 4096, PAGES(2)), 0);
 	assert_int_equal(p[4096], 1);
-	assert_int_equal(zd_uffd_has(zd_mm_uffd(mm), at + 2 * 4096), 0);
+	assert_int_equal(zd_uffd_has(zd_mm_uffd(mm), at + 2 * 4096, 4096), 0);
 	assert_false(zd_uffd_changing(zd_mm_uffd(mm)));
 	assert_int_equal(zd_uffd_unregister(zd_mm_uffd(mm), at, PAGES(2)), 0);
 	assert_int_equal(p[0], 0);
@@ -282,6 +316,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(at_the_same_moment, setup, teardown),
 		cmocka_unit_test_setup_teardown(when_it_is_still, setup, teardown),
 		cmocka_unit_test_setup_teardown(forked_after_unmap, setup, teardown),
+		cmocka_unit_test_setup_teardown(has_a_part, setup, teardown),
 		cmocka_unit_test_setup_teardown(grandchild, setup, teardown),
 		cmocka_unit_test_setup_teardown(forked_after_move, setup, teardown),
 		cmocka_unit_test_setup_teardown(what_is_mapped, setup, teardown),

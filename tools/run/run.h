@@ -82,7 +82,7 @@ struct run {
 	void (*user_pipe)(int);
 	pid_t child;
 	bool child_done, child_managed;
-	bool child_stopped;
+	bool child_stopped, child_obeyed;	/* obeyed: SIGTSTP */
 	uint64_t told_to_stop_ns;	/* 0: not */
 	int child_status;		/* as waitpid() tells it */
 	uint64_t start_ns, end_ns;

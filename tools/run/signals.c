@@ -35,6 +35,7 @@ static void reap_child(struct run *run)
 			continue;
 		if (WIFSTOPPED(status) || WIFCONTINUED(status)) {
 			run->child_stopped = WIFSTOPPED(status);
+			run->child_obeyed = WIFSTOPPED(status) && WSTOPSIG(status) == SIGTSTP;
 			continue;
 		}
 		run->child_done = true;
@@ -43,13 +44,13 @@ static void reap_child(struct run *run)
 	}
 }
 
-#define TOLD_NS	1000000000ull	/* longer ago, the program has thought otherwise */
+#define TOLD_NS	1000000000ull	/* longer ago, SIGSTOP has another reason */
 
 static void stop_with_child(struct run *run)
 {
 	if (!run->told_to_stop_ns || !run->child_stopped)
 		return;
-	if (zd_now_ns() - run->told_to_stop_ns > TOLD_NS) {
+	if (!run->child_obeyed && zd_now_ns() - run->told_to_stop_ns > TOLD_NS) {
 		run->told_to_stop_ns = 0;
 		return;
 	}
