@@ -20,9 +20,8 @@
  * The server leaves an area FULL only if somebody helps and the other one is CLEAN;
  * else it empties one itself.  So it always has one, waits for nobody, and memory of
  * one batch at most is held back, until the call of who empties it returns (any that
- * migrates may, if two do).  FULL is a
- * release, after the last look at the pages, and pairs with the exchange to BUSY;
- * CLEAN likewise, and pairs with the server's load.
+ * migrates may, if two do).  FULL is a release, after the last look at the pages, and
+ * pairs with the exchange to BUSY; CLEAN likewise, and pairs with the server's load.
  */
 #include <errno.h>
 #include <sys/mman.h>

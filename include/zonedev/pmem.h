@@ -409,8 +409,9 @@ int zd_pmem_remove_timeout(struct zd_pmem *pmem, unsigned int ms, struct zd_pmem
 /*
  * zd_pmem_reopen - open a region that was removed once more, for those who still use it:
  * the same file, by the path that it was opened by, read-only or with ZD_PMEM_BTT if it
- * was (a BTT that was opened raw by ZD_PMEM_FORCE: -EMEDIUMTYPE).  What was known to be lost stays lost: bad blocks stay bad, and where something couldn't be
- * written back, flushes go on failing.
+ * was (a BTT that was opened raw by ZD_PMEM_FORCE: -EMEDIUMTYPE).  What was known to be
+ * lost stays lost: bad blocks stay bad, and where something couldn't be written back,
+ * flushes go on failing.
  *
  * As zd_pmem_open(), and -EINVAL: @removed isn't; -ESTALE: there is another file now;
  * -ENOENT: none, or no BTT any more; -ENODEV: a memfd is gone for good.  That the file

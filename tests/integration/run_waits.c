@@ -97,6 +97,24 @@ static void filter(size_t len)
 		check(p, len);
 }
 
+/* Some of what this process has filled is on the device: its agent is at work. */
+static void wait_for_agent(size_t len)
+{
+	unsigned long long total, all, shared;
+
+	for (int ms = 0; ms < 20000; ms++) {
+		FILE *f = fopen("/proc/self/statm", "r");
+
+		if (!f || fscanf(f, "%llu %llu %llu", &total, &all, &shared) != 3)
+			_exit(3);
+		fclose(f);
+		if ((all - shared) * PAGE < len - MIB)
+			return;
+		usleep(1000);
+	}
+	_exit(5);
+}
+
 /* The child is idle; somebody else needs its room, when it can't give any. */
 static void orphan(size_t len)
 {
@@ -111,6 +129,7 @@ static void orphan(size_t len)
 		/* which the kernel sends to what is stopped and has nobody left */
 		signal(SIGHUP, SIG_IGN);
 		fill(map(len, PROT_READ | PROT_WRITE), len);
+		wait_for_agent(len);
 		if (write(ready[1], "", 1) != 1)
 			_exit(3);
 		pause();
@@ -118,8 +137,6 @@ static void orphan(size_t len)
 	}
 	if (read(ready[0], &c, 1) != 1)
 		_exit(3);
-	/* time for its agent to have said hello, and for its pages to be known */
-	usleep(600000);
 	kill(pid, SIGSTOP);
 	other = fork();
 	if (!other) {

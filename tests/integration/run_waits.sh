@@ -35,7 +35,7 @@ bounded "$ZONEDEV" run --quiet --device ram:size=512M --ram 16M -- "$H/run_waits
 
 # --- CMD ends, and what it leaves behind is stopped with a batch in its hands ---
 status=0
-bounded "$ZONEDEV" run --device ram:size=512M --ram 32M -- "$H/run_waits" orphan 24 \
+bounded "$ZONEDEV" run --device ram:size=512M --ram 16M -- "$H/run_waits" orphan 24 \
 	>"$T/out" 2>"$T/err" || status=$?
 orphan=$(cat "$T/out")
 [ "$status" = 6 ] || fail "a stopped process is left behind: ended with $status: $(cat "$T/err")"

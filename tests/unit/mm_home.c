@@ -33,7 +33,8 @@ static void entry_first(void **state)
 		for (size_t i = 0; i < PAGES; i++)
 			mem[i * 4096] = 1 + round;
 		/* again for what the kernel holds for a moment: it compacts memory, say */
-		for (double until = now_s() + 20; !r || (result.moved + result.already < PAGES && now_s() < until); r++)
+		for (double until = now_s() + 20;
+		     !r || (result.moved + result.already < PAGES && now_s() < until); r++)
 			assert_int_equal(zd_migrate_to_device(mm, mem, PAGES * 4096, dev, &result), 0);
 		assert_int_equal(result.moved + result.already, PAGES);
 		for (size_t i = 0; i < PAGES; i++) {
