@@ -101,7 +101,7 @@ static void move_in_children(struct zd_mm *mm, const struct zd_move *m)
 			zd_mm_remap(child, m->from, m->to, m->len);
 }
 
-#define ASK_PAGES	512	/* at a time: nobody is served meanwhile */
+#define ASK_PAGES	512	/* as many as zd_uffd_has() takes at a time */
 
 /* Forget the pages of [start, end) that the address space hasn't got.  (What has no entry
  * holds nothing, and stays listed.) */
