@@ -24,7 +24,6 @@ static enum zd_cmd_result reserve_step(struct zd_library *lib, struct zd_cmd *cm
 	 * its entries hold must go before we write them, and its event find none */
 	if (!zd_mm_still(lib->mm))
 		return ZD_CMD_AGAIN;
-	zd_mm_forget_stale(lib->mm, c->start, c->end);
 	cmd->rc = zd_table_reserve(&lib->mm->table, c->start, c->end);
 	return ZD_CMD_DONE;
 }

@@ -2,13 +2,13 @@
 /*
  * Messages of a userfaultfd.
  *
- * The kernel lets a thread that changes its address space go on as soon as we
- * have read its event.  Until the event is processed, our entries and the
- * address space disagree, and a page moved out in that time might be a new
- * mapping's.  So: reading is bracketed by the mover's lock, every event of a
- * batch is processed inside it, and before the first one the mover is told to
- * give up what it has not moved yet.  Faults are served after: an event that was
- * read together with a fault happened before the fault can be answered.
+ * The kernel lets a thread that changes its address space go on as soon as its event has
+ * been read.  Until the event is followed (changes.c), entries and address space disagree,
+ * and a page moved out in that time might be a new mapping's.  So: reading is bracketed by
+ * the mover's lock, every event of a batch is logged inside it, and before the first one
+ * the mover is told to give up what it has not moved yet; nothing else is moved while
+ * there is a log.  Faults are served after: an event that was read together with a fault
+ * happened before the fault can be answered.
  */
 #include <errno.h>
 #include <sys/epoll.h>
@@ -26,6 +26,7 @@
 
 static void forked(struct zd_mm *mm, int uffd)
 {
+	struct zd_change change = { .type = ZD_CHANGE_FORK };
 	struct zd_mm *child;
 	int rc = zd_mm_create(mm->server, uffd, mm, &child);
 
@@ -35,10 +36,14 @@ static void forked(struct zd_mm *mm, int uffd)
 		return;
 	}
 	mm->server->host->forked(mm, child);
+	change.child = child;
+	zd_mm_changed(mm, &change);
 }
 
 static void event(struct zd_mm *mm, const struct uffd_msg *msg)
 {
+	struct zd_change change = { .start = msg->arg.remove.start, .end = msg->arg.remove.end };
+
 	mm->server->stats.c.events++;
 	/* what it does to a page may depend on who else holds it */
 	zd_server_settle(mm->server);
@@ -49,13 +54,19 @@ static void event(struct zd_mm *mm, const struct uffd_msg *msg)
 		forked(mm, msg->arg.fork.ufd);
 		break;
 	case UFFD_EVENT_REMAP:
-		zd_mm_moved(mm, msg->arg.remap.from, msg->arg.remap.to, msg->arg.remap.len);
+		change = (struct zd_change){
+			.type = ZD_CHANGE_MOVE, .stays = true, .start = msg->arg.remap.from,
+			.end = msg->arg.remap.from + msg->arg.remap.len, .to = msg->arg.remap.to,
+		};
+		zd_mm_changed(mm, &change);
 		break;
 	case UFFD_EVENT_REMOVE:
-		zd_mm_remove(mm, msg->arg.remove.start, msg->arg.remove.end);
+		change.type = ZD_CHANGE_REMOVE;
+		zd_mm_changed(mm, &change);
 		break;
 	case UFFD_EVENT_UNMAP:
-		zd_mm_unmapped(mm, msg->arg.remove.start, msg->arg.remove.end);
+		change.type = ZD_CHANGE_UNMAP;
+		zd_mm_changed(mm, &change);
 		break;
 	default:
 		zd_warn_once("unknown userfaultfd event %#x", msg->event);
@@ -72,7 +83,7 @@ unsigned int zd_mm_read(struct zd_mm *mm)
 
 	if (mm->dead)
 		return 0;
-	if (mm->nr_moves || mm->fresh.nr || mm->has_young)	/* what is read now happens after it */
+	if (mm->nr_changes)	/* what is read now happens after them */
 		zd_mm_still(mm);
 	if (mm->mover && !mm->mover->read_begin(mm))
 		return 0;	/* a MOVE runs; epoll will remind us */
@@ -95,8 +106,6 @@ unsigned int zd_mm_read(struct zd_mm *mm)
 	for (ssize_t i = 0; i < n; i++)
 		if (msg[i].event != UFFD_EVENT_PAGEFAULT)
 			event(mm, &msg[i]);
-	if (!n)
-		zd_mm_all_read(mm);
 	zd_mm_behind(mm, false);
 	if (mm->mover)
 		mm->mover->read_end(mm);

@@ -167,6 +167,8 @@ void zd_server_evict(struct zd_server *server)
 
 	if (!server->limit || !server->dev || server->hold_evictions)
 		return;
+	if (server->unsettled)	/* pages where changes are unheard would be refused */
+		server->unsettled = !zd_mms_settle(server);
 	target = server->limit - margin(server);
 	want.dev = server->dev;
 	want.landed = landed;

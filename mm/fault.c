@@ -12,6 +12,7 @@
 #include <errno.h>
 
 #include "core/trace.h"
+#include "mm/maps.h"
 #include "mm/mig.h"
 #include "mm/mm.h"
 #include "mm/uapi.h"
@@ -161,36 +162,72 @@ static void resident(struct zd_mm *mm, uint64_t addr, unsigned int nr)
 	else
 		for (uint64_t a = addr; a < addr + nr * ZD_PAGE_SIZE; a += ZD_PAGE_SIZE)
 			/* not any more; SYSTEM: held, or was, in the same place */
-			if (zd_entry_state(*zd_mm_entry(mm, a)) == ZD_ENTRY_REMOVED)
+			if (zd_entry_state(*zd_mm_entry(mm, a)) == ZD_ENTRY_REMOVED ||
+			    zd_entry_state(*zd_mm_entry(mm, a)) == ZD_ENTRY_GOING)
 				zd_entry_store(zd_mm_entry(mm, a), 0);
 	mm->server->resident += nr;
 }
 
+#define STRAY_NS	2000000000ull	/* longer than any madvise is on its way */
+
 /*
- * Untouched memory.  The page itself: real memory if it is written to, so that
- * the program doesn't fault twice.  Its neighbours get the shared zero page,
- * which costs no memory until they are written, and that the kernel does alone.
+ * The kernel has refused the zero page at @addr: a page is there, put by another fault;
+ * or a mark of which no entry knows.  Such a mark is of a page that was out: a madvise
+ * that has been heard and not been done yet will take it away.  If none does, the page is
+ * lost, and it is said.
+ */
+static void refused_zero(struct zd_mm *mm, uint64_t addr, uint64_t flags, uint64_t start_ns)
+{
+	uint64_t now;
+	bool marked = false;
+
+	if (mm->pagemap_fd >= 0)
+		zd_marks_read(mm->pagemap_fd, addr, 1, &marked);
+	if (!marked) {
+		zd_uffd_wake(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE);
+		return;
+	}
+	now = zd_now_ns();
+	if (mm->stray != addr) {
+		mm->stray = addr;
+		mm->stray_since_ns = now;
+	}
+	if (now - mm->stray_since_ns < STRAY_NS) {
+		zd_server_defer(mm->server, mm, addr, flags, start_ns);
+		return;
+	}
+	mm->stray = 0;
+	zd_mm_poison(mm, addr);
+}
+
+/*
+ * Untouched memory gets the shared zero page, which costs no memory until it is written,
+ * and that the kernel does alone: a second fault, without us, is a twentieth of the
+ * first.  Never a copy of zeros: the kernel would let it in over the mark of a page that
+ * is out, while it refuses the zero page there.
  */
 static void fault_zero(struct zd_mm *mm, const struct zd_range *range, uint64_t addr,
 		       uint64_t flags, uint64_t start_ns)
 {
-	static const char zeros[ZD_PAGE_SIZE] __attribute__((aligned(ZD_PAGE_SIZE)));
 	struct zd_server *server = mm->server;
 	enum zd_entry_state state = zd_entry_state(*zd_mm_entry(mm, addr));
 	bool was_present = state == ZD_ENTRY_PRESENT;
-	bool wrote = flags & UFFD_PAGEFAULT_FLAG_WRITE;
 	uint64_t first = addr;
 	unsigned int nr = 1;
+	ssize_t rc = 0;
 	bool wake;
-	ssize_t rc;
 
 	if (!was_present)
 		nr = window(mm, range, &first, state, ZERO_WINDOW);
 	wake = nr == 1 && !start_ns;
-	if (wrote)
-		rc = zd_uffd_copy(zd_mm_uffd(mm), addr, zeros, ZD_PAGE_SIZE, wake);
-	else
+	if (state == ZD_ENTRY_REMOVED)
+		rc = zd_uffd_unmark(zd_mm_uffd(mm), first, nr * ZD_PAGE_SIZE);
+	if (!rc)
 		rc = zd_uffd_zeropage(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE, wake);
+	if (rc == -EEXIST && !was_present) {
+		refused_zero(mm, addr, flags, start_ns);
+		return;
+	}
 	if (rc < 0) {
 		retry_later(mm, addr, flags, start_ns, rc);
 		return;
@@ -222,7 +259,7 @@ void zd_fault(struct zd_mm *mm, uint64_t addr, uint64_t flags, uint64_t start_ns
 		return;
 	addr &= ~(ZD_PAGE_SIZE - 1);
 	ZD_PROBE2(fault_begin, addr, flags);
-	if (mm->nr_waiting) {	/* it may be at a place that a mremap has gone to */
+	if (!zd_mm_is_current(mm) && !zd_mm_still(mm)) {	/* what is at @addr is going to be known */
 		zd_server_defer(server, mm, addr, flags, start_ns);
 		return;
 	}
@@ -243,7 +280,7 @@ void zd_fault(struct zd_mm *mm, uint64_t addr, uint64_t flags, uint64_t start_ns
 		return;
 	}
 	if (zd_entry_state(*entry) == ZD_ENTRY_POISON) {
-		if (zd_uffd_poison(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE)) {
+		if (zd_mm_poison_marked(mm, addr)) {
 			mm->event_due = true;
 			zd_uffd_wake(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE);
 		}

@@ -114,7 +114,7 @@ static inline bool is_ready(zd_entry_t e, zd_entry_t look)
 	return (e & look) - ZD_ENTRY_SYSTEM <= 1;
 }
 
-/* The same, and it can't have been dropped since (see ZD_ENTRY_REMOVED). */
+/* The same, and it can't have been dropped since (see ZD_ENTRY_GOING). */
 static inline zd_entry_t look_closely_at(unsigned int flags)
 {
 	return look_at(flags) | ZD_ENTRY_UNSETTLED;
@@ -221,7 +221,7 @@ static int install_one(struct zd_mm *mm, uint64_t addr, uint32_t refs)
 		return -EAGAIN;
 	switch (zd_entry_state(e)) {
 	case ZD_ENTRY_NONE:
-	case ZD_ENTRY_REMOVED:
+	case ZD_ENTRY_GOING:
 		return zd_system_install(mm, addr);
 	case ZD_ENTRY_SYSTEM:
 		return is_full(e, refs) ? -ENOMEM : 0;

@@ -10,11 +10,18 @@
  * A copy that can't be made now (EAGAIN: an event waits to be read) changes
  * nothing: the entry stays DEVICE, and the thread that waits is woken to fault
  * again, behind the event.
+ *
+ * A page that is out has its mark in the program's page table (uffd.h).  Where the mark
+ * has gone the program has dropped the page and no event said so: by a madvise that was
+ * heard before the page moved out and done after, by MADV_GUARD_INSTALL, or in a child by
+ * MADV_WIPEONFORK.  COPY would come in over a guard as over a mark, so marks are read
+ * first, and pages without one are let go.
  */
 #include <errno.h>
 #include <string.h>
 
 #include "core/trace.h"
+#include "mm/maps.h"
 #include "mm/mig.h"
 #include "mm/uffd.h"
 #include "zonedev/log.h"
@@ -53,6 +60,35 @@ static void back_on_device(struct zd_mm *mm, uint64_t addr, zd_entry_t old)
 	mm->server->stats.c.pages_device++;
 }
 
+/* The page of @addr is nobody's any more. */
+static void let_go(struct zd_mm *mm, uint64_t addr, zd_entry_t old)
+{
+	back_on_device(mm, addr, old);
+	zd_mm_put_device(mm, zd_mm_entry(mm, addr), 0);
+	mm->server->stats.c.pages_freed++;
+	zd_uffd_wake(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE);
+}
+
+/* Which pages have their mark?  Where that can't be seen, all.  False: not now, a mark
+ * may have moved with its mapping, and its event is still to come. */
+static bool read_marks(const struct zd_mm *mm, uint64_t addr, unsigned int nr, bool *marked)
+{
+	if (mm->pagemap_fd < 0 || zd_marks_read(mm->pagemap_fd, addr, nr, marked)) {
+		memset(marked, true, nr * sizeof(*marked));
+		return true;
+	}
+	return !memchr(marked, false, nr * sizeof(*marked)) || !zd_uffd_changing(zd_mm_uffd(mm));
+}
+
+static unsigned int run_of(const bool *marked, unsigned int nr)
+{
+	unsigned int n = 0;
+
+	while (n < nr && marked[n])
+		n++;
+	return n;
+}
+
 /*
  * Copy [addr, addr + nr pages) from @content and let the device pages go.
  * Returns pages done, or -errno for the first.
@@ -66,15 +102,23 @@ static int place(struct zd_mm *mm, uint64_t addr, unsigned int nr, const char *c
 {
 	struct zd_server *server = mm->server;
 	zd_entry_t old[ZD_RUN_MAX];
+	bool marked[ZD_RUN_MAX];
 	unsigned int done = 0;
 	ssize_t rc = 0;
 
+	if (!zd_mm_is_current(mm) || !read_marks(mm, addr, nr, marked))
+		return -EAGAIN;
 	leave_device(mm, addr, nr, old);
 	while (done < nr) {
 		uint64_t at = addr + done * ZD_PAGE_SIZE;
+		unsigned int run = run_of(marked + done, nr - done);
 
+		if (!run) {
+			let_go(mm, at, old[done++]);
+			continue;
+		}
 		rc = zd_uffd_copy(zd_mm_uffd(mm), at, content + done * ZD_PAGE_SIZE,
-				  (nr - done) * ZD_PAGE_SIZE, wake);
+				  run * ZD_PAGE_SIZE, wake);
 		if (rc > 0) {
 			unsigned int got = rc / ZD_PAGE_SIZE;
 
@@ -86,11 +130,7 @@ static int place(struct zd_mm *mm, uint64_t addr, unsigned int nr, const char *c
 		} else if (rc == -EEXIST) {
 			/* a page that is there is newer than ours: a forked
 			 * child that wrote to it while it was in flight */
-			back_on_device(mm, at, old[done++]);
-			zd_mm_put_device(mm, zd_mm_entry(mm, at), 0);
-			server->stats.c.pages_freed++;
-			if (wake)
-				zd_uffd_wake(zd_mm_uffd(mm), at, ZD_PAGE_SIZE);
+			let_go(mm, at, old[done++]);
 		} else {
 			break;
 		}

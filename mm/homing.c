@@ -25,8 +25,7 @@ static bool next_device(struct zd_mm *mm, struct zd_homing *h, uint64_t *limit)
 			if (e & ZD_ENTRY_LOCK)
 				h->pending = true;
 			else if (zd_entry_state(e) == ZD_ENTRY_POISON)
-				h->pending |= zd_uffd_poison(zd_mm_uffd(mm), h->pos,
-							     ZD_PAGE_SIZE) == -EAGAIN;
+				h->pending |= zd_mm_poison_marked(mm, h->pos) == -EAGAIN;
 			else if (zd_entry_state(e) == ZD_ENTRY_DEVICE)
 				return true;
 		}

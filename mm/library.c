@@ -129,8 +129,8 @@ static bool step_commands(struct zd_library *lib)
 	struct zd_cmd **link = &lib->active, *cmd;
 	bool again = false;
 
-	/* who calls knows of a move that we have read of and not followed yet */
-	if (lib->mm->nr_waiting && !zd_mm_still(lib->mm))
+	/* the caller knows of changes that have been read and not been followed yet */
+	if (!zd_mm_is_current(lib->mm) && !zd_mm_still(lib->mm))
 		return lib->active;
 	while ((cmd = *link)) {
 		enum zd_cmd_result r = cmd->step(lib, cmd);

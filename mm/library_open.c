@@ -59,19 +59,7 @@ static void resync(struct zd_server *server)
 	(void)server;
 }
 
-static bool exclusive(struct zd_mm *mm, uint64_t addr)
-{
-	return zd_page_exclusive(zd_library_of(mm)->pagemap_fd, addr);
-}
-
-static bool mapped(struct zd_mm *mm, uint64_t addr)
-{
-	return zd_page_mapped(zd_library_of(mm)->pagemap_fd, addr);
-}
-
 static const struct zd_server_host host = {
-	.mapped = mapped,
-	.exclusive = exclusive,
 	.unknown_fault = unknown_fault,
 	.forked = forked,
 	.died = died,
@@ -131,6 +119,7 @@ static int open_mm(struct zd_library *lib, const struct zd_mm_attr *attr)
 	if (rc)
 		return rc;
 	lib->mm->host_data = lib;
+	lib->mm->pagemap_fd = lib->pagemap_fd;
 	if (attr && attr->fault_around)
 		lib->mm->fault_around = attr->fault_around < ZD_RUN_MAX ?
 					attr->fault_around : ZD_RUN_MAX;
@@ -241,6 +230,8 @@ static enum zd_cmd_result close_step(struct zd_library *lib, struct zd_cmd *cmd)
 		/* at exit, what is ours alone may go with us */
 		if (mm == lib->mm && !c->stop)
 			continue;
+		if (!zd_mm_is_current(mm) && !mm->dead)
+			return ZD_CMD_AGAIN;
 		if (!mm->nr_device && !mm->poison_owed)
 			continue;
 		if (c->mm != mm) {

@@ -23,9 +23,9 @@ static enum zd_cmd_result register_step(struct zd_library *lib, struct zd_cmd *c
 
 	if (!zd_mm_still(lib->mm))
 		return ZD_CMD_AGAIN;
-	zd_mm_forget_stale(lib->mm, c->start, c->end);
 	cmd->rc = zd_mm_manage(lib->mm, c->start, c->end);
-	return ZD_CMD_DONE;
+	/* something began to change: look again what is registered */
+	return cmd->rc == -EAGAIN ? ZD_CMD_AGAIN : ZD_CMD_DONE;
 }
 
 /* Is a page of it on the device, or on its way?  Homing looks ahead only, and another

@@ -138,16 +138,42 @@ int zd_there_scan(int pagemap_fd, uint64_t addr, unsigned int nr, bool *there)
 	return 0;
 }
 
-bool zd_page_mapped(int pagemap_fd, uint64_t addr)
-{
-	struct page_region region;
-	struct pm_scan_arg arg = {
-		.size = sizeof(arg), .start = addr, .end = addr + ZD_PAGE_SIZE,
-		.vec = (uintptr_t)&region, .vec_len = 1,
-		.return_mask = PAGE_IS_PRESENT,	/* of any page in a mapping, present or not */
-	};
+#define PM_PRESENT	63
+#define PM_UFFD_WP	57
 
-	return ioctl(pagemap_fd, PAGEMAP_SCAN, &arg) > 0;
+int zd_marks_read(int pagemap_fd, uint64_t addr, unsigned int nr, bool *marked)
+{
+	uint64_t entry[512];
+	size_t len = nr * sizeof(entry[0]);
+
+	if (pread(pagemap_fd, entry, len, (addr >> ZD_PAGE_SHIFT) * sizeof(entry[0])) !=
+	    (ssize_t)len)
+		return -ESRCH;
+	for (unsigned int i = 0; i < nr; i++)
+		marked[i] = entry[i] >> PM_UFFD_WP & 1 && !(entry[i] >> PM_PRESENT & 1);
+	return 0;
+}
+
+int zd_marks_scan(int pagemap_fd, uint64_t *pos, uint64_t end, struct zd_present *out,
+		  unsigned int max)
+{
+	struct page_region region[64];
+	/* a mark is an entry that isn't present and isn't "written" */
+	struct pm_scan_arg arg = {
+		.size = sizeof(arg), .start = *pos, .end = end,
+		.vec = (uintptr_t)region, .vec_len = max < 64 ? max : 64,
+		.category_inverted = PAGE_IS_WRITTEN,
+		.category_mask = PAGE_IS_SWAPPED | PAGE_IS_WRITTEN,
+		.return_mask = PAGE_IS_SWAPPED,
+	};
+	int n = ioctl(pagemap_fd, PAGEMAP_SCAN, &arg);
+
+	if (n < 0)
+		return -errno;
+	for (int i = 0; i < n; i++)
+		out[i] = (struct zd_present){ .start = region[i].start, .end = region[i].end };
+	*pos = arg.walk_end;
+	return n;
 }
 
 bool zd_page_exclusive(int pagemap_fd, uint64_t addr)

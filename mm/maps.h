@@ -48,8 +48,14 @@ int zd_present_scan(int pagemap_fd, uint64_t *pos, uint64_t end, struct zd_prese
  * mincore(2) says no).  0 or -errno (-ESRCH: the address space is gone). */
 int zd_there_scan(int pagemap_fd, uint64_t addr, unsigned int nr, bool *there);
 
-/* Is anything mapped at @addr? */
-bool zd_page_mapped(int pagemap_fd, uint64_t addr);
+/*
+ * Which of the @nr pages from @addr on (512 at most) are missing and have the mark of
+ * zd_uffd_mark().  0 or -errno (-ESRCH: the address space is gone).
+ */
+int zd_marks_read(int pagemap_fd, uint64_t addr, unsigned int nr, bool *marked);
+/* Up to @max stretches of marks in [*pos, end), as zd_present_scan(). */
+int zd_marks_scan(int pagemap_fd, uint64_t *pos, uint64_t end, struct zd_present *out,
+		  unsigned int max);
 
 /* Is the resident page at @addr mapped by this address space alone? */
 bool zd_page_exclusive(int pagemap_fd, uint64_t addr);

@@ -63,12 +63,12 @@ void zd_mig_free(struct zd_mig *mig)
 /* An entry of a page in flight loses its owner: a HOME entry's reference stays
  * with the batch, which puts it when it lands.  Nobody else would wake a thread
  * that waits for the page: it faults again, behind the event. */
-static void disown(struct zd_mig *mig, struct zd_mm *mm, uint64_t addr)
+static void disown(struct zd_mig *mig, struct zd_mm *mm, uint64_t addr, zd_entry_t next)
 {
 	/* the fault that brings a page home waits without saying so */
 	bool wait = *zd_mm_entry(mm, addr) & ZD_ENTRY_WAIT || mig->dir == ZD_FROM_DEVICE;
 
-	zd_entry_store(zd_mm_entry(mm, addr), 0);
+	zd_entry_store(zd_mm_entry(mm, addr), next);
 	if (wait)
 		zd_uffd_wake(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE);
 	if (mig->dir == ZD_FROM_DEVICE) {
@@ -78,7 +78,7 @@ static void disown(struct zd_mig *mig, struct zd_mm *mm, uint64_t addr)
 	mm->server->stats.c.pages_freed++;
 }
 
-void zd_migs_drop(struct zd_mm *mm, uint64_t start, uint64_t end)
+void zd_migs_drop(struct zd_mm *mm, uint64_t start, uint64_t end, zd_entry_t next)
 {
 	struct zd_mig_sharer *s;
 	struct zd_mig *mig;
@@ -90,13 +90,13 @@ void zd_migs_drop(struct zd_mm *mm, uint64_t start, uint64_t end)
 			if (p->step == ZD_MIG_DONE)
 				continue;
 			if (p->mm == mm && p->addr >= start && p->addr < end) {
-				disown(mig, mm, p->addr);
+				disown(mig, mm, p->addr, next);
 				p->mm = NULL;
 			}
 			for (s = p->sharers; s; s = s->next) {
 				if (s->mm != mm || s->addr < start || s->addr >= end)
 					continue;
-				disown(mig, mm, s->addr);
+				disown(mig, mm, s->addr, next);
 				s->mm = NULL;
 			}
 		}

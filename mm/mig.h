@@ -48,6 +48,7 @@ struct zd_mig_page {
 		ZD_MIG_DONE,
 	} step;
 	bool zero;		/* it was all zeros: no device page */
+	bool marked;		/* it left its mark (uffd.h) where it was */
 	void *content;		/* once it has been read from staging */
 	struct zd_mig_sharer *sharers;
 };
@@ -85,8 +86,8 @@ static inline void *zd_mig_buffer(struct zd_mig *mig, unsigned int i)
 	return mig->buffer + i * ZD_PAGE_SIZE;
 }
 
-/* Events, for all batches of the server. */
-void zd_migs_drop(struct zd_mm *mm, uint64_t start, uint64_t end);
+/* Events, for all batches of the server.  @next: what the entries become. */
+void zd_migs_drop(struct zd_mm *mm, uint64_t start, uint64_t end, zd_entry_t next);
 void zd_migs_remap(struct zd_mm *mm, uint64_t from, uint64_t to, uint64_t len);
 /* @child was forked from @parent: what is on its way out of @parent leaves
  * @child as well.  The parent's mover must have been cancelled.  -ENOMEM. */

@@ -84,7 +84,7 @@ static bool may_leave(zd_entry_t *entry, uint64_t now)
 
 	if (zd_entry_state(e) == ZD_ENTRY_SYSTEM)
 		return zd_system_release(entry);
-	return zd_entry_settled(e, now) ||
+	return zd_entry_is_free(e, now) ||
 	       (zd_entry_state(e) == ZD_ENTRY_PRESENT && !(e & ZD_ENTRY_LOCK));
 }
 

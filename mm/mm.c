@@ -10,6 +10,7 @@
 #include "core/alloc.h"
 #include "core/bug.h"
 #include "zonedev/log.h"
+#include "mm/maps.h"
 #include "mm/mig.h"
 #include "mm/mm.h"
 #include "mm/system.h"
@@ -68,7 +69,8 @@ static void fork_range(struct zd_mm *parent, struct zd_mm *mm, const struct zd_r
 				       e & ~(ZD_ENTRY_LOCK | ZD_ENTRY_WAIT));
 			mm->nr_device++;
 			mm->server->stats.c.pages_device++;
-		} else if (zd_entry_state(e) == ZD_ENTRY_POISON) {
+		} else if (zd_entry_state(e) == ZD_ENTRY_POISON ||
+			   zd_entry_state(e) == ZD_ENTRY_REMOVED) {
 			zd_entry_store(zd_mm_entry(mm, addr), e);
 		}
 	}
@@ -84,8 +86,10 @@ static int fork_entries(struct zd_mm *parent, struct zd_mm *mm)
 	/* a listed range has its entries: in this order */
 	for (size_t i = 0; !rc && i < r->nr; i++)
 		rc = zd_table_reserve(&mm->table, r->v[i].start, r->v[i].end);
-	if (!rc)
-		rc = zd_ranges_copy(&mm->ranges, r);
+	/* what the child has of them: MADV_DONTFORK leaves some out */
+	for (size_t i = 0; !rc && i < r->nr; i++)
+		if (zd_mm_list(mm, r->v[i].start, r->v[i].end))
+			rc = zd_mm_adopt(mm, r->v[i].start, r->v[i].end);
 	if (rc)
 		return rc;
 
@@ -106,28 +110,20 @@ int zd_mm_create(struct zd_server *server, int uffd, struct zd_mm *parent, struc
 	mm->poison_owed = parent && parent->poison_owed;
 	mm->source.fd = uffd;
 	mm->source.ready = zd_mm_ready;
+	mm->pagemap_fd = -1;
+	mm->unborn = parent;
 	rc = zd_table_init(&mm->table);
 	if (rc)
 		goto err_free;
 	rc = take_slot(server, mm);
 	if (rc)
 		goto err_table;
-	rc = zd_server_add(server, &mm->source);
-	if (rc)
-		goto err_slot;
-	cds_list_add_tail(&mm->node, &server->mms);
-	if (parent) {
-		mm->young_of = parent;
-		parent->has_young = true;
-		rc = fork_entries(parent, mm);
-		if (rc) {
-			/* the child lives; see err_close */
-			if (dup(uffd) < 0)
-				zd_log(ZD_LOG_ERR, "a forked child may read zeros");
-			zd_mm_destroy(mm);
-			return rc;
-		}
+	if (!parent) {
+		rc = zd_server_add(server, &mm->source);
+		if (rc)
+			goto err_slot;
 	}
+	cds_list_add_tail(&mm->node, &server->mms);
 	*out = mm;
 	return 0;
 
@@ -144,13 +140,43 @@ err_close:
 	return rc;
 }
 
+void zd_mm_born(struct zd_mm *parent, struct zd_mm *child)
+{
+	int rc = fork_entries(parent, child);
+
+	if (!rc)
+		rc = zd_server_add(child->server, &child->source);
+	child->unborn = false;
+	if (!rc)
+		return;
+	zd_log(ZD_LOG_ERR, "a forked child can't be served (%s): it will hang at the first page "
+	       "that is away", strerrordesc_np(-rc));
+	/* nor may the child read zeros: one that lives keeps its userfaultfd */
+	if (dup(zd_mm_uffd(child)) < 0)
+		zd_log(ZD_LOG_ERR, "a forked child may read zeros");
+	zd_mm_died(child);
+}
+
+/* No log may name @mm any more. */
+static void forget_unborn(struct zd_mm *mm)
+{
+	struct zd_mm *parent;
+
+	cds_list_for_each_entry(parent, &mm->server->mms, node)
+		for (unsigned int i = 0; i < parent->nr_changes; i++)
+			if (parent->changes[i].child == mm)
+				parent->changes[i].child = NULL;
+}
+
 void zd_mm_destroy(struct zd_mm *mm)
 {
 	struct zd_server *server = mm->server;
 	struct zd_mig *mig = mm->out;
 
 	mm->dead = true;	/* nothing is put in place any more */
-	zd_mm_orphan(mm);
+	if (mm->unborn)
+		forget_unborn(mm);
+	zd_mm_end_log(mm);
 	while (mm->ranges.nr)
 		zd_mm_forget(mm, mm->ranges.v[0].start, mm->ranges.v[0].end);
 	if (mig) {
@@ -174,10 +200,7 @@ void zd_mm_destroy(struct zd_mm *mm)
 	server->slots[mm->slot] = NULL;
 	zd_system_destroy(mm);
 	zd_ranges_destroy(&mm->ranges);
-	zd_ranges_destroy(&mm->fresh);
-	zd_ranges_destroy(&mm->recent);
-	zd_ranges_destroy(&mm->doubtful);
-	zd_free(mm->moves);
+	zd_free(mm->changes);
 	zd_table_destroy(&mm->table);
 	zd_free(mm);
 }
@@ -197,6 +220,22 @@ int zd_mm_adopt(struct zd_mm *mm, uint64_t start, uint64_t end)
 	return rc ? rc : zd_ranges_add(&mm->ranges, start, end);
 }
 
+int zd_mm_list(struct zd_mm *mm, uint64_t start, uint64_t end)
+{
+	uint64_t middle = (start + (end - start) / 2) & ~(ZD_PAGE_SIZE - 1);
+	int has = zd_uffd_has(zd_mm_uffd(mm), start, end - start);
+
+	if (has < 0)
+		return has;
+	if (has)
+		return zd_mm_adopt(mm, start, end);
+	if (middle == start)
+		return 0;
+	/* several mappings, or holes, or what was mapped in one since */
+	has = zd_mm_list(mm, start, middle);
+	return has ? has : zd_mm_list(mm, middle, end);
+}
+
 int zd_mm_manage(struct zd_mm *mm, uint64_t start, uint64_t end)
 {
 	int rc = zd_table_reserve(&mm->table, start, end);
@@ -208,8 +247,8 @@ int zd_mm_manage(struct zd_mm *mm, uint64_t start, uint64_t end)
 	rc = zd_uffd_register(zd_mm_uffd(mm), start, end - start);
 	if (rc)
 		return rc;
-	/* -ENOMEM: registered but not listed, which a fault there mends */
-	return zd_ranges_add(&mm->ranges, start, end);
+	/* what is registered and not listed a fault there mends */
+	return zd_mm_list(mm, start, end);
 }
 
 void zd_mm_put_device(struct zd_mm *mm, zd_entry_t *entry, zd_entry_t next)
@@ -229,9 +268,16 @@ void zd_mm_set_device(struct zd_mm *mm, uint64_t addr, zd_pfn_t pfn)
 	mm->server->stats.c.pages_device++;
 }
 
+int zd_mm_poison_marked(struct zd_mm *mm, uint64_t addr)
+{
+	int rc = zd_mm_is_current(mm) ? zd_uffd_unmark(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE) : -EAGAIN;
+
+	return rc ? rc : zd_uffd_poison(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE);
+}
+
 void zd_mm_poison(struct zd_mm *mm, uint64_t addr)
 {
-	int rc = zd_uffd_poison(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE);
+	int rc = zd_mm_poison_marked(mm, addr);
 
 	zd_entry_store(zd_mm_entry(mm, addr), ZD_ENTRY_POISON);
 	if (rc == -ESRCH) {	/* nobody lives to touch it */
@@ -271,6 +317,7 @@ static void drop_entry(struct zd_mm *mm, zd_entry_t *entry)
 		return;
 	case ZD_ENTRY_POISON:
 	case ZD_ENTRY_REMOVED:
+	case ZD_ENTRY_GOING:
 	case ZD_ENTRY_NONE:
 		break;
 	}
@@ -281,7 +328,7 @@ void zd_mm_drop(struct zd_mm *mm, uint64_t start, uint64_t end)
 {
 	size_t i = zd_ranges_first(&mm->ranges, start);
 
-	zd_migs_drop(mm, start, end);
+	zd_migs_drop(mm, start, end, 0);
 	for (; i < mm->ranges.nr && mm->ranges.v[i].start < end; i++) {
 		uint64_t from = mm->ranges.v[i].start > start ? mm->ranges.v[i].start : start;
 		uint64_t to = mm->ranges.v[i].end < end ? mm->ranges.v[i].end : end;
@@ -295,16 +342,71 @@ void zd_mm_drop(struct zd_mm *mm, uint64_t start, uint64_t end)
 
 void zd_mm_remove(struct zd_mm *mm, uint64_t start, uint64_t end)
 {
-	zd_entry_t removed = zd_entry_removed(zd_now_ns());
 	size_t i = zd_ranges_first(&mm->ranges, start);
 
-	zd_mm_drop(mm, start, end);
 	for (; i < mm->ranges.nr && mm->ranges.v[i].start < end; i++) {
-		uint64_t addr = mm->ranges.v[i].start > start ? mm->ranges.v[i].start : start;
+		uint64_t from = mm->ranges.v[i].start > start ? mm->ranges.v[i].start : start;
 		uint64_t to = mm->ranges.v[i].end < end ? mm->ranges.v[i].end : end;
+		uint64_t addr = zd_table_next(&mm->table, from, to);
 
-		for (; addr < to; addr += ZD_PAGE_SIZE)
-			zd_entry_store(zd_mm_entry(mm, addr), removed);
+		zd_migs_drop(mm, from, to, ZD_ENTRY_REMOVED);
+		for (; addr < to; addr = zd_table_next(&mm->table, addr + ZD_PAGE_SIZE, to)) {
+			zd_entry_t *entry = zd_mm_entry(mm, addr), next;
+
+			if (zd_entry_state(*entry) == ZD_ENTRY_PRESENT ||
+			    zd_entry_state(*entry) == ZD_ENTRY_GOING)
+				continue;	/* zd_mm_going() has seen to those */
+			next = zd_entry_state(*entry) == ZD_ENTRY_SYSTEM ? 0 : ZD_ENTRY_REMOVED;
+			drop_entry(mm, entry);
+			zd_entry_store(entry, next);
+		}
+	}
+}
+
+/* [addr, end) is in RAM, and may not be for long. */
+static void going(struct zd_mm *mm, uint64_t addr, uint64_t end, zd_entry_t next)
+{
+	for (; addr < end; addr += ZD_PAGE_SIZE) {
+		zd_entry_t *entry = zd_mm_entry(mm, addr);
+
+		if (*entry & ZD_ENTRY_LOCK || zd_entry_state(*entry) > ZD_ENTRY_PRESENT)
+			continue;
+		if (zd_entry_state(*entry) == ZD_ENTRY_PRESENT)
+			zd_lru_forget(&mm->server->lru, *entry);
+		zd_entry_store(entry, next);
+	}
+}
+
+/* Descriptors of [start, end): a thread that asks for one looks first whether its page is
+ * still there. */
+static void unsettle(struct zd_mm *mm, uint64_t start, uint64_t end)
+{
+	for (uint64_t a = zd_table_next(&mm->table, start, end); a < end;
+	     a = zd_table_next(&mm->table, a + ZD_PAGE_SIZE, end)) {
+		zd_entry_t *entry = zd_mm_entry(mm, a);
+
+		if (zd_entry_state(*entry) == ZD_ENTRY_SYSTEM)
+			zd_entry_store(entry, *entry | ZD_ENTRY_UNSETTLED);
+	}
+}
+
+void zd_mm_going(struct zd_mm *mm, uint64_t start, uint64_t end)
+{
+	zd_entry_t next = zd_entry_going(zd_now_ns());
+	size_t i = zd_ranges_first(&mm->ranges, start);
+	struct zd_present present[64];
+
+	for (; mm->pagemap_fd >= 0 && i < mm->ranges.nr && mm->ranges.v[i].start < end; i++) {
+		uint64_t pos = mm->ranges.v[i].start > start ? mm->ranges.v[i].start : start;
+		uint64_t to = mm->ranges.v[i].end < end ? mm->ranges.v[i].end : end;
+		int n = 0;
+
+		unsettle(mm, pos, to);
+		while (pos < to && n >= 0) {
+			n = zd_present_scan(mm->pagemap_fd, &pos, to, present, 64, 0);
+			for (int k = 0; k < n; k++)
+				going(mm, present[k].start, present[k].end, next);
+		}
 	}
 }
 
@@ -317,11 +419,32 @@ void zd_mm_forget(struct zd_mm *mm, uint64_t start, uint64_t end)
 		zd_log(ZD_LOG_WARN, "out of memory: a range of no use stays listed");
 }
 
+/* The entry of @from, that isn't zero, becomes @to's. */
+static void remap_entry(struct zd_mm *mm, uint64_t from, uint64_t to)
+{
+	zd_entry_t *old = zd_mm_entry(mm, from), e = *old;
+
+	if (zd_entry_state(e) == ZD_ENTRY_PRESENT) {
+		/* its run names the old address: start a new one */
+		zd_lru_forget(&mm->server->lru, e);
+		zd_entry_store(old, 0);
+		zd_lru_add(&mm->server->lru, mm, to, 1, e & ZD_ENTRY_HOT);
+		return;
+	}
+	if (zd_entry_state(e) == ZD_ENTRY_SYSTEM)
+		/* holders may ask; zd_page_address() */
+		__atomic_store_n(&zd_pfn_to_page(zd_entry_val(e))->word, to, __ATOMIC_RELAXED);
+	zd_entry_store(zd_mm_entry(mm, to), e & ~ZD_ENTRY_WAIT);
+	/* who waits at the old address looks again what is there now */
+	if (e & ZD_ENTRY_LOCK)
+		zd_uffd_wake(zd_mm_uffd(mm), from, ZD_PAGE_SIZE);
+	zd_entry_store(old, 0);
+}
+
 void zd_mm_remap(struct zd_mm *mm, uint64_t from, uint64_t to, uint64_t len)
 {
-	/* The destination is free (late.c).  Adopting can only fail for want of
-	 * memory; then faults at the new place would find no entries and read
-	 * zeros: never. */
+	/* The destination is free (changes.c).  Adopting can only fail for want of
+	 * memory; then faults at the new place would find no entries: never. */
 	if (zd_mm_adopt(mm, to, to + len)) {
 		zd_log(ZD_LOG_ERR, "out of memory while following an mremap: "
 		       "the address space can't be served any more");
@@ -329,33 +452,15 @@ void zd_mm_remap(struct zd_mm *mm, uint64_t from, uint64_t to, uint64_t len)
 		return;
 	}
 	zd_migs_remap(mm, from, to, len);
-	for (uint64_t off = 0; off < len; off += ZD_PAGE_SIZE) {
-		zd_entry_t *old, *new;
+	for (size_t i = zd_ranges_first(&mm->ranges, from);
+	     i < mm->ranges.nr && mm->ranges.v[i].start < from + len; i++) {
+		const struct zd_range *r = &mm->ranges.v[i];
+		uint64_t a = r->start > from ? r->start : from;
+		uint64_t end = r->end < from + len ? r->end : from + len;
 
-		if (!zd_ranges_find(&mm->ranges, from + off))
-			continue;
-		old = zd_mm_entry(mm, from + off);
-		new = zd_mm_entry(mm, to + off);
-		if (!*old)
-			continue;
-		if (zd_entry_state(*old) == ZD_ENTRY_PRESENT) {
-			/* its run names the old address: start a new one */
-			zd_entry_t e = *old;
-
-			zd_lru_forget(&mm->server->lru, e);
-			zd_entry_store(old, 0);
-			zd_lru_add(&mm->server->lru, mm, to + off, 1, e & ZD_ENTRY_HOT);
-			continue;
-		}
-		if (zd_entry_state(*old) == ZD_ENTRY_SYSTEM)
-			/* holders may ask; zd_page_address() */
-			__atomic_store_n(&zd_pfn_to_page(zd_entry_val(*old))->word, to + off,
-					 __ATOMIC_RELAXED);
-		zd_entry_store(new, *old & ~ZD_ENTRY_WAIT);
-		/* who waits at the old address looks again what is there now */
-		if (*old & ZD_ENTRY_LOCK)
-			zd_uffd_wake(zd_mm_uffd(mm), from + off, ZD_PAGE_SIZE);
-		zd_entry_store(old, 0);
+		for (a = zd_table_next(&mm->table, a, end); a < end;
+		     a = zd_table_next(&mm->table, a + ZD_PAGE_SIZE, end))
+			remap_entry(mm, a, a - from + to);
 	}
 	zd_mm_forget(mm, from, from + len);
 }

@@ -7,6 +7,7 @@
 
 #include <urcu/list.h>
 #include "core/lock.h"
+#include "mm/changes.h"
 #include "mm/mover.h"
 #include "mm/range.h"
 #include "mm/server.h"
@@ -21,13 +22,13 @@ struct zd_mm {
 	unsigned int slot;		/* in server->slots; names it in queues */
 	struct zd_source source;	/* its userfaultfd */
 	struct zd_table table;
-	struct zd_ranges ranges;
-	struct zd_ranges fresh, recent, doubtful;	/* late.c, as what follows */
-	struct zd_move *moves;
-	unsigned int nr_moves, nr_waiting;
-	struct zd_mm *young_of;		/* forked since that was still */
-	bool has_young;
+	struct zd_ranges ranges;	/* each registered, all of it */
+	struct zd_change *changes;	/* read, and not followed yet (changes.c) */
+	unsigned int nr_changes, cap_changes;
+	bool unborn;			/* its parent's changes are not followed yet */
 	uint32_t behind;		/* __atomic: entries may not be what they were */
+	int pagemap_fd;			/* the host's; -1: not known (yet) */
+	uint64_t stray, stray_since_ns;	/* fault.c */
 	bool dead;			/* its address space is gone */
 	uint64_t nr_device;		/* DEVICE entries */
 	struct zd_system *system;	/* descriptors of RAM pages, once asked for */
@@ -58,10 +59,14 @@ static inline zd_entry_t *zd_mm_entry(const struct zd_mm *mm, uint64_t addr)
  * A new address space whose userfaultfd (API done) is @uffd, owned from now on
  * also on failure: it is closed then, but for a forked child's, which stays open
  * so that the child waits rather than reads zeros.  @parent: the mm it was
- * forked from, or NULL; its ranges and device pages are shared.  -ENOMEM,
- * -ENOSPC (65536 address spaces).
+ * forked from, or NULL; the child is unborn, and nothing is read of it, until
+ * zd_mm_born().  -ENOMEM, -ENOSPC (65536 address spaces).
  */
 int zd_mm_create(struct zd_server *server, int uffd, struct zd_mm *parent, struct zd_mm **mm);
+
+/* @child shares the ranges and device pages that @parent has now.  Of one that can't
+ * be served the host hears that it died. */
+void zd_mm_born(struct zd_mm *parent, struct zd_mm *child);
 
 /* Forget it: every device page reference is put, pages in flight are dropped. */
 void zd_mm_destroy(struct zd_mm *mm);
@@ -69,8 +74,14 @@ void zd_mm_destroy(struct zd_mm *mm);
 /* The kernel says that the address space is gone: tell the host, once. */
 void zd_mm_died(struct zd_mm *mm);
 
-/* Manage [start, end): registers it with the userfaultfd.  0 or -errno. */
+/*
+ * Manage [start, end): registers it with the userfaultfd, and lists what the kernel says
+ * is registered then; what has been unmapped meanwhile isn't.  @mm is still.  0 or -errno.
+ */
 int zd_mm_manage(struct zd_mm *mm, uint64_t start, uint64_t end);
+
+/* List those parts of [start, end) that are registered already. */
+int zd_mm_list(struct zd_mm *mm, uint64_t start, uint64_t end);
 
 /* The kernel manages [start, end) already; follow suit. */
 int zd_mm_adopt(struct zd_mm *mm, uint64_t start, uint64_t end);
@@ -79,7 +90,10 @@ int zd_mm_adopt(struct zd_mm *mm, uint64_t start, uint64_t end);
  * dropped when they land.  The range stays managed. */
 void zd_mm_drop(struct zd_mm *mm, uint64_t start, uint64_t end);
 
-/* drop, and what is in RAM is REMOVED: for madvise. */
+/* A madvise is going to take [start, end): what of it is in RAM is GOING. */
+void zd_mm_going(struct zd_mm *mm, uint64_t start, uint64_t end);
+
+/* A madvise gives [start, end) up: what is out is dropped, and REMOVED. */
 void zd_mm_remove(struct zd_mm *mm, uint64_t start, uint64_t end);
 
 /* drop, and no longer managed. */
@@ -88,28 +102,32 @@ void zd_mm_forget(struct zd_mm *mm, uint64_t start, uint64_t end);
 /* mremap: [from, from + len) is now at @to. */
 void zd_mm_remap(struct zd_mm *mm, uint64_t from, uint64_t to, uint64_t len);
 
-/* Events as they are read: an unmap, a move.  Either may be late (late.c). */
-void zd_mm_unmapped(struct zd_mm *mm, uint64_t start, uint64_t end);
-void zd_mm_moved(struct zd_mm *mm, uint64_t from, uint64_t to, uint64_t len);
-/* Are all events of what has happened processed?  If so, what has waited for that is
- * done, too.  zd_mms_settle: for those that have something waiting; true: none has. */
+/* changes.c: an event has been read.  Nothing is done before @mm is still. */
+void zd_mm_changed(struct zd_mm *mm, const struct zd_change *change);
+/* Have all changes that were made been heard?  If so they are followed, and entries are
+ * what the address space is.  zd_mms_settle: for those with changes; true: none is left. */
 bool zd_mm_still(struct zd_mm *mm);
-/* Its end: nothing more will be heard of it.  Its ancestors may still be late. */
-void zd_mm_orphan(struct zd_mm *mm);
-/* [start, end) is mapped anew, or was managed already: forget what is neither.  When
- * it is still. */
-void zd_mm_forget_stale(struct zd_mm *mm, uint64_t start, uint64_t end);
 bool zd_mms_settle(struct zd_server *server);
-/* There is no message now. */
-void zd_mm_all_read(struct zd_mm *mm);
-/* Events are going to be read, or have been processed. */
+/* It has ended: follow what was heard, for the sake of its children. */
+void zd_mm_end_log(struct zd_mm *mm);
+/* Events are going to be read, or have been. */
 void zd_mm_behind(struct zd_mm *mm, bool reading);
+
+/* May pages be put in place, or taken, where the entries say?  (The kernel refuses what
+ * changes from now on.)  Only looks: what it was asked for is where it was. */
+static inline bool zd_mm_is_current(const struct zd_mm *mm)
+{
+	return !mm->unborn && !mm->nr_changes;
+}
 
 /* Replace a DEVICE entry by @next and put its page. */
 void zd_mm_put_device(struct zd_mm *mm, zd_entry_t *entry, zd_entry_t next);
 
 /* Record that @addr is on the device now; takes over one reference. */
 void zd_mm_set_device(struct zd_mm *mm, uint64_t addr, zd_pfn_t pfn);
+
+/* SIGBUS for whoever touches @addr, where nothing is but a mark perhaps.  0, -errno. */
+int zd_mm_poison_marked(struct zd_mm *mm, uint64_t addr);
 
 /* The page's content is lost: SIGBUS for whoever touches it, never zeros.  Its
  * entry holds no reference any more. */

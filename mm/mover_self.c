@@ -97,6 +97,9 @@ static int start(struct zd_mm *mm, struct zd_mig *mig)
 		moved = rc == (ssize_t)(run * ZD_PAGE_SIZE) ? run : moved_pages(mm, i, run);
 		for (unsigned int k = 0; k < moved; k++)
 			mig->page[i + k].error = 0;
+		if (moved && !zd_uffd_mark(zd_mm_uffd(mm), addr, moved * ZD_PAGE_SIZE))
+			for (unsigned int k = 0; k < moved; k++)
+				mig->page[i + k].marked = true;
 		i += moved;
 		if (!moved)
 			mig->page[i++].error = rc < 0 ? rc : -EAGAIN;
@@ -133,7 +136,7 @@ static void empty(struct zd_mm *mm, struct area *area)
 		rc = madvise(area->staging, ZD_STAGING_BYTES, MADV_DONTNEED) ? -errno : 0;
 	}
 	if (!rc)
-		rc = zd_uffd_register(zd_mm_uffd(mm), addr, ZD_STAGING_BYTES);
+		rc = zd_uffd_register_own(zd_mm_uffd(mm), addr, ZD_STAGING_BYTES);
 	ZD_BUG_ON(rc, "staging: %d", rc);
 	area->used = 0;
 	__atomic_store_n(&area->state, CLEAN, __ATOMIC_RELEASE);
@@ -241,7 +244,7 @@ int zd_mover_self_init(struct zd_mm *mm)
 		self->areas[i].staging = (char *)((((uintptr_t)self->reserve + ZD_STAGING_BYTES - 1) &
 						   ~(ZD_STAGING_BYTES - 1)) + i * ZD_STAGING_BYTES);
 	self->area = self->areas;
-	rc = zd_uffd_register(zd_mm_uffd(mm), (uintptr_t)self->area->staging,
+	rc = zd_uffd_register_own(zd_mm_uffd(mm), (uintptr_t)self->area->staging,
 			      AREAS * ZD_STAGING_BYTES);
 	if (rc)
 		goto err_unreserve;

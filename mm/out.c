@@ -3,7 +3,7 @@
  * Out: program memory to the device.
  *
  *	lock entries, take device pages     zd_out_start
- *	MOVE to staging                     the mover
+ *	MOVE to staging, mark the place     the mover
  *	content to the device               zd_out_moved, stored
  *	entries become device pages         zd_out_land
  *
@@ -13,12 +13,19 @@
  * did not want it); or nobody owns it any more.  Putting back needs a COPY,
  * which an event that waits to be read forbids: such a page keeps its batch
  * alive until it succeeds.  Nothing is thrown away for want of an ioctl.
+ *
+ * A page that moved and could not be marked, since the address space changed in
+ * between, goes back as well: without a mark nobody could tell later where it
+ * belongs.
+ *
+ * Zeros need no device page: they become REMOVED, under their mark.
  */
 #include <errno.h>
 #include <string.h>
 
 #include "core/bug.h"
 #include "core/trace.h"
+#include "mm/maps.h"
 #include "mm/mig.h"
 #include "mm/uffd.h"
 #include "zonedev/log.h"
@@ -73,12 +80,11 @@ static void unlock_resident(struct zd_mm *mm, uint64_t addr, bool evictable)
 /* The move was refused: the page is where it was. */
 static void refuse(struct zd_mig *mig, struct zd_mig_page *p)
 {
-	struct zd_server *server = mig->server;
 	bool again;
 
 	/* the kernel doesn't say which: a page that another address space maps
 	 * is shared, any other is pinned */
-	if (p->error == -EBUSY && p->mm && !server->host->exclusive(p->mm, p->addr))
+	if (p->error == -EBUSY && p->mm && !zd_page_exclusive(p->mm->pagemap_fd, p->addr))
 		p->error = -EMLINK;
 	again = p->error == -EBUSY || p->error == -EMLINK || p->error == -EAGAIN ||
 		p->error == -ECANCELED;
@@ -101,7 +107,11 @@ static void settle_device(struct zd_mm *mm, uint64_t addr, zd_pfn_t pfn)
 
 static void settle_zero(struct zd_mm *mm, uint64_t addr)
 {
-	unlock_resident(mm, addr, false);
+	bool wait = *zd_mm_entry(mm, addr) & ZD_ENTRY_WAIT;
+
+	zd_entry_store(zd_mm_entry(mm, addr), ZD_ENTRY_REMOVED);
+	if (wait)
+		zd_uffd_wake(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE);
 }
 
 /* Content is on the device (or is zeros): tell all owners. */
@@ -149,19 +159,45 @@ static void store(struct zd_mig *mig, struct zd_mig_page *p)
 		zd_put_page(page);
 }
 
+/* Did the page leave a mark that isn't there any more?  Then the program has dropped it
+ * meanwhile (by a madvise whose event came before the page moved). */
+static bool is_dropped(const struct zd_mm *mm, const struct zd_mig_page *p, uint64_t addr)
+{
+	bool marked;
+
+	return p->marked && mm->pagemap_fd >= 0 &&
+	       !zd_marks_read(mm->pagemap_fd, addr, 1, &marked) && !marked;
+}
+
 /* One owner gets the content back.  False: not now. */
-static bool back_one(struct zd_mig *mig, struct zd_mm **mm, uint64_t addr, const void *content)
+static bool back_one(struct zd_mig *mig, const struct zd_mig_page *p, struct zd_mm **mm,
+		     uint64_t addr)
 {
 	ssize_t rc;
 
 	if (!*mm)
 		return true;
-	rc = zd_uffd_copy(zd_mm_uffd(*mm), addr, content, ZD_PAGE_SIZE, true);
-	if (rc == -EAGAIN || rc == -ENOMEM)
+	if ((*mm)->dead) {
+		rc = -ESRCH;
+	} else if (!zd_mm_is_current(*mm)) {
 		return false;
-	/* The mapping has gone a moment ago, and its event will say where to. */
-	if (rc == -ENOENT && zd_uffd_changing(zd_mm_uffd(*mm)))
-		return false;
+	} else if (is_dropped(*mm, p, addr)) {
+		if (zd_uffd_changing(zd_mm_uffd(*mm)))
+			return false;	/* or it has moved with its mapping */
+		rc = 0;
+	} else {
+		rc = zd_uffd_copy(zd_mm_uffd(*mm), addr, p->content, ZD_PAGE_SIZE, true);
+		if (rc == -EAGAIN || rc == -ENOMEM)
+			return false;
+		/* The mapping has gone a moment ago, and its event will say where to. */
+		if (rc == -ENOENT && zd_uffd_changing(zd_mm_uffd(*mm)))
+			return false;
+	}
+	if (rc == -ENOENT) {	/* can't be: what is listed is registered */
+		zd_log(ZD_LOG_ERR, "the place of page %#llx is not ours: its process would read "
+		       "zeros, and is killed", (unsigned long long)addr);
+		mig->server->host->kill(*mm);
+	}
 	/* EEXIST can't be: the entry was locked.  ESRCH: its end is on the way. */
 	if (rc > 0)
 		mig->server->resident++;
@@ -173,10 +209,10 @@ static bool back_one(struct zd_mig *mig, struct zd_mm **mm, uint64_t addr, const
 static void back(struct zd_mig *mig, struct zd_mig_page *p)
 {
 	struct zd_mig_sharer *s;
-	bool done = back_one(mig, &p->mm, p->addr, p->content);
+	bool done = back_one(mig, p, &p->mm, p->addr);
 
 	for (s = p->sharers; s; s = s->next)
-		done &= back_one(mig, &s->mm, s->addr, p->content);
+		done &= back_one(mig, p, &s->mm, s->addr);
 	if (!done) {
 		mig->retry = true;
 		return;
@@ -364,10 +400,17 @@ void zd_out_moved(struct zd_mig *mig)
 	if (mm)
 		mm->mover->release(mm);
 	for (unsigned int j = 0; j < nr; j++) {
-		if (mig->page[slot[j]].content)
+		struct zd_mig_page *p = &mig->page[slot[j]];
+
+		if (!p->content) {
+			lose(mig, p);
+		} else if (!p->marked) {
+			p->error = -EAGAIN;
+			p->step = ZD_MIG_BACK;
+			mig->retry = true;
+		} else {
 			slot[kept++] = slot[j];
-		else
-			lose(mig, &mig->page[slot[j]]);
+		}
 	}
 	if (mig->fetched) {
 		mig->fetched(mig);
@@ -398,7 +441,7 @@ int zd_out_start(struct zd_mm *mm, const uint64_t *addrs, unsigned int nr,
 	struct zd_mig *mig;
 	int rc;
 
-	if (!mm->mover || mm->out || mm->dead)
+	if (!mm->mover || mm->out || mm->dead || !zd_mm_is_current(mm))
 		return -EBUSY;
 	pgmap = zd_get_dev_pagemap(server->dev->pgmap.pfn);
 	if (!pgmap)

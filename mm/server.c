@@ -19,6 +19,7 @@
 #define SPIN_FAULTS	32	/* then the other sources get a look */
 #define SPIN_LUCK	8
 #define SPIN_REST	256
+#define STILL_YIELDS	8
 #define RETRY_MS	1	/* while something waits that no descriptor announces */
 
 uint64_t zd_now_ns(void)
@@ -219,12 +220,27 @@ static void spin(struct zd_server *server)
 	}
 }
 
+/*
+ * The thread whose event has been read has to run before its address space is still, and
+ * nothing tells of that.  It runs soon: faults that wait for it shall not wait until the
+ * next look at the clock.
+ */
+static void wait_for_still(struct zd_server *server)
+{
+	for (unsigned int i = 0; server->unsettled && i < STILL_YIELDS; i++) {
+		server->unsettled = !zd_mms_settle(server);
+		if (server->unsettled)
+			sched_yield();
+	}
+}
+
 int zd_server_poll(struct zd_server *server, int timeout_ms)
 {
 	struct epoll_event ev[READY_MAX];
 	int n;
 
 	spin(server);
+	wait_for_still(server);
 	zd_server_settle(server);
 	n = epoll_wait(server->epfd, ev, READY_MAX, wait_ms(server, timeout_ms));
 	if (n < 0)

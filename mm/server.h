@@ -49,10 +49,6 @@ struct zd_server_host {
 	void (*kill)(struct zd_mm *mm);
 	/* An address that belongs to zonedev faulted.  True: served. */
 	bool (*own_fault)(struct zd_mm *mm, uint64_t addr);
-	/* Does this address space alone map its resident page at @addr? */
-	bool (*exclusive)(struct zd_mm *mm, uint64_t addr);
-	/* Is anything mapped at @addr? */
-	bool (*mapped)(struct zd_mm *mm, uint64_t addr);
 	/* ->resident is about to cause evictions: correct it if it is wrong. */
 	void (*resync)(struct zd_server *server);
 };
@@ -93,7 +89,7 @@ struct zd_server {
 	zd_pfn_t put_later[ZD_PUT_LATER];	/* see zd_server_put_later() */
 	unsigned int nr_put_later;
 	struct zd_stats stats;
-	bool unsettled;			/* late.c: something waits */
+	bool unsettled;			/* some address space has changes to follow */
 	bool hold_evictions;		/* start none */
 	bool stop;
 	struct zd_mm *last_fault;	/* whose fault was served in this poll */

@@ -158,7 +158,7 @@ int zd_system_install(struct zd_mm *mm, uint64_t addr)
 	zd_pfn_to_page(pfn)->word = addr;
 	/* release: who reads the pfn sees the count; pairs with the acquire in
 	 * GUP's walk */
-	if (!zd_entry_settled(*entry, zd_now_ns()))
+	if (!zd_entry_is_free(*entry, zd_now_ns()))
 		flags = ZD_ENTRY_UNSETTLED;
 	zd_entry_store(entry, ZD_ENTRY_SYSTEM | flags | pfn << ZD_ENTRY_VAL_SHIFT);
 	return 0;
@@ -173,7 +173,7 @@ static bool clear_block(struct zd_mm *mm, uint64_t addr)
 		zd_entry_t *entry = zd_mm_entry(mm, addr + i * ZD_PAGE_SIZE);
 
 		if (zd_entry_state(*entry) == ZD_ENTRY_SYSTEM ? !zd_system_release(entry) :
-		    !zd_entry_settled(*entry, now))
+		    !zd_entry_is_free(*entry, now))
 			return false;
 	}
 	return true;
@@ -265,7 +265,7 @@ bool zd_system_release(zd_entry_t *entry)
 	if (!freeze(page))
 		return false;
 	settled = !(*entry & ZD_ENTRY_UNSETTLED);
-	zd_entry_store(entry, settled ? 0 : zd_entry_removed(zd_now_ns()));
+	zd_entry_store(entry, settled ? 0 : zd_entry_going(zd_now_ns()));
 	__zd_put_page(page);
 	return settled;
 }

@@ -36,7 +36,7 @@
 #include <stdint.h>
 #include "mm/mm.h"
 
-/* Give the RAM page at @addr (entry NONE or REMOVED) its descriptor.  0, -ENOMEM. */
+/* Give the RAM page at @addr (entry NONE or GOING) its descriptor.  0, -ENOMEM. */
 int zd_system_install(struct zd_mm *mm, uint64_t addr);
 /* The same for the whole huge page at @addr, as one folio; descriptors that some of
  * its pages have are taken away first.  0; -EBUSY: a page of it is held, or is none
@@ -44,7 +44,7 @@ int zd_system_install(struct zd_mm *mm, uint64_t addr);
 int zd_system_install_folio(struct zd_mm *mm, uint64_t addr);
 /* Take it away if nobody holds the page, or for a folio any page of it, so that it
  * may migrate: the entry, or the folio's, become NONE.  False: held; or it was
- * REMOVED, had not settled, and is that again. */
+ * GOING, had not settled, and is that again. */
 bool zd_system_release(zd_entry_t *entry);
 /* The mapping is gone: this entry lets go of it; holders keep theirs. */
 void zd_system_drop(zd_entry_t *entry);

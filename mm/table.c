@@ -4,7 +4,9 @@
 #include "core/alloc.h"
 #include "mm/table.h"
 
-#define LEAF_BYTES	(ZD_TABLE_LEAF_ENTRIES * sizeof(zd_entry_t))
+/* A page of what is touched, then the entries: the leaf points to these. */
+#define HEAD_BYTES	ZD_PAGE_SIZE
+#define LEAF_BYTES	(HEAD_BYTES + ZD_TABLE_LEAF_ENTRIES * sizeof(zd_entry_t))
 #define DIR_BYTES	(ZD_TABLE_SLOTS * sizeof(zd_entry_t *))
 
 struct zd_table_chunk {
@@ -12,6 +14,11 @@ struct zd_table_chunk {
 	void *mem;
 	size_t bytes;
 };
+
+static zd_entry_t *leaf_of(const struct zd_table *table, uint64_t addr)
+{
+	return table->dir[addr >> ZD_TABLE_SHIFT];
+}
 
 int zd_table_init(struct zd_table *table)
 {
@@ -51,7 +58,8 @@ static int reserve_slots(struct zd_table *table, uint64_t slot, uint64_t nr)
 	}
 	chunk->next = table->chunks;
 	table->chunks = chunk;
-	for (leaf = chunk->mem; nr--; slot++, leaf += ZD_TABLE_LEAF_ENTRIES)
+	leaf = (zd_entry_t *)((char *)chunk->mem + HEAD_BYTES);
+	for (; nr--; slot++, leaf += LEAF_BYTES / sizeof(*leaf))
 		/* pairs with the acquire in zd_table_entry() */
 		__atomic_store_n(&table->dir[slot], leaf, __ATOMIC_RELEASE);
 	return 0;
@@ -82,32 +90,58 @@ int zd_table_reserve(struct zd_table *table, uint64_t start, uint64_t end)
 	return 0;
 }
 
-uint64_t zd_table_next(const struct zd_table *table, uint64_t addr, uint64_t end)
+static uint64_t end_of(uint64_t addr, uint64_t span, uint64_t end)
 {
-	/* A never-written part reads as the shared zero page: the walk commits
-	 * no memory but page tables, and only happens when a range dies, moves
-	 * or is forked. */
-	for (; addr < end; addr += ZD_PAGE_SIZE)
-		if (*zd_table_entry(table, addr))
+	uint64_t stop = (addr | (span - 1)) + 1;
+
+	return stop < end ? stop : end;
+}
+
+/* The first entry of [addr, end), all on one page of the table, that isn't zero. */
+static uint64_t next_on_page(const struct zd_table *table, uint64_t addr, uint64_t end)
+{
+	const zd_entry_t *entry = &leaf_of(table, addr)[zd_table_index(addr)];
+
+	for (; addr < end; addr += ZD_PAGE_SIZE, entry++)
+		if (*entry)
 			break;
 	return addr;
+}
+
+uint64_t zd_table_next(const struct zd_table *table, uint64_t addr, uint64_t end)
+{
+	while (addr < end) {
+		const unsigned char *touched = zd_table_touched(leaf_of(table, addr));
+		uint64_t stop = end_of(addr, ZD_TABLE_SPAN, end);
+
+		while (addr < stop) {
+			uint64_t next = end_of(addr, ZD_TABLE_PAGE_SPAN, stop);
+
+			if (touched[zd_table_index(addr) / ZD_TABLE_PAGE_ENTRIES])
+				addr = next_on_page(table, addr, next);
+			else
+				addr = next;
+			if (addr < next)
+				return addr;
+		}
+	}
+	return end;
 }
 
 void zd_table_trim(struct zd_table *table, uint64_t start, uint64_t end)
 {
 	while (start < end) {
-		uint64_t stop = (start | (ZD_TABLE_SPAN - 1)) + 1;
-		uint64_t first, last;
+		unsigned char *touched = zd_table_touched(leaf_of(table, start));
+		uint64_t stop = end_of(start, ZD_TABLE_SPAN, end);
+		uint64_t at = (start + ZD_TABLE_PAGE_SPAN - 1) & ~(ZD_TABLE_PAGE_SPAN - 1);
 
-		if (stop > end)
-			stop = end;
-		/* entries of one directory slot are contiguous */
-		first = (uintptr_t)zd_table_entry(table, start);
-		last = (uintptr_t)(zd_table_entry(table, stop - ZD_PAGE_SIZE) + 1);
-		first = (first + ZD_PAGE_SIZE - 1) & ~(ZD_PAGE_SIZE - 1);
-		last &= ~(ZD_PAGE_SIZE - 1);
-		if (first < last)
-			zd_decommit((void *)(uintptr_t)first, last - first);
+		for (; at + ZD_TABLE_PAGE_SPAN <= stop; at += ZD_TABLE_PAGE_SPAN) {
+			unsigned char *is = &touched[zd_table_index(at) / ZD_TABLE_PAGE_ENTRIES];
+
+			if (*is)
+				zd_decommit(&leaf_of(table, at)[zd_table_index(at)], ZD_PAGE_SIZE);
+			*is = 0;
+		}
 		start = stop;
 	}
 }

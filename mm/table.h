@@ -6,7 +6,8 @@
  * is first managed and committed by the kernel as they are written; a small
  * directory says where the array of each GiB of address space lies.  Finding an
  * entry is one load and an add: no tree, no lock, and a range that moves
- * (mremap) or is copied (fork) is a loop over its entries.  Arrays stay until
+ * (mremap) or is copied (fork) is a loop over those of its entries that were
+ * touched: each page of entries has a byte that says so.  Arrays stay until
  * the table is destroyed, so a reader never sees one go.
  *
  * All-zero: "RAM or untouched: the kernel knows".
@@ -19,9 +20,9 @@
  *   bit  4     WAIT: a fault waits for the lock
  *   bit  5     HOT: came home soon after it went out; set in PRESENT
  *   bit  6     FOLIO: its pins are counted by the folio (system.h); set in SYSTEM
- *   bit  7     REMOVED before, and not settled; set in SYSTEM
+ *   bit  7     GOING before, and not settled; set in SYSTEM
  *   bits 8-43  DEVICE, SYSTEM, DAX: pfn.  PRESENT: number of the queue run it belongs to.
- *              REMOVED: when
+ *              GOING: since when
  *   bits 44-63 DEVICE: when it went out (see lru.h), for the refault distance
  *   bit  44    NOWRITE, bit 45 NOLONG: GUP refuses to hold the page for writing,
  *              for long; set in DAX
@@ -48,15 +49,21 @@ enum zd_entry_state {
 	ZD_ENTRY_DEVICE,	/* on the device */
 	ZD_ENTRY_POISON,	/* lost: the device could not read it back */
 	/*
-	 * A madvise() takes its content away.  The kernel tells us before it
-	 * does, and not when it has: a page that is in RAM now may be the old
-	 * one, and would come back to life if it were moved out.  So it stays,
-	 * until a fault has shown that it was gone, or for ZD_REMOVED_SETTLE:
-	 * MADV_FREE leaves pages that are written again without a fault.
+	 * Missing, and of no content: zeros that were moved out, or what was out and
+	 * a madvise() has given up.  A mark of ours may be left in the page table,
+	 * which refuses the zero page: a fault takes that mark off first.
 	 */
 	ZD_ENTRY_REMOVED,
 	ZD_ENTRY_SYSTEM,	/* RAM with a descriptor: somebody asked for it (gup.c) */
 	ZD_ENTRY_DAX,		/* a page of a device mapping (devmap.h); never managed */
+	/*
+	 * RAM, and a madvise() takes its content away.  The kernel tells before it is
+	 * done, and not when it has been.  If the page moved out in between, and had to
+	 * come back for want of a mark, it would come back to life.  So it stays, until a
+	 * fault has shown that it was gone, or for ZD_GOING_SETTLE: MADV_FREE leaves
+	 * pages that are written again without a fault.
+	 */
+	ZD_ENTRY_GOING,
 };
 
 #define ZD_ENTRY_STATE		UINT64_C(7)
@@ -107,32 +114,48 @@ static inline zd_entry_t zd_entry_present(uint64_t run, bool hot)
 	       (run & ZD_ENTRY_VAL_MASK) << ZD_ENTRY_VAL_SHIFT;
 }
 
-/* REMOVED: time in units of 2^28 ns.  Between our reading of the event and the
- * zapping of the pages its thread only runs: in the kernel, it can't be stopped. */
-#define ZD_REMOVED_SHIFT	28
-#define ZD_REMOVED_SETTLE	40	/* 10.7 s */
+/* GOING: time in units of 2^28 ns.  Between the reading of the event and the zapping of
+ * the pages its thread only runs: in the kernel, it can't be stopped. */
+#define ZD_GOING_SHIFT	28
+#define ZD_GOING_SETTLE	40	/* 10.7 s */
 
-static inline zd_entry_t zd_entry_removed(uint64_t now_ns)
+static inline zd_entry_t zd_entry_going(uint64_t now_ns)
 {
-	return ZD_ENTRY_REMOVED |
-	       ((now_ns >> ZD_REMOVED_SHIFT) & ZD_ENTRY_VAL_MASK) << ZD_ENTRY_VAL_SHIFT;
+	return ZD_ENTRY_GOING |
+	       ((now_ns >> ZD_GOING_SHIFT) & ZD_ENTRY_VAL_MASK) << ZD_ENTRY_VAL_SHIFT;
 }
 
-/* May a page in RAM with this entry, NONE or REMOVED, be taken? */
-static inline bool zd_entry_settled(zd_entry_t e, uint64_t now_ns)
+/* May a page in RAM with this entry be taken?  (Of one that a queue has, the queue
+ * knows.) */
+static inline bool zd_entry_is_free(zd_entry_t e, uint64_t now_ns)
 {
 	if (e & ZD_ENTRY_LOCK)
 		return false;
 	if (zd_entry_state(e) == ZD_ENTRY_NONE)
 		return true;
-	return zd_entry_state(e) == ZD_ENTRY_REMOVED &&
-	       (now_ns >> ZD_REMOVED_SHIFT) - zd_entry_val(e) >= ZD_REMOVED_SETTLE;
+	return zd_entry_state(e) == ZD_ENTRY_GOING &&
+	       (now_ns >> ZD_GOING_SHIFT) - zd_entry_val(e) >= ZD_GOING_SETTLE;
 }
 
 #define ZD_TABLE_SHIFT		30	/* what one directory slot spans */
 #define ZD_TABLE_SLOTS		(UINT64_C(1) << (ZD_VA_BITS - ZD_TABLE_SHIFT))
 #define ZD_TABLE_SPAN		(UINT64_C(1) << ZD_TABLE_SHIFT)
 #define ZD_TABLE_LEAF_ENTRIES	(ZD_TABLE_SPAN >> ZD_PAGE_SHIFT)
+
+#define ZD_TABLE_PAGE_ENTRIES	(ZD_PAGE_SIZE / sizeof(zd_entry_t))
+#define ZD_TABLE_PAGE_SPAN	(ZD_TABLE_PAGE_ENTRIES * ZD_PAGE_SIZE)
+
+/* Which entry of its leaf. */
+static inline uint64_t zd_table_index(uint64_t addr)
+{
+	return (addr & (ZD_TABLE_SPAN - 1)) >> ZD_PAGE_SHIFT;
+}
+
+/* A byte for each page of the leaf's entries: may any of them not be zero? */
+static inline unsigned char *zd_table_touched(const zd_entry_t *leaf)
+{
+	return (unsigned char *)leaf - ZD_PAGE_SIZE;
+}
 
 struct zd_table_chunk;
 
@@ -155,15 +178,23 @@ static inline const zd_entry_t *zd_table_lookup(const struct zd_table *table, ui
 	const zd_entry_t *leaf = __atomic_load_n(&table->dir[addr >> ZD_TABLE_SHIFT],
 						 __ATOMIC_ACQUIRE);
 
-	return leaf ? &leaf[(addr & (ZD_TABLE_SPAN - 1)) >> ZD_PAGE_SHIFT] : NULL;
+	return leaf ? &leaf[zd_table_index(addr)] : NULL;
 }
 
-/* @addr must have been reserved. */
+/*
+ * @addr must have been reserved; the server's thread, which alone writes entries that
+ * zd_table_next() finds.  The page of the table that the entry is on counts as touched
+ * from now on, until it is trimmed.
+ */
 static inline zd_entry_t *zd_table_entry(const struct zd_table *table, uint64_t addr)
 {
 	zd_entry_t *leaf = __atomic_load_n(&table->dir[addr >> ZD_TABLE_SHIFT], __ATOMIC_ACQUIRE);
+	uint64_t i = zd_table_index(addr);
+	unsigned char *touched = &zd_table_touched(leaf)[i / ZD_TABLE_PAGE_ENTRIES];
 
-	return &leaf[(addr & (ZD_TABLE_SPAN - 1)) >> ZD_PAGE_SHIFT];
+	if (!*touched)
+		*touched = 1;
+	return &leaf[i];
 }
 
 static inline zd_entry_t zd_entry_load(const zd_entry_t *entry)
@@ -178,7 +209,8 @@ static inline void zd_entry_store(zd_entry_t *entry, zd_entry_t value)
 	__atomic_store_n(entry, value, __ATOMIC_RELEASE);
 }
 
-/* The next non-zero entry's address in [addr, end), or end. */
+/* The next non-zero entry's address in [addr, end), or end.  What it costs follows what
+ * was touched, not what is reserved. */
 uint64_t zd_table_next(const struct zd_table *table, uint64_t addr, uint64_t end);
 
 /* Give the memory of the entries of [start, end), all zero, back to the kernel. */

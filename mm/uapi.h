@@ -12,7 +12,11 @@
 #include <linux/userfaultfd.h>
 #include <linux/fs.h>
 
-/* userfaultfd: Linux 6.6 (POISON), 6.8 (MOVE) */
+/* userfaultfd: Linux 6.4 (WP_UNPOPULATED), 6.6 (POISON), 6.7 (WP_ASYNC), 6.8 (MOVE) */
+#ifndef UFFD_FEATURE_WP_UNPOPULATED
+#define UFFD_FEATURE_WP_UNPOPULATED	(1 << 13)
+#endif
+
 #ifndef UFFD_FEATURE_POISON
 #define UFFD_FEATURE_POISON	(1 << 14)
 #define _UFFDIO_POISON		(0x08)

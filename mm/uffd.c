@@ -41,14 +41,22 @@ int zd_uffd_api(int uffd, uint64_t features)
 	return errno == EINVAL ? -EOPNOTSUPP : -errno;
 }
 
-int zd_uffd_register(int uffd, uint64_t addr, uint64_t len)
+static int do_register(int uffd, uint64_t addr, uint64_t len, uint64_t mode)
 {
-	struct uffdio_register reg = {
-		.range = { addr, len },
-		.mode = UFFDIO_REGISTER_MODE_MISSING,
-	};
+	struct uffdio_register reg = { .range = { addr, len }, .mode = mode };
 
 	return ioctl(uffd, UFFDIO_REGISTER, &reg) ? -errno : 0;
+}
+
+int zd_uffd_register(int uffd, uint64_t addr, uint64_t len)
+{
+	return do_register(uffd, addr, len,
+			   UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP);
+}
+
+int zd_uffd_register_own(int uffd, uint64_t addr, uint64_t len)
+{
+	return do_register(uffd, addr, len, UFFDIO_REGISTER_MODE_MISSING);
 }
 
 int zd_uffd_unregister(int uffd, uint64_t addr, uint64_t len)
@@ -132,6 +140,23 @@ int zd_uffd_poison(int uffd, uint64_t dst, uint64_t len)
 	struct uffdio_poison poison = { .range = { dst, len } };
 
 	return ioctl(uffd, UFFDIO_POISON, &poison) ? -errno : 0;
+}
+
+static int writeprotect(int uffd, uint64_t addr, uint64_t len, uint64_t mode)
+{
+	struct uffdio_writeprotect wp = { .range = { addr, len }, .mode = mode };
+
+	return ioctl(uffd, UFFDIO_WRITEPROTECT, &wp) ? -errno : 0;
+}
+
+int zd_uffd_mark(int uffd, uint64_t addr, uint64_t len)
+{
+	return writeprotect(uffd, addr, len, UFFDIO_WRITEPROTECT_MODE_WP);
+}
+
+int zd_uffd_unmark(int uffd, uint64_t addr, uint64_t len)
+{
+	return writeprotect(uffd, addr, len, UFFDIO_WRITEPROTECT_MODE_DONTWAKE);
 }
 
 int zd_uffd_wake(int uffd, uint64_t addr, uint64_t len)

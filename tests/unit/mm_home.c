@@ -207,6 +207,7 @@ static void before_event(void **state)
 		zd_mm_read(mm);
 	}
 	pthread_join(thread, NULL);
+	assert_true(zd_mm_still(mm));	/* and is followed */
 	assert_int_equal(server.stats.c.pages_freed, 1);
 }
 

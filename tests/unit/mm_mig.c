@@ -17,13 +17,6 @@
 static struct zd_server server;
 static struct zd_mm *parent, *child;
 
-static bool exclusive(struct zd_mm *mm, uint64_t addr)
-{
-	(void)mm;
-	(void)addr;
-	return true;
-}
-
 static struct zd_mm *new_mm(void)
 {
 	struct zd_mm *mm;
@@ -36,7 +29,7 @@ static struct zd_mm *new_mm(void)
 
 static int setup(void **state)
 {
-	static const struct zd_server_host host = { .exclusive = exclusive };
+	static const struct zd_server_host host;
 
 	(void)state;
 	assert_int_equal(zd_server_init(&server, &host, NULL), 0);
@@ -88,7 +81,7 @@ static void forked(void **state)
 		assert_int_equal(!!mig->page[i].sharers, shares);
 	}
 	/* the child's unmap is the child's */
-	zd_migs_drop(child, AT(2), AT(3));
+	zd_migs_drop(child, AT(2), AT(3), 0);
 	assert_null(mig->page[2].sharers->mm);
 	assert_int_equal(*zd_mm_entry(child, AT(2)), 0);
 	assert_ptr_equal(mig->page[2].mm, parent);
@@ -97,8 +90,8 @@ static void forked(void **state)
 	assert_int_equal(mig->page[3].sharers->addr, AT(40));
 	assert_int_equal(mig->page[3].addr, AT(3));
 	zd_entry_store(zd_mm_entry(child, AT(40)), ZD_ENTRY_LOCK);
-	zd_migs_drop(child, 0, AT(64));
-	zd_migs_drop(parent, 0, AT(64));
+	zd_migs_drop(child, 0, AT(64), 0);
+	zd_migs_drop(parent, 0, AT(64), 0);
 	for (int i = 0; i < 4; i++) {
 		assert_null(mig->page[i].mm);
 		assert_int_equal(*zd_mm_entry(parent, AT(i)), 0);
@@ -181,7 +174,7 @@ static void no_memory_for_a_child(void **state)
 		assert_int_equal(count_uffds(), before + 1);
 	}
 	zd_mm_destroy(mm);
-	zd_migs_drop(parent, 0, AT(64));
+	zd_migs_drop(parent, 0, AT(64), 0);
 	zd_mig_free(caa_container_of(server.migs.next, struct zd_mig, node));
 }
 

@@ -8,8 +8,8 @@
 
 static void entries(void **state)
 {
-	uint64_t s = 10000000000;
 	zd_pfn_t pfn = (UINT64_C(1) << ZD_PFN_BITS) - 1;
+	uint64_t s = 10000000000;
 	zd_entry_t e = zd_entry_device(pfn, 0xfffff);
 
 	(void)state;
@@ -27,17 +27,17 @@ static void entries(void **state)
 	assert_false(zd_entry_present(5, false) & ZD_ENTRY_HOT);
 	assert_int_equal(zd_entry_state(0), ZD_ENTRY_NONE);
 
-	/* what a madvise took may leave RAM again only much later */
-	e = zd_entry_removed(s);
-	assert_int_equal(zd_entry_state(e), ZD_ENTRY_REMOVED);
-	assert_false(zd_entry_settled(e, s));
-	assert_false(zd_entry_settled(e, s + 5000000000));
-	assert_true(zd_entry_settled(e, s + 20000000000));
-	assert_false(zd_entry_settled(e | ZD_ENTRY_LOCK, s + 20000000000));
-	assert_true(zd_entry_settled(0, s));
-	assert_false(zd_entry_settled(ZD_ENTRY_LOCK, s));
-	assert_false(zd_entry_settled(zd_entry_device(1, 0), s + 20000000000));
-	assert_false(zd_entry_settled(ZD_ENTRY_POISON, s + 20000000000));
+	/* what a madvise takes may be moved only much later */
+	e = zd_entry_going(s);
+	assert_int_equal(zd_entry_state(e), ZD_ENTRY_GOING);
+	assert_false(zd_entry_is_free(e, s));
+	assert_false(zd_entry_is_free(e, s + 5000000000));
+	assert_true(zd_entry_is_free(e, s + 20000000000));
+	assert_false(zd_entry_is_free(e | ZD_ENTRY_LOCK, s + 20000000000));
+	assert_true(zd_entry_is_free(0, s));
+	assert_false(zd_entry_is_free(ZD_ENTRY_LOCK, s));
+	assert_false(zd_entry_is_free(ZD_ENTRY_REMOVED, s + 20000000000));
+	assert_false(zd_entry_is_free(zd_entry_device(1, 0), s + 20000000000));
 }
 
 static void reserve(void **state)

@@ -62,6 +62,7 @@ struct zd_agent_run {
 };
 
 #define ZD_AGENT_PENDING	1	/* result of a page that was not tried yet */
+#define ZD_AGENT_UNMARKED	2	/* it moved, and left no mark (mm/uffd.h) */
 
 struct zd_agent_ring {
 	uint32_t window;
@@ -70,7 +71,8 @@ struct zd_agent_ring {
 	uint32_t begun;		/* staging is empty but for what this request moves there */
 	uint32_t nr_runs;
 	struct zd_agent_run run[ZD_STAGING_SLOTS];
-	int32_t result[ZD_STAGING_SLOTS];	/* by slot: PENDING, 0, or why it stays */
+	int32_t result[ZD_STAGING_SLOTS];	/* by slot: PENDING, 0 (moved and
+						 * marked), UNMARKED, or why it stays */
 };
 
 #endif

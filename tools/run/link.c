@@ -148,9 +148,9 @@ static void hello_fresh(struct conn *c, const struct zd_agent_hello *h, int uffd
 	}
 	rc = zd_uffd_api(uffd, ZD_UFFD_FEATURES);
 	if (!rc)
-		rc = zd_uffd_register(uffd, h->identity, ZD_PAGE_SIZE);
+		rc = zd_uffd_register_own(uffd, h->identity, ZD_PAGE_SIZE);
 	if (!rc)
-		rc = zd_uffd_register(uffd, h->staging, ZD_STAGING_BYTES);
+		rc = zd_uffd_register_own(uffd, h->staging, ZD_STAGING_BYTES);
 	if (rc) {
 		close(uffd);
 		goto refuse;

@@ -273,6 +273,17 @@ static uint32_t moved_pages(uint32_t slot, uint32_t nr)
 	return moved;
 }
 
+/* In the window in which the pages moved: nobody has read of a change since, so the
+ * kernel refuses if there was one. */
+static long mark(int uffd, uint64_t src, uint32_t nr)
+{
+	struct uffdio_writeprotect wp = {
+		.range = { src, nr * PAGE }, .mode = UFFDIO_WRITEPROTECT_MODE_WP,
+	};
+
+	return raw_syscall(SYS_ioctl, uffd, UFFDIO_WRITEPROTECT, (long)&wp, 0, 0, 0);
+}
+
 /* One run, until it is done or the kernel says that an event came between:
  * then nothing more of the request is moved. */
 static int move_run(int uffd, struct zd_agent_ring *ring, const struct zd_agent_run *run)
@@ -286,8 +297,9 @@ static int move_run(int uffd, struct zd_agent_ring *ring, const struct zd_agent_
 			.len = nr * PAGE,
 			.mode = UFFDIO_MOVE_MODE_DONTWAKE,
 		};
-		long rc;
 		uint32_t moved;
+		bool marked;
+		long rc;
 
 		window_lock(ring);
 		if (__atomic_load_n(&ring->cancel, __ATOMIC_RELAXED)) {
@@ -302,8 +314,9 @@ static int move_run(int uffd, struct zd_agent_ring *ring, const struct zd_agent_
 			nr /= 2;
 			continue;
 		}
+		marked = moved && !mark(uffd, mv.src, moved);
 		for (uint32_t i = 0; i < moved; i++)
-			ring->result[run->slot + done + i] = 0;
+			ring->result[run->slot + done + i] = marked ? 0 : ZD_AGENT_UNMARKED;
 		done += moved;
 		if (rc < 0 && !moved) {
 			if (rc == -EAGAIN) {

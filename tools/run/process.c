@@ -144,6 +144,7 @@ int process_attach(struct process *p, pid_t pid, int pidfd)
 	}
 	p->pid = pid;
 	p->pidfd = pidfd;
+	p->mm->pagemap_fd = p->pagemap_fd;
 	return 0;
 }
 
@@ -269,23 +270,7 @@ static bool own_fault(struct zd_mm *mm, uint64_t addr)
 	return true;
 }
 
-static bool exclusive(struct zd_mm *mm, uint64_t addr)
-{
-	struct process *p = mm->host_data;
-
-	return p && p->pagemap_fd >= 0 && zd_page_exclusive(p->pagemap_fd, addr);
-}
-
-static bool mapped(struct zd_mm *mm, uint64_t addr)
-{
-	struct process *p = mm->host_data;
-
-	return p && p->pagemap_fd >= 0 && zd_page_mapped(p->pagemap_fd, addr);
-}
-
 const struct zd_server_host run_host = {
-	.mapped = mapped,
-	.exclusive = exclusive,
 	.unknown_fault = unknown_fault,
 	.forked = forked,
 	.died = died,

@@ -130,7 +130,7 @@ static void requeue(struct process *p, const struct zd_present *present)
 	uint64_t first = present->start, now = zd_now_ns();
 
 	for (uint64_t a = first; a <= present->end; a += ZD_PAGE_SIZE) {
-		bool lost = a < present->end && zd_entry_settled(*zd_mm_entry(p->mm, a), now);
+		bool lost = a < present->end && zd_entry_is_free(*zd_mm_entry(p->mm, a), now);
 
 		if (lost && a - first < RUN_PAGES * ZD_PAGE_SIZE)
 			continue;
@@ -166,15 +166,26 @@ void scan_requeue(struct process *p)
 	}
 }
 
+/* What is listed of [start, end). */
+static void queue_listed(struct process *p, uint64_t start, uint64_t end)
+{
+	const struct zd_ranges *r = &p->mm->ranges;
+
+	for (size_t i = zd_ranges_first(r, start); i < r->nr && r->v[i].start < end; i++)
+		queue_present(p, r->v[i].start > start ? r->v[i].start : start,
+			      r->v[i].end < end ? r->v[i].end : end);
+}
+
 static void manage(struct process *p, uint64_t start, uint64_t end)
 {
-	int rc = zd_mm_manage(p->mm, start, end);
+	int rc = zd_mm_is_current(p->mm) || zd_mm_still(p->mm) ?
+		 zd_mm_manage(p->mm, start, end) : -EAGAIN;
 
 	if (!rc)
-		queue_present(p, start, end);
-	else if (rc != -EINVAL && rc != -ENOMEM && rc != -ESRCH)
-		/* those: it has just been unmapped.  EBUSY: the program uses a
-		 * userfaultfd itself */
+		queue_listed(p, start, end);
+	else if (rc != -EINVAL && rc != -ENOMEM && rc != -ESRCH && rc != -EAGAIN)
+		/* those: it has just been unmapped, or is being changed.  EBUSY: the
+		 * program uses a userfaultfd itself */
 		zd_log(ZD_LOG_DEBUG, "process %d: %llx-%llx stays unmanaged: %s", p->pid,
 		       (unsigned long long)start, (unsigned long long)end, strerrordesc_np(-rc));
 }
