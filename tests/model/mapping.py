@@ -83,7 +83,8 @@ def check_model(model, section):
 def main():
     parts = sections(read("model/MAPPING.md"))
     macros = set()
-    for model in ("zonedev.pml", "folio.pml", "space.pml", "percpu_ref.pml"):
+    for model in ("zonedev.pml", "folio.pml", "space.pml", "space_kernel.pml", "space_order.pml",
+                  "percpu_ref.pml"):
         macros |= check_model(model, parts[model])
 
     run = read("model/run")
