@@ -188,7 +188,8 @@ inline mark(p) {		/* in a d_step */
 	window_page = 0
 }
 
-#define CAN_PUT_BACK(p)	(entry[p] >= IN_FLIGHT && NO_LOG(p) && !window && !homing && STILL(p))
+#define CAN_PUT_BACK(p)	(entry[p] >= IN_FLIGHT && NO_LOG(p) && !window && !homing && \
+			 STILL(p))
 
 inline put_back(p) {		/* in a d_step */
 	if
@@ -270,7 +271,8 @@ end:	do
 		truth[p] = 0 }
 	/* what has no mark has been dropped */
 #ifndef NO_MARK_CHECK
-	:: d_step { CAN_SERVE(p) && entry[p] != 0 && pte[p] == NONE && STILL_AFTER(p) -> entry[p] = 0 }
+	:: d_step { CAN_SERVE(p) && entry[p] != 0 && pte[p] == NONE && STILL_AFTER(p) ->
+		entry[p] = 0 }
 	:: d_step { CAN_SERVE(p) && entry[p] != 0 && pte[p] == MARK -> homing = p + 1 }
 #else
 	:: d_step { CAN_SERVE(p) && entry[p] != 0 -> homing = p + 1 }
@@ -380,7 +382,7 @@ proctype checker() {
 	d_step {
 		p = 0;
 		do
-		:: p < PLACES -> assert(entry[p] == 0); p++		/* none is left on the device */
+		:: p < PLACES -> assert(entry[p] == 0); p++	/* none is left out */
 		:: else -> break
 		od;
 #if THREADS == 1

@@ -175,7 +175,8 @@ inline take_units() {
 			add_unit(nunit, log_kind[x], log_from[x], log_to[x], log_len[x], 0, 0);
 			add_unit(nunit, UNMAP, log_from[x], 0, log_len[x], 0, 1)
 		:: else ->
-			add_unit(nunit, log_kind[x], log_from[x], log_to[x], log_len[x], log_echo[x], 0)
+			add_unit(nunit, log_kind[x], log_from[x], log_to[x], log_len[x],
+				 log_echo[x], 0)
 		fi;
 		d = d + log_echo[x];
 		x++
@@ -351,7 +352,8 @@ inline remove_alone() {
 			if
 			:: log_kind[j] == UNMAP || log_kind[j] == REMAP ->
 				over = over || OVERLAP(log_from[i], 1, log_from[j], log_len[j]) ||
-				       (log_kind[j] == REMAP && OVERLAP(log_from[i], 1, log_to[j], log_len[j]))
+				       (log_kind[j] == REMAP &&
+					OVERLAP(log_from[i], 1, log_to[j], log_len[j]))
 			:: else
 			fi;
 			j++
@@ -410,7 +412,8 @@ inline all_orders() {
 #ifdef RESOLVE_EARLY
 #define CAN_RESOLVE	(nlog > 0 && !window && !homing)
 #elif defined(FORK)
-#define CAN_RESOLVE	(nlog > 0 && !CHANGING && !window && !homing && !(child_runs && !born && CHILD_CHANGING))
+#define CAN_RESOLVE	(nlog > 0 && !CHANGING && !window && !homing && \
+			 !(child_runs && !born && CHILD_CHANGING))
 #else
 #define CAN_RESOLVE	(nlog > 0 && !CHANGING && !window && !homing)
 #endif
