@@ -221,7 +221,7 @@ static void __attribute__((noreturn)) stuck(struct worker *w)
 	for (unsigned int t = 0; t < conf.threads; t++) {
 		struct worker *o = &sh->worker[t];
 
-		dprintf(2, "thread %u, step %llu: %s(%#x,%#x,%#x,%#x)\n", t,
+		tell("thread %u, step %llu: %s(%#x,%#x,%#x,%#x)\n", t,
 			(unsigned long long)o->step, op_table[o->now.kind].name, o->now.a,
 			o->now.b, o->now.c, o->now.d);
 		tell_last(o, now_ns());

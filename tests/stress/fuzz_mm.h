@@ -206,6 +206,8 @@ struct run pick(struct worker *w, uint32_t a, uint32_t b, uint32_t c);
 struct zone *free_zone(struct worker *w);
 
 /* fuzz_tell.c: what was done, and what went wrong */
+__attribute__((format(printf, 1, 2)))
+void tell(const char *fmt, ...);
 void note(struct worker *w, const char *what, const void *from, const void *to, size_t len,
 	  int result);
 __attribute__((noreturn, format(printf, 3, 4)))

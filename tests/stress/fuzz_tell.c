@@ -12,6 +12,20 @@ static __thread sigjmp_buf *volatile expected;
 static __thread volatile bool telling;
 static __thread volatile uintptr_t fault_addr;
 
+/* Without malloc and stdio: their memory may be what is wrong. */
+void tell(const char *fmt, ...)
+{
+	char text[1024];
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (n > 0 && write(2, text, (size_t)n < sizeof(text) ? (size_t)n : sizeof(text) - 1) < 0)
+		_exit(1);
+}
+
 void note(struct worker *w, const char *what, const void *from, const void *to, size_t len,
 	  int result)
 {
@@ -37,13 +51,13 @@ static const struct done *newest(struct worker *w, uint64_t before)
 
 static void tell_done(const struct done *d, uint64_t now)
 {
-	dprintf(2, "    -%.3f ms, step %llu: %s %#lx+%#lx", (now - d->ns) / 1e6,
+	tell("    -%.3f ms, step %llu: %s %#lx+%#lx", (now - d->ns) / 1e6,
 		(unsigned long long)d->step, d->what, (long)d->from, (long)d->len);
 	if (d->to)
-		dprintf(2, " -> %#lx", (long)d->to);
+		tell(" -> %#lx", (long)d->to);
 	if (d->result)
-		dprintf(2, " = %s", strerrorname_np(d->result));
-	dprintf(2, "\n");
+		tell(" = %s", strerrorname_np(d->result));
+	tell("\n");
 }
 
 /* What happened to the page, back through its moves. */
@@ -54,7 +68,7 @@ static void tell_page(struct worker *w, uintptr_t addr, uint64_t now)
 	int told = 0;
 
 	addr &= ~(PAGE - 1);
-	dprintf(2, "  on that page, backwards:\n");
+	tell("  on that page, backwards:\n");
 	while (told < TOLD && (d = newest(w, before))) {
 		before = d->ns;
 		if (d->to && addr + PAGE > d->to && addr < d->to + d->len) {
@@ -74,7 +88,7 @@ void tell_last(struct worker *w, uint64_t now)
 	uint64_t before = UINT64_MAX;
 	const struct done *d;
 
-	dprintf(2, "  last of %s %u, backwards:\n", w->id < THREADS ? "thread" : "child", w->id);
+	tell("  last of %s %u, backwards:\n", w->id < THREADS ? "thread" : "child", w->id);
 	for (int told = 0; told < LAST && (d = newest(w, before)); told++) {
 		before = d->ns;
 		tell_done(d, now);
@@ -95,26 +109,41 @@ static void tell_others(struct worker *w, uintptr_t addr, uint64_t now)
 						    addr - d->to >= d->len))
 				continue;
 			if (!told++)
-				dprintf(2, "  thread %u there:\n", t);
+				tell("  thread %u there:\n", t);
 			tell_done(d, now);
 		}
 	}
 }
 
+/* The line of /proc/self/maps that @addr is in. */
+static void tell_mapping(uintptr_t addr)
+{
+	static char text[1 << 16];
+	int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+	size_t have = 0;
+	ssize_t n;
+
+	while (fd >= 0 && have < sizeof(text) - 1 &&
+	       (n = read(fd, text + have, sizeof(text) - 1 - have)) > 0)
+		have += n;
+	text[have] = 0;
+	for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
+		uintptr_t from = strtoul(line, &line, 16), to = strtoul(line + 1, &line, 16);
+
+		*end = 0;
+		if (addr >= from && addr < to)
+			tell("  maps: %lx-%lx%s\n", (long)from, (long)to, line);
+	}
+}
+
 static void tell_kernel(uintptr_t addr)
 {
-	uint64_t entry = 0;
-	char line[256];
-	unsigned long from, to;
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	FILE *f;
+	uint64_t entry = 0;
 
 	if (fd >= 0 && pread(fd, &entry, 8, addr / PAGE * 8) == 8)
-		dprintf(2, "  pagemap: %#llx\n", (unsigned long long)entry);
-	f = fopen("/proc/self/maps", "re");
-	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, "%lx-%lx", &from, &to) == 2 && addr >= from && addr < to)
-			dprintf(2, "  maps: %s", line);
+		tell("  pagemap: %#llx\n", (unsigned long long)entry);
+	tell_mapping(addr);
 }
 
 void broken(struct worker *w, const void *addr, const char *fmt, ...)
@@ -130,9 +159,9 @@ void broken(struct worker *w, const void *addr, const char *fmt, ...)
 		usleep(2000000);	/* one story is enough: the first one is being told */
 		_exit(1);
 	}
-	dprintf(2, "BROKEN: %s\n  seed %llu, ", why, (unsigned long long)conf.seed);
+	tell("BROKEN: %s\n  seed %llu, ", why, (unsigned long long)conf.seed);
 	if (w) {
-		dprintf(2, "%s %u, step %llu, pid %d, address %p\n",
+		tell("%s %u, step %llu, pid %d, address %p\n",
 			w->id < THREADS ? "thread" : "child", w->id, (unsigned long long)w->step,
 			getpid(), addr);
 		if (addr)
@@ -143,7 +172,7 @@ void broken(struct worker *w, const void *addr, const char *fmt, ...)
 			tell_kernel((uintptr_t)addr);
 		}
 	} else {
-		dprintf(2, "pid %d\n", getpid());
+		tell("pid %d\n", getpid());
 	}
 	_exit(1);
 }
