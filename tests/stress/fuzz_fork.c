@@ -99,7 +99,11 @@ static void __attribute__((noreturn)) child_life(struct worker *w, int slot, uin
 	open_files(w);
 	for (unsigned int i = 0; i < steps; i++)
 		step(w);
-	check_all(w);
+	for (unsigned int k = 0; k < ZONES; k++)
+		if (how >> (32 + k) & 1)
+			check_zone(w, &w->zone[k]);
+	if (how >> 63)
+		check_blocks(w);
 	reap(w, true);
 	_exit(0);
 }

@@ -13,13 +13,13 @@ static uint64_t word(uint32_t tag, size_t k)
 
 static size_t draw_words(uint32_t c)
 {
-	switch (c % 8) {
+	switch (c % 16) {
 	case 0: case 1: case 2:
-		return (c >> 3) % SMALL + 1;
-	case 7:
-		return (c >> 3) % LARGE + 1;
+		return (c >> 4) % SMALL + 1;
+	case 15:
+		return (c >> 4) % LARGE + 1;
 	default:
-		return (c >> 3) % MIDDLE + 1;
+		return (c >> 4) % MIDDLE + 1;
 	}
 }
 

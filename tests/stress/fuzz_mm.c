@@ -11,7 +11,7 @@
  *			"-lock,-fork": all but those
  *	ZD_ERRNO=0	go on where mremap says EFAULT and shouldn't
  *
- * What runs.  Each thread has an arena of its own, 6 MiB at an address that the kernel
+ * What runs.  Each thread has an arena of its own, 12 MiB at an address that the kernel
  * gives to nobody else: there it maps, moves and unmaps what it likes, side by side, on
  * top of each other, with holes.  It has up to a dozen mappings where the kernel puts
  * them: next to those of other threads (they merge, and what one unmaps another gets at
@@ -56,7 +56,7 @@ static const struct {
 	{ "touch", op_write, 20 }, { "touch", op_check, 20 }, { "touch", op_check_zone, 2 },
 	{ "touch", op_look, 2 }, { "touch", op_nap, 1 },
 	{ "map", op_map, 8 }, { "map", op_unmap, 5 }, { "map", op_renew, 1 },
-	{ "burst", op_burst, 1 }, { "move", op_move, 10 }, { "resize", op_resize, 8 },
+	{ "burst", op_burst, 1 }, { "move", op_move, 8 }, { "chain", op_chain, 6 }, { "resize", op_resize, 8 },
 	{ "dontunmap", op_dontunmap, 3 }, { "drop", op_drop, 5 }, { "free", op_free, 3 },
 	{ "advise", op_advise, 5 }, { "populate", op_populate, 3 },
 	{ "forkadv", op_forkadv, 2 }, { "protect", op_protect, 5 }, { "lock", op_lock, 2 },
@@ -297,7 +297,7 @@ int main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	printf("seed %llu\n", (unsigned long long)conf.seed);
 	/* many blocks are mappings, and arenas shrink */
-	mallopt(M_MMAP_THRESHOLD, 8192);
+	mallopt(M_MMAP_THRESHOLD, 4096);
 	mallopt(M_MMAP_MAX, 60000);
 	mallopt(M_TRIM_THRESHOLD, 65536);
 	mallopt(M_TOP_PAD, 0);

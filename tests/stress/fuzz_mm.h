@@ -29,10 +29,10 @@
 
 #define THREADS		8	/* at most */
 #define SLOTS		32	/* children and their children, at a time */
-#define ARENA		1536u	/* pages of a thread's own place */
+#define ARENA		3072u	/* pages of a thread's own place */
 #define NATURAL		256u	/* pages of a mapping elsewhere, at most */
 #define ZONES		14	/* the arena, the heap, and mappings elsewhere */
-#define BLOCKS		96	/* malloc'ed */
+#define BLOCKS		256	/* malloc'ed */
 #define CHILDREN	2	/* of a thread, at a time */
 #define RECENT		2048	/* operations that are remembered */
 #define SCRATCH		64u	/* pages of the file that is read and written */
@@ -120,6 +120,7 @@ struct worker {
 	struct zone zone[ZONES];
 	struct block block[BLOCKS];
 	struct page page[ARENA + (ZONES - 1) * NATURAL];
+	struct page moving[ARENA];
 	struct done done[RECENT];
 	struct op now;
 	uint64_t count[64];
@@ -188,6 +189,11 @@ struct run {
 	unsigned int first, nr;
 };
 
+static inline size_t bytes(struct run r)
+{
+	return r.nr * PAGE;
+}
+
 /* fuzz_copy.c: what must be where */
 uint32_t new_tag(struct worker *w);
 uint32_t new_vma(struct worker *w);
@@ -218,7 +224,15 @@ int touch(volatile char *addr, bool write);	/* 0 or the signal */
 void catch_signals(void);
 extern __thread struct worker *me;
 
-/* Operations: fuzz_map.c, fuzz_advice.c, fuzz_heap.c, fuzz_io.c, fuzz_fork.c */
+/* fuzz_map.c: for mremap, too */
+void anchor(struct worker *w, struct run r);
+struct run place(struct worker *w, uint32_t b, uint32_t nr);
+void *map(struct worker *w, void *addr, size_t len, int prot, int flags);
+void map_at(struct worker *w, struct run r, int prot, int flags, bool touched);
+void unmap(struct worker *w, struct run r);
+void adopt(struct zone *z, char *base, unsigned int nr);
+
+/* Operations: fuzz_map.c, fuzz_remap.c, fuzz_advice.c, fuzz_heap.c, fuzz_io.c, fuzz_fork.c */
 void map_arena(struct worker *w);
 void op_write(struct worker *w, const struct op *op);
 void op_check(struct worker *w, const struct op *op);
@@ -231,6 +245,7 @@ void op_renew(struct worker *w, const struct op *op);
 void op_burst(struct worker *w, const struct op *op);
 void op_move(struct worker *w, const struct op *op);
 void op_resize(struct worker *w, const struct op *op);
+void op_chain(struct worker *w, const struct op *op);
 void op_dontunmap(struct worker *w, const struct op *op);
 void op_drop(struct worker *w, const struct op *op);
 void op_free(struct worker *w, const struct op *op);

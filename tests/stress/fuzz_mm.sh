@@ -7,7 +7,7 @@
 #
 #	native	without zonedev: fuzz_mm itself is right
 #	alone	one thread, whose operations are the same with the same seed
-#	threads	four, and no children
+#	threads	six, and no children
 #	forks	four, and their children
 #	soak	these, a minute each, with new seeds, for ZD_SECONDS
 #
@@ -49,8 +49,8 @@ mode() {
 	case $1 in
 	native) run all 4 "$2" ;;
 	alone) managed "$plain,-fork,-hand" 1 "$2" 8M ;;
-	threads) managed "$plain,-fork" 4 "$2" 16M ;;
-	forks) managed "$plain" 4 "$2" 16M ;;
+	threads) managed "$plain,-fork" 6 "$2" 32M ;;
+	forks) managed "$plain" 4 "$2" 24M ;;
 	*) fail "no mode $1" ;;
 	esac
 }
