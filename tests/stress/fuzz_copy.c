@@ -80,6 +80,7 @@ void check_at(struct worker *w, struct zone *z, unsigned int i, const void *data
 	const volatile uint64_t *v = data;
 	struct page *p = pg(w, z, i);
 
+	alive(w);
 	if (p->either)
 		decide(p, v);
 	for (unsigned int k = 0; k < PAGE / 8; k++) {
@@ -126,6 +127,7 @@ void write_page(struct worker *w, struct zone *z, unsigned int i, unsigned int c
 {
 	uint32_t tag = new_tag(w);
 
+	alive(w);
 	for (unsigned int c = 0; c < CHUNKS; c++)
 		if (chunks >> c & 1)
 			fill_chunk(at(z, i) + c * CHUNK, tag, c);

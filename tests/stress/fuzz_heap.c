@@ -27,6 +27,7 @@ static void check_words(struct worker *w, struct block *b, size_t words)
 {
 	const volatile uint64_t *v = b->mem;
 
+	alive(w);
 	for (size_t k = 0; k < words; k++) {
 		uint64_t got = v[k];
 

@@ -130,6 +130,8 @@ void step(struct worker *w)
 {
 	unsigned int i = draw(w);
 
+	if (w->depth && __atomic_load_n(&sh->failed, __ATOMIC_RELAXED))
+		_exit(1);	/* it is over for everybody */
 	w->now = (struct op) {
 		.kind = i, .a = rnd(&w->rng) >> 16, .b = rnd(&w->rng) >> 16,
 		.c = rnd(&w->rng) >> 16, .d = rnd(&w->rng) >> 16,
@@ -241,7 +243,8 @@ static void watch(void)
 		over = 0;
 		for (unsigned int t = 0; t < conf.threads; t++) {
 			struct worker *w = &sh->worker[t];
-			uint64_t n = __atomic_load_n(&w->step, __ATOMIC_RELAXED);
+			uint64_t n = __atomic_load_n(&w->step, __ATOMIC_RELAXED) +
+				     __atomic_load_n(&w->pulse, __ATOMIC_RELAXED);
 
 			over += __atomic_load_n(&w->over, __ATOMIC_ACQUIRE);
 			if (n != seen[t] || w->over)

@@ -113,6 +113,7 @@ struct worker {
 	pid_t pid, child[CHILDREN];
 	unsigned int child_slot[CHILDREN];
 	uint64_t rng, step;		/* step: __atomic */
+	uint64_t pulse;			/* __atomic: pages and blocks of this step */
 	bool over;			/* __atomic */
 	uint32_t next_tag, next_vma;
 	int scratch_fd, pipe[2];
@@ -171,6 +172,12 @@ static inline uint64_t now_ns(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return ts.tv_sec * 1000000000ull + ts.tv_nsec;
+}
+
+/* A step may be long, and get on all the same. */
+static inline void alive(struct worker *w)
+{
+	__atomic_store_n(&w->pulse, w->pulse + 1, __ATOMIC_RELAXED);
 }
 
 static inline struct page *pg(struct worker *w, const struct zone *z, unsigned int i)
