@@ -15,7 +15,7 @@ OPTS_build-asan := -Db_sanitize=address,undefined -Dbench=false
 OPTS_build-tsan := -Db_sanitize=thread -Dbench=false
 BUILDS          := build build-asan build-tsan
 
-.PHONY: all deps check-deps demo check check-quick asan tsan soak bench lab lab-docs model install clean help $(BUILDS)
+.PHONY: all deps check-deps demo check check-quick asan tsan soak suites bench lab lab-docs model install clean help $(BUILDS)
 
 all: check-deps build
 
@@ -26,7 +26,9 @@ help:
 	@echo 'make check        every test: plain, ASan+UBSan, TSan, and against an installed copy'
 	@echo 'make check-quick  the plain tests only; TESTS=regex picks some by name'
 	@echo 'make asan, tsan   the tests under one sanitizer'
-	@echo 'make soak         the stress test for long: SECONDS=600, SEED=n; BUILD=build-tsan, build-asan'
+	@echo 'make soak         the stress test, then the fuzzer, for long: SECONDS=600 each, SEED=n;'
+	@echo '                  BUILD=build-tsan, build-asan'
+	@echo 'make suites       tests that others wrote, under zonedev run; installs them; ONLY=regex'
 	@echo 'make bench        measure; every figure is a ratio of two runs on this machine'
 	@echo 'make lab          the protocols of the 2017 thread, measured: lab/results/'
 	@echo 'make lab-docs     the same, and its figures into docs/thread.md'
@@ -79,6 +81,15 @@ soak: check-deps
 	@ZD_SECONDS=$(SECONDS) $(if $(SEED),ZD_SEED=$(SEED)) \
 		$(if $(filter build-%,$(BUILD)),setarch --addr-no-randomize) \
 		$(BUILD)/tests/stress/stress_lifetime
+	@ZONEDEV=$(CURDIR)/$(BUILD)/tools/zonedev ZD_BUILD=$(CURDIR)/$(BUILD) ZD_SRC=$(CURDIR) \
+		ZD_SECONDS=$(SECONDS) $(if $(SEED),ZD_SEED=$(SEED)) \
+		bash tests/stress/fuzz_mm.sh soak
+
+# Its list has what takes long to fetch: so it isn't in make deps.
+suites:
+	@scripts/deps suites
+	@$(MAKE) build
+	@scripts/suites $(if $(ONLY),--only '$(ONLY)')
 
 bench: all
 	@bench/run build
