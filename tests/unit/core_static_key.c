@@ -214,20 +214,21 @@ static void test_race(void **state)
 {
 	pthread_t threads[NR_RACERS];
 	unsigned int toggles = SANITIZED ? 300 : 1000;
-	double give_up = now_s() + 30;
+	double enough = now_s() + 10, give_up = enough + 30;
 
 	(void)state;
 	for (unsigned int i = 0; i < NR_RACERS; i++)
 		assert_int_equal(pthread_create(&threads[i], NULL, race_thread, NULL), 0);
-	/* Toggle that often, and on until both states have been seen. */
-	for (unsigned int i = 0; i < toggles || !__atomic_load_n(&race_seen_on, __ATOMIC_RELAXED) ||
+	/* Toggle that often, or for that long, and on until both states have been seen. */
+	for (unsigned int i = 0; (i < toggles && now_s() < enough) ||
+	     !__atomic_load_n(&race_seen_on, __ATOMIC_RELAXED) ||
 	     !__atomic_load_n(&race_seen_off, __ATOMIC_RELAXED); i++) {
 		assert_true(now_s() < give_up);
 		__atomic_add_fetch(&race_phase, 1, __ATOMIC_SEQ_CST);
 		assert_int_equal(zd_static_branch_inc(&race_key), 0);
 		__atomic_add_fetch(&race_phase, 1, __ATOMIC_SEQ_CST);
 		assert_int_equal(race_sites(), RACE_SITES);
-		if (i >= toggles)
+		if (i >= toggles || now_s() >= enough)
 			sched_yield();
 		__atomic_add_fetch(&race_phase, 1, __ATOMIC_SEQ_CST);
 		assert_int_equal(zd_static_branch_dec(&race_key), 0);
