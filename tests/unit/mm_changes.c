@@ -129,9 +129,16 @@ static void say(struct zd_change c)
 	event[nr_events++] = c;
 }
 
+/* Nothing is there, and nobody else's mapping shall be. */
+static void leave(uint64_t addr, size_t len)
+{
+	assert_ptr_not_equal(mmap((void *)(uintptr_t)addr, len, PROT_NONE, MAP_PRIVATE |
+				  MAP_ANONYMOUS | MAP_FIXED, -1, 0), MAP_FAILED);
+}
+
 static void unmap(unsigned int place)
 {
-	assert_int_equal(munmap((void *)(uintptr_t)at(place), BYTES), 0);
+	leave(at(place), BYTES);
 	memset(truth[place], 0, sizeof(truth[place]));
 	say((struct zd_change){ .type = ZD_CHANGE_UNMAP, .start = at(place), .end = at(place) + BYTES });
 }
@@ -146,6 +153,8 @@ static void move(unsigned int from, unsigned int to, unsigned int first, unsigne
 
 	assert_ptr_equal(mremap((void *)(uintptr_t)a, len, len, flags, (void *)(uintptr_t)b),
 			 (void *)(uintptr_t)b);
+	if (!stays)
+		leave(a, len);
 	memcpy(&truth[to][first], &truth[from][first], nr * sizeof(truth[0][0]));
 	for (unsigned int i = first; i < first + nr; i++)
 		truth[from][i] = (struct page){ .mapped = stays };
@@ -266,7 +275,7 @@ static void clear(void)
 	for (unsigned int p = 0; p < PLACES; p++) {
 		for (unsigned int i = 0; i < PAGES; i++)
 			if (truth[p][i].mapped)
-				munmap((void *)(uintptr_t)(at(p) + i * ZD_PAGE_SIZE), ZD_PAGE_SIZE);
+				leave(at(p) + i * ZD_PAGE_SIZE, ZD_PAGE_SIZE);
 		zd_mm_forget(mm, at(p), at(p) + BYTES);
 		memset(truth[p], 0, sizeof(truth[p]));
 	}
