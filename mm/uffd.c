@@ -174,37 +174,17 @@ bool zd_uffd_changing(int uffd)
 	return ioctl(uffd, UFFDIO_ZEROPAGE, &zero) && errno == EAGAIN;
 }
 
-/* A page that can't be read, and lies in no mapping of anybody else's. */
-static void *nowhere(void)
-{
-	static void *page;
-	void *p = __atomic_load_n(&page, __ATOMIC_ACQUIRE), *none = NULL;
-
-	if (p)
-		return p;
-	p = zd_reserve(ZD_PAGE_SIZE);
-	if (!p || mprotect(p, ZD_PAGE_SIZE, PROT_NONE))
-		return NULL;
-	if (__atomic_compare_exchange_n(&page, &none, p, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
-		return p;
-	zd_unreserve(p, ZD_PAGE_SIZE);
-	return none;
-}
-
 int zd_uffd_has(int uffd, uint64_t addr, uint64_t len)
 {
-	struct uffdio_copy copy = {
-		.dst = addr, .src = (uintptr_t)nowhere(), .len = len,
-		.mode = UFFDIO_COPY_MODE_DONTWAKE,
+	struct uffdio_continue cont = {
+		.range = { addr, len }, .mode = UFFDIO_CONTINUE_MODE_DONTWAKE,
 	};
 
-	if (!copy.src)
-		return -ENOMEM;
-	/* The mapping is looked up first; then there is nothing to copy (EFAULT), or
-	 * a huge page is there (EEXIST). */
-	if (!ioctl(uffd, UFFDIO_COPY, &copy))
+	/* The mapping is looked up first, then whether it is being changed; and then it
+	 * is private memory, where nothing can be continued. */
+	if (!ioctl(uffd, UFFDIO_CONTINUE, &cont))
 		return 1;
-	return errno == EFAULT || errno == EEXIST ? 1 : errno == ENOENT ? 0 : -errno;
+	return errno == EINVAL ? 1 : errno == ENOENT ? 0 : -errno;
 }
 
 bool zd_uffd_mm_alive(int uffd)

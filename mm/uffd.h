@@ -51,7 +51,7 @@ int zd_uffd_wake(int uffd, uint64_t addr, uint64_t len);
  * who has not noticed yet that it has? */
 bool zd_uffd_changing(int uffd);
 /* Does [addr, addr + len) lie in one mapping that is registered with @uffd?  1, 0,
- * -EAGAIN, -ESRCH, -ENOMEM. */
+ * -EAGAIN, -ESRCH.  Both must be whole pages below the end of the address space. */
 int zd_uffd_has(int uffd, uint64_t addr, uint64_t len);
 /* Does the address space behind @uffd still exist? */
 bool zd_uffd_mm_alive(int uffd);

@@ -129,7 +129,7 @@ static void say(struct zd_change c)
 	event[nr_events++] = c;
 }
 
-/* Nothing is there, and nobody else's mapping shall be. */
+/* Nothing is there, and no mapping of another thread's, a sanitizer's say, shall be. */
 static void leave(uint64_t addr, size_t len)
 {
 	assert_ptr_not_equal(mmap((void *)(uintptr_t)addr, len, PROT_NONE, MAP_PRIVATE |
@@ -149,7 +149,8 @@ static void move(unsigned int from, unsigned int to, unsigned int first, unsigne
 {
 	uint64_t a = at(from) + first * ZD_PAGE_SIZE, b = at(to) + first * ZD_PAGE_SIZE;
 	size_t len = nr * ZD_PAGE_SIZE;
-	int flags = MREMAP_MAYMOVE | MREMAP_FIXED | (stays ? MREMAP_DONTUNMAP : 0);
+	/* no hole behind it, not for a moment: see leave() */
+	int flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
 
 	assert_ptr_equal(mremap((void *)(uintptr_t)a, len, len, flags, (void *)(uintptr_t)b),
 			 (void *)(uintptr_t)b);
