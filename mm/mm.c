@@ -10,6 +10,7 @@
 #include "core/alloc.h"
 #include "core/bug.h"
 #include "zonedev/log.h"
+#include "mm/keeper.h"
 #include "mm/mig.h"
 #include "mm/mm.h"
 #include "mm/system.h"
@@ -139,8 +140,10 @@ err_free:
 	zd_free(mm);
 err_close:
 	/* a forked child whose descriptor is closed would read zeros */
-	if (!parent)
+	if (!parent) {
+		zd_keeper_drop(server->keeper, uffd);
 		close(uffd);
+	}
 	return rc;
 }
 
@@ -169,6 +172,7 @@ void zd_mm_destroy(struct zd_mm *mm)
 		  (unsigned long long)mm->nr_device);
 	zd_server_forget(server, mm);
 	zd_server_remove(server, &mm->source);
+	zd_keeper_drop(server->keeper, mm->source.fd);
 	close(mm->source.fd);
 	cds_list_del(&mm->node);
 	server->slots[mm->slot] = NULL;

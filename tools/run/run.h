@@ -24,6 +24,7 @@
 #include <urcu/list.h>
 
 #include "mm/guard.h"
+#include "mm/keeper.h"
 #include "mm/library.h"
 #include "mm/mm.h"
 #include "mm/server.h"
@@ -91,7 +92,11 @@ struct run {
 	uint64_t peak;			/* resident pages */
 	uint64_t nr_processes, nr_unmanaged;
 	uint64_t progress_ns;
-	struct zd_guard guard;
+	struct run_guard {		/* two, so that the death of one is no chance */
+		struct zd_guard guard;
+		struct zd_source end;	/* readable when it has been killed */
+	} guards[2];
+	struct zd_keeper keeper;
 };
 
 /* supervise.c: all of it; returns the exit status. */

@@ -16,6 +16,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "mm/family.h"
 #include "mm/mig.h"
 #include "tools/cmd.h"
 #include "tools/run/launch.h"
@@ -33,6 +34,73 @@ static void allow_files(struct run *run)
 		return;
 	more = (struct rlimit){ run->user_files.rlim_max, run->user_files.rlim_max };
 	setrlimit(RLIMIT_NOFILE, &more);
+}
+
+/* --- the guard --- */
+
+static int start_guard(struct run *run, struct run_guard *g)
+{
+	/* the first also holds the descriptors where there is no keeper */
+	int rc = zd_guard_start(&g->guard, run->socket_name,
+				g == run->guards ? ZD_GUARD_COPY : ZD_GUARD_PROGRAM);
+
+	if (rc)
+		return rc;
+	g->end.fd = g->guard.own_pidfd;
+	return zd_server_add(&run->server, &g->end);
+}
+
+static void stop_guard(struct run *run, struct run_guard *g)
+{
+	if (!g->guard.pid)
+		return;
+	zd_server_remove(&run->server, &g->end);
+	zd_guard_stop(&g->guard);
+}
+
+/* Killed, by itself: there must be another before the supervisor is, too. */
+static void restart_guard(struct run *run, struct run_guard *g)
+{
+	int rc;
+
+	stop_guard(run, g);
+	rc = start_guard(run, g);
+	if (rc)
+		zd_log(ZD_LOG_WARN, "no guard: %s", strerrordesc_np(-rc));
+}
+
+static void first_ended(struct zd_source *source, uint32_t events)
+{
+	struct run *run = caa_container_of(source, struct run, guards[0].end);
+
+	(void)events;
+	restart_guard(run, &run->guards[0]);
+}
+
+static void second_ended(struct zd_source *source, uint32_t events)
+{
+	struct run *run = caa_container_of(source, struct run, guards[1].end);
+
+	(void)events;
+	restart_guard(run, &run->guards[1]);
+}
+
+static void stop_guards(struct run *run)
+{
+	stop_guard(run, &run->guards[1]);
+	stop_guard(run, &run->guards[0]);
+}
+
+static int start_guards(struct run *run)
+{
+	int rc;
+
+	run->guards[0].end.ready = first_ended;
+	run->guards[1].end.ready = second_ended;
+	rc = start_guard(run, &run->guards[0]);
+	if (!rc && start_guard(run, &run->guards[1]))
+		zd_log(ZD_LOG_DEBUG, "no second guard");
+	return rc;
 }
 
 static int setup(struct run *run)
@@ -56,12 +124,16 @@ static int setup(struct run *run)
 	rc = link_open(run);
 	if (rc)
 		goto err_signals;
-	rc = zd_guard_start(&run->guard, run->socket_name);
+	if (!zd_keeper_open(&run->keeper))
+		run->server.keeper = &run->keeper;
+	rc = start_guards(run);
 	if (rc)
-		goto err_link;
+		goto err_keeper;
 	return 0;
 
-err_link:
+err_keeper:
+	zd_keeper_close(&run->keeper);
+
 	link_close(run);
 err_signals:
 	signals_close(run);
@@ -72,7 +144,8 @@ err_server:
 
 static void teardown(struct run *run)
 {
-	zd_guard_stop(&run->guard);
+	stop_guards(run);
+	zd_keeper_close(&run->keeper);
 	link_close(run);
 	signals_close(run);
 	zd_server_destroy(&run->server);
@@ -155,7 +228,7 @@ static bool detach(struct run *run)
 
 	run->server.hold_evictions = false;
 	/* its parent, this process, is about to end in good order */
-	zd_guard_stop(&run->guard);
+	stop_guards(run);
 	fflush(NULL);
 	pid = fork();
 	if (pid > 0) {
@@ -168,7 +241,7 @@ static bool detach(struct run *run)
 	if (!pid)
 		go_to_background(run);
 	/* else stay in the foreground, then */
-	zd_guard_start(&run->guard, run->socket_name);
+	start_guards(run);
 	return false;
 }
 
@@ -211,6 +284,8 @@ int supervise(struct run *run, const char *path, const char *preload)
 		cmd_error("%s: %s", run->opt.argv[0], strerrordesc_np(-rc));
 		return rc == -ENOENT ? 127 : 126;
 	}
+	/* not before: the program keeps its own score, and the floor below it */
+	zd_family_oom_protect();
 	/* input and output are the program's alone; we only have something to
 	 * say on stderr */
 	let_go(STDIN_FILENO, STDOUT_FILENO);
