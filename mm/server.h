@@ -52,6 +52,8 @@ struct zd_server_host {
 	bool (*own_fault)(struct zd_mm *mm, uint64_t addr);
 	/* Does this address space alone map its resident page at @addr? */
 	bool (*exclusive)(struct zd_mm *mm, uint64_t addr);
+	/* Must the page at @addr stay in RAM?  May be NULL. */
+	bool (*kept)(struct zd_mm *mm, uint64_t addr);
 	/* Is anything mapped at @addr? */
 	bool (*mapped)(struct zd_mm *mm, uint64_t addr);
 	/* ->resident is about to cause evictions: correct it if it is wrong. */

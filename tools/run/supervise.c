@@ -129,8 +129,13 @@ static int setup(struct run *run)
 	rc = start_guards(run);
 	if (rc)
 		goto err_keeper;
+	rc = scout_start(&run->server, budget_survey_made, run, &run->scout);
+	if (rc)
+		goto err_guards;
 	return 0;
 
+err_guards:
+	stop_guards(run);
 err_keeper:
 	zd_keeper_close(&run->keeper);
 
@@ -144,6 +149,8 @@ err_server:
 
 static void teardown(struct run *run)
 {
+	scout_stop(run->scout);
+	run->scout = NULL;
 	stop_guards(run);
 	zd_keeper_close(&run->keeper);
 	link_close(run);
@@ -229,6 +236,9 @@ static bool detach(struct run *run)
 	run->server.hold_evictions = false;
 	/* its parent, this process, is about to end in good order */
 	stop_guards(run);
+	/* a thread is not forked */
+	scout_stop(run->scout);
+	run->scout = NULL;
 	fflush(NULL);
 	pid = fork();
 	if (pid > 0) {
@@ -242,6 +252,8 @@ static bool detach(struct run *run)
 		go_to_background(run);
 	/* else stay in the foreground, then */
 	start_guards(run);
+	if (scout_start(&run->server, budget_survey_made, run, &run->scout))
+		zd_log(ZD_LOG_ERR, "no memory is managed any more");
 	return false;
 }
 
