@@ -202,8 +202,8 @@ static void refused_zero(struct zd_mm *mm, uint64_t addr, uint64_t flags, uint64
 
 /*
  * Untouched memory gets the shared zero page, which costs no memory until it is written,
- * and that the kernel does alone: a second fault, without us, is a twentieth of the
- * first.  Never a copy of zeros: the kernel would let it in over the mark of a page that
+ * and that the kernel does alone: a second fault, without us, which costs little beside
+ * the first.  Never a copy of zeros: the kernel would let it in over the mark of a page that
  * is out, while it refuses the zero page there.
  */
 static void fault_zero(struct zd_mm *mm, const struct zd_range *range, uint64_t addr,

@@ -126,7 +126,7 @@ void zd_mm_put_device(struct zd_mm *mm, zd_entry_t *entry, zd_entry_t next);
 /* Record that @addr is on the device now; takes over one reference. */
 void zd_mm_set_device(struct zd_mm *mm, uint64_t addr, zd_pfn_t pfn);
 
-/* SIGBUS for whoever touches @addr, where nothing is but a mark perhaps.  0, -errno. */
+/* SIGBUS for a thread that touches @addr, where nothing is but a mark perhaps.  0, -errno. */
 int zd_mm_poison_marked(struct zd_mm *mm, uint64_t addr);
 
 /* The page's content is lost: SIGBUS for whoever touches it, never zeros.  Its

@@ -43,7 +43,7 @@
 #define PIECES		48
 #define LEAVES		256
 #define NODES		4096
-#define ANEW		UINT64_MAX	/* piece.was: of a mapping that we hadn't known */
+#define ANEW		UINT64_MAX	/* piece.was: of a mapping that wasn't listed */
 
 struct piece {
 	uint64_t start, end, was;

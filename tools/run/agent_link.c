@@ -75,7 +75,7 @@ static void take_results(struct process *p, struct zd_mig *mig, int pending)
 		if (mig->page[i].error != -EINPROGRESS)
 			continue;
 		mig->page[i].marked = !r;
-		if (there[i] || (!r && ended))
+		if (there[i] || (ended && (!r || r == ZD_AGENT_UNMARKED)))
 			mig->page[i].error = 0;
 		else if (r == ZD_AGENT_PENDING)
 			mig->page[i].error = pending;
