@@ -166,7 +166,9 @@ void reap(struct worker *w, bool all_of_them)
 			broken(w, NULL, "child %d ended with %s %d", w->child[k],
 			       WIFSIGNALED(status) ? "signal" : "status",
 			       WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
-		__atomic_store_n(&sh->slot_pid[w->child_slot[k] & ~KILLED], 0, __ATOMIC_RELEASE);
+		/* its pid means nobody since waitpid(): another process may have the slot */
+		__atomic_compare_exchange_n(&sh->slot_pid[w->child_slot[k] & ~KILLED], &pid, 0,
+					    false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
 		w->child[k] = 0;
 	}
 }

@@ -146,6 +146,9 @@ void op_brk(struct worker *w, const struct op *op)
 		return;
 	while (now < NATURAL && pg(w, z, now)->flags & P_MAPPED)
 		now++;
+	/* a child has holes below the break (DONTFORK); malloc may have moved it */
+	if (sbrk(0) != at(z, now))
+		return;
 	if (op->b & 1)	/* a little */
 		nr = op->a & 1 ? now + op->a % 32 : now - (now < op->a % 32 ? now : op->a % 32);
 	if (nr > NATURAL)
