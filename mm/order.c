@@ -10,8 +10,8 @@
  * that is out, each piece is registered, and a forked child has the mappings that its
  * parent had just then.  A page that is out and has no mark says nothing: a mark dies
  * without an event by a madvise that was heard long ago, or under a guard.  A place that
- * is registered and has no piece says little: it may have grown in place, of which nothing
- * is told.  It counts where nothing else decides.
+ * is registered and has no piece says little: it may have grown, in place or by moving, of
+ * which nothing is told.  It counts between orders that aren't the read one.
  *
  * What is certain.  Events are read as they were posted.  So what a thread does in turn,
  * and threads that know of each other, are heard in the right order, which explains
@@ -379,6 +379,8 @@ static void leaf(struct search *f)
 	f->leaves--;
 	normalize(end);
 	v = judge(f, end);
+	if (f->found && f->as_read)
+		v.unlisted = f->verdict.unlisted;
 	if (f->found)
 		c = compare(&v, &f->verdict);
 	if (!c && !is_same(end, &f->best_end))
@@ -391,7 +393,7 @@ static void leaf(struct search *f)
 	memcpy(f->best, f->order, sizeof(f->best));
 	f->best_end = *end;
 	f->as_read = as_read(f);
-	f->certain = f->as_read && !v.wrong && !v.unlisted;
+	f->certain = f->as_read && !v.wrong;
 }
 
 static void search(struct search *f, unsigned int depth)

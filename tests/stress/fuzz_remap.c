@@ -49,6 +49,18 @@ static bool overlap(struct run a, struct run b)
 	return a.z == b.z && a.first < b.first + b.nr && b.first < a.first + a.nr;
 }
 
+/* EFAULT where a part of a mapping is watched (ZD_ERRNO=0)?  By then the kernel may have
+ * made room, and moved a part: both places are mapped anew. */
+static bool is_refused(struct worker *w, char *got, struct run r, struct run to)
+{
+	if (got != MAP_FAILED || errno != EFAULT || !conf.any_errno)
+		return false;
+	map_at(w, r, PROT_READ | PROT_WRITE, 0, true);
+	if (to.z)
+		map_at(w, to, PROT_READ | PROT_WRITE, 0, true);
+	return true;
+}
+
 /* Shortens it to what is one mapping for sure. */
 static void cut_to_one_vma(struct worker *w, struct run *r)
 {
@@ -87,7 +99,7 @@ static bool move(struct worker *w, struct run r, struct run to)
 		expect_result(w, "mremap onto itself", at(r.z, r.first), errno, EINVAL);
 		return false;
 	}
-	if (got == MAP_FAILED && errno == EFAULT && conf.any_errno)
+	if (is_refused(w, got, r, to))
 		return false;
 	if (got != at(to.z, to.first))
 		broken(w, at(r.z, r.first), "mremap of %u pages (%s) to %u at %p: %p, %m", r.nr,
@@ -124,7 +136,7 @@ static void shrink(struct worker *w, struct run r, unsigned int nr, int flags)
 {
 	char *got = remap(w, r, nr, flags, NULL, "mremap shrink");
 
-	if (got == MAP_FAILED && errno == EFAULT && conf.any_errno)
+	if (is_refused(w, got, r, (struct run) { 0 }))
 		return;
 	if (got != at(r.z, r.first))
 		broken(w, at(r.z, r.first), "mremap of %u pages to %u: %p, %m", r.nr, nr, got);
@@ -167,7 +179,7 @@ static void grow(struct worker *w, struct run r, unsigned int nr, int flags)
 		return;
 	got = remap(w, r, nr, flags, NULL, "mremap grow");
 	rc = errno;
-	if (rc == EFAULT && conf.any_errno)
+	if (is_refused(w, got, r, (struct run) { 0 }))
 		return;
 	if (got == at(r.z, r.first) && can) {
 		grown(w, r, nr);
@@ -210,7 +222,7 @@ static bool dontunmap(struct worker *w, struct run r, struct run to, int fixed)
 	char *got = remap(w, r, r.nr, MREMAP_MAYMOVE | MREMAP_DONTUNMAP | fixed, want,
 			  "mremap dontunmap");
 
-	if (got == MAP_FAILED && errno == EFAULT && conf.any_errno)
+	if (is_refused(w, got, r, fixed ? to : (struct run) { 0 }))
 		return false;
 	if (got == MAP_FAILED || (fixed && got != want))
 		broken(w, at(r.z, r.first), "mremap(DONTUNMAP) of %u pages: %p, %m", r.nr, got);
