@@ -139,13 +139,45 @@ static int check_host(void)
 	return 0;
 }
 
+/* @spec with another size=. */
+static int with_size(const char *spec, uint64_t bytes, char *out, size_t len)
+{
+	const char *size = strstr(spec, ",size=");
+	size_t before = size ? (size_t)(size - spec) : strlen(spec);
+	const char *after = size ? strchrnul(size + 1, ',') : "";
+
+	return (size_t)snprintf(out, len, "%.*s,size=%llu%s", (int)before, spec,
+				(unsigned long long)bytes, after) < len ? 0 : -ENAMETOOLONG;
+}
+
+/* The limit of the user's that can't be raised is the supervisor's as well: then the
+ * file is as large as it may be, and what doesn't fit stays in RAM. */
+static int open_within_limit(struct run *run, int rc, char *err, size_t len)
+{
+	struct rlimit limit;
+	char spec[PATH_MAX + 256];
+
+	if (rc != -EFBIG || getrlimit(RLIMIT_FSIZE, &limit) || limit.rlim_cur == RLIM_INFINITY ||
+	    with_size(run->opt.device, limit.rlim_cur, spec, sizeof(spec)))
+		return rc;
+	rc = zd_device_open_spec(spec, &run->dev, err, len);
+	if (!rc)
+		zd_log(ZD_LOG_WARN, "ulimit -f lets a file have %llu KiB: the device is no larger",
+		       (unsigned long long)limit.rlim_cur >> 10);
+	else if (rc == -EINVAL || rc == -EFBIG)
+		snprintf(err, len, "ulimit -f lets a file have %llu KiB only: raise it, or name a "
+			 "block device or ram:size=SIZE", (unsigned long long)limit.rlim_cur >> 10);
+	return rc;
+}
+
 static int open_device(struct run *run)
 {
 	char err[512];
 	int rc;
 
 	if (run->opt.device) {
-		if (zd_device_open_spec(run->opt.device, &run->dev, err, sizeof(err)))
+		rc = zd_device_open_spec(run->opt.device, &run->dev, err, sizeof(err));
+		if (rc && open_within_limit(run, rc, err, sizeof(err)))
 			return cmd_error("--device %s: %s", run->opt.device, err);
 		return 0;
 	}
@@ -177,6 +209,7 @@ int cmd_run(int argc, char **argv)
 	int rc;
 
 	occupy_closed();
+	inherit_begin(&run.in);
 	rc = parse(argc, argv, &run.opt);
 	if (rc >= 0)
 		return rc;
@@ -201,8 +234,23 @@ int cmd_run(int argc, char **argv)
 		run.opt.ram = default_ram();
 	if (run.opt.ram < RAM_MIN)
 		return cmd_error("too little memory is available: say with --ram how much to use");
+	/* threads of the device take none of the signals, and the witness is a copy of a
+	 * process without any */
+	signals_block(&run);
+	rc = witness_start(&run.witness);
+	if (rc)
+		return cmd_error("can't start: %s", strerrordesc_np(-rc));
+	run.front.fd = -1;
+	if (run.in.cpu_seconds) {
+		rc = front_run(&run, path, preload);
+		if (rc >= 0)
+			return rc;
+	}
 	rc = open_device(&run);
+	if (rc && run.front.fd >= 0)
+		front_failed(&run, rc);
 	if (rc)
 		return rc;
+	inherit_leave_cwd(&run.in);
 	return supervise(&run, path, preload);
 }

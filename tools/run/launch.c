@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -120,60 +121,104 @@ static void set_environment(const struct run *run, const char *preload)
 		setenv(ZD_AGENT_ENV_ALONE, "1", 1);
 }
 
-static void become_program(const struct run *run, const char *path, const char *preload, int report,
-			   pid_t parent)
+static void exec_program(const struct run *run, const char *path)
+{
+	size_t n = 0;
+
+	execv(path, run->opt.argv);
+	if (errno != ENOEXEC)
+		return;
+	/* a script without #!, as execvp() treats it */
+	while (run->opt.argv[n])
+		n++;
+	char *argv[n + 2];
+
+	argv[0] = (char *)"sh";
+	argv[1] = (char *)path;
+	memcpy(argv + 2, run->opt.argv + 1, n * sizeof(*argv));
+	execv("/bin/sh", argv);
+}
+
+struct pipes {
+	int go[2];		/* to the child: the witness knows it */
+	int error[2];		/* from the child: why it could not be the program */
+};
+
+static void become_program(const struct run *run, const char *path, const char *preload,
+			   const struct pipes *pipes)
 {
 	int error;
+	char go;
 
-	/* also if we die before there is an agent, or a guard that knows it */
+	/* until the witness, or an agent and the guard, see to it */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() != parent)
+	if (getppid() != run->in.pid)
 		_exit(127);
-	signal(SIGPIPE, run->user_pipe);
-	signal(SIGCHLD, run->user_chld);
-	sigprocmask(SIG_SETMASK, &run->user_mask, NULL);
-	setrlimit(RLIMIT_NOFILE, &run->user_files);
+	close(pipes->go[1]);
+	inherit_lead(&run->in);
+	if (read(pipes->go[0], &go, 1) != 1)
+		_exit(127);
 	set_environment(run, preload);
-	execv(path, run->opt.argv);
+	signals_give_back(run);
+	inherit_give(&run->in);
+	exec_program(run, path);
 	error = errno;
-	if (error == ENOEXEC) {	/* a script without #!, as execvp() treats it */
-		size_t n = 0;
-
-		while (run->opt.argv[n])
-			n++;
-		char *argv[n + 2];
-
-		argv[0] = (char *)"sh";
-		argv[1] = (char *)path;
-		memcpy(argv + 2, run->opt.argv + 1, n * sizeof(*argv));
-		execv("/bin/sh", argv);
-	}
-	if (write(report, &error, sizeof(error)) < 0)
+	if (write(pipes->error[1], &error, sizeof(error)) < 0)
 		_exit(126);
 	_exit(126);
 }
 
+/* From now on the child dies with the supervisor, whatever it does. */
+static int watch_child(struct run *run)
+{
+	int fd = syscall(SYS_pidfd_open, run->child, 0), rc;
+
+	if (fd < 0)
+		return -errno;
+	rc = witness_guard(&run->witness, fd);
+	close(fd);
+	return rc;
+}
+
 int launch(struct run *run, const char *path, const char *preload)
 {
-	pid_t parent = getpid();
-	int report[2], error = 0;
+	struct pipes pipes;
+	int error = 0;
 
-	if (pipe2(report, O_CLOEXEC))
+	if (pipe2(pipes.go, O_CLOEXEC))
 		return -errno;
+	if (pipe2(pipes.error, O_CLOEXEC)) {
+		error = errno;
+		goto err_go;
+	}
+	inherit_read_timers(&run->in);
 	run->child = fork();
 	if (run->child < 0) {
 		error = errno;
-		close(report[0]);
-		close(report[1]);
-		return -error;
+		goto err_error;
 	}
 	if (!run->child)
-		become_program(run, path, preload, report[1], parent);
-	close(report[1]);
-	if (read(report[0], &error, sizeof(error)) != sizeof(error))
+		become_program(run, path, preload, &pipes);
+	inherit_forked(&run->in);
+	signals_launched(run);
+	close(pipes.error[1]);
+	error = -watch_child(run);
+	if (!error && write(pipes.go[1], "g", 1) != 1)
+		error = errno;
+	close(pipes.go[1]);	/* with nothing written, it ends */
+	close(pipes.go[0]);
+	if (!error && read(pipes.error[0], &error, sizeof(error)) != sizeof(error))
 		error = 0;
-	close(report[0]);
+	close(pipes.error[0]);
 	if (error)
 		waitpid(run->child, NULL, 0);
+	return -error;
+
+err_error:
+	close(pipes.error[0]);
+	close(pipes.error[1]);
+err_go:
+	close(pipes.go[0]);
+	close(pipes.go[1]);
 	return -error;
 }

@@ -116,7 +116,9 @@ static void close_proc(struct process *p)
 /* How many descriptors we may have. */
 static int run_files(const struct run *run)
 {
-	return run->user_files.rlim_max < INT_MAX ? (int)run->user_files.rlim_max : INT_MAX;
+	rlim_t max = run->in.limit[RLIMIT_NOFILE].rlim_max;
+
+	return max < INT_MAX ? (int)max : INT_MAX;
 }
 
 int process_attach(struct process *p, pid_t pid, int pidfd)

@@ -5,6 +5,8 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -25,7 +27,22 @@ static double seconds(const struct run *run)
 
 int report_open(struct run *run)
 {
-	run->report_fd = open(run->opt.report, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+	struct stat st;
+	int flags;
+
+	if (strcmp(run->opt.report, "-")) {
+		run->report_fd = open(run->opt.report, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY,
+				      0644);
+		if (run->report_fd < 0)
+			return -errno;
+		run->report_again = !fstat(run->report_fd, &st) && S_ISREG(st.st_mode);
+		return 0;
+	}
+	/* closed when we were started: what is there is ours (occupy_closed()) */
+	flags = fcntl(STDOUT_FILENO, F_GETFD);
+	if (flags < 0 || flags & FD_CLOEXEC)
+		return -EBADF;
+	run->report_fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 	return run->report_fd < 0 ? -errno : 0;
 }
 
@@ -81,19 +98,32 @@ static json_t *build(const struct run *run)
 
 int report_write(struct run *run)
 {
-	json_t *root = build(run);
+	json_t *root;
 	int rc = 0;
 
-	/* an old one may be longer; what is no regular file has no length */
-	if (ftruncate(run->report_fd, 0) && errno != EINVAL)
+	if (run->report_fd < 0)
+		return 0;
+	/* an old one may be longer */
+	if (run->report_again && (ftruncate(run->report_fd, 0) || lseek(run->report_fd, 0, SEEK_SET)))
 		rc = -errno;
-	if (!rc && (!root || json_dumpfd(root, run->report_fd, JSON_INDENT(2))))
-		rc = -EIO;
-	close(run->report_fd);
+	root = build(run);
+	errno = EIO;
+	if (!rc && (!root || json_dumpfd(root, run->report_fd, JSON_INDENT(2)) ||
+		    write(run->report_fd, "\n", 1) != 1))
+		rc = errno ? -errno : -EIO;
 	json_decref(root);
 	if (rc)
-		zd_log(ZD_LOG_ERR, "can't write the report to %s", run->opt.report);
+		zd_log(ZD_LOG_ERR, "can't write the report to %s: %s", run->opt.report,
+		       strerrordesc_np(-rc));
 	return rc;
+}
+
+void report_background(struct run *run)
+{
+	if (!run->opt.report || run->report_again)
+		return;
+	close(run->report_fd);
+	run->report_fd = -1;
 }
 
 void report_summary(struct run *run)
@@ -117,6 +147,11 @@ void report_summary(struct run *run)
 	if (c->pages_poisoned)
 		fprintf(stderr, "zonedev:   LOST    %llu pages that the device could not read back\n",
 			(unsigned long long)c->pages_poisoned);
+}
+
+void report_unmanaged(struct run *run)
+{
+	(void)run;
 }
 
 #define PROGRESS_NS	1000000000ull

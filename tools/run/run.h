@@ -5,12 +5,15 @@
  *	cmd_run.c     options
  *	supervise.c   the loop, the end
  *	launch.c      the program
+ *	front.c       with a limit of CPU time: who waits, and who serves
+ *	inherit.c     what it is to find as if there were no supervisor
  *	link.c        greeting agents
  *	agent_link.c  the mover that works through an agent
  *	process.c     the managed processes
  *	scan.c        finding and registering their memory
  *	budget.c      how much RAM they use; the tick
  *	signals.c     signals and the program's status
+ *	witness.c     was a signal sent to the whole process group?
  *	report.c      what happened
  */
 #ifndef ZD_RUN_H
@@ -28,6 +31,8 @@
 #include "mm/mm.h"
 #include "mm/server.h"
 #include "tools/run/agent_proto.h"
+#include "tools/run/inherit.h"
+#include "tools/run/witness.h"
 
 struct run;
 
@@ -65,6 +70,17 @@ struct options {
 	char **argv;			/* CMD [ARG...] */
 };
 
+#define NR_QUESTIONS	64
+
+/* A signal that the witness is asked about. */
+struct question {
+	int sig, code;
+	pid_t pid;
+	uid_t uid;
+	uint64_t value;
+	bool taken;			/* whatever the answer */
+};
+
 struct run {
 	struct options opt;
 	struct zd_server server;
@@ -75,14 +91,23 @@ struct run {
 	char socket_name[64];
 	char token[ZD_AGENT_TOKEN + 1];
 	int report_fd;
+	bool report_again;		/* it can be written anew */
 	struct zd_source sig;
+	struct inherited in;
+	struct zd_source front;		/* front.c; fd -1: this process is both */
+	bool served;			/* the server is done: */
+	int front_rc;			/* and its report was written, or -errno */
+	bool background;		/* CMD has ended, and the starter has been told */
+	struct witness witness;
+	struct zd_source answers;	/* the witness's; fd -1: there is none */
+	struct question question[NR_QUESTIONS];
+	unsigned int first_question, nr_questions;
 	sigset_t user_mask;		/* as we were started, for the program */
-	struct rlimit user_files;	/* the same: RLIMIT_NOFILE */
 	void (*user_chld)(int);		/* SIGCHLD and SIGPIPE: ignored? */
 	void (*user_pipe)(int);
 	pid_t child;
 	bool child_done, child_managed;
-	bool child_stopped, child_obeyed;	/* obeyed: SIGTSTP */
+	int child_stopped;		/* by which signal; 0: it isn't */
 	uint64_t told_to_stop_ns;	/* 0: not */
 	int child_status;		/* as waitpid() tells it */
 	uint64_t start_ns, end_ns;
@@ -96,6 +121,23 @@ struct run {
 
 /* supervise.c: all of it; returns the exit status. */
 int supervise(struct run *run, const char *path, const char *preload);
+
+/* stdin, stdout and what else is open are the program's alone. */
+void let_go_of_user(void);
+/* Exit as CMD, with @rc of the report. */
+int run_exit(const struct run *run, int rc);
+/* Says so; returns the exit status. */
+int launch_failed(const struct run *run, int rc);
+
+/* front.c: the exit status; in the process that serves: -1. */
+int front_run(struct run *run, const char *path, const char *preload);
+/* There: the front launches the program; and what it is told. */
+int front_launch(struct run *run);
+void front_failed(struct run *run, int status);
+/* @rc: of the report. */
+void front_done(struct run *run, int rc);
+/* Is it time to hand over to a new process? */
+bool front_is_due(const struct run *run);
 
 /* link.c */
 int link_open(struct run *run);
@@ -132,7 +174,14 @@ void budget_resync(struct zd_server *server);
 int budget_tick(struct run *run);
 
 /* signals.c */
+/* Before there are threads; signals_give_back(): in the child, for the program. */
+void signals_block(struct run *run);
+void signals_give_back(const struct run *run);
 int signals_open(struct run *run);
+/* The program is there: run->child. */
+void signals_launched(const struct run *run);
+/* In the half that goes to the background: there is nothing to pass on any more. */
+void signals_background(struct run *run);
 void signals_close(struct run *run);
 /* End as the program ended. */
 int signals_exit_as(int status);
@@ -141,6 +190,10 @@ int signals_exit_as(int status);
 /* Before the program starts, so that there is no surprise at its end. */
 int report_open(struct run *run);
 int report_write(struct run *run);
+/* In the background half: it is written anew at the end, where that can be. */
+void report_background(struct run *run);
+/* Those that ran unmanaged, and why: in one warning. */
+void report_unmanaged(struct run *run);
 void report_summary(struct run *run);
 void report_progress(struct run *run, bool last);
 

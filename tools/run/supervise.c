@@ -4,7 +4,8 @@
  *
  * When CMD ends while processes that it left behind live on (a daemon), the
  * shell must get its status, and they must be served: the supervisor forks, one
- * half reports and exits, the other goes on in the background.
+ * half reports and exits, the other goes on in the background, and writes the
+ * report once more when the last of them has ended.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -13,7 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "mm/mig.h"
@@ -24,22 +25,10 @@
 
 #define LINGER_NS	300000000ull	/* after CMD, for children about to end */
 
-/* A process takes ten descriptors here, and there may be hundreds of them. */
-static void allow_files(struct run *run)
-{
-	struct rlimit more;
-
-	if (getrlimit(RLIMIT_NOFILE, &run->user_files))
-		return;
-	more = (struct rlimit){ run->user_files.rlim_max, run->user_files.rlim_max };
-	setrlimit(RLIMIT_NOFILE, &more);
-}
-
 static int setup(struct run *run)
 {
 	int rc;
 
-	allow_files(run);
 	CDS_INIT_LIST_HEAD(&run->processes);
 	rc = zd_server_init(&run->server, &run_host, run);
 	if (rc)
@@ -50,7 +39,8 @@ static int setup(struct run *run)
 	rc = zd_server_attach(&run->server, run->dev);
 	if (rc)
 		goto err_server;
-	rc = signals_open(run);
+	if (run->front.fd < 0)
+		rc = signals_open(run);
 	if (rc)
 		goto err_server;
 	rc = link_open(run);
@@ -64,7 +54,8 @@ static int setup(struct run *run)
 err_link:
 	link_close(run);
 err_signals:
-	signals_close(run);
+	if (run->front.fd < 0)
+		signals_close(run);
 err_server:
 	zd_server_destroy(&run->server);
 	return rc;
@@ -74,19 +65,27 @@ static void teardown(struct run *run)
 {
 	zd_guard_stop(&run->guard);
 	link_close(run);
-	signals_close(run);
+	if (run->front.fd >= 0)
+		zd_server_remove(&run->server, &run->front);
+	else
+		signals_close(run);
 	zd_server_destroy(&run->server);
 	zd_device_unregister(run->dev);
 }
 
-static void tell(struct run *run)
+/* 0 or -errno: the report could not be written. */
+static int tell(struct run *run)
 {
+	int rc = 0;
+
 	if (run->opt.progress)
 		report_progress(run, true);
 	if (run->opt.report)
-		report_write(run);
+		rc = report_write(run);
 	else if (!run->opt.quiet)
 		report_summary(run);
+	report_unmanaged(run);
+	return rc;
 }
 
 /* Whoever is at the other end of the user's pipes must not wait for us. */
@@ -116,12 +115,20 @@ static void let_go_of_inherited(void)
 		closedir(dir);
 }
 
+void let_go_of_user(void)
+{
+	let_go(STDIN_FILENO, STDOUT_FILENO);
+	let_go_of_inherited();
+}
+
 /* In the background half. */
 static void go_to_background(struct run *run)
 {
 	setsid();
 	let_go(STDIN_FILENO, STDERR_FILENO);
+	report_background(run);
 	run->opt.progress = false;
+	run->background = true;
 }
 
 static unsigned int count(const struct run *run)
@@ -147,29 +154,60 @@ static bool drained(struct run *run)
 	return true;
 }
 
-/* Returns in both halves; true in the one that reports and exits. */
-static bool detach(struct run *run)
+static void tell_of_daemons(struct run *run, pid_t server)
 {
 	unsigned int nr = count(run);
+
+	if (!run->opt.quiet)
+		fprintf(stderr, "zonedev: %s left %u process%s behind; pid %d keeps serving %s\n",
+			run->opt.argv[0], nr, nr == 1 ? "" : "es", (int)server,
+			nr == 1 ? "it" : "them");
+}
+
+/* The guard's parent, this process, is about to end in good order.  The copy of this
+ * process has a guard of its own; so has this one, again, if there is no copy. */
+static pid_t copy(struct run *run)
+{
 	pid_t pid;
 
-	run->server.hold_evictions = false;
-	/* its parent, this process, is about to end in good order */
 	zd_guard_stop(&run->guard);
 	fflush(NULL);
 	pid = fork();
-	if (pid > 0) {
-		if (!run->opt.quiet)
-			fprintf(stderr, "zonedev: %s left %u process%s behind; pid %d keeps serving "
-				"%s\n", run->opt.argv[0], nr, nr == 1 ? "" : "es", (int)pid,
-				nr == 1 ? "it" : "them");
-		return true;
+	if (pid <= 0) {
+		run->server.hold_evictions = false;
+		zd_guard_start(&run->guard, run->socket_name);
 	}
-	if (!pid)
+	return pid;
+}
+
+/* CMD has ended, and others of its tree live.  Returns in both halves; true in the one that
+ * reports and exits. */
+static bool detach(struct run *run)
+{
+	pid_t pid;
+
+	if (run->front.fd >= 0) {	/* whoever waits is another process already */
+		run->server.hold_evictions = false;
+		tell_of_daemons(run, getpid());
+		front_done(run, tell(run));
 		go_to_background(run);
-	/* else stay in the foreground, then */
-	zd_guard_start(&run->guard, run->socket_name);
-	return false;
+		return false;
+	}
+	pid = copy(run);
+	if (pid > 0)
+		tell_of_daemons(run, pid);
+	else if (!pid) {
+		signals_background(run);
+		go_to_background(run);
+	}
+	return pid > 0;
+}
+
+/* To a process that has used no time yet. */
+static void hand_over(struct run *run)
+{
+	if (copy(run) > 0)
+		_exit(0);
 }
 
 /* Also when nobody is left: what is on its way to the device holds it, and who waits for
@@ -180,55 +218,88 @@ static bool busy(struct run *run)
 	       !cds_list_empty(&run->server.migs);
 }
 
-static void loop(struct run *run, bool *foreground)
+/* Has CMD ended for longer than children take that end with it? */
+static bool left_daemons(struct run *run, uint64_t now)
 {
-	bool detached = false;
+	return run->child_done && !run->background && !cds_list_empty(&run->processes) &&
+	       now - run->end_ns > LINGER_NS;
+}
+
+/* True: this half is to report and exit. */
+static bool loop(struct run *run)
+{
+	uint64_t now, again = 0;	/* not before: a fork has failed */
 
 	while (busy(run)) {
 		zd_server_poll(&run->server, budget_tick(run));
-		if (!run->child_done || detached || cds_list_empty(&run->processes) ||
-		    zd_now_ns() - run->end_ns < LINGER_NS || !drained(run))
+		now = zd_now_ns();
+		if (now < again)
 			continue;
-		detached = true;
-		*foreground = detach(run);
-		if (*foreground)
-			return;
+		if (left_daemons(run, now) && drained(run)) {
+			again = now + LINGER_NS;
+			if (detach(run))
+				return true;
+		} else if (front_is_due(run) && drained(run)) {
+			again = now + LINGER_NS;
+			hand_over(run);
+		}
 	}
-	*foreground = !detached;
+	return !run->background;
 }
 
-int supervise(struct run *run, const char *path, const char *preload)
+int launch_failed(const struct run *run, int rc)
 {
-	bool foreground;
-	int rc = setup(run);
+	cmd_error("%s: %s", run->opt.argv[0], strerrordesc_np(-rc));
+	return rc == -ENOENT ? 127 : 126;
+}
 
-	if (rc)
-		return cmd_error("can't start: %s", strerrordesc_np(-rc));
-	run->start_ns = zd_now_ns();
-	rc = launch(run, path, preload);
-	if (rc) {
-		teardown(run);
-		cmd_error("%s: %s", run->opt.argv[0], strerrordesc_np(-rc));
-		return rc == -ENOENT ? 127 : 126;
-	}
-	/* input and output are the program's alone; we only have something to
-	 * say on stderr */
-	let_go(STDIN_FILENO, STDOUT_FILENO);
-	let_go_of_inherited();
-	/* whoever waits for a fault waits for us; the program has its own nice
-	 * value, and where we may not change ours we keep it */
-	setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) - 10);
-	loop(run, &foreground);
-	if (!foreground) {
-		teardown(run);
-		_exit(0);
-	}
-	tell(run);
+/* In the half that the command's starter waits for. */
+static int end(struct run *run)
+{
+	int rc = tell(run);
+
 	if (cds_list_empty(&run->processes)) {
 		if (!run->child_managed && !run->nr_processes && !run->opt.quiet)
 			zd_log(ZD_LOG_WARN, "%s never loaded zonedev's agent: it ran unmanaged",
 			       run->opt.argv[0]);
 		teardown(run);
 	}
+	if (run->front.fd >= 0) {
+		front_done(run, rc);
+		_exit(0);
+	}
+	witness_stop(&run->witness);
+	return run_exit(run, rc);
+}
+
+int run_exit(const struct run *run, int rc)
+{
+	if (rc && WIFEXITED(run->child_status) && !WEXITSTATUS(run->child_status))
+		return ZD_EXIT_USAGE;
 	return signals_exit_as(run->child_status);
+}
+
+int supervise(struct run *run, const char *path, const char *preload)
+{
+	bool in_front = run->front.fd >= 0;
+	int rc = setup(run);
+
+	if (rc)
+		return cmd_error("can't start: %s", strerrordesc_np(-rc));
+	run->start_ns = zd_now_ns();
+	rc = in_front ? front_launch(run) : launch(run, path, preload);
+	if (rc) {
+		teardown(run);
+		return in_front ? 0 : launch_failed(run, rc);
+	}
+	/* input and output are the program's alone; we only have something to
+	 * say on stderr */
+	let_go_of_user();
+	inherit_be_prompt(&run->in);
+	if (loop(run))
+		return end(run);
+	if (run->opt.report)
+		report_write(run);
+	teardown(run);
+	_exit(0);
 }
