@@ -12,6 +12,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "drivers/spec.h"
 #include "zonedev/device.h"
@@ -28,12 +29,27 @@ struct spec {
 	size_t errlen;
 };
 
-int zd_parse_size(const char *text, uint64_t *bytes)
+/* What stands behind the digits, K to E, with or without iB: its shift.  MB is refused: it
+ * is 1000000 to some, and 1048576 to others. */
+static int parse_unit(const char *p)
 {
 	static const char units[] = "KMGTPE";
-	const char *p = text, *unit;
-	unsigned int shift = 0;
-	uint64_t n = 0;
+	const char *unit;
+
+	if (!*p)
+		return 0;
+	/* & ~0x20: to upper case, for letters */
+	unit = strchr(units, *p & ~0x20);
+	if (!unit || !*unit || (p[1] && strcasecmp(p + 1, "iB")))
+		return -EINVAL;
+	return 10 * (unit - units + 1);
+}
+
+int zd_parse_size(const char *text, uint64_t *bytes)
+{
+	uint64_t n = 0, part = 0, of = 1;
+	const char *p = text, *digits;
+	int shift;
 
 	if (!text || *p < '0' || *p > '9')
 		return -EINVAL;
@@ -41,16 +57,22 @@ int zd_parse_size(const char *text, uint64_t *bytes)
 		if (__builtin_mul_overflow(n, 10, &n) ||
 		    __builtin_add_overflow(n, (uint64_t)(*p - '0'), &n))
 			return -ERANGE;
-	if (*p) {
-		/* & ~0x20: to upper case, for letters */
-		unit = strchr(units, *p & ~0x20);
-		if (!unit || !*unit || p[1])
+	if (*p == '.') {
+		for (digits = ++p; *p >= '0' && *p <= '9'; p++) {
+			if (of > UINT64_MAX / 100)
+				continue;	/* less than a byte */
+			of *= 10;
+			part = part * 10 + (*p - '0');
+		}
+		if (p == digits || !*p)
 			return -EINVAL;
-		shift = 10 * (unit - units + 1);
 	}
+	shift = parse_unit(p);
+	if (shift < 0)
+		return shift;
 	if (n > UINT64_MAX >> shift)
 		return -ERANGE;
-	*bytes = n << shift;
+	*bytes = (n << shift) + (uint64_t)(((unsigned __int128)part << shift) / of);
 	return 0;
 }
 
@@ -97,7 +119,7 @@ static int set_size(struct spec *spec, const char *kind, const char *value)
 		return fail(spec, ret, "size=%s is too large: give less than 16E", value);
 	if (ret)
 		return fail(spec, ret,
-			    "size=%s is not a size: write a whole number and K, M, G or T, as in size=8G",
+			    "size=%s is not a size: write a number and K, M, G or T (of 1024), as in size=8G",
 			    value);
 	if (!strcmp(kind, "pmem")) {
 		if (!spec->size || spec->size % ZD_PAGE_SIZE)

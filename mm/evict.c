@@ -194,13 +194,17 @@ void zd_server_evict(struct zd_server *server)
 		rc = zd_out_start(mm, addrs, nr, &want);
 		if (rc < 0) {
 			put_back(server, mm, addrs, nr);
-			if (rc == -ENOSPC)
+			if (rc == -ENOSPC) {
+				server->stats.c.refused_device += nr;
 				device_full(server);
+			}
 			return;
 		}
 		/* the device had room for some: the others stay in line */
-		if ((unsigned int)rc < nr)
+		if ((unsigned int)rc < nr) {
+			server->stats.c.refused_device += nr - rc;
 			put_back(server, mm, addrs + rc, nr - rc);
+		}
 	}
 }
 

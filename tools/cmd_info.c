@@ -30,8 +30,8 @@ static void print_usage(void)
 	       "\n"
 	       "What this host can do, and whether `zonedev run` will work here.\n"
 	       "\n"
-	       "  --json  write JSON\n"
-	       "  --help  this text\n"
+	       "  --json      write JSON\n"
+	       "  --help, -h  this text\n"
 	       "\n"
 	       "Exit status: 0 if `zonedev run` will work, 1 if not, 2 for bad usage.\n");
 }
@@ -193,7 +193,7 @@ int cmd_info(int argc, char **argv)
 
 	opterr = 0;
 	optind = 1;
-	while ((c = getopt_long(argc, argv, "+", options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "+h", options, NULL)) != -1) {
 		switch (c) {
 		case 'j':
 			json = true;

@@ -179,7 +179,7 @@ static int help_remove(void)
 	       "brings the region back.\n"
 	       "\n"
 	       "  --timeout SECONDS  how long to wait for requests in flight (default: for ever)\n"
-	       "  --help             this text\n"
+	       "  --help, -h         this text\n"
 	       "\n"
 	       "Exit status: 0 if it is gone, 1 if it is still held (it goes as soon as it isn't),\n"
 	       "2 for bad usage, or a region that isn't served.\n");
@@ -193,7 +193,7 @@ static int help_add(void)
 	       "Bring a region back that `zonedev remove` took away: its server opens it again,\n"
 	       "and clients that are still connected go on.\n"
 	       "\n"
-	       "  --help  this text\n"
+	       "  --help, -h  this text\n"
 	       "\n"
 	       "Exit status: 0 if it is back, 2 if not.\n");
 	return 0;
@@ -218,9 +218,11 @@ static int parse(int argc, char **argv, const struct option *options, int (*help
 
 	optind = 0;
 	opterr = 0;
-	while ((c = getopt_long(argc, argv, ":", options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
 		switch (c) {
 		case 't':
+			if (*ms >= 0)
+				return cmd_error("--timeout is given twice: leave one out");
 			if (parse_timeout(optarg, ms))
 				return cmd_error("--timeout %s: not a time in seconds (try 10)", optarg);
 			break;

@@ -58,10 +58,11 @@ static int help(void)
 	       "  --bind ADDR    listen for others than this host: 0.0.0.0, :: or an address\n"
 	       "                 of this host (default: 127.0.0.1)\n"
 	       "  --read-only    nobody may write\n"
-	       "  --help         this text\n"
+	       "  --help, -h     this text\n"
 	       "\n"
-	       "SIZE is in bytes, or with K, M, G or T.  Exit status: 0 if it was ended by a\n"
-	       "signal, 1 if nbdkit failed, 2 for bad usage or a region that can't be served.\n");
+	       "SIZE is in bytes, or with K, M, G or T (1.5G, 512MiB).  Exit status: 0 if it was\n"
+	       "ended by a signal, 1 if nbdkit failed, 2 for bad usage or a region that can't be\n"
+	       "served.\n");
 	return 0;
 }
 
@@ -86,7 +87,10 @@ static int parse(int argc, char **argv, struct serve *s)
 
 	optind = 0;
 	opterr = 0;
-	while ((c = getopt_long(argc, argv, ":", long_options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":h", long_options, NULL)) != -1) {
+		if ((c == 's' && s->socket_path) || (c == 'p' && s->port) || (c == 'b' && s->bind))
+			return cmd_error("--%s is given twice: leave one out",
+					 c == 's' ? "socket" : c == 'p' ? "port" : "bind");
 		switch (c) {
 		case 's':
 			s->socket_path = optarg;

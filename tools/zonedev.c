@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The command: a table of commands, each a function in its own file. */
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -51,8 +52,8 @@ static int help(void)
 	printf("  %-10s this text\n"
 	       "\n"
 	       "Options:\n"
-	       "  --help     this text\n"
-	       "  --version  the version\n"
+	       "  --help, -h  this text\n"
+	       "  --version   the version\n"
 	       "\n"
 	       "`zonedev COMMAND --help` and `man zonedev-COMMAND` say more.\n", "help");
 	return 0;
@@ -64,6 +65,11 @@ static const struct command *find_command(const char *name)
 		if (!strcmp(name, commands[i].name))
 			return &commands[i];
 	return NULL;
+}
+
+static bool is_help(const char *option)
+{
+	return !strcmp(option, "--help") || !strcmp(option, "-h");
 }
 
 /* `zonedev help run` is `zonedev run --help`. */
@@ -83,9 +89,9 @@ int main(int argc, char **argv)
 
 	if (argc < 2)
 		return cmd_error("which command? (try: zonedev help)");
-	if (!strcmp(argv[1], "help") && argc > 2)
+	if (!strcmp(argv[1], "help") && argc > 2 && !is_help(argv[2]))
 		return help_command(argv[2]);
-	if (!strcmp(argv[1], "help") || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))
+	if (!strcmp(argv[1], "help") || is_help(argv[1]))
 		return help();
 	if (!strcmp(argv[1], "--version")) {
 		printf("zonedev %s\n", zd_version());

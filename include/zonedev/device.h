@@ -286,9 +286,9 @@ const char *zd_file_device_mode(const struct zd_device *dev);
  */
 int zd_device_open_spec(const char *spec, struct zd_device **dev, char *err, size_t errlen);
 
-/* zd_parse_size - "64M", "1g", "4096" -> bytes: a whole number and one of
- * K, M, G, T, P, E (powers of 1024) or nothing.  0; -EINVAL; -ERANGE: over
- * 64 bits.  Any context. */
+/* zd_parse_size - "64M", "1g", "4096", "1.5G", "10MiB" -> bytes: a number and
+ * one of K, M, G, T, P, E (powers of 1024), with or without iB; a whole number
+ * of bytes without.  0; -EINVAL; -ERANGE: over 64 bits.  Any context. */
 int zd_parse_size(const char *text, uint64_t *bytes);
 
 #pragma GCC visibility pop

@@ -17,7 +17,14 @@ static void sizes(void **state)
 		{ "17179869184G", -ERANGE, 0 },
 		{ "", -EINVAL, 0 }, { "M", -EINVAL, 0 }, { "-1", -EINVAL, 0 },
 		{ "+1", -EINVAL, 0 }, { " 1", -EINVAL, 0 }, { "1 ", -EINVAL, 0 },
-		{ "1.5G", -EINVAL, 0 }, { "1GB", -EINVAL, 0 }, { "1GiB", -EINVAL, 0 },
+		{ "1.5G", 0, 3UL << 29 }, { "10MiB", 0, 10UL << 20 }, { "1gib", 0, 1UL << 30 },
+		{ "0.5k", 0, 512 }, { "1.25KiB", 0, 1280 }, { "0.1G", 0, 107374182 },
+		{ "1.00000000000000000000000000G", 0, 1UL << 30 },
+		{ "15.9999999999999999999999E", 0, (15UL << 60) + ((1UL << 60) - 1) },
+		{ "16.0E", -ERANGE, 0 }, { "1.5", -EINVAL, 0 }, { "1.", -EINVAL, 0 },
+		{ "1.G", -EINVAL, 0 }, { ".5G", -EINVAL, 0 }, { "1..5G", -EINVAL, 0 },
+		{ "1.5.5G", -EINVAL, 0 }, { "1,5G", -EINVAL, 0 }, { "1GB", -EINVAL, 0 },
+		{ "1iB", -EINVAL, 0 }, { "1Gi", -EINVAL, 0 }, { "1GiBs", -EINVAL, 0 },
 		{ "0x10", -EINVAL, 0 }, { "1B", -EINVAL, 0 }, { "1\x0d", -EINVAL, 0 },
 		{ "1+", -EINVAL, 0 }, { "1 K", -EINVAL, 0 }, { NULL, -EINVAL, 0 },
 	};
@@ -73,11 +80,11 @@ static void wrong_specs(void **state)
 		"ram device: unknown option 'force=on': use size=SIZE");
 	refused("ram:size", -EINVAL, "ram device: unknown option 'size': use size=SIZE");
 	refused("ram:size=", -EINVAL,
-		"size= is not a size: write a whole number and K, M, G or T, as in size=8G");
+		"size= is not a size: write a number and K, M, G or T (of 1024), as in size=8G");
 	refused("ram:size=-1G", -EINVAL,
-		"size=-1G is not a size: write a whole number and K, M, G or T, as in size=8G");
+		"size=-1G is not a size: write a number and K, M, G or T (of 1024), as in size=8G");
 	refused("ram:size=1Gx", -EINVAL,
-		"size=1Gx is not a size: write a whole number and K, M, G or T, as in size=8G");
+		"size=1Gx is not a size: write a number and K, M, G or T (of 1024), as in size=8G");
 	refused("ram:size=99E", -ERANGE, "size=99E is too large: give less than 16E");
 	refused("ram:size=2097151", -EINVAL, "size=2097151 is too small: give 2M or more");
 	refused("ram:size=2M,size=4M", -EINVAL, "size is given twice: leave one out");

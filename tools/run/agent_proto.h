@@ -25,6 +25,17 @@
 enum zd_agent_kind {
 	ZD_AGENT_FRESH = 1,	/* after exec: brings its own userfaultfd */
 	ZD_AGENT_FORK,		/* after fork: the supervisor has it already */
+	ZD_AGENT_UNMANAGED,	/* no agent: what is about to be exec'ed won't have one */
+};
+
+/* Why, in the error of such a hello. */
+enum zd_agent_unmanaged {
+	ZD_UNMANAGED_STATIC = 1,
+	ZD_UNMANAGED_SUID,
+	ZD_UNMANAGED_32BIT,
+	ZD_UNMANAGED_ENV,	/* its environment doesn't name the agent */
+	ZD_UNMANAGED_HIDDEN,	/* it doesn't see the agent's file */
+	ZD_UNMANAGED_REASONS
 };
 
 struct zd_agent_hello {
@@ -36,7 +47,7 @@ struct zd_agent_hello {
 	uint64_t lo, hi;	/* all of the agent's mappings lie in here */
 	uint64_t staging;	/* ZD_STAGING_BYTES, aligned to their size */
 	uint64_t identity;	/* one page, missing: reading it gives the id */
-	int32_t error;		/* FRESH: why there is no userfaultfd */
+	int32_t error;		/* FRESH: why there is no userfaultfd; UNMANAGED: why */
 };	/* descriptors: FRESH userfaultfd, ring; FORK ring; with error: none */
 
 enum zd_agent_answer {

@@ -40,15 +40,16 @@ static int help(void)
 	       "                 (default: an unlinked file in $TMPDIR or /var/tmp)\n"
 	       "  --ram SIZE     RAM for CMD and its children together\n"
 	       "                 (default: half of what is available)\n"
-	       "  --report FILE  write a JSON report instead of the summary\n"
+	       "  --report FILE  write a JSON report instead of the summary; -: to standard output\n"
 	       "  --progress     say every second how it goes\n"
 	       "  --no-children  leave programs that CMD starts alone\n"
 	       "  --quiet        no summary and no warnings\n"
 	       "  --verbose      say more\n"
-	       "  --help         this text\n"
+	       "  --help, -h     this text\n"
 	       "\n"
-	       "SIZE is in bytes, or with K, M or G.  The exit status is CMD's; 2: zonedev could\n"
-	       "not start it, 126: CMD is not executable, 127: not found.\n");
+	       "SIZE is in bytes, or with K, M, G or T (1.5G, 512MiB); at least 8M for --ram, 2M for\n"
+	       "a device.  The exit status is CMD's; 2: zonedev could not start it, or not write the\n"
+	       "report; 126: CMD is not executable, 127: not found.\n");
 	return 0;
 }
 
@@ -83,7 +84,10 @@ static int parse(int argc, char **argv, struct options *opt)
 
 	optind = 0;
 	opterr = 0;
-	while ((c = getopt_long(argc, argv, "+:", long_options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "+:h", long_options, NULL)) != -1) {
+		if ((c == 'd' && opt->device) || (c == 'r' && opt->ram) || (c == 'o' && opt->report))
+			return cmd_error("--%s is given twice: leave one out",
+					 c == 'd' ? "device" : c == 'r' ? "ram" : "report");
 		switch (c) {
 		case 'd':
 			opt->device = optarg;
@@ -91,7 +95,7 @@ static int parse(int argc, char **argv, struct options *opt)
 		case 'r':
 			rc = zd_parse_size(optarg, &opt->ram);
 			if (rc || !opt->ram)
-				return cmd_error("--ram %s: not a size (try 512M or 2G)", optarg);
+				return cmd_error("--ram %s: not a size (try 512M or 1.5G)", optarg);
 			if (opt->ram < RAM_MIN)
 				return cmd_error("--ram %s: too small, give at least 8M", optarg);
 			break;
@@ -182,6 +186,10 @@ static int open_device(struct run *run)
 		return 0;
 	}
 	rc = zd_file_device_create(NULL, 0, 0, &run->dev);
+	if (rc == -EINVAL && run->in.limit[RLIMIT_FSIZE].rlim_max != RLIM_INFINITY)
+		return cmd_error("ulimit -f lets a file have %llu KiB only, too little for a device: "
+				 "raise it, or name a device with --device", (unsigned long long)
+				 run->in.limit[RLIMIT_FSIZE].rlim_max >> 10);
 	if (rc)
 		return cmd_error("can't make a file for the device in $TMPDIR or /var/tmp: %s "
 				 "(name a device with --device)", strerrordesc_np(-rc));

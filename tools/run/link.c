@@ -236,7 +236,12 @@ static void conn_ready(struct zd_source *source, uint32_t events)
 		conn_free(c);
 		return;
 	}
-	if (h.kind == ZD_AGENT_FORK) {
+	if (h.kind == ZD_AGENT_UNMANAGED) {
+		if (h.error > 0 && h.error < ZD_UNMANAGED_REASONS)
+			c->run->unmanaged[h.error]++;
+		conn_free(c);
+		ring = -1;
+	} else if (h.kind == ZD_AGENT_FORK) {
 		ring = fd[0];
 		hello_fork(c, &h, ring);
 	} else {

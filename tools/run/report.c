@@ -59,7 +59,8 @@ static json_t *build(const struct run *run)
 	return json_pack("{s:i, s:s, s:s, s:o, s:f, s:{s:o,s:o}, s:o, s:o,"
 			 " s:{s:o,s:o,s:o,s:o,s:o,s:o},"
 			 " s:o, s:o, s:o, s:{s:f,s:f,s:f,s:f}, s:{s:o,s:o},"
-			 " s:{s:o,s:o,s:o,s:o,s:o,s:o}, s:o}",
+			 " s:{s:o,s:o,s:o,s:o,s:o,s:o}, s:o,"
+			 " s:{s:o,s:o,s:o,s:o,s:o,s:o}}",
 			 "version", 1,
 			 "command", run->opt.argv[0],
 			 "device", run->dev->name,
@@ -93,7 +94,14 @@ static json_t *build(const struct run *run)
 				"protection", num(c->refused_protection),
 				"busy", num(c->refused_busy),
 				"device", num(c->refused_device),
-			 "processes", num(run->nr_processes));
+			 "processes", num(run->nr_processes),
+			 "unmanaged",
+				"static", num(run->unmanaged[ZD_UNMANAGED_STATIC]),
+				"privileged", num(run->unmanaged[ZD_UNMANAGED_SUID]),
+				"32bit", num(run->unmanaged[ZD_UNMANAGED_32BIT]),
+				"environment", num(run->unmanaged[ZD_UNMANAGED_ENV]),
+				"hidden", num(run->unmanaged[ZD_UNMANAGED_HIDDEN]),
+				"refused", num(run->nr_unmanaged));
 }
 
 int report_write(struct run *run)
@@ -126,6 +134,58 @@ void report_background(struct run *run)
 	run->report_fd = -1;
 }
 
+/* "3 statically linked, 1 ..." of those that aren't 0. */
+struct reason {
+	const char *what;
+	uint64_t nr;
+};
+
+static void list_reasons(const struct reason *r, unsigned int nr, const char *order, char *out,
+			 size_t len)
+{
+	size_t n = 0;
+
+	*out = '\0';
+	for (unsigned int i = 0; i < nr && n < len; i++)
+		if (r[i].nr)
+			n += snprintf(out + n, len - n, order, n ? ", " : "",
+				      (unsigned long long)r[i].nr, r[i].what);
+}
+
+void report_unmanaged(struct run *run)
+{
+	const uint64_t *u = run->unmanaged;
+	const struct reason reasons[] = {
+		{ "statically linked", u[ZD_UNMANAGED_STATIC] },
+		{ "set-user-ID or privileged", u[ZD_UNMANAGED_SUID] },
+		{ "of 32 bits", u[ZD_UNMANAGED_32BIT] },
+		{ "with another environment (LD_PRELOAD, " ZD_AGENT_ENV ")", u[ZD_UNMANAGED_ENV] },
+		{ "that don't see zonedev's library (chroot)", u[ZD_UNMANAGED_HIDDEN] },
+	};
+	char text[512];
+
+	list_reasons(reasons, sizeof(reasons) / sizeof(reasons[0]), "%s%llu %s", text, sizeof(text));
+	if (*text)
+		zd_log(ZD_LOG_WARN, "programs that ran unmanaged: %s", text);
+}
+
+static void report_stayed(const struct zd_mm_stats *c)
+{
+	const struct reason reasons[] = {
+		{ "in use by the kernel", c->refused_pinned },
+		{ "shared after fork", c->refused_shared },
+		{ "untouched or gone", c->refused_absent },
+		{ "locked, not writable or not anonymous", c->refused_protection },
+		{ "changing", c->refused_busy },
+		{ "device full or failing", c->refused_device },
+	};
+	char text[512];
+
+	list_reasons(reasons, sizeof(reasons) / sizeof(reasons[0]), "%s%llu %s", text, sizeof(text));
+	if (*text)
+		fprintf(stderr, "zonedev:   stayed  %s\n", text);
+}
+
 void report_summary(struct run *run)
 {
 	const struct zd_mm_stats *c = &run->server.stats.c;
@@ -144,14 +204,10 @@ void report_summary(struct run *run)
 		(unsigned long long)c->faults, (unsigned long long)c->faults_home,
 		(unsigned long long)c->faults_zero, us(run, 0.5), us(run, 0.99),
 		run->dev->name, c->bytes_to_device / MIB, c->bytes_from_device / MIB);
+	report_stayed(c);
 	if (c->pages_poisoned)
 		fprintf(stderr, "zonedev:   LOST    %llu pages that the device could not read back\n",
 			(unsigned long long)c->pages_poisoned);
-}
-
-void report_unmanaged(struct run *run)
-{
-	(void)run;
 }
 
 #define PROGRESS_NS	1000000000ull

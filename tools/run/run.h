@@ -115,6 +115,7 @@ struct run {
 	uint64_t resync_ns, tick_ns, requeue_ns;
 	uint64_t peak;			/* resident pages */
 	uint64_t nr_processes, nr_unmanaged;
+	uint64_t unmanaged[ZD_UNMANAGED_REASONS];	/* never had an agent, and why */
 	uint64_t progress_ns;
 	struct zd_guard guard;
 };
