@@ -230,6 +230,7 @@ int budget_tick(struct run *run)
 		look_at(p, now);
 	look_for_lost_pages(run, now);
 	processes_reap(run);
+	advise(run, now);
 	if (run->opt.progress)
 		report_progress(run, false);
 	ms = next_tick(run);

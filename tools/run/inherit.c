@@ -166,7 +166,7 @@ static void rename_us(const struct inherited *in)
 			continue;
 		if (ends_with(entry, len, "PIDFDID") && in->pidfd_ino)
 			rename_pid(entry, len, in->pidfd_ino, pidfd_inode());
-		else if (ends_with(entry, len, "PID") && !ends_with(entry, len, "PPID"))
+		else if (ends_with(entry, len, "PID"))
 			rename_pid(entry, len, in->pid, getpid());
 	}
 }
@@ -197,8 +197,6 @@ void inherit_give(const struct inherited *in)
 	prctl(PR_SET_PDEATHSIG, in->deathsig, 0, 0, 0);
 }
 
-#define PROMPT_NS	100000	/* the shortest slice that Linux gives */
-
 /*
  * Whoever waits for a fault waits for the supervisor.  A nice value of its own would show
  * in the program's getpriority(PRIO_PGRP) and PRIO_USER; a short time slice doesn't, and
@@ -210,9 +208,9 @@ void inherit_be_prompt(const struct inherited *in)
 
 	if (!in->sched.size || in->sched.policy != SCHED_OTHER)
 		return;
-	want.runtime = PROMPT_NS;
+	want.runtime = ZD_PROMPT_NS;
 	if (!syscall(SYS_sched_setattr, 0, &want, 0) &&
-	    !syscall(SYS_sched_getattr, 0, &got, sizeof(got), 0) && got.runtime == PROMPT_NS)
+	    !syscall(SYS_sched_getattr, 0, &got, sizeof(got), 0) && got.runtime == ZD_PROMPT_NS)
 		return;
 	setpriority(PRIO_PROCESS, 0, in->sched.nice - 10);
 }

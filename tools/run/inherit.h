@@ -25,6 +25,8 @@ struct zd_sched {
 	uint64_t runtime, deadline, period;
 };
 
+#define ZD_PROMPT_NS	100000	/* the shortest time slice that Linux gives */
+
 struct inherited {
 	struct rlimit limit[RLIM_NLIMITS];
 	bool limited[RLIM_NLIMITS];	/* the limit could be read */

@@ -45,6 +45,7 @@
 #include "core/rawsys.h"
 #include "mm/uapi.h"
 #include "tools/run/agent_proto.h"
+#include "tools/run/inherit.h"
 
 #define PAGE		4096UL
 #define STACK_BYTES	(8 * PAGE)
@@ -356,6 +357,23 @@ static void drop_privileges(void)
 	raw_syscall(SYS_capset, (long)&header, (long)none, 0, 0, 0, 0);
 }
 
+/* Faults wait for room that this thread makes.  As inherit_be_prompt() (inherit.c): a nice
+ * value would show in the program's getpriority(PRIO_PGRP). */
+static void be_prompt(void)
+{
+	struct zd_sched attr = { .size = 0 };
+
+	if (raw_syscall(SYS_sched_getattr, 0, (long)&attr, sizeof(attr), 0, 0, 0) ||
+	    attr.policy != SCHED_OTHER)
+		return;
+	attr.runtime = ZD_PROMPT_NS;
+	raw_syscall(SYS_sched_setattr, 0, (long)&attr, 0, 0, 0, 0);
+	attr.runtime = 0;
+	raw_syscall(SYS_sched_getattr, 0, (long)&attr, sizeof(attr), 0, 0, 0);
+	if (attr.runtime != ZD_PROMPT_NS)	/* who = 0: this thread */
+		raw_syscall(SYS_setpriority, PRIO_PROCESS, 0, attr.nice - 10, 0, 0, 0);
+}
+
 static int agent_main(void *arg)
 {
 	struct zd_agent_ring *ring = agent.ring;
@@ -366,9 +384,7 @@ static int agent_main(void *arg)
 
 	(void)arg;
 	raw_syscall(SYS_prctl, PR_SET_NAME, (long)"zonedev", 0, 0, 0, 0);
-	/* faults wait for room that this thread makes (who = 0: this thread;
-	 * refused without CAP_SYS_NICE, and then it is as it was) */
-	raw_syscall(SYS_setpriority, PRIO_PROCESS, 0, -10, 0, 0, 0);
+	be_prompt();
 	/* this thread's table is a copy: none of the program's pipes and sockets
 	 * may live longer because of us */
 	raw_syscall(SYS_close_range, 0, ~0U, 0, 0, 0, 0);

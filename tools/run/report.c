@@ -104,36 +104,6 @@ static json_t *build(const struct run *run)
 				"refused", num(run->nr_unmanaged));
 }
 
-int report_write(struct run *run)
-{
-	json_t *root;
-	int rc = 0;
-
-	if (run->report_fd < 0)
-		return 0;
-	/* an old one may be longer */
-	if (run->report_again && (ftruncate(run->report_fd, 0) || lseek(run->report_fd, 0, SEEK_SET)))
-		rc = -errno;
-	root = build(run);
-	errno = EIO;
-	if (!rc && (!root || json_dumpfd(root, run->report_fd, JSON_INDENT(2)) ||
-		    write(run->report_fd, "\n", 1) != 1))
-		rc = errno ? -errno : -EIO;
-	json_decref(root);
-	if (rc)
-		zd_log(ZD_LOG_ERR, "can't write the report to %s: %s", run->opt.report,
-		       strerrordesc_np(-rc));
-	return rc;
-}
-
-void report_background(struct run *run)
-{
-	if (!run->opt.report || run->report_again)
-		return;
-	close(run->report_fd);
-	run->report_fd = -1;
-}
-
 /* "3 statically linked, 1 ..." of those that aren't 0. */
 struct reason {
 	const char *what;
@@ -184,6 +154,38 @@ static void report_stayed(const struct zd_mm_stats *c)
 	list_reasons(reasons, sizeof(reasons) / sizeof(reasons[0]), "%s%llu %s", text, sizeof(text));
 	if (*text)
 		fprintf(stderr, "zonedev:   stayed  %s\n", text);
+}
+
+int report_write(struct run *run)
+{
+	json_t *root;
+	int rc = 0;
+
+	if (run->report_fd < 0)
+		return 0;
+	/* an old one may be longer */
+	if (run->report_again && (ftruncate(run->report_fd, 0) || lseek(run->report_fd, 0, SEEK_SET)))
+		rc = -errno;
+	root = build(run);
+	errno = EIO;
+	if (!rc && (!root || json_dumpfd(root, run->report_fd, JSON_INDENT(2)) ||
+		    write(run->report_fd, "\n", 1) != 1))
+		rc = errno ? -errno : -EIO;
+	json_decref(root);
+	if (run->opt.verbose)
+		report_stayed(&run->server.stats.c);
+	if (rc)
+		zd_log(ZD_LOG_ERR, "can't write the report to %s: %s", run->opt.report,
+		       strerrordesc_np(-rc));
+	return rc;
+}
+
+void report_background(struct run *run)
+{
+	if (!run->opt.report || run->report_again)
+		return;
+	close(run->report_fd);
+	run->report_fd = -1;
 }
 
 void report_summary(struct run *run)

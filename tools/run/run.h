@@ -12,6 +12,7 @@
  *	process.c     the managed processes
  *	scan.c        finding and registering their memory
  *	budget.c      how much RAM they use; the tick
+ *	advice.c      more RAM would help
  *	signals.c     signals and the program's status
  *	witness.c     was a signal sent to the whole process group?
  *	report.c      what happened
@@ -117,6 +118,8 @@ struct run {
 	uint64_t nr_processes, nr_unmanaged;
 	uint64_t unmanaged[ZD_UNMANAGED_REASONS];	/* never had an agent, and why */
 	uint64_t progress_ns;
+	uint64_t advice_ns, advice_faults;	/* advice.c: the last look */
+	bool advised;
 	struct zd_guard guard;
 };
 
@@ -174,13 +177,14 @@ void budget_resync(struct zd_server *server);
 /* What is to be done from time to time; returns ms until the next time. */
 int budget_tick(struct run *run);
 
+/* advice.c: now and then */
+void advise(struct run *run, uint64_t now);
+
 /* signals.c */
 /* Before there are threads; signals_give_back(): in the child, for the program. */
 void signals_block(struct run *run);
 void signals_give_back(const struct run *run);
 int signals_open(struct run *run);
-/* The program is there: run->child. */
-void signals_launched(const struct run *run);
 /* In the half that goes to the background: there is nothing to pass on any more. */
 void signals_background(struct run *run);
 void signals_close(struct run *run);

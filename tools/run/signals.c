@@ -38,7 +38,8 @@ static const int faults[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS }
 #define NR_FAULTS	(sizeof(faults) / sizeof(faults[0]))
 
 static struct sigaction fault_before[NR_FAULTS];
-static volatile sig_atomic_t fault_child;	/* whom they are passed on to */
+static volatile sig_atomic_t fault_sent[NR_FAULTS];	/* by a process, and not passed on yet */
+static volatile pid_t fault_from[NR_FAULTS];
 
 /* --- the program's state --- */
 
@@ -55,7 +56,6 @@ static void reap_child(struct run *run)
 			continue;
 		}
 		run->child_done = true;
-		fault_child = 0;
 		run->child_status = status;
 		run->end_ns = zd_now_ns();
 	}
@@ -224,25 +224,39 @@ static void sig_ready(struct zd_source *source, uint32_t events)
 			reap_child(run);
 		take(run, &si);
 	}
+	for (unsigned int i = 0; i < NR_FAULTS && run->nr_questions < NR_QUESTIONS; i++) {
+		struct question q = { .sig = faults[i], .pid = fault_from[i] };
+
+		if (!fault_sent[i])
+			continue;
+		fault_sent[i] = 0;
+		ask(run, &q);
+	}
 	stop_with_child(run);
 }
 
-/* The six of faults[], when a process sent them.  Else the fault is the supervisor's: it
- * happens again, with nobody to catch it. */
+/* The six of faults[], when a process sent them: for the loop to pass on.  Else the fault is
+ * the supervisor's: it happens again, with nobody to catch it. */
 static void on_fault(int sig, siginfo_t *si, void *context)
 {
-	(void)context;
-	if (si->si_code <= 0 && si->si_pid != getpid()) {
-		int error = errno;
+	bool sent = si->si_code <= 0 && si->si_pid != getpid();
+	int error = errno;
 
-		if (fault_child > 0)
-			kill(fault_child, sig);
-		errno = error;
-		return;
-	}
-	for (unsigned int i = 0; i < NR_FAULTS; i++)
-		if (faults[i] == sig)
+	(void)context;
+	for (unsigned int i = 0; i < NR_FAULTS; i++) {
+		if (faults[i] != sig)
+			continue;
+		if (!sent) {
 			sigaction(sig, &fault_before[i], NULL);
+			continue;
+		}
+		fault_from[i] = si->si_pid;
+		fault_sent[i] = 1;
+		kill(getpid(), SIGCHLD);	/* wakes the loop */
+	}
+	errno = error;
+	if (sent)
+		return;
 	if (si->si_code <= 0)
 		raise(sig);
 }
@@ -295,11 +309,6 @@ int signals_open(struct run *run)
 	if (!rc && run->answers.fd >= 0)
 		rc = zd_server_add(&run->server, &run->answers);
 	return rc;
-}
-
-void signals_launched(const struct run *run)
-{
-	fault_child = run->child;
 }
 
 void signals_background(struct run *run)
