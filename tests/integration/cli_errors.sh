@@ -35,9 +35,34 @@ for cmd in $commands; do
 	diff "$T/help" "$T/man" >&2 ||
 		fail "$cmd: --help (<) and $page (>) list different options"
 	by_help=$OUT
-	expect_status 0 "$ZONEDEV" help "$cmd"
-	[ "$OUT" = "$by_help" ] || fail "zonedev help $cmd is not zonedev $cmd --help"
+	for again in "help $cmd" "$cmd -h"; do
+		# shellcheck disable=SC2086
+		expect_status 0 "$ZONEDEV" $again
+		[ "$OUT" = "$by_help" ] || fail "zonedev $again is not zonedev $cmd --help"
+	done
 done
+
+expect_status 0 "$ZONEDEV" --help
+by_help=$OUT
+for again in -h help "help -h" "help --help"; do
+	# shellcheck disable=SC2086
+	expect_status 0 "$ZONEDEV" $again
+	[ "$OUT" = "$by_help" ] || fail "zonedev $again is not zonedev --help"
+done
+
+# An option that is given twice isn't silently the last one.
+twice() {
+	local option=$1
+	shift
+	expect_error "$option is given twice" "$ZONEDEV" "$@"
+}
+twice --device run --device ram:size=64M --device ram:size=32M -- true
+twice --ram run --ram 64M --ram=32M -- true
+twice --report run --report "$T/a" --report "$T/b" -- true
+twice --socket serve --socket "$T/a" --socket "$T/b" "pmem:$T/p,size=4M"
+twice --port serve --port 1 --port 2 "pmem:$T/p,size=4M"
+twice --bind serve --bind ::1 --bind :: "pmem:$T/p,size=4M"
+twice --timeout remove --timeout 1 --timeout 2 "$T/p"
 
 # Output that can't be written is not a success.
 got=0

@@ -32,6 +32,21 @@ for device in ram:size=1G "file:$T/dev,size=512M"; do
 	wait_for 30 "gone $supervisor" || fail "the supervisor doesn't end with the daemon"
 done
 
+# Its report is there at once, and once more when the daemon has ended
+rm -f "$GO"
+pid=$("$ZONEDEV" run --device ram:size=1G --ram "$((size / 3))M" --report "$T/report.json" -- \
+	"$H/run_fork" daemon "$size" 2>"$T/err") || true
+expect_report status.exit -eq 7
+before=$(zd_report pages.home)
+cp "$T/report.json" "$T/first.json"
+touch "$GO"
+wait_for 30 "gone $pid" || fail "the daemon doesn't end"
+wait_for 20 "! cmp -s '$T/report.json' '$T/first.json'" || fail "no report at the daemon's end"
+wait_for 10 "zd_report pages.live >/dev/null 2>&1" || fail "half a report"
+expect_report pages.home -gt "$before"
+expect_report pages.live -eq 0
+expect_report status.exit -eq 7
+
 # kill -9 of that supervisor is kill -9 of the daemon
 rm -f "$GO"
 pid=$("$ZONEDEV" run --device ram:size=1G --ram "$((size / 3))M" -- \

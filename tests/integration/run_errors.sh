@@ -22,7 +22,7 @@ expect_error "no command" "$ZONEDEV" run --ram 64M --
 error "--frob" --frob
 error "-x" -x
 error "--ram" --ram ""
-for size in 0 -1 x 12Q 1.5G 99999999999999999999 20000000000G 64MB; do
+for size in 0 -1 x 12Q 1.5 1.5.5G .5G 64MB 99999999999999999999 20000000000G 10Mi; do
 	error "--ram $size" --ram "$size"
 done
 for size in 1 4K 4M; do

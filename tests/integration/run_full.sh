@@ -20,7 +20,7 @@ for device in "ram:size=$((size / 4))M" "file:$T/dev,size=$((size / 4))M"; do
 	wait "$PID" || fail "$device: ended with $?: $(cat "$T/err")"
 	[ "$(wc -l <"$T/err")" = 1 ] || fail "$device: not one line: $(cat "$T/err")"
 	expect_in_report 'pages["out"] > 0' 'pages["live"] == 0' 'pages["poisoned"] == 0' \
-		'peak_ram > ram * 1.5'
+		'peak_ram > ram * 1.5' 'refused["device"] > 0'
 done
 
 # When there is room again, pages go out again: the second program waits for it, since

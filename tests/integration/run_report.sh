@@ -44,6 +44,7 @@ check("bytes to", r["bytes"]["to_device"] == p["out"] * 4096)
 check("bytes from", r["bytes"]["from_device"] == p["home"] * 4096)
 check("refused", set(r["refused"]) == {"pinned", "shared", "absent", "protection", "busy", "device"})
 check("processes", r["processes"] == 1)
+check("unmanaged", not any(r["unmanaged"].values()))
 sys.exit(f"wrong: {', '.join(wrong)}\n{text}" if wrong else 0)
 END
 
@@ -62,6 +63,28 @@ expect_status 0 "$ZONEDEV" run --quiet --device ram:size=256M --ram 16M -- "$H/r
 [ -z "$OUT$ERR" ] || fail "not quiet: $OUT$ERR"
 expect_status 0 "$ZONEDEV" run --progress --quiet --device ram:size=256M --ram 16M -- sleep 1.5
 [ "$(grep -c "RAM .* out .* home" <<<"$ERR")" -ge 2 ] || fail "progress: $ERR"
+
+# The summary says why pages stayed, and so does --verbose; sizes may have a fraction.
+for how in "" "--verbose --report $T/report.json"; do
+	# shellcheck disable=SC2086
+	expect_status 0 "$ZONEDEV" run $how --device ram:size=2.5MiB --ram 8.5M -- "$H/run_mem" check 32
+	grep -q "zonedev:  *stayed .*[1-9][0-9]* device full" <<<"$ERR" || fail "why pages stayed: $ERR"
+done
+expect_report ram -eq $((17 << 19))
+expect_report device_size -eq $((5 << 19))
+
+# To standard output, behind what the program writes there.
+expect_status 3 "$ZONEDEV" run --report - --device ram:size=64M --ram 16M -- sh -c 'echo first; exit 3'
+[ "${OUT%%$'\n'*}" = first ] && [ -z "$ERR" ] || fail "--report -: $OUT $ERR"
+tail -n +2 <<<"$OUT" >"$T/report.json"
+expect_report status.exit -eq 3
+expect_error "--report -" sh -c 'exec "$@" >&-' sh \
+	"$ZONEDEV" run --report - --device ram:size=64M --ram 16M -- touch "$T/started"
+
+# One that can't be written is an error, where the program's status isn't one.
+expect_error "can't write the report" "$ZONEDEV" run --report /dev/full --device ram:size=64M --ram 16M -- true
+expect_status 5 "$ZONEDEV" run --report /dev/full --device ram:size=64M --ram 16M -- sh -c 'exit 5'
+grep -q "can't write the report to /dev/full" <<<"$ERR" || fail "no word on the report: $ERR"
 
 # Where it can't be written the program doesn't start.
 for path in "$T/no/such/dir/report.json" "$T"; do

@@ -6,7 +6,7 @@
 #include "tools/run/run.h"
 #include "zonedev/log.h"
 
-#define WINDOW_NS	3000000000ull
+#define WINDOW_NS	10000000000ull
 #define WAKE_NS		20000	/* beside what is measured: the thread sleeps and wakes */
 
 void advise(struct run *run, uint64_t now)
