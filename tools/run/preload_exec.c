@@ -316,15 +316,17 @@ EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_act
 #define LISTED(first, call)							\
 	do {									\
 		va_list ap;							\
-		size_t n = 1;							\
+		/* the header promises that there is one; not all keep that */	\
+		const char *volatile head = (first);				\
+		size_t n = 0;							\
 										\
 		va_start(ap, first);						\
-		while (va_arg(ap, char *))					\
+		while (n ? va_arg(ap, char *) != NULL : head != NULL)		\
 			n++;							\
 		va_end(ap);							\
 		char *argv[n + 1];						\
 										\
-		argv[0] = (char *)(first);					\
+		argv[0] = (char *)head;						\
 		va_start(ap, first);						\
 		for (size_t i = 1; i <= n; i++)					\
 			argv[i] = va_arg(ap, char *);				\
