@@ -15,6 +15,7 @@
 #include <unistd.h>
 #include <urcu/compiler.h>
 
+#include "mm/keeper.h"
 #include "mm/mig.h"
 #include "mm/mm.h"
 #include "mm/uapi.h"
@@ -28,8 +29,10 @@ static void forked(struct zd_mm *mm, int uffd)
 {
 	struct zd_change change = { .type = ZD_CHANGE_FORK };
 	struct zd_mm *child;
-	int rc = zd_mm_create(mm->server, uffd, mm, &child);
+	int rc;
 
+	zd_keeper_add(mm->server->keeper, uffd);
+	rc = zd_mm_create(mm->server, uffd, mm, &child);
 	if (rc) {
 		zd_log(ZD_LOG_ERR, "out of memory: a forked child can't be served, "
 		       "it will hang at the first page that is away");

@@ -30,6 +30,22 @@ int zd_library_pages(const void *addr, size_t len, uint64_t *start, uint64_t *en
 
 /* --- commands --- */
 
+static void start_guards(struct zd_library *lib)
+{
+	if (zd_guard_start(&lib->guard, lib->mark, ZD_GUARD_SHARED))
+		zd_log(ZD_LOG_WARN, "no guard: if this process is killed its children may read "
+		       "zeros for pages that are on the device");
+	/* without a keeper it would come too late */
+	else if (lib->keeper.fd >= 0)
+		zd_guard_start(&lib->second_guard, lib->mark, ZD_GUARD_PROGRAM);
+}
+
+void zd_library_stop_guards(struct zd_library *lib)
+{
+	zd_guard_stop(&lib->second_guard);
+	zd_guard_stop(&lib->guard);
+}
+
 int zd_library_attach(struct zd_library *lib, struct zd_device *dev)
 {
 	struct zd_pagemap *pgmap;
@@ -49,9 +65,10 @@ int zd_library_attach(struct zd_library *lib, struct zd_device *dev)
 	zd_put_dev_pagemap(pgmap);
 	/* Before the first page goes: a fork returns as soon as its event is
 	 * read, and the next thing may be a SIGKILL. */
-	if (!rc && !lib->guard.pid && zd_guard_start(&lib->guard, lib->mark))
-		zd_log(ZD_LOG_WARN, "no guard: if this process is killed its children may read "
-		       "zeros for pages that are on the device");
+	/* Before the first page goes: a fork returns as soon as its event is
+	 * read, and the next thing may be a SIGKILL. */
+	if (!rc && !lib->guard.pid)
+		start_guards(lib);
 	return rc;
 }
 
@@ -184,7 +201,7 @@ void *zd_library_thread(void *arg)
 		}
 	}
 	/* here, because it takes the end of this thread for a death */
-	zd_guard_stop(&lib->guard);
+	zd_library_stop_guards(lib);
 	return NULL;
 }
 

@@ -17,6 +17,7 @@
 #include <pthread.h>
 #include "core/lock.h"
 #include "mm/guard.h"
+#include "mm/keeper.h"
 #include "mm/mig.h"
 #include "mm/mm.h"
 #include "zonedev/migrate.h"
@@ -54,7 +55,12 @@ struct zd_library {
 	bool closed;			/* who has waited for the claim is too late */
 	char mark[48];			/* of the family, for the guard */
 	void *mark_page;
-	struct zd_guard guard;		/* since there is a device */
+	struct zd_keeper keeper;
+	void *keeper_page;
+	/* Since there is a device.  The first holds the descriptors, also those that have
+	 * been read and not yet given to the keeper; the second has memory of its own,
+	 * and lives on when the OOM killer takes what shares the program's. */
+	struct zd_guard guard, second_guard;
 };
 
 static inline struct zd_library *zd_library_of(struct zd_mm *mm)
@@ -65,6 +71,8 @@ static inline struct zd_library *zd_library_of(struct zd_mm *mm)
 /* The server's thread, and what it does when somebody has called (lib->wake). */
 void *zd_library_thread(void *lib);
 void zd_library_inbox_ready(struct zd_source *source, uint32_t events);
+/* Before the end of that thread in good order, which they take for a death. */
+void zd_library_stop_guards(struct zd_library *lib);
 
 /* May this thread call?  -EINVAL, warned once: from a forked child, or from the
  * server's own thread (a driver's callback). */

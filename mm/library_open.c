@@ -120,6 +120,7 @@ static int open_mm(struct zd_library *lib, const struct zd_mm_attr *attr)
 		return rc;
 	lib->mm->host_data = lib;
 	lib->mm->pagemap_fd = lib->pagemap_fd;
+	zd_keeper_add(&lib->keeper, uffd);
 	if (attr && attr->fault_around)
 		lib->mm->fault_around = attr->fault_around < ZD_RUN_MAX ?
 					attr->fault_around : ZD_RUN_MAX;
@@ -144,6 +145,27 @@ static int make_mark(struct zd_library *lib)
 	lib->mark_page = mmap(NULL, ZD_PAGE_SIZE, PROT_READ, MAP_SHARED, fd, 0);
 	close(fd);
 	return lib->mark_page == MAP_FAILED ? -ENOMEM : 0;
+}
+
+/* So have they the keeper's page; where there can't be one, the guard alone sees to it
+ * that no child reads zeros. */
+static void open_keeper(struct zd_library *lib)
+{
+	if (zd_keeper_open(&lib->keeper))
+		return;
+	lib->keeper_page = mmap(NULL, ZD_KEEPER_BYTES, PROT_READ, MAP_SHARED, lib->keeper.fd, 0);
+	if (lib->keeper_page == MAP_FAILED)
+		zd_keeper_close(&lib->keeper);
+	else
+		lib->server.keeper = &lib->keeper;
+}
+
+static void close_keeper(struct zd_library *lib)
+{
+	if (lib->keeper.fd < 0)
+		return;
+	munmap(lib->keeper_page, ZD_KEEPER_BYTES);
+	zd_keeper_close(&lib->keeper);
 }
 
 int zd_mm_open(const struct zd_mm_attr *attr, struct zd_mm **mm)
@@ -175,6 +197,7 @@ int zd_mm_open(const struct zd_mm_attr *attr, struct zd_mm **mm)
 	rc = make_mark(lib);
 	if (rc)
 		goto err_wake;
+	open_keeper(lib);
 	rc = open_mm(lib, attr);
 	if (rc)
 		goto err_mark;
@@ -191,6 +214,7 @@ int zd_mm_open(const struct zd_mm_attr *attr, struct zd_mm **mm)
 err_mm:
 	zd_mm_destroy(lib->mm);
 err_mark:
+	close_keeper(lib);
 	munmap(lib->mark_page, ZD_PAGE_SIZE);
 err_wake:
 	close(lib->wake.fd);
@@ -306,6 +330,7 @@ int zd_mm_close(struct zd_mm *mm)
 					   each->ranges.v[i].end - each->ranges.v[i].start);
 		zd_mm_destroy(each);
 	}
+	close_keeper(lib);
 	munmap(lib->mark_page, ZD_PAGE_SIZE);
 	close(lib->wake.fd);
 	close(lib->pagemap_fd);
@@ -321,6 +346,6 @@ __attribute__((destructor)) static void push_home_at_exit(void)
 		if (lib->pid != getpid())
 			continue;
 		if (!push_home(lib, false))
-			zd_guard_stop(&lib->guard);
+			zd_library_stop_guards(lib);
 	}
 }

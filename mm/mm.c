@@ -11,6 +11,7 @@
 #include "core/bug.h"
 #include "zonedev/log.h"
 #include "mm/maps.h"
+#include "mm/keeper.h"
 #include "mm/mig.h"
 #include "mm/mm.h"
 #include "mm/system.h"
@@ -135,8 +136,10 @@ err_free:
 	zd_free(mm);
 err_close:
 	/* a forked child whose descriptor is closed would read zeros */
-	if (!parent)
+	if (!parent) {
+		zd_keeper_drop(server->keeper, uffd);
 		close(uffd);
+	}
 	return rc;
 }
 
@@ -195,6 +198,7 @@ void zd_mm_destroy(struct zd_mm *mm)
 		  (unsigned long long)mm->nr_device);
 	zd_server_forget(server, mm);
 	zd_server_remove(server, &mm->source);
+	zd_keeper_drop(server->keeper, mm->source.fd);
 	close(mm->source.fd);
 	cds_list_del(&mm->node);
 	server->slots[mm->slot] = NULL;

@@ -24,6 +24,7 @@
 #include "mm/stats.h"
 #include "zonedev/device.h"
 
+struct zd_keeper;
 struct zd_mm;
 struct zd_mig;
 struct zd_server;
@@ -73,6 +74,7 @@ struct zd_server {
 	struct cds_list_head migs;	/* batches in flight */
 	struct zd_mig *spare;		/* landed ones, for reuse */
 	unsigned int nr_migs[2];	/* in flight, by direction */
+	struct zd_keeper *keeper;	/* the host's, of all userfaultfds; or NULL */
 	struct zd_device *dev;		/* where evictions go */
 	int *drain_error;		/* its removal's: why a page could not come home */
 	struct zd_source dev_source;

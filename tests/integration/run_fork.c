@@ -15,8 +15,8 @@
  *	run_fork daemon MIB	the child says its pid, then reads when it finds
  *				the file named by $GO
  *	run_fork linger MIB	parent, child and raw child all say "ready PID" and
- *				wait; a line "wrong PID" if one reads what it should
- *				not, once a second
+ *				wait (the last also "raw PID"); a line "wrong PID" if
+ *				one reads what it should not, once a second
  *	run_fork self MIB	fill and check
  *
  * The last process says "ok".
@@ -254,8 +254,10 @@ static void linger(void)
 	char line[32];
 	pid_t child = fork();
 
-	if (child)
-		raw_fork();
+	if (child && !raw_fork()) {
+		snprintf(line, sizeof(line), "raw %d\n", (int)getpid());
+		say(line);
+	}
 	snprintf(line, sizeof(line), "ready %d\n", (int)getpid());
 	say(line);
 	snprintf(line, sizeof(line), "wrong %d\n", (int)getpid());

@@ -51,7 +51,7 @@ struct zd_agent_hello {
 };	/* descriptors: FRESH userfaultfd, ring; FORK ring; with error: none */
 
 enum zd_agent_answer {
-	ZD_AGENT_WELCOME = 1,	/* FORK: with the userfaultfd */
+	ZD_AGENT_WELCOME = 1,	/* FORK: with the userfaultfd; FRESH: with a pidfd of the supervisor */
 	ZD_AGENT_USE_DEV,	/* with /dev/userfaultfd: try that and say hello again */
 	ZD_AGENT_ASK_AGAIN,	/* FORK: that id is another's; drop the page, read it anew */
 	ZD_AGENT_GO_AWAY,	/* run unmanaged */
@@ -59,6 +59,9 @@ enum zd_agent_answer {
 
 struct zd_agent_reply {
 	uint32_t answer;
+	/* WELCOME, FRESH: the supervisor's descriptor of the keeper (mm/keeper.h), or -1.
+	 * One of an io_uring can't be sent. */
+	int32_t keeper;
 };
 
 #define ZD_WINDOW_OPEN		0u

@@ -24,6 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "mm/family.h"
 #include "tools/cmd.h"
 #include "tools/run/launch.h"
 #include "tools/run/run.h"
@@ -169,6 +170,7 @@ static int stand_in_front(struct run *run, const char *path, const char *preload
 	if (rc)
 		return launch_failed(run, rc);
 	say(run, CHILD, run->child);
+	zd_family_oom_protect();
 	let_go_of_user();
 	rc = wait_for_end(run);
 	witness_stop(&run->witness);

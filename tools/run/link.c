@@ -41,13 +41,13 @@ static void conn_free(struct conn *c)
 	zd_free(c);
 }
 
-static void reply(int sock, enum zd_agent_answer answer, int fd)
+static void reply_all(int sock, enum zd_agent_answer answer, int fd, int keeper)
 {
 	union {
 		struct cmsghdr align;
 		char buf[CMSG_SPACE(sizeof(int))];
 	} ctl = { 0 };
-	struct zd_agent_reply r = { answer };
+	struct zd_agent_reply r = { answer, keeper };
 	struct iovec iov = { &r, sizeof(r) };
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
 
@@ -62,6 +62,21 @@ static void reply(int sock, enum zd_agent_answer answer, int fd)
 	/* an agent that is gone shows as a hang-up */
 	if (sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
 		zd_log(ZD_LOG_DEBUG, "agent: %s", strerrordesc_np(errno));
+}
+
+static void reply(int sock, enum zd_agent_answer answer, int fd)
+{
+	reply_all(sock, answer, fd, -1);
+}
+
+/* With what the agent needs to fetch the keeper. */
+static void welcome(const struct run *run, int sock)
+{
+	int self = run->keeper.fd >= 0 ? (int)syscall(SYS_pidfd_open, getpid(), 0) : -1;
+
+	reply_all(sock, ZD_AGENT_WELCOME, self, self < 0 ? -1 : run->keeper.fd);
+	if (self >= 0)
+		close(self);
 }
 
 /* Did @rc come of nothing but the end of the process, or of its exec? */
@@ -155,6 +170,7 @@ static void hello_fresh(struct conn *c, const struct zd_agent_hello *h, int uffd
 		close(uffd);
 		goto refuse;
 	}
+	zd_keeper_add(&run->keeper, uffd);
 	rc = zd_mm_create(&run->server, uffd, NULL, &mm);
 	if (rc)
 		goto refuse;
@@ -172,7 +188,7 @@ static void hello_fresh(struct conn *c, const struct zd_agent_hello *h, int uffd
 	}
 	if (p->pid == run->child)
 		run->child_managed = true;
-	reply(sock, ZD_AGENT_WELCOME, -1);
+	welcome(run, sock);
 	return;
 
 refuse:

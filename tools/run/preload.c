@@ -43,6 +43,7 @@
 #include <unistd.h>
 
 #include "core/rawsys.h"
+#include "mm/keeper.h"
 #include "mm/uapi.h"
 #include "tools/run/agent_proto.h"
 #include "tools/run/inherit.h"
@@ -59,6 +60,7 @@ static struct {
 	struct zd_agent_hello hello;
 	char *stack;
 	struct zd_agent_ring *ring;
+	int keeper_fd;		/* of mm/keeper.h, in the supervisor; -1: none */
 	int kind;
 	uint32_t greeted;	/* a futex */
 } agent;
@@ -125,6 +127,7 @@ static int recv_reply(int sock, int *fd)
 	long n = raw_syscall(SYS_recvmsg, sock, (long)&msg, MSG_CMSG_CLOEXEC, 0, 0, 0);
 
 	*fd = -1;
+	agent.keeper_fd = reply.keeper;
 	if (n == sizeof(reply) && msg.msg_controllen >= CMSG_LEN(sizeof(int)) &&
 	    c.align.cmsg_type == SCM_RIGHTS)
 		*fd = *(int *)CMSG_DATA(&c.align);
@@ -153,6 +156,22 @@ static long new_ring(void)
 static void drop_identity(void)
 {
 	raw_syscall(SYS_madvise, agent.hello.identity, PAGE, MADV_DONTNEED, 0, 0, 0);
+}
+
+/* Forked children inherit it.  Where the program may not look into the supervisor (it
+ * has another user id, say) there is the guard alone. */
+static void map_keeper(int supervisor)
+{
+	long fd = -1;
+
+	if (supervisor >= 0)
+		fd = raw_syscall(SYS_pidfd_getfd, supervisor, agent.keeper_fd, 0, 0, 0, 0);
+	raw_syscall(SYS_close, supervisor, 0, 0, 0, 0, 0);
+	if (fd < 0)
+		return;
+	/* the kernel maps a ring only where it likes */
+	raw_syscall(SYS_mmap, 0, ZD_KEEPER_BYTES, PROT_READ, MAP_SHARED, fd, 0);
+	raw_syscall(SYS_close, fd, 0, 0, 0, 0, 0);
 }
 
 static int greet_fork(int sock, int ring, int *uffd)
@@ -185,6 +204,8 @@ static int greet_fresh(int sock, int ring, int *uffd)
 			return -EPIPE;
 		*uffd = u;
 		answer = recv_reply(sock, &dev);
+		if (answer == ZD_AGENT_WELCOME)
+			map_keeper(dev);
 		if (answer != ZD_AGENT_USE_DEV)
 			return answer;
 		u = raw_syscall(SYS_ioctl, dev, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK, 0, 0, 0);

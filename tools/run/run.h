@@ -7,6 +7,7 @@
  *	launch.c      the program
  *	front.c       with a limit of CPU time: who waits, and who serves
  *	inherit.c     what it is to find as if there were no supervisor
+ *	guards.c      who ends the program when the supervisor is killed
  *	link.c        greeting agents
  *	agent_link.c  the mover that works through an agent
  *	process.c     the managed processes
@@ -28,6 +29,7 @@
 #include <urcu/list.h>
 
 #include "mm/guard.h"
+#include "mm/keeper.h"
 #include "mm/library.h"
 #include "mm/mm.h"
 #include "mm/server.h"
@@ -120,7 +122,11 @@ struct run {
 	uint64_t progress_ns;
 	uint64_t advice_ns, advice_faults;	/* advice.c: the last look */
 	bool advised;
-	struct zd_guard guard;
+	struct run_guard {		/* two, so that the death of one is no chance */
+		struct zd_guard guard;
+		struct zd_source end;	/* readable when it has been killed */
+	} guards[2];
+	struct zd_keeper keeper;
 };
 
 /* supervise.c: all of it; returns the exit status. */
@@ -142,6 +148,10 @@ void front_failed(struct run *run, int status);
 void front_done(struct run *run, int rc);
 /* Is it time to hand over to a new process? */
 bool front_is_due(const struct run *run);
+
+/* guards.c */
+int guards_start(struct run *run);
+void guards_stop(struct run *run);
 
 /* link.c */
 int link_open(struct run *run);

@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "mm/family.h"
 #include "mm/mig.h"
 #include "tools/cmd.h"
 #include "tools/run/launch.h"
@@ -46,12 +47,15 @@ static int setup(struct run *run)
 	rc = link_open(run);
 	if (rc)
 		goto err_signals;
-	rc = zd_guard_start(&run->guard, run->socket_name);
+	if (!zd_keeper_open(&run->keeper))
+		run->server.keeper = &run->keeper;
+	rc = guards_start(run);
 	if (rc)
-		goto err_link;
+		goto err_keeper;
 	return 0;
 
-err_link:
+err_keeper:
+	zd_keeper_close(&run->keeper);
 	link_close(run);
 err_signals:
 	if (run->front.fd < 0)
@@ -63,7 +67,8 @@ err_server:
 
 static void teardown(struct run *run)
 {
-	zd_guard_stop(&run->guard);
+	guards_stop(run);
+	zd_keeper_close(&run->keeper);
 	link_close(run);
 	if (run->front.fd >= 0)
 		zd_server_remove(&run->server, &run->front);
@@ -164,18 +169,18 @@ static void tell_of_daemons(struct run *run, pid_t server)
 			nr == 1 ? "it" : "them");
 }
 
-/* The guard's parent, this process, is about to end in good order.  The copy of this
- * process has a guard of its own; so has this one, again, if there is no copy. */
+/* The guards' parent, this process, is about to end in good order.  The copy of this
+ * process has guards of its own; so has this one, again, if there is no copy. */
 static pid_t copy(struct run *run)
 {
 	pid_t pid;
 
-	zd_guard_stop(&run->guard);
+	guards_stop(run);
 	fflush(NULL);
 	pid = fork();
 	if (pid <= 0) {
 		run->server.hold_evictions = false;
-		zd_guard_start(&run->guard, run->socket_name);
+		guards_start(run);
 	}
 	return pid;
 }
@@ -292,6 +297,8 @@ int supervise(struct run *run, const char *path, const char *preload)
 		teardown(run);
 		return in_front ? 0 : launch_failed(run, rc);
 	}
+	/* not before: the program keeps its own score, and the floor below it */
+	zd_family_oom_protect();
 	/* input and output are the program's alone; we only have something to
 	 * say on stderr */
 	let_go_of_user();

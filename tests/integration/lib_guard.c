@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A program with pages away and a child dies by the OOM killer, that is with every
+ * process that shares its memory; or with its guards.  The child never reads zeros,
+ * and does not outlive the program where a guard is left.
+ */
+#include <dirent.h>
+#include <poll.h>
+#include <linux/kcmp.h>
+#include <sys/syscall.h>
+#include <sys/prctl.h>
+
+#include "tests/integration/lib_test.h"
+
+#define N	300
+
+static char *mem;
+static int to_test[2], from_test[2];
+
+/* Told that the program is dead, it reads; it says what it saw. */
+static void orphan(void *arg)
+{
+	pid_t pid = getpid();
+	char verdict;
+
+	(void)arg;
+	/* the program's server knows of this process when a page has come home */
+	CHECK_EQ(bad_page(mem, 0, 1, 1), 1);
+	CHECK_EQ(write(to_test[1], &pid, sizeof(pid)), sizeof(pid));
+	CHECK_EQ(read(from_test[0], &verdict, 1), 1);
+	verdict = bad_page(mem, 0, N, 1) == N ? 'y' : 'n';
+	CHECK_EQ(write(to_test[1], &verdict, 1), 1);
+	pause();
+}
+
+static void program(void *arg)
+{
+	struct zd_mm *mm = open_mm();
+	(void)arg;
+	mem = evicted(mm, N, 1, ram_device(N));
+	child_start(orphan, NULL);
+	pause();
+}
+
+/* The guards that this process has started; returns how many. */
+static unsigned int guards_of(pid_t parent, pid_t *guard)
+{
+	DIR *dir = opendir("/proc");
+	unsigned int nr = 0;
+	struct dirent *d;
+
+	while (nr < 2 && (d = readdir(dir))) {
+		char path[300], comm[32] = "";
+		int ppid = 0;
+		FILE *f;
+
+		snprintf(path, sizeof(path), "/proc/%s/stat", d->d_name);
+		f = strtol(d->d_name, NULL, 10) > 0 ? fopen(path, "r") : NULL;
+		if (!f)
+			continue;
+		if (fscanf(f, "%*d (%31[^)]) %*c %d", comm, &ppid) == 2 && ppid == parent &&
+		    !strcmp(comm, "zonedev-guard"))
+			guard[nr++] = strtol(d->d_name, NULL, 10);
+		fclose(f);
+	}
+	closedir(dir);
+	return nr;
+}
+
+/* Kill the program, and all its guards, or those that share its memory. */
+static void run(bool all)
+{
+	struct pollfd word = { .events = POLLIN };
+	pid_t pid, child, guard[2];
+	char verdict = 0;
+
+	CHECK(!pipe(to_test) && !pipe(from_test));
+	pid = child_start(program, NULL);
+	close(to_test[1]);
+	if (read(to_test[0], &child, sizeof(child)) != sizeof(child))
+		exit(child_status(pid) == 77 << 8 ? 77 : 1);
+	for (int tries = 0; guards_of(pid, guard) < 2; tries++) {
+		CHECK(tries < 500);
+		usleep(10000);
+	}
+	for (int i = 0; i < 2; i++)
+		if (all || !syscall(SYS_kcmp, pid, guard[i], KCMP_VM, 0, 0))
+			kill(guard[i], SIGKILL);
+	kill(pid, SIGKILL);
+	CHECK_EQ(child_status(pid), SIGKILL);
+	CHECK_EQ(write(from_test[1], "r", 1), 1);
+	word.fd = to_test[0];
+	if (all) {	/* it waits; nobody is left who could do anything about it */
+		usleep(300000);
+		CHECK_EQ(poll(&word, 1, 0), 0);
+		kill(child, SIGKILL);
+	}
+	/* the end of the pipe, and not a word */
+	CHECK_EQ(poll(&word, 1, 5000), 1);
+	CHECK_EQ(read(to_test[0], &verdict, 1), 0);
+	close(to_test[0]);
+	close(from_test[0]);
+	close(from_test[1]);
+}
+
+int main(void)
+{
+	CHECK(!prctl(PR_SET_CHILD_SUBREAPER, 1));
+	run(false);
+	run(true);
+	return 0;
+}
