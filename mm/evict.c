@@ -78,16 +78,23 @@ static void landed(struct zd_mig *mig)
 	server->evict_after_ns = zd_now_ns() + server->evict_pause_ns;
 }
 
-/* Add the pages that still belong to @run. */
+/* Add the pages that still belong to @run.  What must stay leaves the queue. */
 static unsigned int collect(struct zd_mm *mm, const struct zd_run *run, uint64_t *addrs)
 {
+	bool (*kept)(struct zd_mm *mm, uint64_t addr) = mm->server->host->kept;
 	unsigned int nr = 0;
 
 	for (unsigned int i = 0; i < zd_run_nr(run); i++) {
 		uint64_t addr = zd_run_addr(run) + i * ZD_PAGE_SIZE;
 
-		if (zd_lru_in_run(&mm->table, addr, run))
-			addrs[nr++] = addr;
+		if (!zd_lru_in_run(&mm->table, addr, run))
+			continue;
+		if (kept && kept(mm, addr)) {
+			zd_lru_forget(&mm->server->lru, *zd_mm_entry(mm, addr));
+			zd_entry_store(zd_mm_entry(mm, addr), 0);
+			continue;
+		}
+		addrs[nr++] = addr;
 	}
 	return nr;
 }

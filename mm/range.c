@@ -28,6 +28,18 @@ static int grow(struct zd_ranges *r, size_t nr)
 	return 0;
 }
 
+int zd_ranges_copy(struct zd_ranges *dst, const struct zd_ranges *src)
+{
+	memset(dst, 0, sizeof(*dst));
+	if (!src->nr)
+		return 0;
+	if (grow(dst, src->nr))
+		return -ENOMEM;
+	memcpy(dst->v, src->v, src->nr * sizeof(*src->v));
+	dst->nr = src->nr;
+	return 0;
+}
+
 size_t zd_ranges_first(const struct zd_ranges *r, uint64_t addr)
 {
 	size_t lo = 0, hi = r->nr;

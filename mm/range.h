@@ -21,6 +21,7 @@ struct zd_ranges {
 };
 
 void zd_ranges_destroy(struct zd_ranges *r);
+int zd_ranges_copy(struct zd_ranges *dst, const struct zd_ranges *src);
 /* Add [start, end), whatever of it is there already.  -ENOMEM: unchanged. */
 int zd_ranges_add(struct zd_ranges *r, uint64_t start, uint64_t end);
 /* Take [start, end) out, whatever of it is there.  -ENOMEM: unchanged. */

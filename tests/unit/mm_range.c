@@ -39,7 +39,7 @@ static void compare(const struct zd_ranges *r)
 static void random_ops(void **state)
 {
 	uint32_t rng = test_seed() | 1;
-	struct zd_ranges r = { 0 };
+	struct zd_ranges r = { 0 }, copy;
 
 	(void)state;
 	for (int round = 0; round < 20000; round++) {
@@ -53,16 +53,22 @@ static void random_ops(void **state)
 			model[p] = add;
 		compare(&r);
 	}
+	assert_int_equal(zd_ranges_copy(&copy, &r), 0);
 	assert_int_equal(zd_ranges_remove(&r, 0, AT(PAGES)), 0);
 	assert_int_equal(r.nr, 0);
+	compare(&copy);
+	zd_ranges_destroy(&copy);
 	zd_ranges_destroy(&r);
+	assert_int_equal(zd_ranges_copy(&copy, &r), 0);
+	assert_int_equal(copy.nr, 0);
+	zd_ranges_destroy(&copy);
 	memset(model, 0, sizeof(model));
 }
 
 /* Out of memory: as it was. */
 static void no_memory(void **state)
 {
-	struct zd_ranges r = { 0 };
+	struct zd_ranges r = { 0 }, copy;
 
 	(void)state;
 	zd_alloc_fail_nth(1);
@@ -78,6 +84,9 @@ static void no_memory(void **state)
 	zd_alloc_fail_nth(1);
 	assert_int_equal(zd_ranges_remove(&r, AT(1), AT(2)), -ENOMEM);	/* one becomes two */
 	compare(&r);
+	zd_alloc_fail_nth(1);
+	assert_int_equal(zd_ranges_copy(&copy, &r), -ENOMEM);
+	assert_int_equal(copy.nr, 0);
 	zd_alloc_fail_nth(0);
 	zd_ranges_destroy(&r);
 }

@@ -5,8 +5,8 @@
  * The kernel's own numbers are the truth: statm gives the resident anonymous
  * pages of a process, whether we manage them or not.  Processes that are forks
  * of one another share pages, and the sum would count them twice; of those the
- * proportional share is taken (smaps_rollup), which is dear, so it is read
- * rarely and corrected by what statm has changed since.
+ * proportional share is taken (smaps_rollup), which is dear, so the scout reads
+ * it, rarely, and it is corrected by what statm has changed since.
  *
  * Between two readings server->resident is kept up by what the server itself
  * does, which overstates: zero pages that were mapped ahead cost nothing yet.
@@ -57,22 +57,6 @@ static bool has_family(const struct process *p)
 	return false;
 }
 
-static void read_pss(struct process *p, uint64_t now)
-{
-	char buf[2048], *at;
-	ssize_t n = pread(p->rollup_fd, buf, sizeof(buf) - 1, 0);
-
-	p->pss_at_ns = now;
-	if (n <= 0)
-		return;
-	buf[n] = 0;
-	at = strstr(buf, "Pss_Anon:");
-	if (!at)
-		return;
-	p->pss = strtoull(at + 9, NULL, 10) * 1024 / ZD_PAGE_SIZE;
-	p->anon_at_pss = p->anon;
-}
-
 /* What the process adds to the use of RAM. */
 static uint64_t charge(struct process *p, uint64_t now)
 {
@@ -80,12 +64,13 @@ static uint64_t charge(struct process *p, uint64_t now)
 
 	if (p->statm_fd < 0 || !read_statm(p, &size, &p->anon))
 		return 0;
-	if (!has_family(p)) {
+	p->in_family = has_family(p);
+	if (!p->in_family)
 		p->pss_at_ns = 0;
+	else if (!p->pss_at_ns || now - p->pss_at_ns > PSS_NS)
+		scan(p);
+	if (!p->pss_at_ns)
 		return p->anon;
-	}
-	if (!p->pss_at_ns || now - p->pss_at_ns > PSS_NS)
-		read_pss(p, now);
 	if (p->anon >= p->anon_at_pss)
 		return p->pss + (p->anon - p->anon_at_pss);
 	return p->pss > p->anon_at_pss - p->anon ? p->pss - (p->anon_at_pss - p->anon) : 0;
@@ -176,10 +161,8 @@ static void look_at(struct process *p, uint64_t now)
 		bring_home(p);
 	if (!p->run->engaged || p->statm_fd < 0 || !read_statm(p, &size, &anon))
 		return;
-	if (size != p->vm_size || now - p->scan_at_ns > SCAN_NS) {
+	if ((size != p->vm_size || now - p->scan_at_ns > SCAN_NS) && scan(p))
 		p->vm_size = size;
-		scan(p);
-	}
 }
 
 /* Pages below the limit where managing starts: a program that never comes near
@@ -191,17 +174,34 @@ static uint64_t engage_at(const struct run *run)
 	return run->server.limit > room ? run->server.limit - room : 0;
 }
 
-/* Over the limit, and most of what is resident is in no queue? */
+/* Near the limit: a step of a round over all processes; then a rest. */
 static void look_for_lost_pages(struct run *run, uint64_t now)
 {
-	struct process *p;
+	struct process *p = run->patrolled;
 
-	if (run->server.resident <= run->server.limit || now < run->requeue_ns ||
-	    zd_lru_present(&run->server.lru) > run->server.resident / 2)
+	if (!run->engaged || cds_list_empty(&run->processes) || now < run->requeue_ns ||
+	    run->server.resident < run->server.limit - run->server.limit / 8)
 		return;
+	if (!p)
+		p = cds_list_first_entry(&run->processes, struct process, node);
+	if (scan_patrol(p)) {
+		run->patrolled = p;
+		return;
+	}
+	if (p->node.next != &run->processes) {
+		run->patrolled = cds_list_entry(p->node.next, struct process, node);
+		return;
+	}
+	run->patrolled = NULL;
 	run->requeue_ns = now + REQUEUE_NS;
-	cds_list_for_each_entry(p, &run->processes, node)
-		scan_requeue(p);
+}
+
+/* Something may be there to be taken, from the scout. */
+void budget_survey_made(void *ctx)
+{
+	struct run *run = ctx;
+
+	run->tick_ns = 0;
 }
 
 static int next_tick(const struct run *run)
@@ -219,6 +219,7 @@ int budget_tick(struct run *run)
 {
 	uint64_t now = zd_now_ns();
 	struct process *p;
+	bool more = false;
 	int ms;
 
 	if (now < run->tick_ns)
@@ -228,12 +229,14 @@ int budget_tick(struct run *run)
 		run->engaged = true;
 	cds_list_for_each_entry(p, &run->processes, node)
 		look_at(p, now);
+	cds_list_for_each_entry(p, &run->processes, node)
+		more |= scan_step(p);
 	look_for_lost_pages(run, now);
 	processes_reap(run);
 	advise(run, now);
 	if (run->opt.progress)
 		report_progress(run, false);
-	ms = next_tick(run);
+	ms = more ? 0 : next_tick(run);
 	run->tick_ns = now + ms * 1000000ull;
 	return ms;
 }

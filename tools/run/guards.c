@@ -4,6 +4,8 @@
  * supervisor is killed.  One that is killed itself is started again; so the death of one,
  * by the OOM killer or by hand, is no chance for the program to read what isn't there.
  */
+#include <string.h>
+
 #include "tools/run/run.h"
 #include "zonedev/log.h"
 

@@ -28,7 +28,7 @@ static int *fds_of(struct process *p, unsigned int i)
 {
 	int *const fd[] = {
 		&p->pidfd, &p->sock.fd, &p->maps_fd, &p->pagemap_fd, &p->statm_fd,
-		&p->smaps_fd, &p->rollup_fd, &p->status_fd, &p->mem_fd,
+		&p->status_fd, &p->mem_fd,
 	};
 
 	return i < sizeof(fd) / sizeof(fd[0]) ? fd[i] : NULL;
@@ -129,21 +129,23 @@ int process_attach(struct process *p, pid_t pid, int pidfd)
 	p->maps_fd = open_proc(pid, p->tid, "maps");
 	p->pagemap_fd = open_proc(pid, p->tid, "pagemap");
 	p->statm_fd = open_proc(pid, p->tid, "statm");
-	p->smaps_fd = open_proc(pid, p->tid, "smaps");
-	p->rollup_fd = open_proc(pid, p->tid, "smaps_rollup");
 	p->status_fd = open_proc(pid, pid, "status");
 	p->mem_fd = open_proc(pid, p->tid, "mem");
-	if (p->maps_fd < 0 || p->pagemap_fd < 0 || p->statm_fd < 0 || p->smaps_fd < 0 ||
-	    p->rollup_fd < 0 || p->status_fd < 0 || p->mem_fd < 0)
+	if (p->maps_fd < 0 || p->pagemap_fd < 0 || p->statm_fd < 0 ||
+	    p->status_fd < 0 || p->mem_fd < 0)
 		rc = -errno;
 	/* the last quarter is for forks: those who wait for one are heard only when there is a
 	 * descriptor for the child */
 	else if (p->mem_fd >= run_files(p->run) / 4 * 3)
 		rc = -EMFILE;
+	if (!rc)
+		rc = survey_new(pid, p->tid, p, &p->survey);
 	if (rc) {
 		close_proc(p);
 		return rc;
 	}
+	p->survey->lo = p->lo;
+	p->survey->hi = p->hi;
 	p->pid = pid;
 	p->pidfd = pidfd;
 	p->mm->pagemap_fd = p->pagemap_fd;
@@ -172,7 +174,11 @@ static void process_free(struct process *p)
 		if (*fd >= 0)
 			close(*fd);
 	cds_list_del(&p->node);
-	zd_free(p->stacks);
+	survey_free(p->run->scout, p->survey);
+	if (p->run->patrolled == p)
+		p->run->patrolled = NULL;
+	zd_ranges_destroy(&p->found);
+	zd_free(p->kept);
 	zd_free(p);
 }
 
@@ -272,7 +278,15 @@ static bool own_fault(struct zd_mm *mm, uint64_t addr)
 	return true;
 }
 
+static bool kept(struct zd_mm *mm, uint64_t addr)
+{
+	const struct process *p = mm->host_data;
+
+	return p && scan_is_kept(p, addr);
+}
+
 const struct zd_server_host run_host = {
+	.kept = kept,
 	.unknown_fault = unknown_fault,
 	.forked = forked,
 	.died = died,

@@ -11,7 +11,8 @@
  *	link.c        greeting agents
  *	agent_link.c  the mover that works through an agent
  *	process.c     the managed processes
- *	scan.c        finding and registering their memory
+ *	scan.c        registering their memory
+ *	scout.c, survey.c  finding it, in a thread of its own
  *	budget.c      how much RAM they use; the tick
  *	advice.c      more RAM would help
  *	signals.c     signals and the program's status
@@ -35,6 +36,7 @@
 #include "mm/server.h"
 #include "tools/run/agent_proto.h"
 #include "tools/run/inherit.h"
+#include "tools/run/scout.h"
 #include "tools/run/witness.h"
 
 struct run;
@@ -52,7 +54,7 @@ struct process {
 	struct zd_source sock;		/* its agent; fd -1: none */
 	struct zd_agent_ring *ring;
 	uint64_t lo, hi, staging, identity;
-	int maps_fd, pagemap_fd, statm_fd, smaps_fd, rollup_fd, status_fd, mem_fd;
+	int maps_fd, pagemap_fd, statm_fd, status_fd, mem_fd;
 	uint64_t vm_size;		/* pages, at the last scan */
 	uint64_t anon;			/* resident anonymous pages, last reading */
 	uint64_t pss, anon_at_pss;	/* of a family: the share, and when */
@@ -61,8 +63,15 @@ struct process {
 	struct zd_homing homing;
 	bool gone;			/* its end is known: reap it */
 	uint64_t lost_ns;		/* since when it has no agent any more */
-	uint64_t *stacks;		/* starts of mappings known to be thread stacks */
-	unsigned int nr_stacks, cap_stacks;
+	struct survey *survey;
+	uint64_t survey_after_ns;
+	bool refused_busy;		/* a page of it was shared once, or is pinned */
+	bool in_family;			/* shares pages with others */
+	struct zd_ranges found;		/* by the last survey; to be managed from here on */
+	size_t next_found;
+	uint64_t *kept;			/* pages that stay in RAM, sorted */
+	size_t nr_kept;
+	uint64_t patrol;		/* address that scan_patrol() has come to */
 };
 
 struct options {
@@ -127,6 +136,8 @@ struct run {
 		struct zd_source end;	/* readable when it has been killed */
 	} guards[2];
 	struct zd_keeper keeper;
+	struct scout *scout;
+	struct process *patrolled;	/* NULL: a round begins */
 };
 
 /* supervise.c: all of it; returns the exit status. */
@@ -176,9 +187,14 @@ struct process *process_by_id(struct run *run, uint64_t id);
 extern const struct zd_server_host run_host;
 
 /* scan.c */
-void scan(struct process *p);
-/* Resident pages that no queue has enter one. */
-void scan_requeue(struct process *p);
+/* Ask for a survey.  False: not yet, the last was a moment ago. */
+bool scan(struct process *p);
+/* Do some of what the last survey asks for; true: there is more. */
+bool scan_step(struct process *p);
+/* A step in looking for resident pages that no queue has; false: no more here. */
+bool scan_patrol(struct process *p);
+/* Must this page be in RAM? */
+bool scan_is_kept(const struct process *p, uint64_t addr);
 /* A fault outside what we know: adopt its mapping. */
 bool scan_unknown(struct process *p, uint64_t addr);
 
@@ -186,6 +202,8 @@ bool scan_unknown(struct process *p, uint64_t addr);
 void budget_resync(struct zd_server *server);
 /* What is to be done from time to time; returns ms until the next time. */
 int budget_tick(struct run *run);
+/* The scout's scout_start() callback. */
+void budget_survey_made(void *run);
 
 /* advice.c: now and then */
 void advise(struct run *run, uint64_t now);

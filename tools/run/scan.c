@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Which memory is managed: private anonymous mappings that can be read and
- * written, of MIN_BYTES and more.  Out stay: zonedev's own, [stack], thread
- * stacks (the kernel writes to them at a thread's very end, when it can't wait
- * for a page any more), and small mappings, which are library data and TLS.
+ * written, of 128 KiB and more.  Out stay: zonedev's own, [stack], thread
+ * stacks (scout.h has what they are), and small mappings, which are library data
+ * and TLS.
  *
- * A mapping that appears or grows is found by looking; its pages that are here
- * already enter the queues in the order of their addresses.
+ * A mapping that appears or grows is found by looking, which the scout does; its
+ * pages that are here already enter the queues in the order of their addresses.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -19,81 +19,16 @@
 #include "tools/run/run.h"
 #include "zonedev/log.h"
 
-#define MIN_BYTES	(128 * 1024)
 #define RUN_PAGES	64	/* of pages found resident: an eviction's worth */
-#define ARENA_MASK	(64UL * 1024 * 1024 - 1)	/* malloc's arenas start here */
+#define PATROL_BYTES	(64UL * 1024 * 1024)	/* looked at in one step, at most */
+#define PATROL_PAGES	1024			/* and resident ones among them */
+#define TAKE_MAX	8			/* mappings registered in one step */
 
 struct scan {
 	struct process *p;
-	uint64_t prev_end;	/* of a PROT_NONE private mapping just before */
 	uint64_t find;		/* scan_unknown() */
 	bool found;
 };
-
-/* --- thread stacks --- */
-
-static bool known_stack(const struct process *p, uint64_t start)
-{
-	for (unsigned int i = 0; i < p->nr_stacks; i++)
-		if (p->stacks[i] == start)
-			return true;
-	return false;
-}
-
-static void remember_stack(struct process *p, uint64_t start)
-{
-	if (p->nr_stacks == p->cap_stacks) {
-		unsigned int cap = p->cap_stacks ? p->cap_stacks * 2 : 64;
-		uint64_t *v = zd_realloc(p->stacks, cap * sizeof(*v));
-
-		if (!v)
-			return;
-		p->stacks = v;
-		p->cap_stacks = cap;
-	}
-	p->stacks[p->nr_stacks++] = start;
-}
-
-/* Does smaps say "nh" of the mapping that starts at @start?  mmap(MAP_STACK)
- * sets it, and hardly anything else does. */
-static bool is_nohuge(struct process *p, uint64_t start)
-{
-	char buf[16384], *line, *nl, want[32];
-	size_t have = 0;
-	bool here = false;
-	ssize_t n;
-
-	snprintf(want, sizeof(want), "%08llx-", (unsigned long long)start);
-	if (lseek(p->smaps_fd, 0, SEEK_SET) < 0)
-		return false;
-	while ((n = read(p->smaps_fd, buf + have, sizeof(buf) - 1 - have)) > 0) {
-		have += n;
-		buf[have] = 0;
-		for (line = buf; (nl = strchr(line, '\n')); line = nl + 1) {
-			*nl = 0;
-			if (!strncmp(line, want, strlen(want)))
-				here = true;
-			else if (here && !strncmp(line, "VmFlags:", 8))
-				return strstr(line, " nh");
-		}
-		have = strlen(line);
-		memmove(buf, line, have);
-	}
-	return false;
-}
-
-/* A thread's stack: a guard below it, and made with MAP_STACK. */
-static bool is_thread_stack(const struct scan *s, const struct zd_vma *vma)
-{
-	if (known_stack(s->p, vma->start))
-		return true;
-	if (s->prev_end != vma->start || !(vma->start & ARENA_MASK))
-		return false;
-	if (!is_nohuge(s->p, vma->start))
-		return false;
-	remember_stack(s->p, vma->start);
-	return true;
-}
 
 /* --- registering --- */
 
@@ -130,7 +65,8 @@ static void requeue(struct process *p, const struct zd_present *present)
 	uint64_t first = present->start, now = zd_now_ns();
 
 	for (uint64_t a = first; a <= present->end; a += ZD_PAGE_SIZE) {
-		bool lost = a < present->end && zd_entry_is_free(*zd_mm_entry(p->mm, a), now);
+		bool lost = a < present->end && zd_entry_is_free(*zd_mm_entry(p->mm, a), now) &&
+			    !scan_is_kept(p, a);
 
 		if (lost && a - first < RUN_PAGES * ZD_PAGE_SIZE)
 			continue;
@@ -142,28 +78,32 @@ static void requeue(struct process *p, const struct zd_present *present)
 }
 
 /*
- * Pages can be in RAM and in no queue: refused once (mlocked, say), or come back
- * without a fault (written again after MADV_FREE).  When RAM is short and the
- * queues don't account for it, they get another chance.
+ * Pages can be in RAM and in no queue: refused once (mlocked, say), kept for a thread that
+ * has ended, or come back without a fault (written again after MADV_FREE).  While RAM is
+ * short they are looked for all the time, a little in each step.  False: there is nothing
+ * more in this process.
  */
-void scan_requeue(struct process *p)
+bool scan_patrol(struct process *p)
 {
+	const struct zd_ranges *r = &p->mm->ranges;
+	size_t i = zd_ranges_first(r, p->patrol);
 	struct zd_present present[64];
+	uint64_t end;
+	int n;
 
-	if (p->pagemap_fd < 0)
-		return;
-	for (size_t i = 0; i < p->mm->ranges.nr; i++) {
-		uint64_t pos = p->mm->ranges.v[i].start, end = p->mm->ranges.v[i].end;
-
-		while (pos < end) {
-			int n = zd_present_scan(p->pagemap_fd, &pos, end, present, 64, 0);
-
-			if (n < 0)
-				return;
-			for (int k = 0; k < n; k++)
-				requeue(p, &present[k]);
-		}
+	if (p->pagemap_fd < 0 || p->mm->dead || i == r->nr) {
+		p->patrol = 0;
+		return false;
 	}
+	if (p->patrol < r->v[i].start)
+		p->patrol = r->v[i].start;
+	end = r->v[i].end < p->patrol + PATROL_BYTES ? r->v[i].end : p->patrol + PATROL_BYTES;
+	n = zd_present_scan(p->pagemap_fd, &p->patrol, end, present, 64, PATROL_PAGES);
+	for (int k = 0; k < n; k++)
+		requeue(p, &present[k]);
+	if (n < 0)
+		p->patrol = end;
+	return true;
 }
 
 /* What is listed of [start, end). */
@@ -208,29 +148,84 @@ static void manage_new(struct process *p, uint64_t start, uint64_t end)
 	}
 }
 
-static bool scan_vma(const struct zd_vma *vma, void *ctx)
-{
-	struct scan *s = ctx;
-	struct process *p = s->p;
-	bool guard = vma->anon && !vma->read && !vma->write;
+/* --- surveys --- */
 
-	if (zd_vma_movable(vma) && vma->end - vma->start >= MIN_BYTES &&
-	    (vma->end <= p->lo || vma->start >= p->hi) && !vma->stack &&
-	    vma->end <= UINT64_C(1) << ZD_VA_BITS && !is_thread_stack(s, vma))
-		manage_new(p, vma->start, vma->end);
-	s->prev_end = guard ? vma->end : 0;
-	return !p->mm->dead;
+#define REST	9	/* times as long as the last survey took */
+
+bool scan(struct process *p)
+{
+	uint64_t now = zd_now_ns();
+
+	if (!p->survey || p->sock.fd < 0 || now < p->survey_after_ns ||
+	    survey_ask(p->run->scout, p->survey, &p->mm->ranges, p->in_family))
+		return false;
+	p->scan_at_ns = now;
+	return true;
 }
 
-void scan(struct process *p)
+bool scan_is_kept(const struct process *p, uint64_t addr)
 {
-	struct scan s = { .p = p };
+	size_t lo = 0, hi = p->nr_kept;
 
-	p->scan_at_ns = zd_now_ns();
-	if (p->maps_fd < 0 || p->sock.fd < 0)
-		return;
-	if (zd_maps_walk(p->maps_fd, scan_vma, &s) == -ESRCH)
-		p->lost_ns = p->lost_ns ? p->lost_ns : zd_now_ns();
+	while (lo < hi) {
+		size_t mid = (lo + hi) / 2;
+
+		if (p->kept[mid] < addr)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < p->nr_kept && p->kept[lo] == addr;
+}
+
+/* A thread's end can't wait for them. */
+static void bring_kept_home(struct process *p)
+{
+	for (size_t i = 0; i < p->nr_kept; i++) {
+		struct zd_homing h = { .start = p->kept[i], .end = p->kept[i] + ZD_PAGE_SIZE };
+		int rc;
+
+		if (zd_ranges_find(&p->mm->ranges, p->kept[i]) &&
+		    zd_entry_state(*zd_mm_entry(p->mm, p->kept[i])) == ZD_ENTRY_DEVICE)
+			zd_homing_step(p->mm, &h, &rc);
+	}
+}
+
+static void take(struct process *p)
+{
+	struct survey *s = p->survey;
+	uint64_t now = zd_now_ns();
+
+	if (s->gone)
+		p->lost_ns = p->lost_ns ? p->lost_ns : now;
+	if (s->anon) {
+		p->pss = s->pss;
+		p->anon_at_pss = s->anon;
+		p->pss_at_ns = now;
+	}
+	zd_free(p->kept);
+	p->kept = s->kept;
+	p->nr_kept = s->nr_kept;
+	s->kept = NULL;
+	s->nr_kept = s->cap_kept = 0;
+	zd_ranges_destroy(&p->found);
+	p->found = s->found;
+	memset(&s->found, 0, sizeof(s->found));
+	p->next_found = 0;
+	p->survey_after_ns = now + REST * s->took_ns;
+	bring_kept_home(p);
+}
+
+bool scan_step(struct process *p)
+{
+	if (p->survey && survey_take(p->run->scout, p->survey))
+		take(p);
+	for (int i = 0; i < TAKE_MAX && p->next_found < p->found.nr && !p->mm->dead; i++) {
+		const struct zd_range *r = &p->found.v[p->next_found++];
+
+		manage_new(p, r->start, r->end);
+	}
+	return p->next_found < p->found.nr;
 }
 
 static bool find_vma(const struct zd_vma *vma, void *ctx)

@@ -52,8 +52,13 @@ static int setup(struct run *run)
 	rc = guards_start(run);
 	if (rc)
 		goto err_keeper;
+	rc = scout_start(&run->server, budget_survey_made, run, &run->scout);
+	if (rc)
+		goto err_guards;
 	return 0;
 
+err_guards:
+	guards_stop(run);
 err_keeper:
 	zd_keeper_close(&run->keeper);
 	link_close(run);
@@ -67,6 +72,8 @@ err_server:
 
 static void teardown(struct run *run)
 {
+	scout_stop(run->scout);
+	run->scout = NULL;
 	guards_stop(run);
 	zd_keeper_close(&run->keeper);
 	link_close(run);
@@ -170,17 +177,22 @@ static void tell_of_daemons(struct run *run, pid_t server)
 }
 
 /* The guards' parent, this process, is about to end in good order.  The copy of this
- * process has guards of its own; so has this one, again, if there is no copy. */
+ * process has guards and a scout of its own, a thread isn't forked; so has this one, again,
+ * if there is no copy. */
 static pid_t copy(struct run *run)
 {
 	pid_t pid;
 
 	guards_stop(run);
+	scout_stop(run->scout);
+	run->scout = NULL;
 	fflush(NULL);
 	pid = fork();
 	if (pid <= 0) {
 		run->server.hold_evictions = false;
 		guards_start(run);
+		if (scout_start(&run->server, budget_survey_made, run, &run->scout))
+			zd_log(ZD_LOG_ERR, "no memory is managed any more");
 	}
 	return pid;
 }

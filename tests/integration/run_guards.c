@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Memory behind guard pages, and words that the kernel writes when a thread ends; for
+ * run_guards.sh.
+ *
+ *	run_guards heap MIB LIMIT	a heap behind a guard page, without huge pages: it is
+ *					held to LIMIT MiB
+ *	run_guards blocks NR		NR blocks of 128 KiB, each behind a guard page
+ *	run_guards robust		a thread ends with a robust mutex whose page nobody
+ *					has used for long
+ *	run_guards stack		the same of a thread whose stack lies in the heap, and
+ *					then its end is waited for
+ *
+ *	run_guards free			pages that are written again after MADV_FREE, without
+ *					a fault, and then never used: they go out
+ *
+ * Exit status 1 and a word on stderr if something isn't as it would be natively.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PAGE		4096UL
+#define BLOCK		(128UL * 1024)
+#define HOG_BYTES	(48UL << 20)
+#define WAIT_S		30
+#define STACK_BYTES	(256UL * 1024)
+
+static void fail(const char *what)
+{
+	fprintf(stderr, "run_guards: %s\n", what);
+	_exit(1);
+}
+
+static char *map(size_t len, int prot)
+{
+	char *p = mmap(NULL, len, prot, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		fail("out of memory");
+	return p;
+}
+
+/* @len bytes behind a guard page, and one before the next mapping. */
+static char *guarded(size_t len)
+{
+	char *p = map(len + 2 * PAGE, PROT_NONE);
+
+	mprotect(p + PAGE, len, PROT_READ | PROT_WRITE);
+	return p + PAGE;
+}
+
+static void check(const char *p, size_t len)
+{
+	for (size_t i = 0; i < len; i += PAGE)
+		if (p[i] != (char)(i / PAGE + 1))
+			fail("wrong content");
+}
+
+static void fill(char *p, size_t len)
+{
+	for (size_t i = 0; i < len; i += PAGE)
+		p[i] = i / PAGE + 1;
+}
+
+static size_t resident_bytes(void)
+{
+	unsigned long total, all, shared;
+	FILE *f = fopen("/proc/self/statm", "r");
+	int n = f ? fscanf(f, "%lu %lu %lu", &total, &all, &shared) : 0;
+
+	if (n != 3)
+		fail("no statm");
+	fclose(f);
+	return (all - shared) * PAGE;
+}
+
+static time_t now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec;
+}
+
+static void heap(size_t mib, size_t limit)
+{
+	time_t end = now() + WAIT_S;
+	char *p = guarded(mib << 20);
+
+	madvise(p, mib << 20, MADV_NOHUGEPAGE);
+	fill(p, mib << 20);
+	while (resident_bytes() > limit << 20) {
+		if (now() > end)
+			fail("it stays in RAM");
+		usleep(20000);
+	}
+	check(p, mib << 20);
+}
+
+static void blocks(size_t nr)
+{
+	char **p = calloc(nr, sizeof(*p));
+
+	for (size_t i = 0; i < nr; i++) {
+		p[i] = guarded(BLOCK);
+		fill(p[i], BLOCK / 4);
+	}
+	for (size_t i = 0; i < nr; i++)
+		check(p[i], BLOCK / 4);
+}
+
+static pthread_mutex_t *mutex;
+static volatile int state;
+static volatile pid_t holder_tid;
+
+static void *holder(void *arg)
+{
+	pthread_mutex_lock(mutex);
+	holder_tid = syscall(SYS_gettid);
+	state = 1;
+	while (state == 1)
+		usleep(1000);
+	if (arg)
+		return NULL;
+	syscall(SYS_exit, 0);	/* as if killed: no libc on the way */
+	return NULL;
+}
+
+/* Until all of the @len bytes at @p are in RAM no more, but for @but pages. */
+static void evict(char *p, size_t len, size_t but)
+{
+	unsigned char *in = malloc(len / PAGE);
+	char *hog = map(HOG_BYTES, PROT_READ | PROT_WRITE);
+	time_t end = now() + WAIT_S;
+	size_t here = len / PAGE;
+
+	/* and then some more, for those that were used last */
+	for (int more = 0; more < 4; more += here <= but) {
+		if (now() > end)
+			fail("it doesn't go out");
+		fill(hog, HOG_BYTES);
+		here = 0;
+		mincore(p, len, in);
+		for (size_t i = 0; i < len / PAGE; i++)
+			here += in[i] & 1;
+	}
+	munmap(hog, HOG_BYTES);
+}
+
+static void thread_end(int in_heap)
+{
+	size_t len = 4UL << 20;
+	char *p = map(len, PROT_READ | PROT_WRITE);
+	struct timespec until;
+	pthread_mutexattr_t robust;
+	pthread_attr_t attr;
+	pthread_t t;
+	int rc;
+
+	fill(p, len);
+	mutex = (pthread_mutex_t *)(p + len / 2 + 64);
+	pthread_mutexattr_init(&robust);
+	pthread_mutexattr_setrobust(&robust, PTHREAD_MUTEX_ROBUST);
+	pthread_mutex_init(mutex, &robust);
+	pthread_attr_init(&attr);
+	/* in the middle: neither a guard below, nor the end above */
+	if (in_heap && pthread_attr_setstack(&attr, p + len / 4, STACK_BYTES))
+		fail("setstack");
+	if (pthread_create(&t, &attr, holder, in_heap ? p : NULL))
+		fail("no thread");
+	while (!state)
+		usleep(1000);
+	/* the mutex, the descriptor and what lies around it stay; the holder's stack is
+	 * used all the time */
+	evict(p, len, in_heap ? 12 : 3);
+	state = 2;
+	while (!syscall(SYS_tgkill, getpid(), holder_tid, 0))
+		usleep(1000);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += 10;
+	rc = pthread_mutex_timedlock(mutex, &until);
+	if (rc != EOWNERDEAD)
+		fail("the mutex doesn't tell that its owner has died");
+	if (in_heap && pthread_timedjoin_np(t, NULL, &until))
+		fail("the thread's end isn't heard of");
+}
+
+static void freed(void)
+{
+	size_t len = 4UL << 20, hog_len = 14UL << 20, here = len / PAGE;
+	char *p = map(len, PROT_READ | PROT_WRITE);
+	char *hog = map(hog_len, PROT_READ | PROT_WRITE);
+	unsigned char *in = malloc(len / PAGE);
+	time_t end = now() + WAIT_S;
+	volatile char sum = 0;
+
+	fill(p, len);
+	usleep(300000);		/* so that it is managed, if the tick is that slow */
+	madvise(p, len, MADV_FREE);
+	fill(p, len);
+	/* more than a half of the limit, and with the other more than the limit */
+	fill(hog, hog_len);
+	while (here > len / PAGE / 10) {
+		if (now() > end)
+			fail("what was freed and written stays");
+		for (size_t i = 0; i < hog_len; i += PAGE)
+			sum += hog[i];
+		here = 0;
+		mincore(p, len, in);
+		for (size_t i = 0; i < len / PAGE; i++)
+			here += in[i] & 1;
+	}
+	check(p, len);
+}
+
+int main(int argc, char **argv)
+{
+	const char *mode = argc > 1 ? argv[1] : "";
+	size_t n = argc > 2 ? strtoul(argv[2], NULL, 10) : 0;
+
+	if (!strcmp(mode, "heap") && argc == 4)
+		heap(n, strtoul(argv[3], NULL, 10));
+	else if (!strcmp(mode, "blocks") && argc == 3)
+		blocks(n);
+	else if (!strcmp(mode, "free"))
+		freed();
+	else if (!strcmp(mode, "robust"))
+		thread_end(0);
+	else if (!strcmp(mode, "stack"))
+		thread_end(1);
+	else
+		return 2;
+	return 0;
+}

@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: MIT */
+/* One look at one address space; its rules are told in scout.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+#include <linux/futex.h>
+
+#include "core/alloc.h"
+#include "mm/maps.h"
+#include "tools/run/survey.h"
+
+#define MIN_BYTES	(128 * 1024)
+#define TOP_BYTES	(1024 * 1024)	/* of a stack, where descriptor and TLS are */
+#define LIST_MAX	64		/* robust mutexes of one thread that are looked at */
+#define PAGE_MASK	(~(ZD_PAGE_SIZE - 1))
+
+static int open_proc(pid_t pid, pid_t tid, const char *file, int flags)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/%s", (int)pid, (int)tid, file);
+	return open(path, flags | O_CLOEXEC);
+}
+
+int survey_new(pid_t pid, pid_t tid, void *owner, struct survey **survey)
+{
+	struct survey *s = zd_alloc(sizeof(*s));
+	char path[32];
+	int rc;
+
+	if (!s)
+		return -ENOMEM;
+	s->owner = owner;
+	s->pid = pid;
+	s->maps_fd = open_proc(pid, tid, "maps", O_RDONLY);
+	s->rollup_fd = open_proc(pid, tid, "smaps_rollup", O_RDONLY);
+	s->mem_fd = open_proc(pid, tid, "mem", O_RDONLY);
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+	s->task_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (s->maps_fd >= 0 && s->rollup_fd >= 0 && s->mem_fd >= 0 && s->task_fd >= 0) {
+		*survey = s;
+		return 0;
+	}
+	rc = -errno;
+	survey_close(s);
+	zd_free(s);
+	return rc;
+}
+
+void survey_close(struct survey *s)
+{
+	const int fd[] = { s->maps_fd, s->rollup_fd, s->mem_fd, s->task_fd };
+
+	for (unsigned int i = 0; i < sizeof(fd) / sizeof(fd[0]); i++)
+		if (fd[i] >= 0)
+			close(fd[i]);
+	zd_ranges_destroy(&s->managed);
+	zd_ranges_destroy(&s->found);
+	zd_free(s->kept);
+	zd_free(s->heads);
+}
+
+static void push(uint64_t **v, size_t *nr, size_t *cap, uint64_t value)
+{
+	if (*nr == *cap) {
+		size_t more = *cap ? *cap * 2 : 64;
+		uint64_t *p = zd_realloc(*v, more * sizeof(*p));
+
+		if (!p)
+			return;
+		*v = p;
+		*cap = more;
+	}
+	(*v)[(*nr)++] = value;
+}
+
+static int by_value(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Sorted, each once. */
+static void tidy(uint64_t *v, size_t *nr)
+{
+	size_t kept = 0;
+
+	if (*nr)
+		qsort(v, *nr, sizeof(*v), by_value);
+	for (size_t i = 0; i < *nr; i++)
+		if (!i || v[i] != v[i - 1])
+			v[kept++] = v[i];
+	*nr = kept;
+}
+
+static void keep_page(struct survey *s, uint64_t addr)
+{
+	push(&s->kept, &s->nr_kept, &s->cap_kept, addr & PAGE_MASK);
+}
+
+/* A mutex: where it is linked, and the word that tells its owner. */
+static void keep_mutex(struct survey *s, uint64_t node, long offset)
+{
+	node &= ~UINT64_C(1);	/* a priority-inheriting one is marked so */
+	keep_page(s, node);
+	keep_page(s, node + offset);
+}
+
+/* By /proc/PID/mem, which doesn't wait: what is away is not read. */
+static void keep_list(struct survey *s, uint64_t head)
+{
+	struct {
+		uint64_t next;
+		int64_t offset;
+		uint64_t pending;
+	} list;
+	uint64_t node;
+
+	if (pread(s->mem_fd, &list, sizeof(list), head) != sizeof(list))
+		return;
+	if (list.pending)
+		keep_mutex(s, list.pending, list.offset);
+	node = list.next;
+	for (int i = 0; i < LIST_MAX && node && (node & ~UINT64_C(1)) != head; i++) {
+		keep_mutex(s, node, list.offset);
+		if (pread(s->mem_fd, &node, sizeof(node), node & ~UINT64_C(1)) != sizeof(node))
+			return;
+	}
+}
+
+static void look_at_thread(struct survey *s, pid_t tid)
+{
+	uint64_t head = 0;
+	size_t len;
+
+	if (syscall(SYS_get_robust_list, tid, &head, &len) || !head)
+		return;
+	push(&s->heads, &s->nr_heads, &s->cap_heads, head);
+	/* id, head and rseq area of a descriptor may lie across a page's end */
+	keep_page(s, head - ZD_PAGE_SIZE);
+	keep_page(s, head);
+	keep_page(s, head + ZD_PAGE_SIZE);
+	keep_list(s, head);
+}
+
+static void look_at_threads(struct survey *s)
+{
+	struct entry {
+		uint64_t ino;
+		int64_t off;
+		unsigned short reclen;
+		unsigned char type;
+		char name[];
+	};
+	char buf[4096];
+	ssize_t n;
+
+	s->nr_heads = s->nr_kept = 0;
+	if (lseek(s->task_fd, 0, SEEK_SET) < 0)
+		return;
+	while ((n = syscall(SYS_getdents64, s->task_fd, buf, sizeof(buf))) > 0)
+		for (char *at = buf; at < buf + n; at += ((struct entry *)at)->reclen) {
+			pid_t tid = strtol(((struct entry *)at)->name, NULL, 10);
+
+			if (tid > 0)
+				look_at_thread(s, tid);
+		}
+	tidy(s->heads, &s->nr_heads);
+	tidy(s->kept, &s->nr_kept);
+}
+
+/* --- mappings --- */
+
+struct walk {
+	struct survey *s;
+	uint64_t guard_end;	/* of a PROT_NONE private mapping just before */
+	size_t head;		/* the first at or above the mapping */
+	size_t managed;		/* the first that ends above it */
+};
+
+static bool is_thread_stack(struct walk *w, const struct zd_vma *vma)
+{
+	const struct survey *s = w->s;
+	size_t i = w->head;
+
+	return w->guard_end == vma->start && i < s->nr_heads && s->heads[i] < vma->end &&
+	       vma->end - s->heads[i] <= TOP_BYTES &&
+	       (i + 1 == s->nr_heads || s->heads[i + 1] >= vma->end);
+}
+
+/* One mapping each, as they come; registering several at once could fail for one. */
+static void add_found(struct zd_ranges *r, uint64_t start, uint64_t end)
+{
+	if (r->nr == r->cap) {
+		size_t cap = r->cap ? r->cap * 2 : 64;
+		struct zd_range *v = zd_realloc(r->v, cap * sizeof(*v));
+
+		if (!v)
+			return;
+		r->v = v;
+		r->cap = cap;
+	}
+	r->v[r->nr++] = (struct zd_range){ start, end };
+}
+
+/* What of [start, end) isn't managed. */
+static void find_gaps(struct walk *w, uint64_t start, uint64_t end)
+{
+	const struct zd_ranges *m = &w->s->managed;
+
+	for (size_t i = w->managed; start < end; i++) {
+		uint64_t gap_end = i < m->nr && m->v[i].start < end ? m->v[i].start : end;
+
+		if (start < gap_end)
+			add_found(&w->s->found, start, gap_end);
+		if (i >= m->nr)
+			return;
+		start = start > m->v[i].end ? start : m->v[i].end;
+	}
+}
+
+static bool look_at_vma(const struct zd_vma *vma, void *ctx)
+{
+	struct walk *w = ctx;
+	struct survey *s = w->s;
+
+	while (w->head < s->nr_heads && s->heads[w->head] < vma->start)
+		w->head++;
+	while (w->managed < s->managed.nr && s->managed.v[w->managed].end <= vma->start)
+		w->managed++;
+	if (zd_vma_movable(vma) && vma->end - vma->start >= MIN_BYTES &&
+	    (vma->end <= s->lo || vma->start >= s->hi) && !vma->stack &&
+	    vma->end <= UINT64_C(1) << ZD_VA_BITS && !is_thread_stack(w, vma))
+		find_gaps(w, vma->start, vma->end);
+	w->guard_end = vma->anon && !vma->read && !vma->write ? vma->end : 0;
+	return true;
+}
+
+/* --- the share of a family's pages --- */
+
+static uint64_t kilobytes(const char *text, const char *name)
+{
+	const char *at = strstr(text, name);
+
+	return at ? strtoull(at + strlen(name), NULL, 10) : 0;
+}
+
+static void read_share(struct survey *s)
+{
+	char buf[2048];
+	ssize_t n = pread(s->rollup_fd, buf, sizeof(buf) - 1, 0);
+
+	s->pss = s->anon = 0;
+	if (n <= 0)
+		return;
+	buf[n] = 0;
+	s->pss = kilobytes(buf, "\nPss_Anon:") * 1024 / ZD_PAGE_SIZE;
+	s->anon = kilobytes(buf, "\nAnonymous:") * 1024 / ZD_PAGE_SIZE;
+}
+
+static uint64_t cpu_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return ts.tv_sec * 1000000000ull + ts.tv_nsec;
+}
+
+void survey_make(struct survey *s)
+{
+	struct walk w = { .s = s };
+	uint64_t start = cpu_ns();
+
+	zd_ranges_destroy(&s->found);
+	s->pss = s->anon = 0;
+	look_at_threads(s);
+	s->gone = zd_maps_walk(s->maps_fd, look_at_vma, &w) == -ESRCH;
+	if (s->want_pss)
+		read_share(s);
+	s->took_ns = cpu_ns() - start;
+}
