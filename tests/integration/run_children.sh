@@ -33,6 +33,9 @@ for round in $(seq "$(scaled 3)"); do
 	mode many 21
 done
 
+# A child that has ended holds no page of its parent's in RAM.
+zd_run --device ram:size=256M --ram 16M -- "$H/run_fork" cold 10 || fail "cold: ended with $?"
+
 # Those that live on when CMD has ended: the report is of then, so look at what
 # they say.
 for round in 1 $(seq "$(scaled 4)"); do

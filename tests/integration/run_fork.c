@@ -17,6 +17,8 @@
  *	run_fork linger MIB	parent, child and raw child all say "ready PID" and
  *				wait (the last also "raw PID"); a line "wrong PID" if
  *				one reads what it should not, once a second
+ *	run_fork cold MIB	fork a child that ends at once; then use other memory:
+ *				what was there before the fork goes out, unread
  *	run_fork self MIB	fill and check
  *
  * The last process says "ok".
@@ -249,6 +251,34 @@ static void daemon_child(void)
 	say("ok\n");
 }
 
+static void cold(void)
+{
+	size_t len = 24UL << 20;
+	char *hog = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	unsigned char *in = malloc(pages);
+	pid_t child = fork();
+	uint64_t here = pages;
+
+	if (!child)
+		_exit(0);
+	waitpid(child, NULL, 0);
+	for (int i = 0; here > pages / 10; i++) {
+		if (i == 2000) {
+			fprintf(stderr, "run_fork: %llu of %llu pages stay\n",
+				(unsigned long long)here, (unsigned long long)pages);
+			_exit(1);
+		}
+		for (size_t k = 0; k < len; k += PAGE)
+			((volatile char *)hog)[k]++;
+		usleep(5000);
+		here = 0;
+		mincore(mem, pages * PAGE, in);
+		for (uint64_t k = 0; k < pages; k++)
+			here += in[k] & 1;
+	}
+	check("after the fork", 0, pages, 1);
+}
+
 static void linger(void)
 {
 	char line[32];
@@ -301,6 +331,8 @@ int main(int argc, char **argv)
 		many();
 	else if (!strcmp(mode, "daemon"))
 		daemon_child();
+	else if (!strcmp(mode, "cold"))
+		cold();
 	else if (!strcmp(mode, "linger"))
 		linger();
 	else if (!strcmp(mode, "self"))

@@ -26,18 +26,45 @@ static struct process *process_of(struct zd_mm *mm)
 	return mm->host_data;
 }
 
+/*
+ * After a fork a page can't be moved until it is written again, even when the other
+ * process has long ended: the kernel marks a page as one process's alone when it is
+ * written, not when the other lets go of it.  So where that has been refused, the agent
+ * has pages that pagemap shows as mapped once written to by the kernel (an empty write).
+ */
+static void find_unshared(struct process *p, const struct zd_mig *mig, bool *alone)
+{
+	uint64_t entry[ZD_STAGING_SLOTS];
+
+	memset(alone, 0, mig->nr * sizeof(*alone));
+	for (unsigned int i = 0, nr; p->refused_busy && i < mig->nr; i += nr) {
+		uint64_t addr = mig->page[i].addr;
+
+		for (nr = 1; i + nr < mig->nr && mig->page[i + nr].addr == addr + nr * ZD_PAGE_SIZE;)
+			nr++;
+		if (pread(p->pagemap_fd, entry, nr * sizeof(*entry),
+			  (addr >> ZD_PAGE_SHIFT) * sizeof(*entry)) != (ssize_t)(nr * sizeof(*entry)))
+			return;
+		for (unsigned int k = 0; k < nr; k++)	/* present, and mapped by it alone */
+			alone[i + k] = entry[k] >> 63 & 1 && entry[k] >> 56 & 1;
+	}
+}
+
 static int start(struct zd_mm *mm, struct zd_mig *mig)
 {
+	bool alone[ZD_STAGING_SLOTS];
 	struct process *p = process_of(mm);
 	struct zd_agent_ring *ring = p->ring;
 	unsigned int runs = 0;
 
+	find_unshared(p, mig, alone);
 	for (unsigned int i = 0; i < mig->nr; i++) {
 		ring->result[i] = ZD_AGENT_PENDING;
-		if (i && mig->page[i].addr == mig->page[i - 1].addr + ZD_PAGE_SIZE)
+		if (i && mig->page[i].addr == mig->page[i - 1].addr + ZD_PAGE_SIZE &&
+		    alone[i] == alone[i - 1])
 			ring->run[runs - 1].nr++;
 		else
-			ring->run[runs++] = (struct zd_agent_run){ mig->page[i].addr, i, 1 };
+			ring->run[runs++] = (struct zd_agent_run){ mig->page[i].addr, i, 1, alone[i] };
 	}
 	ring->nr_runs = runs;
 	ring->cancel = 0;
@@ -74,6 +101,7 @@ static void take_results(struct process *p, struct zd_mig *mig, int pending)
 
 		if (mig->page[i].error != -EINPROGRESS)
 			continue;
+		p->refused_busy |= r == -EBUSY;
 		mig->page[i].marked = !r;
 		if (there[i] || (ended && (!r || r == ZD_AGENT_UNMARKED)))
 			mig->page[i].error = 0;

@@ -72,7 +72,8 @@ struct zd_agent_reply {
 struct zd_agent_run {
 	uint64_t src;
 	uint32_t slot;
-	uint32_t nr;
+	uint16_t nr;
+	uint16_t unshare;	/* no other process has them any more: see agent_link.c */
 };
 
 #define ZD_AGENT_PENDING	1	/* result of a page that was not tried yet */

@@ -306,12 +306,32 @@ static long mark(int uffd, uint64_t src, uint32_t nr)
 	return raw_syscall(SYS_ioctl, uffd, UFFDIO_WRITEPROTECT, (long)&wp, 0, 0, 0);
 }
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE	23
+#endif
+
+/* A page that is not there is left alone: its fault would wait for this very request. */
+static void make_exclusive(const struct zd_agent_run *run)
+{
+	unsigned char vec[ZD_STAGING_SLOTS];
+
+	if (run->nr > ZD_STAGING_SLOTS ||
+	    raw_syscall(SYS_mincore, run->src, run->nr * PAGE, (long)vec, 0, 0, 0))
+		return;
+	for (uint32_t i = 0; i < run->nr; i++)
+		if (!(vec[i] & 1))
+			return;
+	raw_syscall(SYS_madvise, run->src, run->nr * PAGE, MADV_POPULATE_WRITE, 0, 0, 0);
+}
+
 /* One run, until it is done or the kernel says that an event came between:
  * then nothing more of the request is moved. */
 static int move_run(int uffd, struct zd_agent_ring *ring, const struct zd_agent_run *run)
 {
 	uint32_t done = 0, nr = run->nr;
 
+	if (run->unshare)
+		make_exclusive(run);
 	while (done < run->nr) {
 		struct uffdio_move mv = {
 			.dst = agent.hello.staging + (run->slot + done) * PAGE,
