@@ -72,7 +72,12 @@ static int start(struct zd_mm *mm, struct zd_mig *mig)
 	__atomic_store_n(&ring->fetched, 0, __ATOMIC_RELAXED);
 	if (p->sock.fd < 0)
 		return -ESRCH;
-	if (send(p->sock.fd, "g", 1, MSG_NOSIGNAL | MSG_DONTWAIT) != 1)
+	return agent_link_say(p, ZD_AGENT_GO);
+}
+
+int agent_link_say(struct process *p, char what)
+{
+	if (send(p->sock.fd, &what, 1, MSG_NOSIGNAL | MSG_DONTWAIT) != 1)
 		return -errno;
 	return 0;
 }

@@ -5,6 +5,10 @@
  * A socket (SEQPACKET) carries the greeting and one byte to start a request,
  * one byte when it is done; its end is how each learns that the other died.
  * The request itself lies in a ring that both map: one request at a time.
+ * Another byte sends the agent away: when the program has exec'ed (only the
+ * agent still keeps the old address space), or exits, which it says by a fault
+ * on the farewell page; this is answered when the agent's socket has ended, that
+ * is when the agent no longer has the address space.
  *
  * The window is a lock between UFFDIO_MOVE (agent) and the reading of events
  * (supervisor), see mm/mover.h: OPEN, MOVING or READING, plus WAITED when the
@@ -17,15 +21,17 @@
 #include "mm/mover.h"
 
 #define ZD_AGENT_MAGIC		0x7a6f6e65u
-#define ZD_AGENT_VERSION	2
+#define ZD_AGENT_VERSION	4
 #define ZD_AGENT_TOKEN		32	/* hex digits */
-#define ZD_AGENT_ENV		"ZONEDEV_SOCKET"	/* NAME:TOKEN, abstract socket */
+#define ZD_AGENT_ENV		"ZONEDEV_SOCKET"	/* NAME:TOKEN:NAMESPACE, abstract socket; the
+						 * inode of the supervisor's pid namespace */
 #define ZD_AGENT_ENV_ALONE	"ZONEDEV_NO_CHILDREN"
 
 enum zd_agent_kind {
 	ZD_AGENT_FRESH = 1,	/* after exec: brings its own userfaultfd */
 	ZD_AGENT_FORK,		/* after fork: the supervisor has it already */
-	ZD_AGENT_UNMANAGED,	/* no agent: what is about to be exec'ed won't have one */
+	ZD_AGENT_NONE,		/* after exec: there can't be an agent, see error */
+	ZD_AGENT_UNMANAGED,	/* before exec: what is exec'ed won't have an agent, see error */
 };
 
 /* Why, in the error of such a hello. */
@@ -46,21 +52,32 @@ struct zd_agent_hello {
 	uint64_t id;		/* FORK: read from the identity page */
 	uint64_t lo, hi;	/* all of the agent's mappings lie in here */
 	uint64_t staging;	/* ZD_STAGING_BYTES, aligned to their size */
-	uint64_t identity;	/* one page, missing: reading it gives the id */
-	int32_t error;		/* FRESH: why there is no userfaultfd; UNMANAGED: why */
-};	/* descriptors: FRESH userfaultfd, ring; FORK ring; with error: none */
+	uint64_t identity;	/* a missing page: reading it gives the id; and the farewell */
+	uint64_t pid_ns;	/* inode of the supervisor's, from the environment */
+	int32_t error;		/* FRESH: why there is no userfaultfd; NONE: no agent, 0: not yet;
+				 * UNMANAGED: why */
+};	/* descriptors: FRESH userfaultfd, ring; FORK ring; others, or with error: none; and behind
+	 * them the program's pidfd if the agent is a process of its own, not a thread */
+
+#define ZD_IDENTITY_BYTES	(2 * 4096UL)
+#define ZD_FAREWELL		4096UL	/* behind the identity page */
+
+#define ZD_AGENT_GO		'g'	/* move what the ring says */
+#define ZD_AGENT_BYE		'q'	/* end */
 
 enum zd_agent_answer {
-	ZD_AGENT_WELCOME = 1,	/* FORK: with the userfaultfd; FRESH: with a pidfd of the supervisor */
+	ZD_AGENT_WELCOME = 1,	/* FORK: with the userfaultfd.  FRESH: perhaps with the pidfd of
+				 * the agent that the program had before its exec, now ending */
 	ZD_AGENT_USE_DEV,	/* with /dev/userfaultfd: try that and say hello again */
 	ZD_AGENT_ASK_AGAIN,	/* FORK: that id is another's; drop the page, read it anew */
-	ZD_AGENT_GO_AWAY,	/* run unmanaged */
+	ZD_AGENT_GO_AWAY,	/* run unmanaged; with a pidfd as above */
+	ZD_AGENT_QUIT,		/* end: the program has ended, or exec'ed */
 };
 
 struct zd_agent_reply {
 	uint32_t answer;
 	/* WELCOME, FRESH: the supervisor's descriptor of the keeper (mm/keeper.h), or -1.
-	 * One of an io_uring can't be sent. */
+	 * One of an io_uring can't be sent: a pidfd of the supervisor is, as the last. */
 	int32_t keeper;
 };
 

@@ -123,6 +123,7 @@ static void set_environment(const struct run *run, const char *preload)
 {
 	const char *old = getenv("LD_PRELOAD");
 	char value[PATH_MAX + 4096];
+	struct stat ns;
 
 	if (old && *old) {
 		setenv("ZONEDEV_OLD_PRELOAD", old, 1);
@@ -131,7 +132,8 @@ static void set_environment(const struct run *run, const char *preload)
 		snprintf(value, sizeof(value), "%s", preload);
 	}
 	setenv("LD_PRELOAD", value, 1);
-	snprintf(value, sizeof(value), "%s:%s", run->socket_name, run->token);
+	snprintf(value, sizeof(value), "%s:%s:%llu", run->socket_name, run->token,
+		 stat("/proc/self/ns/pid", &ns) ? 0ULL : (unsigned long long)ns.st_ino);
 	setenv(ZD_AGENT_ENV, value, 1);
 	if (run->opt.no_children)
 		setenv(ZD_AGENT_ENV_ALONE, "1", 1);

@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/random.h>
@@ -16,6 +17,7 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include <linux/kcmp.h>
 
 #include "core/alloc.h"
 #include "mm/uapi.h"
@@ -27,8 +29,9 @@
 struct conn {
 	struct zd_source source;
 	struct run *run;
-	pid_t pid;
-	int pidfd;
+	pid_t peer;		/* said hello: the agent, or the program whose thread it is */
+	pid_t pid, agent;	/* agent 0: a thread */
+	int pidfd;		/* of the program */
 	bool dev_offered;
 };
 
@@ -41,23 +44,27 @@ static void conn_free(struct conn *c)
 	zd_free(c);
 }
 
-static void reply_all(int sock, enum zd_agent_answer answer, int fd, int keeper)
+/* With @fd, and with @self, a pidfd of this process, for the agent to fetch the keeper. */
+static void reply_all(const struct run *run, int sock, enum zd_agent_answer answer, int fd,
+		      int self)
 {
 	union {
 		struct cmsghdr align;
-		char buf[CMSG_SPACE(sizeof(int))];
+		char buf[CMSG_SPACE(2 * sizeof(int))];
 	} ctl = { 0 };
-	struct zd_agent_reply r = { answer, keeper };
+	struct zd_agent_reply r = { answer, self < 0 ? -1 : run->keeper.fd };
 	struct iovec iov = { &r, sizeof(r) };
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	int fds[2] = { fd < 0 ? self : fd, self };
+	size_t nr = (fd >= 0) + (self >= 0);
 
-	if (fd >= 0) {
+	if (nr) {
 		msg.msg_control = ctl.buf;
-		msg.msg_controllen = sizeof(ctl.buf);
+		msg.msg_controllen = CMSG_SPACE(nr * sizeof(int));
 		ctl.align.cmsg_level = SOL_SOCKET;
 		ctl.align.cmsg_type = SCM_RIGHTS;
-		ctl.align.cmsg_len = CMSG_LEN(sizeof(int));
-		*(int *)CMSG_DATA(&ctl.align) = fd;
+		ctl.align.cmsg_len = CMSG_LEN(nr * sizeof(int));
+		memcpy(CMSG_DATA(&ctl.align), fds, nr * sizeof(int));
 	}
 	/* an agent that is gone shows as a hang-up */
 	if (sendmsg(sock, &msg, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
@@ -66,17 +73,7 @@ static void reply_all(int sock, enum zd_agent_answer answer, int fd, int keeper)
 
 static void reply(int sock, enum zd_agent_answer answer, int fd)
 {
-	reply_all(sock, answer, fd, -1);
-}
-
-/* With what the agent needs to fetch the keeper. */
-static void welcome(const struct run *run, int sock)
-{
-	int self = run->keeper.fd >= 0 ? (int)syscall(SYS_pidfd_open, getpid(), 0) : -1;
-
-	reply_all(sock, ZD_AGENT_WELCOME, self, self < 0 ? -1 : run->keeper.fd);
-	if (self >= 0)
-		close(self);
+	reply_all(NULL, sock, answer, fd, -1);
 }
 
 /* Did @rc come of nothing but the end of the process, or of its exec? */
@@ -89,31 +86,80 @@ static bool has_ended(int sock, int rc)
 	return poll(&pfd, 1, 0) > 0 && pfd.revents & (POLLHUP | POLLERR);
 }
 
-static int map_ring(int fd, struct zd_agent_ring **ring)
+/* The process that a pidfd stands for, -1 if it has ended. */
+static pid_t pid_of(int pidfd)
+{
+	char path[64], buf[1024], *at;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -1;
+	n = read(fd, buf, sizeof(buf) - 1);
+	close(fd);
+	if (n <= 0)
+		return -1;
+	buf[n] = 0;
+	at = strstr(buf, "\nPid:");
+	return at ? (pid_t)strtol(at + 5, NULL, 10) : -1;
+}
+
+/*
+ * Whose agent is it?  @pidfd, which becomes the connection's, says so unless the agent
+ * is a thread.  The one thing that is not believed is that the two share their memory:
+ * the process may have exec'ed, and an agent that the program has taken over could name
+ * any process, to have it killed.  0 or -errno.
+ */
+static int identify(struct conn *c, int pidfd)
+{
+	int rc;
+
+	c->agent = 0;
+	c->pid = c->peer;
+	if (pidfd < 0)
+		return c->pidfd < 0 ? -ESRCH : 0;
+	if (c->pidfd >= 0)
+		close(c->pidfd);
+	c->pidfd = pidfd;
+	c->agent = c->peer;
+	c->pid = pid_of(pidfd);
+	if (c->pid <= 0)
+		return -ESRCH;
+	rc = syscall(SYS_kcmp, c->pid, c->agent, KCMP_VM, 0, 0);
+	if (rc < 0 && errno != ESRCH)
+		zd_log(ZD_LOG_WARN, "process %d runs unmanaged: kcmp: %s", c->pid,
+		       strerrordesc_np(errno));
+	return rc ? -ESRCH : 0;
+}
+
+static int map_ring(int fd, struct process *p)
 {
 	struct stat st;
-	void *p;
+	void *ring;
 
 	/* it must not shrink under us */
-	if (fstat(fd, &st) || st.st_size < (off_t)sizeof(**ring))
+	if (fstat(fd, &st) || st.st_size < (off_t)sizeof(*p->ring))
 		return -EINVAL;
 	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_SEAL))
 		return -errno;
-	p = mmap(NULL, sizeof(**ring), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (p == MAP_FAILED)
+	ring = mmap(NULL, sizeof(*p->ring), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (ring == MAP_FAILED)
 		return -errno;
-	*ring = p;
+	p->ring = ring;
+	p->ring_ino = st.st_ino;
 	return 0;
 }
 
 /* The process is known and its ring is mapped: from now on the socket is its. */
 static int settle(struct conn *c, struct process *p, int ring_fd)
 {
-	int rc = map_ring(ring_fd, &p->ring);
+	int rc = map_ring(ring_fd, p);
 
 	if (rc)
 		return rc;
-	rc = process_attach(p, c->pid, c->pidfd);
+	rc = process_attach(p, c->pid, c->agent, c->pidfd);
 	if (rc) {
 		munmap(p->ring, sizeof(*p->ring));
 		p->ring = NULL;
@@ -142,11 +188,40 @@ static void take_layout(struct process *p, const struct zd_agent_hello *h)
 	p->identity = h->identity;
 }
 
+/* If the program has exec'ed, what it was before must be gone before it begins. */
+static void answer_exec(struct run *run, int sock, enum zd_agent_answer answer, pid_t pid,
+			const struct process *p)
+{
+	struct process *old = process_before_exec(run, pid, p);
+	int pidfd = -1, self = -1;
+
+	if (old && process_dismiss_agent(old))
+		pidfd = syscall(SYS_pidfd_open, old->tid, 0);
+	if (answer == ZD_AGENT_WELCOME && run->keeper.fd >= 0)
+		self = syscall(SYS_pidfd_open, getpid(), 0);
+	reply_all(run, sock, answer, pidfd, self);
+	if (pidfd >= 0)
+		close(pidfd);
+	if (self >= 0)
+		close(self);
+}
+
+static void hello_none(struct conn *c, const struct zd_agent_hello *h)
+{
+	if (h->error) {
+		zd_log(ZD_LOG_WARN, "process %d can't have an agent (%s): it runs unmanaged",
+		       c->pid, strerrordesc_np(-h->error));
+		c->run->nr_unmanaged++;
+	}
+	answer_exec(c->run, c->source.fd, ZD_AGENT_GO_AWAY, c->pid, NULL);
+}
+
 static void hello_fresh(struct conn *c, const struct zd_agent_hello *h, int uffd, int ring)
 {
 	struct run *run = c->run;
 	int sock = c->source.fd, dev;
-	struct process *p;
+	pid_t pid = c->pid;
+	struct process *p = NULL;
 	struct zd_mm *mm;
 	int rc;
 
@@ -163,7 +238,7 @@ static void hello_fresh(struct conn *c, const struct zd_agent_hello *h, int uffd
 	}
 	rc = zd_uffd_api(uffd, ZD_UFFD_FEATURES);
 	if (!rc)
-		rc = zd_uffd_register_own(uffd, h->identity, ZD_PAGE_SIZE);
+		rc = zd_uffd_register_own(uffd, h->identity, ZD_IDENTITY_BYTES);
 	if (!rc)
 		rc = zd_uffd_register_own(uffd, h->staging, ZD_STAGING_BYTES);
 	if (rc) {
@@ -186,9 +261,9 @@ static void hello_fresh(struct conn *c, const struct zd_agent_hello *h, int uffd
 		p->gone = true;
 		goto refuse;
 	}
-	if (p->pid == run->child)
+	if (pid == run->child)
 		run->child_managed = true;
-	welcome(run, sock);
+	answer_exec(run, sock, ZD_AGENT_WELCOME, pid, p);
 	return;
 
 refuse:
@@ -197,7 +272,7 @@ refuse:
 		zd_log(ZD_LOG_WARN, "process %d runs unmanaged: %s", c->pid, strerrordesc_np(-rc));
 		run->nr_unmanaged++;
 	}
-	reply(sock, ZD_AGENT_GO_AWAY, -1);
+	answer_exec(run, sock, ZD_AGENT_GO_AWAY, pid, p);
 }
 
 static void hello_fork(struct conn *c, const struct zd_agent_hello *h, int ring)
@@ -226,15 +301,15 @@ static void conn_ready(struct zd_source *source, uint32_t events)
 	struct zd_agent_hello h;
 	union {
 		struct cmsghdr align;
-		char buf[CMSG_SPACE(2 * sizeof(int))];
+		char buf[CMSG_SPACE(3 * sizeof(int))];
 	} ctl;
 	struct iovec iov = { &h, sizeof(h) };
 	struct msghdr msg = {
 		.msg_iov = &iov, .msg_iovlen = 1,
 		.msg_control = ctl.buf, .msg_controllen = sizeof(ctl.buf),
 	};
-	int fd[2] = { -1, -1 }, ring;
-	unsigned int nr = 0;
+	int fd[3] = { -1, -1, -1 }, ring, pidfd;
+	unsigned int nr = 0, own;
 	ssize_t n = recvmsg(source->fd, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 
 	(void)events;
@@ -255,14 +330,24 @@ static void conn_ready(struct zd_source *source, uint32_t events)
 	if (h.kind == ZD_AGENT_UNMANAGED) {
 		if (h.error > 0 && h.error < ZD_UNMANAGED_REASONS)
 			c->run->unmanaged[h.error]++;
+		for (unsigned int i = 0; i < nr; i++)
+			close(fd[i]);
 		conn_free(c);
-		ring = -1;
+		return;
+	}
+	own = h.kind == ZD_AGENT_FORK ? 1 : h.kind == ZD_AGENT_NONE || h.error ? 0 : 2;
+	pidfd = nr > own ? fd[own] : -1;
+	ring = own ? fd[own - 1] : -1;
+	if (identify(c, pidfd)) {
+		reply(source->fd, ZD_AGENT_QUIT, -1);
+		if (own > 1)
+			close(fd[0]);
 	} else if (h.kind == ZD_AGENT_FORK) {
-		ring = fd[0];
 		hello_fork(c, &h, ring);
+	} else if (h.kind == ZD_AGENT_NONE) {
+		hello_none(c, &h);
 	} else {
-		ring = fd[1];
-		hello_fresh(c, &h, fd[0], ring);
+		hello_fresh(c, &h, h.error ? -1 : fd[0], ring);
 	}
 	if (ring >= 0)
 		close(ring);
@@ -285,9 +370,10 @@ static void listen_ready(struct zd_source *source, uint32_t events)
 	c->run = run;
 	c->source.fd = fd;
 	c->source.ready = conn_ready;
+	c->pidfd = -1;
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len))
 		goto err_free;
-	c->pid = cred.pid;
+	c->peer = cred.pid;
 	len = sizeof(c->pidfd);
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &c->pidfd, &len))
 		c->pidfd = syscall(SYS_pidfd_open, cred.pid, 0);

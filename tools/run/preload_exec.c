@@ -373,7 +373,7 @@ __attribute__((constructor(101))) static void exec_init(void)
 	real.spawn = (typeof(real.spawn))dlsym(RTLD_NEXT, "posix_spawn");
 	real.spawnp = (typeof(real.spawnp))dlsym(RTLD_NEXT, "posix_spawnp");
 	if (!colon || (size_t)(colon - env) >= sizeof(self.name) ||
-	    strlen(colon + 1) != ZD_AGENT_TOKEN || getenv(ZD_AGENT_ENV_ALONE) ||
+	    strcspn(colon + 1, ":") != ZD_AGENT_TOKEN || getenv(ZD_AGENT_ENV_ALONE) ||
 	    !dladdr(&self, &info) || strlen(info.dli_fname) >= sizeof(self.library))
 		return;
 	memcpy(self.name, env, colon - env);

@@ -2,7 +2,7 @@
 /*
  * The managed processes: one struct per address space, from its agent's hello
  * (or its parent's fork event) until the kernel says that the address space is
- * gone.  The agent's socket ends earlier, when its thread does; an address space
+ * gone.  The agent's socket ends earlier, when the agent does; an address space
  * without an agent is served as ever, but nothing is moved out of it.
  */
 #include <dirent.h>
@@ -63,7 +63,7 @@ struct process *process_by_id(struct run *run, uint64_t id)
 	return NULL;
 }
 
-static int open_proc(pid_t pid, pid_t tid, const char *file)
+int process_proc(pid_t pid, pid_t tid, const char *file)
 {
 	char path[64];
 
@@ -71,9 +71,8 @@ static int open_proc(pid_t pid, pid_t tid, const char *file)
 	return open(path, O_RDONLY | O_CLOEXEC);
 }
 
-/* The thread that said hello, by its name: its own idea of its id may be one of
- * another pid namespace.  Through a main thread that has ended, /proc shows no
- * memory, and the others may live on. */
+/* An agent that is a thread, by its name: its own idea of its id may be one of another
+ * pid namespace. */
 static pid_t agent_tid(pid_t pid)
 {
 	char path[64], comm[32];
@@ -88,7 +87,7 @@ static pid_t agent_tid(pid_t pid)
 	while (dir && tid == pid && (d = readdir(dir))) {
 		pid_t t = strtol(d->d_name, NULL, 10);
 
-		fd = t > 0 && t != pid ? open_proc(pid, t, "comm") : -1;
+		fd = t > 0 && t != pid ? process_proc(pid, t, "comm") : -1;
 		if (fd < 0)
 			continue;
 		n = read(fd, comm, sizeof(comm));
@@ -102,7 +101,7 @@ static pid_t agent_tid(pid_t pid)
 }
 
 /* What process_attach() has opened. */
-static void close_proc(struct process *p)
+void process_close_proc(struct process *p)
 {
 	int *fd;
 
@@ -121,31 +120,39 @@ static int run_files(const struct run *run)
 	return max < INT_MAX ? (int)max : INT_MAX;
 }
 
-int process_attach(struct process *p, pid_t pid, int pidfd)
+/* What /proc has on the address space, seen through one of its tasks: through the agent,
+ * because a main thread may have ended, and then shows no memory, while others live on. */
+int process_open_memory(struct process *p, pid_t pid, pid_t tid)
 {
-	int rc = 0;
+	p->maps_fd = process_proc(pid, tid, "maps");
+	p->pagemap_fd = process_proc(pid, tid, "pagemap");
+	p->statm_fd = process_proc(pid, tid, "statm");
+	p->mem_fd = process_proc(pid, tid, "mem");
+	if (p->maps_fd < 0 || p->pagemap_fd < 0 || p->statm_fd < 0 || p->mem_fd < 0)
+		return -errno;
+	return 0;
+}
 
-	p->tid = agent_tid(pid);
-	p->maps_fd = open_proc(pid, p->tid, "maps");
-	p->pagemap_fd = open_proc(pid, p->tid, "pagemap");
-	p->statm_fd = open_proc(pid, p->tid, "statm");
-	p->status_fd = open_proc(pid, pid, "status");
-	p->mem_fd = open_proc(pid, p->tid, "mem");
-	if (p->maps_fd < 0 || p->pagemap_fd < 0 || p->statm_fd < 0 ||
-	    p->status_fd < 0 || p->mem_fd < 0)
+int process_attach(struct process *p, pid_t pid, pid_t agent, int pidfd)
+{
+	int rc;
+
+	p->agent_thread = !agent;
+	p->tid = agent ? agent : agent_tid(pid);
+	rc = process_open_memory(p, agent ? agent : pid, p->tid);
+	p->status_fd = process_proc(pid, pid, "status");
+	if (!rc && p->status_fd < 0)
 		rc = -errno;
 	/* the last quarter is for forks: those who wait for one are heard only when there is a
 	 * descriptor for the child */
-	else if (p->mem_fd >= run_files(p->run) / 4 * 3)
+	if (!rc && p->status_fd >= run_files(p->run) / 4 * 3)
 		rc = -EMFILE;
 	if (!rc)
-		rc = survey_new(pid, p->tid, p, &p->survey);
+		rc = survey_new(pid, agent ? agent : pid, p->tid, p, &p->survey);
 	if (rc) {
-		close_proc(p);
+		process_close_proc(p);
 		return rc;
 	}
-	p->survey->lo = p->lo;
-	p->survey->hi = p->hi;
 	p->pid = pid;
 	p->pidfd = pidfd;
 	p->mm->pagemap_fd = p->pagemap_fd;
@@ -161,6 +168,8 @@ void process_lost_agent(struct process *p)
 	}
 	p->mm->stays = true;
 	p->lost_ns = zd_now_ns();
+	/* the thread that waits there asks again, and is answered */
+	zd_uffd_wake(zd_mm_uffd(p->mm), p->identity + ZD_FAREWELL, ZD_PAGE_SIZE);
 }
 
 static void process_free(struct process *p)
@@ -183,6 +192,7 @@ static void process_free(struct process *p)
 }
 
 #define LOST_SETTLE_NS	1000000000ull
+#define LOOK_AGAIN_NS	2000000ull	/* most programs that lose their agent end now */
 
 /* The agent is gone and the address space is not (another process shares it):
  * what was in staging is still there to be read. */
@@ -202,8 +212,14 @@ void processes_reap(struct run *run)
 	cds_list_for_each_entry_safe(p, next, &run->processes, node) {
 		bool suspect = p->gone || p->mm->dead || p->sock.fd < 0;
 
+		if (process_has_execed(p))
+			process_dismiss_agent(p);
+		if (process_farewell_late(p))
+			zd_uffd_wake(zd_mm_uffd(p->mm), p->identity + ZD_FAREWELL, ZD_PAGE_SIZE);
 		if (!suspect)
 			continue;
+		if (zd_now_ns() - p->lost_ns > LOOK_AGAIN_NS)
+			process_look_again(p);
 		if (p->gone || p->mm->dead || !zd_uffd_mm_alive(zd_mm_uffd(p->mm)))
 			process_free(p);
 		else
@@ -216,7 +232,7 @@ bool processes_waiting(const struct run *run)
 	const struct process *p;
 
 	cds_list_for_each_entry(p, &run->processes, node)
-		if (p->gone || p->mm->dead || p->sock.fd < 0)
+		if (p->gone || p->mm->dead || p->sock.fd < 0 || p->dismissed_ns)
 			return true;
 	return false;
 }
@@ -225,6 +241,7 @@ bool processes_waiting(const struct run *run)
 
 static bool unknown_fault(struct zd_mm *mm, uint64_t addr)
 {
+	process_look_again(mm->host_data);
 	return scan_unknown(mm->host_data, addr);
 }
 
@@ -262,8 +279,9 @@ static void kill_process(struct zd_mm *mm)
 		syscall(SYS_pidfd_send_signal, p->pidfd, SIGKILL, NULL, 0);
 }
 
-/* The identity page answers with the id of whoever reads it, the rest of the
- * agent's memory is never missing but for a moment after a fork. */
+/* The identity page answers with the id of the process that reads it, the farewell when
+ * the process has no agent any more; the rest of the agent's memory is never missing but
+ * for a moment after a fork. */
 static bool own_fault(struct zd_mm *mm, uint64_t addr)
 {
 	static uint64_t page[ZD_PAGE_SIZE / sizeof(uint64_t)]
@@ -272,6 +290,8 @@ static bool own_fault(struct zd_mm *mm, uint64_t addr)
 
 	if (!p || addr < p->lo || addr >= p->hi)
 		return false;
+	if (addr == p->identity + ZD_FAREWELL && !process_farewell_late(p) && process_dismiss_agent(p))
+		return true;
 	page[0] = addr == p->identity ? p->id : 0;
 	if (zd_uffd_copy(zd_mm_uffd(mm), addr, page, ZD_PAGE_SIZE, true) < 0)
 		zd_uffd_wake(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE);

@@ -10,7 +10,9 @@
  *	guards.c      who ends the program when the supervisor is killed
  *	link.c        greeting agents
  *	agent_link.c  the mover that works through an agent
+ *	agent_end.c   how agents end, and what is seen without them
  *	process.c     the managed processes
+ *	agent/        the agent, which lives in the program
  *	scan.c        registering their memory
  *	scout.c, survey.c  finding it, in a thread of its own
  *	budget.c      how much RAM they use; the tick
@@ -49,7 +51,8 @@ struct process {
 	uint64_t family;		/* id of the first of its forks */
 	uint64_t id;			/* on its identity page */
 	pid_t pid;			/* -1: a forked child that hasn't said hello */
-	pid_t tid;			/* its agent's: the main thread may end before the rest */
+	pid_t tid;			/* its agent's; /proc shows the address space under it */
+	bool agent_thread;		/* the agent is a thread of the program */
 	int pidfd;
 	struct zd_source sock;		/* its agent; fd -1: none */
 	struct zd_agent_ring *ring;
@@ -72,6 +75,9 @@ struct process {
 	uint64_t *kept;			/* pages that stay in RAM, sorted */
 	size_t nr_kept;
 	uint64_t patrol;		/* address that scan_patrol() has come to */
+	uint64_t dismissed_ns;		/* since when its agent has been told to end; 0: not */
+	ino_t ring_ino;			/* of the ring's memfd: what tells the address space */
+	bool looked;			/* without an agent: what /proc has was opened anew */
 };
 
 struct options {
@@ -170,14 +176,20 @@ void link_close(struct run *run);
 
 /* agent_link.c: gives @p its mover, over an open sock and ring. */
 void agent_link_init(struct process *p);
+/* To the agent: ZD_AGENT_GO, ZD_AGENT_BYE.  0 or -errno. */
+int agent_link_say(struct process *p, char what);
 /* From the agent: the request is done. */
 void agent_link_done(struct process *p);
 
 /* process.c */
 struct process *process_new(struct run *run, struct zd_mm *mm);
-/* Its pid is known: open what /proc has on it. */
-int process_attach(struct process *p, pid_t pid, int pidfd);
-/* The agent is gone: the process exec'ed, ended, or is about to. */
+/* Its pid and its agent's are known (@agent 0: a thread): open what /proc has on it. */
+int process_attach(struct process *p, pid_t pid, pid_t agent, int pidfd);
+int process_proc(pid_t pid, pid_t tid, const char *file);
+/* What /proc has on the memory, through that task.  On -errno some may be open. */
+int process_open_memory(struct process *p, pid_t pid, pid_t tid);
+void process_close_proc(struct process *p);
+/* The agent is gone: the process exec'ed, ended, is about to, or the agent was killed. */
 void process_lost_agent(struct process *p);
 /* Destroy those that are gone.  Between two polls. */
 void processes_reap(struct run *run);
@@ -185,6 +197,18 @@ void processes_reap(struct run *run);
 bool processes_waiting(const struct run *run);
 struct process *process_by_id(struct run *run, uint64_t id);
 extern const struct zd_server_host run_host;
+
+/* agent_end.c */
+/* The agent shall end.  False: there is none that could be told to. */
+bool process_dismiss_agent(struct process *p);
+/* What process @pid was before it exec'ed, if its agent still keeps that. */
+struct process *process_before_exec(struct run *run, pid_t pid, const struct process *now);
+bool process_has_execed(const struct process *p);
+/* The agent was told to end so long ago that the program shall not wait for it. */
+bool process_farewell_late(const struct process *p);
+/* The agent is gone, and with it what was seen of the address space through it; if
+ * the program goes on it shows the same.  Once. */
+void process_look_again(struct process *p);
 
 /* scan.c */
 /* Ask for a survey.  False: not yet, the last was a moment ago. */

@@ -29,9 +29,11 @@
 #include "mm/range.h"
 #include "mm/server.h"
 
+struct process;
+
 struct survey {
 	struct survey *next;		/* in the scout's queue */
-	void *owner;			/* NULL: nobody's any more */
+	struct process *owner;		/* NULL: nobody's any more */
 	pid_t pid;
 	int maps_fd, rollup_fd, mem_fd, task_fd;
 	uint64_t lo, hi;		/* zonedev's own mappings in there */
@@ -58,8 +60,8 @@ int scout_start(struct zd_server *server, void (*ready)(void *ctx), void *ctx,
 /* Waits for the survey under way.  Surveys live on, and have to be asked for anew. */
 void scout_stop(struct scout *scout);
 
-/* The descriptors are opened through thread @tid of @pid.  -errno: it has ended. */
-int survey_new(pid_t pid, pid_t tid, void *owner, struct survey **survey);
+/* Of process @pid, whose memory is seen through task @tid of @memory.  -errno: ended. */
+int survey_new(pid_t pid, pid_t memory, pid_t tid, struct process *owner, struct survey **survey);
 /* -EBUSY: the last one has not been taken yet.  -ENOMEM. */
 int survey_ask(struct scout *scout, struct survey *survey, const struct zd_ranges *managed,
 	       bool want_pss);

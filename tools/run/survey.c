@@ -12,6 +12,7 @@
 
 #include "core/alloc.h"
 #include "mm/maps.h"
+#include "tools/run/run.h"
 #include "tools/run/survey.h"
 
 #define MIN_BYTES	(128 * 1024)
@@ -19,15 +20,7 @@
 #define LIST_MAX	64		/* robust mutexes of one thread that are looked at */
 #define PAGE_MASK	(~(ZD_PAGE_SIZE - 1))
 
-static int open_proc(pid_t pid, pid_t tid, const char *file, int flags)
-{
-	char path[64];
-
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/%s", (int)pid, (int)tid, file);
-	return open(path, flags | O_CLOEXEC);
-}
-
-int survey_new(pid_t pid, pid_t tid, void *owner, struct survey **survey)
+int survey_new(pid_t pid, pid_t memory, pid_t tid, struct process *owner, struct survey **survey)
 {
 	struct survey *s = zd_alloc(sizeof(*s));
 	char path[32];
@@ -37,9 +30,11 @@ int survey_new(pid_t pid, pid_t tid, void *owner, struct survey **survey)
 		return -ENOMEM;
 	s->owner = owner;
 	s->pid = pid;
-	s->maps_fd = open_proc(pid, tid, "maps", O_RDONLY);
-	s->rollup_fd = open_proc(pid, tid, "smaps_rollup", O_RDONLY);
-	s->mem_fd = open_proc(pid, tid, "mem", O_RDONLY);
+	s->lo = owner->lo;
+	s->hi = owner->hi;
+	s->maps_fd = process_proc(memory, tid, "maps");
+	s->rollup_fd = process_proc(memory, tid, "smaps_rollup");
+	s->mem_fd = process_proc(memory, tid, "mem");
 	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
 	s->task_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (s->maps_fd >= 0 && s->rollup_fd >= 0 && s->mem_fd >= 0 && s->task_fd >= 0) {
