@@ -25,6 +25,15 @@ static uint64_t hex(const char **p)
 	}
 }
 
+static void classify(struct zd_vma *vma)
+{
+	const char *name = vma->name;
+
+	vma->stack = !strcmp(name, "[stack]");
+	vma->anon = !vma->shared && !vma->inode &&
+		    (!*name || !strcmp(name, "[heap]") || !strncmp(name, "[anon:", 6));
+}
+
 /* start-end perms offset major:minor inode    name */
 static bool parse(const char *line, struct zd_vma *vma)
 {
@@ -50,9 +59,7 @@ static bool parse(const char *line, struct zd_vma *vma)
 		vma->inode = vma->inode * 10 + (*p++ - '0');
 	p += strspn(p, " ");
 	vma->name = p;
-	vma->stack = !strcmp(p, "[stack]");
-	vma->anon = !vma->shared && !vma->inode &&
-		    (!*p || !strcmp(p, "[heap]") || !strncmp(p, "[anon:", 6));
+	classify(vma);
 	return true;
 }
 
@@ -85,6 +92,57 @@ int zd_maps_walk(int fd, bool (*fn)(const struct zd_vma *vma, void *ctx), void *
 		if (have == sizeof(buf) - 1)
 			have = 0;	/* no line is this long */
 	}
+}
+
+struct find {
+	uint64_t addr;
+	struct zd_vma *vma;
+	bool found;
+};
+
+static bool is_there(const struct zd_vma *vma, void *ctx)
+{
+	struct find *f = ctx;
+
+	if (vma->end <= f->addr)
+		return true;
+	f->found = true;
+	*f->vma = *vma;
+	return false;
+}
+
+int zd_maps_find(int fd, uint64_t addr, struct zd_vma *vma)
+{
+	char name[4096];
+	struct procmap_query q = {
+		.size = sizeof(q), .query_addr = addr,
+		.query_flags = PROCMAP_QUERY_COVERING_OR_NEXT_VMA,
+		.vma_name_addr = (uintptr_t)name, .vma_name_size = sizeof(name),
+	};
+	struct find f = { .addr = addr, .vma = vma };
+	int rc;
+
+	name[0] = '\0';
+	if (!ioctl(fd, PROCMAP_QUERY, &q)) {
+		*vma = (struct zd_vma){
+			.start = q.vma_start, .end = q.vma_end,
+			.read = q.vma_flags & PROCMAP_QUERY_VMA_READABLE,
+			.write = q.vma_flags & PROCMAP_QUERY_VMA_WRITABLE,
+			.exec = q.vma_flags & PROCMAP_QUERY_VMA_EXECUTABLE,
+			.shared = q.vma_flags & PROCMAP_QUERY_VMA_SHARED,
+			.inode = q.inode,
+			.name = q.vma_name_size ? name : "",
+		};
+		classify(vma);
+	} else if (errno != ENOTTY) {
+		return -errno;
+	} else {
+		rc = zd_maps_walk(fd, is_there, &f);
+		if (rc || !f.found)
+			return rc ? rc : -ENOENT;
+	}
+	vma->name = "";
+	return 0;
 }
 
 int zd_present_scan(int pagemap_fd, uint64_t *pos, uint64_t end, struct zd_present *out,

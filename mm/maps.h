@@ -30,6 +30,13 @@ static inline bool zd_vma_movable(const struct zd_vma *vma)
  */
 int zd_maps_walk(int fd, bool (*fn)(const struct zd_vma *vma, void *ctx), void *ctx);
 
+/*
+ * The mapping that @addr is in, or the first above; without its name ("").  It costs no
+ * more than a system call where the kernel can be asked for one mapping (Linux 6.11).
+ * 0; -ENOENT: there is none; -errno (-ESRCH: the address space is gone).
+ */
+int zd_maps_find(int fd, uint64_t addr, struct zd_vma *vma);
+
 /* Resident pages of a range. */
 struct zd_present {
 	uint64_t start, end;

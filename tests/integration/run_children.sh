@@ -102,7 +102,7 @@ agents=0
 for comm in /proc/[0-9]*/task/[0-9]*/comm; do
 	[ "$(cat "$comm" 2>/dev/null)" = zonedev ] || continue
 	environ=$(tr '\0' '\n' 2>/dev/null <"${comm%/task/*}/environ") || continue
-	[[ $environ = *ZONEDEV_SOCKET=* ]] || continue
+	[[ $environ = *ZONEDEV_SOCKET=zonedev-$PID-* ]] || continue
 	grep -qx "CapEff:[[:space:]]*0*20\?" "${comm%/comm}/status" ||
 		fail "$comm: $(grep CapEff "${comm%/comm}/status")"
 	agents=$((agents + 1))

@@ -30,11 +30,29 @@ static bool look(const struct zd_vma *vma, void *ctx)
 
 static int maps_fd;
 
+/* zd_maps_find() says the same of one, and below it. */
+static void compare_found(const struct looked_for *l)
+{
+	const struct zd_vma *a = &l->found;
+	struct zd_vma one;
+
+	assert_int_equal(zd_maps_find(maps_fd, l->start, &one), 0);
+	assert_true(one.start == a->start && one.end == a->end && one.inode == a->inode);
+	assert_true(one.read == a->read && one.write == a->write && one.exec == a->exec);
+	assert_true(one.shared == a->shared && one.anon == a->anon && one.stack == a->stack);
+	assert_string_equal(one.name, "");
+	assert_int_equal(zd_maps_find(maps_fd, 0, &one), 0);
+	assert_true(one.start > 0 && one.end <= a->end);
+	assert_int_equal(zd_maps_find(maps_fd, UINT64_MAX - 8191, &one), -ENOENT);
+}
+
 static struct looked_for find(const void *addr)
 {
 	struct looked_for l = { .start = (uintptr_t)addr };
 
 	assert_int_equal(zd_maps_walk(maps_fd, look, &l), 0);
+	if (l.found.end)
+		compare_found(&l);
 	return l;
 }
 

@@ -24,12 +24,6 @@
 #define PATROL_PAGES	1024			/* and resident ones among them */
 #define TAKE_MAX	8			/* mappings registered in one step */
 
-struct scan {
-	struct process *p;
-	uint64_t find;		/* scan_unknown() */
-	bool found;
-};
-
 /* --- registering --- */
 
 static void queue_present(struct process *p, uint64_t start, uint64_t end)
@@ -116,14 +110,31 @@ static void queue_listed(struct process *p, uint64_t start, uint64_t end)
 			      r->v[i].end < end ? r->v[i].end : end);
 }
 
+/* A survey is a moment old, and shared memory can be registered, too: it is let go.  From
+ * the registering on changes are told, so what is found there now is what was registered. */
+static void leave_shared(struct process *p, uint64_t start, uint64_t end)
+{
+	struct zd_vma vma;
+
+	for (; start < end && !zd_maps_find(p->maps_fd, start, &vma) && vma.start < end;
+	     start = vma.end) {
+		uint64_t from = vma.start > start ? vma.start : start;
+		uint64_t to = vma.end < end ? vma.end : end;
+
+		if (!vma.anon && !zd_uffd_unregister(zd_mm_uffd(p->mm), from, to - from))
+			zd_mm_forget(p->mm, from, to);
+	}
+}
+
 static void manage(struct process *p, uint64_t start, uint64_t end)
 {
 	int rc = zd_mm_is_current(p->mm) || zd_mm_still(p->mm) ?
 		 zd_mm_manage(p->mm, start, end) : -EAGAIN;
 
-	if (!rc)
+	if (!rc) {
+		leave_shared(p, start, end);
 		queue_listed(p, start, end);
-	else if (rc != -EINVAL && rc != -ENOMEM && rc != -ESRCH && rc != -EAGAIN)
+	} else if (rc != -EINVAL && rc != -ENOMEM && rc != -ESRCH && rc != -EAGAIN)
 		/* those: it has just been unmapped, or is being changed.  EBUSY: the
 		 * program uses a userfaultfd itself */
 		zd_log(ZD_LOG_DEBUG, "process %d: %llx-%llx stays unmanaged: %s", p->pid,
@@ -228,29 +239,17 @@ bool scan_step(struct process *p)
 	return p->next_found < p->found.nr;
 }
 
-static bool find_vma(const struct zd_vma *vma, void *ctx)
-{
-	struct scan *s = ctx;
-
-	if (vma->end <= s->find)
-		return true;
-	if (vma->start <= s->find) {
-		/* registered already, by the kernel, when it grew; or else what
-		 * faulted is gone, and this is something new in its place */
-		manage_new(s->p, vma->start, vma->end);
-		s->found = zd_ranges_find(&s->p->mm->ranges, s->find);
-	}
-	return false;
-}
-
 bool scan_unknown(struct process *p, uint64_t addr)
 {
-	struct scan s = { .p = p, .find = addr };
+	struct zd_vma vma;
 
 	if (!p)
 		return false;
 	if (p->maps_fd < 0)	/* a forked child before its hello */
 		return !zd_mm_adopt(p->mm, addr, addr + ZD_PAGE_SIZE);
-	zd_maps_walk(p->maps_fd, find_vma, &s);
-	return s.found;
+	/* registered already, by the kernel, when it grew; or else what faulted is
+	 * gone, and this is something new in its place */
+	if (!zd_maps_find(p->maps_fd, addr, &vma) && vma.start <= addr)
+		manage_new(p, vma.start, vma.end);
+	return zd_ranges_find(&p->mm->ranges, addr);
 }
