@@ -94,7 +94,10 @@ def see(text):
 def job():
     pid = os.fork()
     if pid:
-        os.setpgid(pid, pid)
+        try:
+            os.setpgid(pid, pid)
+        except PermissionError:  # it has done so itself, and exec'ed
+            pass
         return pid
     os.setpgid(0, 0)
     os.tcsetpgrp(slave, os.getpid())

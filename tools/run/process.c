@@ -186,7 +186,7 @@ static void process_free(struct process *p)
 	survey_free(p->run->scout, p->survey);
 	if (p->run->patrolled == p)
 		p->run->patrolled = NULL;
-	zd_ranges_destroy(&p->found);
+	zd_free(p->found);
 	zd_free(p->kept);
 	zd_free(p);
 }

@@ -70,8 +70,8 @@ struct process {
 	uint64_t survey_after_ns;
 	bool refused_busy;		/* a page of it was shared once, or is pinned */
 	bool in_family;			/* shares pages with others */
-	struct zd_ranges found;		/* by the last survey; to be managed from here on */
-	size_t next_found;
+	struct found *found;		/* by the last survey */
+	size_t nr_found, next_found;	/* to be managed from here on */
 	uint64_t *kept;			/* pages that stay in RAM, sorted */
 	size_t nr_kept;
 	uint64_t patrol;		/* address that scan_patrol() has come to */

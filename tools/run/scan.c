@@ -110,35 +110,20 @@ static void queue_listed(struct process *p, uint64_t start, uint64_t end)
 			      r->v[i].end < end ? r->v[i].end : end);
 }
 
-/* A survey is a moment old, and shared memory can be registered, too: it is let go.  From
- * the registering on changes are told, so what is found there now is what was registered. */
-static void leave_shared(struct process *p, uint64_t start, uint64_t end)
-{
-	struct zd_vma vma;
-
-	for (; start < end && !zd_maps_find(p->maps_fd, start, &vma) && vma.start < end;
-	     start = vma.end) {
-		uint64_t from = vma.start > start ? vma.start : start;
-		uint64_t to = vma.end < end ? vma.end : end;
-
-		if (!vma.anon && !zd_uffd_unregister(zd_mm_uffd(p->mm), from, to - from))
-			zd_mm_forget(p->mm, from, to);
-	}
-}
-
-static void manage(struct process *p, uint64_t start, uint64_t end)
+/* 0, or -errno, which has been told. */
+static int manage(struct process *p, uint64_t start, uint64_t end)
 {
 	int rc = zd_mm_is_current(p->mm) || zd_mm_still(p->mm) ?
 		 zd_mm_manage(p->mm, start, end) : -EAGAIN;
 
-	if (!rc) {
-		leave_shared(p, start, end);
+	if (!rc)
 		queue_listed(p, start, end);
-	} else if (rc != -EINVAL && rc != -ENOMEM && rc != -ESRCH && rc != -EAGAIN)
+	else if (rc != -EINVAL && rc != -ENOMEM && rc != -ESRCH && rc != -EAGAIN)
 		/* those: it has just been unmapped, or is being changed.  EBUSY: the
 		 * program uses a userfaultfd itself */
 		zd_log(ZD_LOG_DEBUG, "process %d: %llx-%llx stays unmanaged: %s", p->pid,
 		       (unsigned long long)start, (unsigned long long)end, strerrordesc_np(-rc));
+	return rc;
 }
 
 /* The parts of [start, end) that are not managed yet. */
@@ -156,6 +141,64 @@ static void manage_new(struct process *p, uint64_t start, uint64_t end)
 		i = zd_ranges_first(r, gap_end);
 		start = i < r->nr && r->v[i].start <= gap_end && r->v[i].end > gap_end ?
 			r->v[i].end : gap_end > start ? gap_end : start + ZD_PAGE_SIZE;
+	}
+}
+
+/* The mapping is, or was a moment ago, where the kernel has been told to watch.  One that
+ * was made since is not registered: the next survey finds it. */
+static void list_found(struct process *p, uint64_t start, uint64_t end)
+{
+	if (zd_uffd_has(zd_mm_uffd(p->mm), start, end - start) == 1 &&
+	    !zd_mm_adopt(p->mm, start, end))
+		queue_listed(p, start, end);
+}
+
+/* Is anything but private memory there? */
+static bool has_other(const struct process *p, uint64_t at, uint64_t end)
+{
+	struct zd_vma vma;
+
+	for (; !zd_maps_find(p->maps_fd, at, &vma) && vma.start < end; at = vma.end)
+		if (!vma.anon)
+			return true;
+	return false;
+}
+
+/*
+ * A survey is a moment old.  What was mapped there may have made room for something
+ * larger, of which a part must not be registered: the program would find two mappings
+ * where it made one, and mremap() refused.  So all that it can be is registered at once,
+ * with the hole around; and then what is there now is looked at.  (From the registering on
+ * changes are told.)  Shared memory, which registers as well, is let go.
+ */
+static void manage_found(struct process *p, const struct found *f)
+{
+	uint64_t at = f->floor, end = f->ceiling;
+	int uffd = zd_mm_uffd(p->mm);
+	struct zd_vma vma;
+
+	if (!zd_mm_is_current(p->mm) && !zd_mm_still(p->mm))
+		return;
+	if (zd_uffd_register(uffd, at, end - at)) {
+		/* nothing there just now; or what can't be watched */
+		if (!has_other(p, at, end))
+			return;
+		at = f->start;
+		end = f->end;
+		if (manage(p, at, end))
+			return;
+	}
+	for (; at < end && !zd_maps_find(p->maps_fd, at, &vma) && vma.start < end; at = vma.end) {
+		bool cut = vma.start < at || vma.end > end;
+		uint64_t from = vma.start > at ? vma.start : at;
+		uint64_t to = vma.end < end ? vma.end : end;
+
+		if (zd_vma_movable(&vma) && !vma.stack && cut)
+			manage_new(p, vma.start, vma.end);
+		else if (zd_vma_movable(&vma) && !vma.stack)
+			list_found(p, from, to);
+		else if (!vma.anon && !zd_uffd_unregister(uffd, from, to - from))
+			zd_mm_forget(p->mm, from, to);
 	}
 }
 
@@ -219,10 +262,12 @@ static void take(struct process *p)
 	p->nr_kept = s->nr_kept;
 	s->kept = NULL;
 	s->nr_kept = s->cap_kept = 0;
-	zd_ranges_destroy(&p->found);
+	zd_free(p->found);
 	p->found = s->found;
-	memset(&s->found, 0, sizeof(s->found));
+	p->nr_found = s->nr_found;
 	p->next_found = 0;
+	s->found = NULL;
+	s->nr_found = s->cap_found = 0;
 	p->survey_after_ns = now + REST * s->took_ns;
 	bring_kept_home(p);
 }
@@ -231,12 +276,9 @@ bool scan_step(struct process *p)
 {
 	if (p->survey && survey_take(p->run->scout, p->survey))
 		take(p);
-	for (int i = 0; i < TAKE_MAX && p->next_found < p->found.nr && !p->mm->dead; i++) {
-		const struct zd_range *r = &p->found.v[p->next_found++];
-
-		manage_new(p, r->start, r->end);
-	}
-	return p->next_found < p->found.nr;
+	for (int i = 0; i < TAKE_MAX && p->next_found < p->nr_found && !p->mm->dead; i++)
+		manage_found(p, &p->found[p->next_found++]);
+	return p->next_found < p->nr_found;
 }
 
 bool scan_unknown(struct process *p, uint64_t addr)

@@ -31,6 +31,12 @@
 
 struct process;
 
+/* A mapping, or a part of one, that should be managed and is not; and how far it could
+ * reach by now: nothing else was mapped from @floor to @ceiling. */
+struct found {
+	uint64_t start, end, floor, ceiling;
+};
+
 struct survey {
 	struct survey *next;		/* in the scout's queue */
 	struct process *owner;		/* NULL: nobody's any more */
@@ -41,7 +47,8 @@ struct survey {
 	/* of both, in turn: asked for, made, taken */
 	enum { SURVEY_NONE, SURVEY_ASKED, SURVEY_MADE } state;
 	struct zd_ranges managed;	/* when it was asked for */
-	struct zd_ranges found;		/* what should be and is not */
+	struct found *found;
+	size_t nr_found, cap_found;
 	uint64_t *kept;			/* pages, sorted */
 	size_t nr_kept, cap_kept;
 	uint64_t pss, anon;		/* pages; 0: not asked for */

@@ -55,7 +55,7 @@ void survey_close(struct survey *s)
 		if (fd[i] >= 0)
 			close(fd[i]);
 	zd_ranges_destroy(&s->managed);
-	zd_ranges_destroy(&s->found);
+	zd_free(s->found);
 	zd_free(s->kept);
 	zd_free(s->heads);
 }
@@ -175,6 +175,11 @@ static void look_at_threads(struct survey *s)
 struct walk {
 	struct survey *s;
 	uint64_t guard_end;	/* of a PROT_NONE private mapping just before */
+	uint64_t start;		/* of the mapping */
+	uint64_t prev_end;	/* of the mapping below */
+	struct zd_range small[MIN_BYTES / ZD_PAGE_SIZE];	/* side by side, see look_for() */
+	unsigned int nr_small;
+	uint64_t big_end;	/* of the last that look_for() took */
 	size_t head;		/* the first at or above the mapping */
 	size_t managed;		/* the first that ends above it */
 };
@@ -190,18 +195,31 @@ static bool is_thread_stack(struct walk *w, const struct zd_vma *vma)
 }
 
 /* One mapping each, as they come; registering several at once could fail for one. */
-static void add_found(struct zd_ranges *r, uint64_t start, uint64_t end)
+static void add_found(struct walk *w, uint64_t start, uint64_t end)
 {
-	if (r->nr == r->cap) {
-		size_t cap = r->cap ? r->cap * 2 : 64;
-		struct zd_range *v = zd_realloc(r->v, cap * sizeof(*v));
+	struct survey *s = w->s;
+
+	if (s->nr_found == s->cap_found) {
+		size_t cap = s->cap_found ? s->cap_found * 2 : 64;
+		struct found *v = zd_realloc(s->found, cap * sizeof(*v));
 
 		if (!v)
 			return;
-		r->v = v;
-		r->cap = cap;
+		s->found = v;
+		s->cap_found = cap;
 	}
-	r->v[r->nr++] = (struct zd_range){ start, end };
+	s->found[s->nr_found++] = (struct found){
+		start, end, start == w->start ? w->prev_end : start, end,
+	};
+}
+
+/* The last one that was found could reach as far as @start, where the next mapping is. */
+static void set_ceiling(struct survey *s, uint64_t prev_end, uint64_t start)
+{
+	struct found *f = s->nr_found ? &s->found[s->nr_found - 1] : NULL;
+
+	if (f && f->end == prev_end)
+		f->ceiling = start;
 }
 
 /* What of [start, end) isn't managed. */
@@ -213,27 +231,54 @@ static void find_gaps(struct walk *w, uint64_t start, uint64_t end)
 		uint64_t gap_end = i < m->nr && m->v[i].start < end ? m->v[i].start : end;
 
 		if (start < gap_end)
-			add_found(&w->s->found, start, gap_end);
+			add_found(w, start, gap_end);
 		if (i >= m->nr)
 			return;
 		start = start > m->v[i].end ? start : m->v[i].end;
 	}
 }
 
+/*
+ * A mapping that can be managed.  What is managed doesn't merge with what is not, and an
+ * mremap over what would be one mapping without zonedev would be refused: so small ones are
+ * managed as well where enough of them lie side by side.
+ */
+static void look_for(struct walk *w, const struct zd_vma *vma)
+{
+	uint64_t begin;
+
+	begin = w->nr_small ? w->small[0].start : vma->start;
+	if (vma->end - begin < MIN_BYTES && vma->start != w->big_end) {
+		w->small[w->nr_small++] = (struct zd_range){ vma->start, vma->end };
+		return;
+	}
+	for (unsigned int i = 0; i < w->nr_small; i++)
+		find_gaps(w, w->small[i].start, w->small[i].end);
+	w->nr_small = 0;
+	find_gaps(w, vma->start, vma->end);
+	w->big_end = vma->end;
+}
+
 static bool look_at_vma(const struct zd_vma *vma, void *ctx)
 {
 	struct walk *w = ctx;
 	struct survey *s = w->s;
+	uint64_t low;
 
 	while (w->head < s->nr_heads && s->heads[w->head] < vma->start)
 		w->head++;
-	while (w->managed < s->managed.nr && s->managed.v[w->managed].end <= vma->start)
+	if (w->nr_small && w->small[w->nr_small - 1].end != vma->start)
+		w->nr_small = 0;
+	low = w->nr_small ? w->small[0].start : vma->start;
+	while (w->managed < s->managed.nr && s->managed.v[w->managed].end <= low)
 		w->managed++;
-	if (zd_vma_movable(vma) && vma->end - vma->start >= MIN_BYTES &&
-	    (vma->end <= s->lo || vma->start >= s->hi) && !vma->stack &&
+	set_ceiling(s, w->prev_end, vma->start);
+	w->start = vma->start;
+	if (zd_vma_movable(vma) && (vma->end <= s->lo || vma->start >= s->hi) && !vma->stack &&
 	    vma->end <= UINT64_C(1) << ZD_VA_BITS && !is_thread_stack(w, vma))
-		find_gaps(w, vma->start, vma->end);
+		look_for(w, vma);
 	w->guard_end = vma->anon && !vma->read && !vma->write ? vma->end : 0;
+	w->prev_end = vma->end;
 	return true;
 }
 
@@ -272,7 +317,7 @@ void survey_make(struct survey *s)
 	struct walk w = { .s = s };
 	uint64_t start = cpu_ns();
 
-	zd_ranges_destroy(&s->found);
+	s->nr_found = 0;
 	s->pss = s->anon = 0;
 	look_at_threads(s);
 	s->gone = zd_maps_walk(s->maps_fd, look_at_vma, &w) == -ESRCH;
