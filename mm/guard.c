@@ -55,7 +55,7 @@ static bool unmap_large(const struct zd_vma *vma, void *ctx)
 /* What a copy doesn't need would stay in RAM when the server has let go of it. */
 static void forget_memory(void)
 {
-	int fd = open("/proc/self/maps", O_RDONLY);
+	int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
 
 	if (fd >= 0)
 		zd_maps_walk(fd, unmap_large, &fd);
