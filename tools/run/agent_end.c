@@ -19,6 +19,7 @@
 #include <linux/kcmp.h>
 
 #include "mm/maps.h"
+#include "mm/uffd.h"
 #include "tools/run/run.h"
 
 #define FAREWELL_NS	1000000000ull	/* an agent that was stopped may not end at all */
@@ -47,7 +48,21 @@ struct process *process_before_exec(struct run *run, pid_t pid, const struct pro
 
 bool process_farewell_late(const struct process *p)
 {
-	return p->dismissed_ns && p->sock.fd >= 0 && zd_now_ns() - p->dismissed_ns > FAREWELL_NS;
+	return p->dismissed_ns && zd_now_ns() - p->dismissed_ns > FAREWELL_NS;
+}
+
+/* The agent and the scout keep the address space while they look at it: its executable
+ * would still be busy for the program's parent. */
+bool process_farewell_waits(struct process *p)
+{
+	if (process_farewell_late(p))
+		return false;
+	return process_dismiss_agent(p) || survey_busy(p->run->scout, p->survey);
+}
+
+void process_answer_farewell(struct process *p)
+{
+	zd_uffd_wake(zd_mm_uffd(p->mm), p->identity + ZD_FAREWELL, ZD_PAGE_SIZE);
 }
 
 /* --- without an agent --- */

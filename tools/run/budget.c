@@ -62,6 +62,9 @@ static uint64_t charge(struct process *p, uint64_t now)
 {
 	uint64_t size;
 
+	/* about to end: a look would keep its address space for that moment */
+	if (p->dismissed_ns)
+		return p->anon;
 	if (p->statm_fd < 0 || !read_statm(p, &size, &p->anon))
 		return 0;
 	p->in_family = has_family(p);
@@ -159,7 +162,7 @@ static void look_at(struct process *p, uint64_t now)
 	look_for_tracer(p, now);
 	if (p->traced && p->homing.end)
 		bring_home(p);
-	if (!p->run->engaged || p->statm_fd < 0 || !read_statm(p, &size, &anon))
+	if (!p->run->engaged || p->dismissed_ns || p->statm_fd < 0 || !read_statm(p, &size, &anon))
 		return;
 	if ((size != p->vm_size || now - p->scan_at_ns > SCAN_NS) && scan(p))
 		p->vm_size = size;

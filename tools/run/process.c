@@ -168,8 +168,7 @@ void process_lost_agent(struct process *p)
 	}
 	p->mm->stays = true;
 	p->lost_ns = zd_now_ns();
-	/* the thread that waits there asks again, and is answered */
-	zd_uffd_wake(zd_mm_uffd(p->mm), p->identity + ZD_FAREWELL, ZD_PAGE_SIZE);
+	process_answer_farewell(p);
 }
 
 static void process_free(struct process *p)
@@ -215,7 +214,7 @@ void processes_reap(struct run *run)
 		if (process_has_execed(p))
 			process_dismiss_agent(p);
 		if (process_farewell_late(p))
-			zd_uffd_wake(zd_mm_uffd(p->mm), p->identity + ZD_FAREWELL, ZD_PAGE_SIZE);
+			process_answer_farewell(p);
 		if (!suspect)
 			continue;
 		if (zd_now_ns() - p->lost_ns > LOOK_AGAIN_NS)
@@ -290,7 +289,7 @@ static bool own_fault(struct zd_mm *mm, uint64_t addr)
 
 	if (!p || addr < p->lo || addr >= p->hi)
 		return false;
-	if (addr == p->identity + ZD_FAREWELL && !process_farewell_late(p) && process_dismiss_agent(p))
+	if (addr == p->identity + ZD_FAREWELL && process_farewell_waits(p))
 		return true;
 	page[0] = addr == p->identity ? p->id : 0;
 	if (zd_uffd_copy(zd_mm_uffd(mm), addr, page, ZD_PAGE_SIZE, true) < 0)

@@ -204,6 +204,9 @@ bool process_dismiss_agent(struct process *p);
 /* What process @pid was before it exec'ed, if its agent still keeps that. */
 struct process *process_before_exec(struct run *run, pid_t pid, const struct process *now);
 bool process_has_execed(const struct process *p);
+/* A thread bids farewell, and must wait?  It asks again when it is answered. */
+bool process_farewell_waits(struct process *p);
+void process_answer_farewell(struct process *p);
 /* The agent was told to end so long ago that the program shall not wait for it. */
 bool process_farewell_late(const struct process *p);
 /* The agent is gone, and with it what was seen of the address space through it; if

@@ -210,7 +210,7 @@ bool scan(struct process *p)
 {
 	uint64_t now = zd_now_ns();
 
-	if (!p->survey || p->sock.fd < 0 || now < p->survey_after_ns ||
+	if (!p->survey || p->sock.fd < 0 || p->dismissed_ns || now < p->survey_after_ns ||
 	    survey_ask(p->run->scout, p->survey, &p->mm->ranges, p->in_family))
 		return false;
 	p->scan_at_ns = now;
@@ -274,8 +274,12 @@ static void take(struct process *p)
 
 bool scan_step(struct process *p)
 {
-	if (p->survey && survey_take(p->run->scout, p->survey))
+	if (p->survey && survey_take(p->run->scout, p->survey)) {
 		take(p);
+		process_answer_farewell(p);
+	}
+	if (p->sock.fd < 0)
+		return false;
 	for (int i = 0; i < TAKE_MAX && p->next_found < p->nr_found && !p->mm->dead; i++)
 		manage_found(p, &p->found[p->next_found++]);
 	return p->next_found < p->nr_found;

@@ -162,6 +162,18 @@ int survey_ask(struct scout *scout, struct survey *s, const struct zd_ranges *ma
 	return rc;
 }
 
+bool survey_busy(struct scout *scout, const struct survey *s)
+{
+	bool busy;
+
+	if (!scout || !s)
+		return false;
+	pthread_mutex_lock(&scout->lock);
+	busy = s->state == SURVEY_ASKED;
+	pthread_mutex_unlock(&scout->lock);
+	return busy;
+}
+
 bool survey_take(struct scout *scout, struct survey *s)
 {
 	bool made;

@@ -72,6 +72,8 @@ int survey_new(pid_t pid, pid_t memory, pid_t tid, struct process *owner, struct
 /* -EBUSY: the last one has not been taken yet.  -ENOMEM. */
 int survey_ask(struct scout *scout, struct survey *survey, const struct zd_ranges *managed,
 	       bool want_pss);
+/* Is it waiting for the scout, or being made?  Then the scout may have the address space. */
+bool survey_busy(struct scout *scout, const struct survey *survey);
 /* True: it has been made, and its findings are the caller's until the next survey_ask(). */
 bool survey_take(struct scout *scout, struct survey *survey);
 void survey_free(struct scout *scout, struct survey *survey);

@@ -58,6 +58,7 @@ struct agent {
 	unsigned long parent;	/* CLONE_PARENT: the supervisor's child, as the program is; or 0 */
 	int pidfd;		/* of the program; -1: thread */
 	uint32_t birth;
+	bool refused;		/* the middleman could not make an agent: too many processes */
 	uint32_t greeted;	/* a futex */
 };
 

@@ -10,8 +10,9 @@
  * middleman has no exit signal, and the program's thread reaps it at once.  (Where the
  * program is a child of the supervisor, both are that too, and it reaps them.)
  *
- * The program's thread makes no system call but clone() and wait4(), and wait4()
- * only when the middleman has found that no seccomp filter kills for it: all else
+ * The program's thread makes no system call but clone(), wait4(), and in narrow places
+ * kill() and futex(); these only when the middleman has found that no seccomp filter kills
+ * for them: all else
  * that a filter might not allow is done by the middleman, whose death harms nobody.
  * CLONE_VFORK makes the thread wait for the middleman without asking.
  *
@@ -48,6 +49,8 @@
 #define TRIES		3	/* of a middleman that may have met a signal */
 #define LATE_TRIES	25
 #define LATE_PAUSE_NS	2000000
+#define REAP_TRIES	1000
+#define PAUSE_NS	200000
 
 /*
  * long agent_clone(unsigned long flags, char *nowhere, char *stack, int (*fn)(void)):
@@ -170,7 +173,7 @@ static bool may_go_on(void)
 		return true;
 	wait = raw_syscall(SYS_wait4, -1, 0, __WALL | WNOHANG, 0, 0, 0) == -ECHILD;
 	wake = raw_syscall(SYS_futex, (long)&agent.greeted, FUTEX_WAKE, 1, 0, 0, 0) >= 0;
-	return wait && wake;
+	return wait && wake && !raw_syscall(SYS_kill, agent.owner, 0, 0, 0, 0, 0);
 }
 
 static int middleman(void)
@@ -197,6 +200,7 @@ static int middleman(void)
 	rc = agent.pidfd < 0 ? agent.pidfd :
 	     agent_clone(CLONE_VM | CLONE_FILES | CLONE_FS | CLONE_UNTRACED | agent.parent,
 			 agent.nowhere, agent.stack + STACK_BYTES, agent_main);
+	agent.refused = rc == -EAGAIN;
 	if (agent.kind == ZD_AGENT_FORK)
 		return 0;
 	if (rc > 0)
@@ -266,12 +270,22 @@ static long run_middleman_late(void)
 	return pid;
 }
 
+/* The supervisor reaps it, and until then the kernel counts it among the user's processes,
+ * of which the program may be about to make the last one. */
+static void wait_until_reaped(long pid)
+{
+	const struct timespec pause = { 0, PAUSE_NS };
+
+	for (int i = 0; i < REAP_TRIES && !raw_syscall(SYS_kill, pid, 0, 0, 0, 0, 0); i++)
+		raw_syscall(SYS_futex, (long)&agent.birth, FUTEX_WAIT, agent.birth, (long)&pause, 0, 0);
+}
+
 void agent_birth(void)
 {
 	uint32_t birth;
 	long pid;
 
-	agent.thread = false;
+	agent.thread = agent.refused = false;
 	agent.greeted = 0;
 	pid = run_middleman();
 	if (pid == -EAGAIN && agent.kind == ZD_AGENT_FRESH)
@@ -283,6 +297,8 @@ void agent_birth(void)
 		return;
 	while (!agent.parent && raw_syscall(SYS_wait4, pid, 0, __WALL, 0, 0, 0) == -EINTR)
 		;
+	if (agent.parent && agent.refused)
+		wait_until_reaped(pid);
 	if (birth == BIRTH_THREAD)
 		start_thread();
 }
