@@ -82,17 +82,21 @@ static uint64_t charge(struct process *p, uint64_t now)
 void budget_resync(struct zd_server *server)
 {
 	struct run *run = caa_container_of(server, struct run, server);
-	uint64_t now = zd_now_ns(), total = 0;
+	uint64_t now = zd_now_ns(), total = 0, kept = 0;
 	struct process *p;
 
 	if (now - run->resync_ns < RESYNC_NS)
 		return;
 	run->resync_ns = now;
-	cds_list_for_each_entry(p, &run->processes, node)
-		total += charge(p, now);
+	cds_list_for_each_entry(p, &run->processes, node) {
+		uint64_t pages = charge(p, now);
+
+		total += pages;
+		kept += p->traced ? pages : 0;
+	}
 	if (total > run->peak)
 		run->peak = total;
-	server->resident = total;
+	server->resident = total - kept;
 }
 
 /* --- debuggers --- */
@@ -100,7 +104,8 @@ void budget_resync(struct zd_server *server)
 /*
  * A debugger reads memory in a way that can't wait for a page (ptrace,
  * /proc/PID/mem): it would get an I/O error for every page that is away.  So a
- * traced process has its pages at home, whatever that costs.
+ * traced process has its pages at home, beyond the limit, which is for the others then:
+ * the debugger itself is mostly one of them, and would have nothing left.
  */
 static void look_for_tracer(struct process *p, uint64_t now)
 {
