@@ -199,14 +199,14 @@ static void fault_done(struct zd_mig *mig)
 }
 
 /*
- * A removal must leave what it can't bring home as it was: the page stays where
- * it is, and the removal is told.  Who waits for it here faults again, and only
- * then is it lost.
+ * A move that nobody needs leaves what can't be read as it was, and the mover is told
+ * (zd_homing_step()).  A thread that waits for it here faults again, and only then is it
+ * lost.
  */
 static void keep_away(struct zd_mm *mm, uint64_t addr, int error)
 {
-	if (mm->server->drain_error && !*mm->server->drain_error)
-		*mm->server->drain_error = error;
+	mm->home_error = error;
+	mm->nr_home_errors++;
 	zd_uffd_wake(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE);
 }
 
@@ -257,7 +257,7 @@ static void arrived_in_buffer(struct zd_device_io *io)
 	zd_mig_free(mig);
 }
 
-static int home_read(struct zd_mm *mm, uint64_t addr, unsigned int nr, bool is_fault,
+static int home_read(struct zd_mm *mm, uint64_t addr, unsigned int nr, enum zd_home_for why,
 		     uint64_t start_ns)
 {
 	struct zd_server *server = mm->server;
@@ -268,8 +268,8 @@ static int home_read(struct zd_mm *mm, uint64_t addr, unsigned int nr, bool is_f
 	mig = zd_mig_new(server, mm, ZD_FROM_DEVICE);
 	if (!mig)
 		return -ENOBUFS;
-	mig->is_fault = is_fault;
-	mig->keep = !is_fault && server->drain_error;
+	mig->is_fault = why == ZD_HOME_FAULT;
+	mig->keep = why == ZD_HOME_MOVE;
 	mig->start_ns = start_ns;
 	mig->first = addr;
 	mig->gone = 0;
@@ -293,7 +293,8 @@ static int home_read(struct zd_mm *mm, uint64_t addr, unsigned int nr, bool is_f
 	return nr;
 }
 
-int zd_home(struct zd_mm *mm, uint64_t addr, unsigned int nr, bool is_fault, uint64_t start_ns)
+int zd_home(struct zd_mm *mm, uint64_t addr, unsigned int nr, enum zd_home_for why,
+	    uint64_t start_ns)
 {
 	const struct zd_device_ops *ops = mm->server->dev->ops;
 	/* A fault that is timed is not woken by the copy: on one CPU its thread
@@ -306,28 +307,29 @@ int zd_home(struct zd_mm *mm, uint64_t addr, unsigned int nr, bool is_fault, uin
 		content = ops->direct_access(mm->server->dev,
 					     zd_entry_val(*zd_mm_entry(mm, addr)));
 	if (!content)
-		return home_read(mm, addr, nr, is_fault, start_ns);
+		return home_read(mm, addr, nr, why, start_ns);
 	ZD_PROBE3(migrate_begin, 1, addr, nr);
 	rc = home_direct(mm, addr, nr, content, wake);
-	if (rc == -EFAULT && !is_fault && mm->server->drain_error) {
-		keep_away(mm, addr, rc);
-	} else if (rc == -EFAULT) {
+	if (rc == -EFAULT) {
 		/* memory of the device that is there no more: a file was cut */
-		unreadable(mm, addr, rc);
+		if (why == ZD_HOME_MOVE)
+			keep_away(mm, addr, -EIO);
+		else
+			unreadable(mm, addr, rc);
 		rc = 1;
 	}
 	ZD_PROBE3(migrate_end, 1, addr, rc > 0 ? rc : 0);
 	if (rc > 0) {
 		unsigned int woken = wake ? rc : 0;
 
-		if (is_fault)
+		if (why == ZD_HOME_FAULT)
 			zd_fault_end(mm->server, addr, start_ns);
 		/* who waits for a page that didn't come faults again */
 		if (woken < nr)
 			zd_uffd_wake(zd_mm_uffd(mm), addr + woken * ZD_PAGE_SIZE,
 				     (nr - woken) * ZD_PAGE_SIZE);
 	}
-	if (!is_fault)
+	if (why != ZD_HOME_FAULT)
 		zd_server_settle(mm->server);
 	return rc;
 }

@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* All device pages of a range come home, step by step; struct zd_homing in library.h. */
 #include <errno.h>
+#include <string.h>
 
 #include "mm/library.h"
 #include "mm/uffd.h"
+#include "zonedev/log.h"
+
+#define PASSES_MAX	2
 
 /* The next DEVICE entry that no batch has, in the managed part of [*pos, end).
  * On the way, pages that are lost get their marks: who serves them may go. */
@@ -33,27 +37,30 @@ static bool next_device(struct zd_mm *mm, struct zd_homing *h, uint64_t *limit)
 	return false;
 }
 
-enum zd_cmd_result zd_homing_step(struct zd_mm *mm, struct zd_homing *h, int *rc)
+/*
+ * All of it has been looked at.  What was in flight when we passed it may have landed
+ * since, and won't wake us again: look again, and wait only for what is so now.  What
+ * can't be read is found again each time: then there is an end.
+ */
+static bool look_again(struct zd_mm *mm, struct zd_homing *h, uint64_t *limit,
+		       enum zd_cmd_result *result)
+{
+	*result = ZD_CMD_DONE;
+	if (!h->pending || (h->error && ++h->passes > PASSES_MAX))
+		return false;
+	h->pending = false;
+	h->pos = h->start;
+	if (next_device(mm, h, limit))
+		return true;
+	if (h->pending)
+		*result = ZD_CMD_WAIT;
+	return false;
+}
+
+static unsigned int count_device(struct zd_mm *mm, const struct zd_homing *h, uint64_t limit)
 {
 	unsigned int nr = 0;
-	uint64_t limit;
-	int done;
 
-	*rc = 0;
-	if (mm->dead)
-		return ZD_CMD_DONE;
-	if (h->pos < h->start)
-		h->pos = h->start;
-	if (!next_device(mm, h, &limit)) {
-		if (!h->pending)
-			return ZD_CMD_DONE;
-		/* What was in flight when we passed it may have landed since,
-		 * and won't wake us again: wait only for what is so now. */
-		h->pending = false;
-		h->pos = h->start;
-		if (!next_device(mm, h, &limit))
-			return h->pending ? ZD_CMD_WAIT : ZD_CMD_DONE;
-	}
 	while (nr < ZD_RUN_MAX && h->pos + nr * ZD_PAGE_SIZE < limit) {
 		zd_entry_t e = *zd_mm_entry(mm, h->pos + nr * ZD_PAGE_SIZE);
 
@@ -61,7 +68,41 @@ enum zd_cmd_result zd_homing_step(struct zd_mm *mm, struct zd_homing *h, int *rc
 			break;
 		nr++;
 	}
-	done = zd_home(mm, h->pos, nr, false, 0);
+	return nr;
+}
+
+static void note_errors(struct zd_mm *mm, struct zd_homing *h)
+{
+	if (!h->begun)
+		h->errors = mm->nr_home_errors;
+	h->begun = true;
+	if (mm->nr_home_errors == h->errors || h->error)
+		return;
+	h->error = mm->home_error;
+	/* once a move, however many they are */
+	zd_log(ZD_LOG_WARN, "%s: pages can't be brought home (%s): they stay there",
+	       mm->server->dev->name, strerrordesc_np(-h->error));
+}
+
+enum zd_cmd_result zd_homing_step(struct zd_mm *mm, struct zd_homing *h, int *rc)
+{
+	enum zd_cmd_result result;
+	uint64_t limit;
+	int done;
+
+	*rc = 0;
+	if (mm->dead)
+		return ZD_CMD_DONE;
+	note_errors(mm, h);
+	if (h->pos < h->start)
+		h->pos = h->start;
+	if (!next_device(mm, h, &limit) && !look_again(mm, h, &limit, &result)) {
+		if (result == ZD_CMD_DONE)
+			*rc = h->error;
+		return result;
+	}
+	done = zd_home(mm, h->pos, count_device(mm, h, limit),
+		       h->last ? ZD_HOME_CLOSE : ZD_HOME_MOVE, 0);
 	switch (done) {
 	case -ENOBUFS:
 		return ZD_CMD_WAIT;
@@ -72,6 +113,10 @@ enum zd_cmd_result zd_homing_step(struct zd_mm *mm, struct zd_homing *h, int *rc
 		zd_mm_died(mm);
 		return ZD_CMD_DONE;
 	default:	/* EAGAIN, ENOENT: an event is about to tell */
+		if (done > 0) {	/* or failed: not again in this pass */
+			h->pending |= *zd_mm_entry(mm, h->pos) & ZD_ENTRY_LOCK;
+			h->pos += done * ZD_PAGE_SIZE;
+		}
 		return ZD_CMD_AGAIN;
 	}
 }

@@ -93,10 +93,16 @@ int zd_library_pages(const void *addr, size_t len, uint64_t *start, uint64_t *en
 bool zd_library_managed(const struct zd_mm *mm, uint64_t start, uint64_t end);
 
 /* Bringing [start, end) of an address space home, step by step: zero it, set
- * the two, step until DONE; *rc says how it ended (0 or -ENOMEM). */
+ * the two, step until DONE; *rc says how it ended: 0, -ENOMEM, or another error of pages
+ * that the device could not read, which stay there (all others are home). */
 struct zd_homing {
 	uint64_t start, end;
+	bool last;	/* what can't be read is lost: nobody can try again */
+	int error;	/* so far */
 	uint64_t pos;
+	uint64_t errors;	/* mm->nr_home_errors when the step began */
+	unsigned int passes;	/* with errors */
+	bool begun;
 	bool pending;	/* some were in flight: look again */
 };
 enum zd_cmd_result zd_homing_step(struct zd_mm *mm, struct zd_homing *h, int *rc);

@@ -260,7 +260,9 @@ static enum zd_cmd_result close_step(struct zd_library *lib, struct zd_cmd *cmd)
 			continue;
 		if (c->mm != mm) {
 			c->mm = mm;
-			c->homing = (struct zd_homing){ .end = UINT64_C(1) << ZD_VA_BITS };
+			c->homing = (struct zd_homing){
+				.end = UINT64_C(1) << ZD_VA_BITS, .last = true,
+			};
 		}
 		r = zd_homing_step(mm, &c->homing, &cmd->rc);
 		if (r != ZD_CMD_DONE)

@@ -63,7 +63,7 @@ struct zd_mig {
 	uint64_t first;			/* for the probes: address of the first page, */
 	unsigned int gone;		/* and how many went */
 	bool is_fault;
-	bool keep;		/* HOME, for a removal: what can't be read stays away */
+	bool keep;		/* HOME, and nobody needs it: what can't be read stays away */
 	/* migrate_vma: the content is in the buffer, the caller decides */
 	void (*fetched)(struct zd_mig *mig);
 	bool retry;		/* some page could not be put back yet */
@@ -140,6 +140,12 @@ void zd_out_count_refusal(struct zd_mm_stats *c, int error);
  * waits to be read; -ENOBUFS: too many batches in flight; -ENOENT, -ESRCH: the
  * mapping, the address space is gone; -ENOMEM.
  */
-int zd_home(struct zd_mm *mm, uint64_t addr, unsigned int nr, bool is_fault, uint64_t start_ns);
+enum zd_home_for {
+	ZD_HOME_FAULT,	/* a thread waits for it: a page that can't be read is lost */
+	ZD_HOME_MOVE,	/* such a page stays where it is: mm->home_error, mm->nr_home_errors */
+	ZD_HOME_CLOSE,	/* nobody will be there to try again: it is lost */
+};
+int zd_home(struct zd_mm *mm, uint64_t addr, unsigned int nr, enum zd_home_for why,
+	    uint64_t start_ns);
 
 #endif

@@ -273,7 +273,7 @@ static enum zd_cmd_result to_ram_step(struct zd_library *lib, struct zd_cmd *cmd
 	left = count_entries(mm, c->start, c->end, ZD_ENTRY_DEVICE) + c->lost;
 	c->result.already = ((c->end - c->start) >> ZD_PAGE_SHIFT) - c->on_device;
 	c->result.moved = c->on_device > left ? c->on_device - left : 0;
-	c->result.device = c->lost;
+	c->result.device = left;
 	return r;
 }
 

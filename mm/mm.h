@@ -35,6 +35,8 @@ struct zd_mm {
 	struct zd_mutex devmap_lock;	/* of the list */
 	struct zd_devmap *devmaps;
 	bool poison_owed;		/* a POISON entry has no mark in the kernel */
+	uint64_t nr_home_errors;	/* pages that a move could not bring home */
+	int home_error;			/* of the last of them */
 	bool event_due;			/* EAGAIN: an event waits, behind faults maybe */
 	const struct zd_mover_ops *mover;	/* NULL: nothing can be moved out */
 	void *mover_data;

@@ -27,7 +27,6 @@ struct drain_cmd {
 	struct zd_device *dev;
 	struct zd_mm *mm;	/* being brought home */
 	struct zd_homing homing;
-	int error;		/* server->drain_error */
 	uint64_t warn_ns;	/* when to say that it takes long; 0: said */
 };
 
@@ -72,8 +71,8 @@ static enum zd_cmd_result drain_all(struct zd_library *lib, struct drain_cmd *c)
 		if (!mm->nr_device || mm->dead)
 			continue;
 		r = drain_mm(c, mm);
-		if (c->error || c->cmd.rc)
-			return called_off(c, c->error ? c->error : c->cmd.rc);
+		if (c->homing.error || c->cmd.rc)
+			return called_off(c, c->homing.error ? c->homing.error : c->cmd.rc);
 		if (r != ZD_CMD_DONE)
 			return r;
 		if (mm->nr_device) {	/* behind us again */
@@ -88,17 +87,12 @@ static enum zd_cmd_result drain_all(struct zd_library *lib, struct drain_cmd *c)
 static enum zd_cmd_result drain_step(struct zd_library *lib, struct zd_cmd *cmd)
 {
 	struct drain_cmd *c = caa_container_of(cmd, struct drain_cmd, cmd);
-	enum zd_cmd_result r;
 
 	cmd->rc = 0;
-	lib->server.drain_error = &c->error;
 	warn_waiting(lib, c);
 	/* What is in flight then holds the pagemap, by its pages or by itself. */
-	r = c->dev->deadline_ns && zd_now_ns() >= c->dev->deadline_ns ? ZD_CMD_DONE :
-	    drain_all(lib, c);
-	if (r == ZD_CMD_DONE)
-		lib->server.drain_error = NULL;
-	return r;
+	return c->dev->deadline_ns && zd_now_ns() >= c->dev->deadline_ns ? ZD_CMD_DONE :
+	       drain_all(lib, c);
 }
 
 /* --- who may use the library --- */

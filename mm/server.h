@@ -78,7 +78,6 @@ struct zd_server {
 	unsigned int nr_migs[2];	/* in flight, by direction */
 	struct zd_keeper *keeper;	/* the host's, of all userfaultfds; or NULL */
 	struct zd_device *dev;		/* where evictions go */
-	int *drain_error;		/* its removal's: why a page could not come home */
 	struct zd_source dev_source;
 	struct zd_lru lru;
 	bool track;			/* keep queues: somebody will evict */

@@ -32,7 +32,8 @@ struct zd_migrate_result {
 	/* the address space was changing, another migration had it, or a
 	 * madvise(MADV_DONTNEED, MADV_FREE) did a moment ago */
 	uint64_t busy;
-	/* the device was full, failed, or is being removed (home: lost, see mm.h) */
+	/* the device was full, failed, or is being removed (home: it
+	 * could not read them) */
 	uint64_t device;
 };
 
@@ -51,8 +52,10 @@ struct zd_migrate_result {
 int zd_migrate_to_device(struct zd_mm *mm, void *addr, size_t len, struct zd_device *dev,
 			 struct zd_migrate_result *result);
 
-/* zd_migrate_to_ram - bring the pages of a range home.  Returns 0, -EINVAL,
- * -ENOMEM (as many as fit are home). */
+/* zd_migrate_to_ram - bring the pages of a range home.  Returns 0, -EINVAL, -ENOMEM (as
+ * many as fit are home), or the device's error, mostly -EIO: the pages that it could not
+ * read stay there (@result->device), all others are home.  Only a thread that touches
+ * such a page loses it, if it can't be read then. */
 int zd_migrate_to_ram(struct zd_mm *mm, void *addr, size_t len,
 		      struct zd_migrate_result *result);
 

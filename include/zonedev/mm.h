@@ -99,7 +99,8 @@ int zd_mm_register(struct zd_mm *mm, void *addr, size_t len);
  * zd_mm_unregister - bring the pages of the range home and leave it alone.
  *
  * Before memory is freed (free()) this is not needed, but it is kind: the
- * allocator may touch it.  Returns 0, -ENOMEM or -EIO as zd_mm_close().
+ * allocator may touch it.  Returns 0, -ENOMEM, or the device's error, mostly -EIO, if it
+ * could not read a page: then the range stays managed.
  */
 int zd_mm_unregister(struct zd_mm *mm, void *addr, size_t len);
 

@@ -74,23 +74,34 @@ static void before_fork(void)
 	munmap(p, N * PAGE);
 }
 
-/* Brought home by a call, by unregistering, by closing: still SIGBUS after. */
+/* Brought home by a call or by unregistering they stay where they are; by closing, SIGBUS. */
 static void by_call(void)
 {
+	const struct zd_ram_faults none = { 0 };
 	struct zd_migrate_result r;
+	uint64_t poisoned;
 
 	p = evicted(mm, N, 1, dev);
 	break_device();
-	CHECK_EQ(zd_migrate_to_ram(mm, p, N * PAGE, &r), 0);
+	poisoned = stats(mm).pages_poisoned;
+	CHECK_EQ(zd_migrate_to_ram(mm, p, N * PAGE, &r), -EIO);
 	CHECK_EQ(r.moved, N - BAD);
 	CHECK_EQ(r.device, BAD);
-	all(NULL);
+	CHECK_EQ(zd_migrate_to_ram(mm, p, N * PAGE, &r), -EIO);
+	CHECK_EQ(r.device, BAD);
+	CHECK_EQ(stats(mm).pages_poisoned, poisoned);
+	/* it was for the moment only */
+	CHECK_EQ(zd_ram_device_inject(dev, &none), 0);
+	CHECK_EQ(zd_migrate_to_ram(mm, p, N * PAGE, &r), 0);
+	CHECK_EQ(bad_page(p, 0, N, 1), N);
 	munmap(p, N * PAGE);
 
 	p = evicted(mm, N, 1, dev);
 	break_device();
+	CHECK_EQ(zd_mm_unregister(mm, p, N * PAGE), -EIO);
+	CHECK_EQ(stats(mm).pages_poisoned, poisoned);
+	all(NULL);	/* who needs one loses it */
 	CHECK_EQ(zd_mm_unregister(mm, p, N * PAGE), 0);
-	all(NULL);
 	munmap(p, N * PAGE);
 
 	p = evicted(mm, N, 1, dev);

@@ -143,7 +143,7 @@ static void bring_home(struct process *p)
 		if (r == ZD_CMD_DONE) {
 			p->homing.end = 0;
 			zd_log(rc ? ZD_LOG_WARN : ZD_LOG_INFO, "process %d: %s", p->pid,
-			       rc ? "out of memory, some pages stay away" : "all pages are home");
+			       rc ? "some pages stay away" : "all pages are home");
 		}
 	}
 }
