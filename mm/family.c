@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* See family.h: system calls by instruction, no libc, nothing in TLS. */
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -34,25 +35,62 @@ static unsigned int follow(const char *mark, unsigned int have, char c)
 	return c == mark[0];
 }
 
-/* Does DIR/maps name the mark? */
+/* Does DIR/maps name the mark?  1, 0, or -1: it is empty. */
 ZD_RAW_CODE
-static bool has_mark(int dir, const char *mark)
+static int look_for_mark(int dir, const char *mark)
 {
 	char buf[4096];
 	long fd = raw_syscall(SYS_openat, dir, (long)"maps", O_RDONLY | O_CLOEXEC, 0, 0, 0);
 	unsigned int have = 0;
-	bool found = false;
+	int found = -1;
 	long n;
 
 	if (fd < 0)
-		return false;
-	while (!found && (n = raw_syscall(SYS_read, fd, (long)buf, sizeof(buf), 0, 0, 0)) > 0)
-		for (long i = 0; i < n && !found; i++) {
+		return 0;
+	while (found <= 0 && (n = raw_syscall(SYS_read, fd, (long)buf, sizeof(buf), 0, 0, 0)) > 0)
+		for (long i = 0; i < n && found <= 0; i++) {
 			have = follow(mark, have, buf[i]);
 			found = !mark[have];
 		}
 	raw_syscall(SYS_close, fd, 0, 0, 0, 0, 0);
 	return found;
+}
+
+/* Of a process whose first thread has ended the others show the memory. */
+ZD_RAW_CODE
+static bool look_at_threads(int dir, const char *mark)
+{
+	char buf[2048];
+	bool found = false;
+	long tasks, n;
+
+	tasks = raw_syscall(SYS_openat, dir, (long)"task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0, 0, 0);
+	if (tasks < 0)
+		return false;
+	while (!found && (n = raw_syscall(SYS_getdents64, tasks, (long)buf, sizeof(buf), 0, 0, 0)) > 0)
+		for (char *at = buf; at < buf + n && !found; at += ((struct dirent64 *)at)->reclen) {
+			const char *name = ((struct dirent64 *)at)->name;
+			long task;
+
+			if (name[0] < '1' || name[0] > '9')
+				continue;
+			task = raw_syscall(SYS_openat, tasks, (long)name,
+					   O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0, 0, 0);
+			if (task < 0)
+				continue;
+			found = look_for_mark(task, mark) > 0;
+			raw_syscall(SYS_close, task, 0, 0, 0, 0, 0);
+		}
+	raw_syscall(SYS_close, tasks, 0, 0, 0, 0, 0);
+	return found;
+}
+
+ZD_RAW_CODE
+static bool has_mark(int dir, const char *mark)
+{
+	int found = look_for_mark(dir, mark);
+
+	return found > 0 || (found < 0 && look_at_threads(dir, mark));
 }
 
 ZD_RAW_CODE
@@ -133,6 +171,21 @@ void zd_family_watch(const char *mark, int parent, int pidfd)
 	si.si_pid = 0;
 	while (!(end.revents & POLLIN) && si.si_pid != parent)
 		raw_syscall(SYS_rt_sigtimedwait, (long)&death, (long)&si, 0, 8, 0, 0);
+	zd_family_kill(mark);
+}
+
+ZD_RAW_CODE
+void zd_family_outlive(const char *mark, int pidfd)
+{
+	struct pollfd end = { .fd = pidfd, .events = POLLIN };
+	long rc;
+
+	raw_syscall(SYS_prctl, PR_SET_NAME, (long)"zonedev-guard", 0, 0, 0, 0);
+	/* a signal to the server's group is not for the guard */
+	raw_syscall(SYS_setsid, 0, 0, 0, 0, 0, 0);
+	do
+		rc = raw_syscall(SYS_ppoll, (long)&end, 1, 0, 0, 0, 0);
+	while (rc == -EINTR || rc == -EAGAIN);
 	zd_family_kill(mark);
 }
 

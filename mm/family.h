@@ -25,6 +25,8 @@ void zd_family_kill(const char *mark);
 /* Wait for the end of the process @parent (@pidfd) or of that thread of it that
  * started this process, then kill the family.  SIGTERM is blocked. */
 void zd_family_watch(const char *mark, int parent, int pidfd);
+/* The same by any process, for the end of the process alone. */
+void zd_family_outlive(const char *mark, int pidfd);
 
 /* The OOM killer shall take another: as low a score as this process may have. */
 void zd_family_oom_protect(void);

@@ -148,7 +148,7 @@ static void fault_home(struct zd_mm *mm, const struct zd_range *range, uint64_t 
 
 	if (nr == 1 && mm->server->track)
 		nr = block(mm, range, &first);
-	rc = zd_home(mm, first, nr, ZD_HOME_FAULT, start_ns);
+	rc = zd_home(mm, first, nr, ZD_HOME_FAULT, addr, start_ns);
 	if (rc < 0)
 		retry_later(mm, addr, flags, start_ns, rc);
 	else

@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -94,11 +95,27 @@ static int program_main(void *arg)
 {
 	static const char name[] = "zonedev-guard";
 	struct zd_guard *guard = arg;
-	const char *argv[] = { name, guard->mark, guard->parent_text, NULL };
+	const char *argv[] = { name, guard->mark, guard->pidfd_text, NULL };
 	const char *envp[] = { NULL };
 
+	/* this process's table is its own */
+	raw_syscall(SYS_fcntl, guard->pidfd, F_SETFD, 0, 0, 0, 0);
 	raw_syscall(SYS_execveat, guard->image, (long)"", (long)argv, (long)envp, AT_EMPTY_PATH, 0);
+	guard->failed = 1;
 	raw_syscall(SYS_exit_group, 127, 0, 0, 0, 0, 0);
+	return 0;
+}
+
+/* exec makes SIGCHLD the exit signal of any process, so that the program's wait() would
+ * find a child that it did not make: the guard is the child of one that ends at once. */
+ZD_RAW_CODE
+static int middle_main(void *arg)
+{
+	struct zd_guard *guard = arg;
+
+	guard->pid = __clone(program_main, (char *)guard->stack + STACK_BYTES / 2,
+			     CLONE_VM | CLONE_VFORK, guard);
+	raw_syscall(SYS_exit_group, 0, 0, 0, 0, 0, 0);
 	return 0;
 }
 
@@ -132,7 +149,7 @@ static int make_image(void)
 	return -ENOSPC;
 }
 
-/* Returns when the image runs, or with -errno. */
+/* Returns the guard's id when the image runs, or -errno. */
 static int start_program(struct zd_guard *guard)
 {
 	int pid;
@@ -140,11 +157,17 @@ static int start_program(struct zd_guard *guard)
 	guard->image = make_image();
 	if (guard->image < 0)
 		return guard->image;
-	pid = clone_guard(guard, program_main, CLONE_VM | CLONE_VFORK);
+	guard->failed = 0;
+	guard->orphan = true;
+	pid = clone_guard(guard, middle_main, CLONE_VM | CLONE_VFORK);
 	close(guard->image);
-	if (pid > 0 && waitpid(pid, NULL, __WALL | WNOHANG) == pid)
-		return -ENOEXEC;
-	return pid;
+	if (pid < 0)
+		return pid;
+	while (waitpid(pid, NULL, __WALL) < 0 && errno == EINTR)
+		;
+	pid = guard->pid;
+	guard->pid = 0;
+	return pid < 0 ? -EAGAIN : guard->failed ? -ENOEXEC : pid;
 }
 
 int zd_guard_start(struct zd_guard *guard, const char *mark, enum zd_guard_how how)
@@ -154,10 +177,11 @@ int zd_guard_start(struct zd_guard *guard, const char *mark, enum zd_guard_how h
 	guard->pid = 0;
 	guard->parent = getpid();
 	snprintf(guard->mark, sizeof(guard->mark), "/memfd:%s", mark);
-	snprintf(guard->parent_text, sizeof(guard->parent_text), "%d", (int)guard->parent);
+	guard->orphan = false;
 	guard->pidfd = syscall(SYS_pidfd_open, guard->parent, 0);
 	if (guard->pidfd < 0)
 		return -errno;
+	snprintf(guard->pidfd_text, sizeof(guard->pidfd_text), "%d", guard->pidfd);
 	guard->stack = zd_reserve(STACK_BYTES);
 	if (!guard->stack) {
 		rc = -ENOMEM;
@@ -173,7 +197,10 @@ int zd_guard_start(struct zd_guard *guard, const char *mark, enum zd_guard_how h
 		goto err_stack;
 	guard->pid = rc;
 	guard->own_pidfd = syscall(SYS_pidfd_open, guard->pid, 0);
-	return 0;
+	if (guard->own_pidfd >= 0 || !guard->orphan)
+		return 0;
+	rc = -errno;	/* it has died already, or there is no descriptor for it */
+	guard->pid = 0;
 
 err_stack:
 	zd_unreserve(guard->stack, STACK_BYTES);
@@ -184,10 +211,18 @@ err_close:
 
 void zd_guard_stop(struct zd_guard *guard)
 {
+	struct pollfd end = { .fd = guard->own_pidfd, .events = POLLIN };
+
 	if (!guard->pid)
 		return;
-	kill(guard->pid, SIGKILL);
-	while (waitpid(guard->pid, NULL, __WALL) < 0 && errno == EINTR)
+	/* an id could be another's by now, where somebody else has waited for the guard */
+	if (guard->own_pidfd >= 0)
+		syscall(SYS_pidfd_send_signal, guard->own_pidfd, SIGKILL, NULL, 0);
+	else if (!guard->orphan)
+		kill(guard->pid, SIGKILL);
+	while (guard->orphan && poll(&end, 1, -1) < 0 && errno == EINTR)
+		;
+	while (!guard->orphan && waitpid(guard->pid, NULL, __WALL) < 0 && errno == EINTR)
 		;
 	zd_unreserve(guard->stack, STACK_BYTES);
 	if (guard->own_pidfd >= 0)

@@ -16,13 +16,15 @@
 #ifndef ZD_MM_GUARD_H
 #define ZD_MM_GUARD_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 enum zd_guard_how {
 	/* A copy of the caller, which has nothing registered with a userfaultfd
 	 * (a copy would be a fork, whose event the caller might have to read). */
 	ZD_GUARD_COPY,
-	/* A program of its own, without descriptors: of use where there is a keeper. */
+	/* A program of its own, nobody's child, without descriptors: of use where there is
+	 * a keeper. */
 	ZD_GUARD_PROGRAM,
 	/* Shares the caller's memory. */
 	ZD_GUARD_SHARED,
@@ -35,8 +37,9 @@ struct zd_guard {
 	int own_pidfd;		/* the guard's: readable when it is dead */
 	void *stack;
 	char mark[64];
-	char parent_text[16];
-	int image;
+	char pidfd_text[16];
+	int image, failed;
+	bool orphan;		/* not ours to be waited for */
 };
 
 /* @mark: the memfd's name.  Called by the server's thread, whose death is the

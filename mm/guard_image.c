@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The guard of a program that uses the library, as a program of its own: a few
- * pages without libc, embedded in the library (guard.c) and run from a memfd.
+ * The second guard, a program of its own: a few pages without libc, embedded in the
+ * library (guard.c) and run from a memfd.
  *
- *	argv: name, mark, the parent's pid
+ *	argv: name, mark, the number of the server's pidfd
  */
 #include <stdint.h>
 #include <sys/syscall.h>
@@ -30,20 +30,16 @@ static int number(const char *s)
 __attribute__((used)) void guard_start(const uintptr_t *stack)
 {
 	const char *const *argv = (const char *const *)(stack + 1);
-	int parent = stack[0] == 3 ? number(argv[2]) : 0;
-	long pidfd;
+	int pidfd = stack[0] == 3 ? number(argv[2]) : 0;
 
 	/* none of the program's pipes may live longer because of the guard */
-	raw_syscall(SYS_close_range, 0, ~0U, 0, 0, 0, 0);
+	if (pidfd)
+		raw_syscall(SYS_close_range, 0, pidfd - 1, 0, 0, 0, 0);
+	raw_syscall(SYS_close_range, pidfd + 1, ~0U, 0, 0, 0, 0);
 	raw_syscall(SYS_chdir, (long)"/", 0, 0, 0, 0, 0);
 	zd_family_oom_protect();
-	pidfd = raw_syscall(SYS_pidfd_open, parent, 0, 0, 0, 0, 0);
-	/* still the parent's child: that was its id, then.  If it has ended, whatever
-	 * it left must go */
-	if (raw_syscall(SYS_getppid, 0, 0, 0, 0, 0, 0) == parent && pidfd >= 0)
-		zd_family_watch(argv[1], parent, pidfd);
-	else if (parent)
-		zd_family_kill(argv[1]);
+	if (stack[0] == 3)
+		zd_family_outlive(argv[1], pidfd);
 	for (;;)
 		raw_syscall(SYS_exit_group, 0, 0, 0, 0, 0, 0);
 }

@@ -199,15 +199,22 @@ static void fault_done(struct zd_mig *mig)
 }
 
 /*
- * A move that nobody needs leaves what can't be read as it was, and the mover is told
- * (zd_homing_step()).  A thread that waits for it here faults again, and only then is it
- * lost.
+ * What nobody needs and can't be read is left as it was; a homing is told (homing.c).  A
+ * thread that waits for it here faults again, and only then is it lost.
  */
 static void keep_away(struct zd_mm *mm, uint64_t addr, int error)
 {
 	mm->home_error = error;
 	mm->nr_home_errors++;
 	zd_uffd_wake(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE);
+}
+
+static void not_read(const struct zd_mig *mig, struct zd_mm *mm, uint64_t addr, int error)
+{
+	if (mig->why == ZD_HOME_CLOSE || (mig->why == ZD_HOME_FAULT && addr == mig->needed))
+		unreadable(mm, addr, error);
+	else
+		keep_away(mm, addr, error);
 }
 
 /* ->done of the device. */
@@ -229,10 +236,7 @@ static void arrived_in_buffer(struct zd_device_io *io)
 		}
 		unlock(p->mm, p->addr);
 		if (p->error) {
-			if (mig->keep)
-				keep_away(p->mm, p->addr, p->error);
-			else
-				unreadable(p->mm, p->addr, p->error);
+			not_read(mig, p->mm, p->addr, p->error);
 			continue;
 		}
 		for (; i + run < mig->nr; run++) {
@@ -245,7 +249,7 @@ static void arrived_in_buffer(struct zd_device_io *io)
 		}
 		rc = place(p->mm, p->addr, run, zd_mig_buffer(mig, i), false);
 		mig->gone += rc > 0 ? rc : 0;
-		if (rc == -ENOMEM && mig->keep)
+		if (rc == -ENOMEM && mig->why != ZD_HOME_FAULT)
 			keep_away(p->mm, p->addr, rc);
 		fault_done(mig);
 		zd_uffd_wake(zd_mm_uffd(p->mm), p->addr, run * ZD_PAGE_SIZE);
@@ -258,7 +262,7 @@ static void arrived_in_buffer(struct zd_device_io *io)
 }
 
 static int home_read(struct zd_mm *mm, uint64_t addr, unsigned int nr, enum zd_home_for why,
-		     uint64_t start_ns)
+		     uint64_t needed, uint64_t start_ns)
 {
 	struct zd_server *server = mm->server;
 	struct zd_mig *mig;
@@ -269,7 +273,8 @@ static int home_read(struct zd_mm *mm, uint64_t addr, unsigned int nr, enum zd_h
 	if (!mig)
 		return -ENOBUFS;
 	mig->is_fault = why == ZD_HOME_FAULT;
-	mig->keep = why == ZD_HOME_MOVE;
+	mig->why = why;
+	mig->needed = needed;
 	mig->start_ns = start_ns;
 	mig->first = addr;
 	mig->gone = 0;
@@ -293,8 +298,31 @@ static int home_read(struct zd_mm *mm, uint64_t addr, unsigned int nr, enum zd_h
 	return nr;
 }
 
+/* @addr is in memory of the device that is there no more: a file was cut.  As zd_home(). */
+static int home_cut(struct zd_mm *mm, uint64_t addr, enum zd_home_for why, uint64_t needed,
+		    bool wake)
+{
+	struct zd_device *dev = mm->server->dev;
+	int rc;
+
+	if (why == ZD_HOME_MOVE) {
+		keep_away(mm, addr, -EIO);
+		return 1;
+	}
+	if (why == ZD_HOME_FAULT && needed != addr) {
+		/* one that came along for nothing: without it, then */
+		rc = home_direct(mm, needed, 1, dev->ops->direct_access(dev,
+				 zd_entry_val(*zd_mm_entry(mm, needed))), wake);
+		if (rc != -EFAULT)
+			return rc;
+		addr = needed;
+	}
+	unreadable(mm, addr, -EFAULT);
+	return 1;
+}
+
 int zd_home(struct zd_mm *mm, uint64_t addr, unsigned int nr, enum zd_home_for why,
-	    uint64_t start_ns)
+	    uint64_t needed, uint64_t start_ns)
 {
 	const struct zd_device_ops *ops = mm->server->dev->ops;
 	/* A fault that is timed is not woken by the copy: on one CPU its thread
@@ -307,16 +335,12 @@ int zd_home(struct zd_mm *mm, uint64_t addr, unsigned int nr, enum zd_home_for w
 		content = ops->direct_access(mm->server->dev,
 					     zd_entry_val(*zd_mm_entry(mm, addr)));
 	if (!content)
-		return home_read(mm, addr, nr, why, start_ns);
+		return home_read(mm, addr, nr, why, needed, start_ns);
 	ZD_PROBE3(migrate_begin, 1, addr, nr);
 	rc = home_direct(mm, addr, nr, content, wake);
 	if (rc == -EFAULT) {
-		/* memory of the device that is there no more: a file was cut */
-		if (why == ZD_HOME_MOVE)
-			keep_away(mm, addr, -EIO);
-		else
-			unreadable(mm, addr, rc);
-		rc = 1;
+		rc = home_cut(mm, addr, why, needed, wake);
+		wake = false;
 	}
 	ZD_PROBE3(migrate_end, 1, addr, rc > 0 ? rc : 0);
 	if (rc > 0) {

@@ -40,21 +40,35 @@ static bool next_device(struct zd_mm *mm, struct zd_homing *h, uint64_t *limit)
 /*
  * All of it has been looked at.  What was in flight when we passed it may have landed
  * since, and won't wake us again: look again, and wait only for what is so now.  What
- * can't be read is found again each time: then there is an end.
+ * can't be read is found again each time: after some passes only what is in flight counts.
  */
 static bool look_again(struct zd_mm *mm, struct zd_homing *h, uint64_t *limit,
 		       enum zd_cmd_result *result)
 {
 	*result = ZD_CMD_DONE;
-	if (!h->pending || (h->error && ++h->passes > PASSES_MAX))
+	if (!h->pending)
 		return false;
 	h->pending = false;
 	h->pos = h->start;
-	if (next_device(mm, h, limit))
-		return true;
+	while (next_device(mm, h, limit)) {
+		if (!h->error || h->passes < PASSES_MAX) {
+			h->passes += h->error != 0;
+			return true;
+		}
+		h->pos += ZD_PAGE_SIZE;
+	}
 	if (h->pending)
 		*result = ZD_CMD_WAIT;
 	return false;
+}
+
+/* The errors are the address space's: was one of them here? */
+static int result_of(struct zd_mm *mm, struct zd_homing *h)
+{
+	uint64_t limit;
+
+	h->pos = h->start;
+	return h->error && next_device(mm, h, &limit) ? h->error : 0;
 }
 
 static unsigned int count_device(struct zd_mm *mm, const struct zd_homing *h, uint64_t limit)
@@ -87,7 +101,7 @@ static void note_errors(struct zd_mm *mm, struct zd_homing *h)
 enum zd_cmd_result zd_homing_step(struct zd_mm *mm, struct zd_homing *h, int *rc)
 {
 	enum zd_cmd_result result;
-	uint64_t limit;
+	uint64_t limit, before;
 	int done;
 
 	*rc = 0;
@@ -98,11 +112,12 @@ enum zd_cmd_result zd_homing_step(struct zd_mm *mm, struct zd_homing *h, int *rc
 		h->pos = h->start;
 	if (!next_device(mm, h, &limit) && !look_again(mm, h, &limit, &result)) {
 		if (result == ZD_CMD_DONE)
-			*rc = h->error;
+			*rc = result_of(mm, h);
 		return result;
 	}
+	before = mm->nr_device;
 	done = zd_home(mm, h->pos, count_device(mm, h, limit),
-		       h->last ? ZD_HOME_CLOSE : ZD_HOME_MOVE, 0);
+		       h->last ? ZD_HOME_CLOSE : ZD_HOME_MOVE, 0, 0);
 	switch (done) {
 	case -ENOBUFS:
 		return ZD_CMD_WAIT;
@@ -113,8 +128,8 @@ enum zd_cmd_result zd_homing_step(struct zd_mm *mm, struct zd_homing *h, int *rc
 		zd_mm_died(mm);
 		return ZD_CMD_DONE;
 	default:	/* EAGAIN, ENOENT: an event is about to tell */
-		if (done > 0) {	/* or failed: not again in this pass */
-			h->pending |= *zd_mm_entry(mm, h->pos) & ZD_ENTRY_LOCK;
+		if (done > 0) {	/* in flight, or failed: not again in this pass */
+			h->pending |= mm->nr_device + done > before;
 			h->pos += done * ZD_PAGE_SIZE;
 		}
 		return ZD_CMD_AGAIN;

@@ -65,8 +65,6 @@ int zd_library_attach(struct zd_library *lib, struct zd_device *dev)
 	zd_put_dev_pagemap(pgmap);
 	/* Before the first page goes: a fork returns as soon as its event is
 	 * read, and the next thing may be a SIGKILL. */
-	/* Before the first page goes: a fork returns as soon as its event is
-	 * read, and the next thing may be a SIGKILL. */
 	if (!rc && !lib->guard.pid)
 		start_guards(lib);
 	return rc;

@@ -100,7 +100,7 @@ struct zd_homing {
 	bool last;	/* what can't be read is lost: nobody can try again */
 	int error;	/* so far */
 	uint64_t pos;
-	uint64_t errors;	/* mm->nr_home_errors when the step began */
+	uint64_t errors;	/* mm->nr_home_errors when it began */
 	unsigned int passes;	/* with errors */
 	bool begun;
 	bool pending;	/* some were in flight: look again */

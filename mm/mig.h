@@ -53,6 +53,13 @@ struct zd_mig_page {
 	struct zd_mig_sharer *sharers;
 };
 
+/* Why pages come home, and so what happens to one that the device can't read. */
+enum zd_home_for {
+	ZD_HOME_FAULT,	/* a thread needs one of them: that one is lost, others stay away */
+	ZD_HOME_MOVE,	/* nobody does: it stays away; mm->home_error, mm->nr_home_errors */
+	ZD_HOME_CLOSE,	/* nobody will be there to try again: it is lost */
+};
+
 struct zd_mig {
 	struct cds_list_head node;	/* server->migs */
 	struct zd_server *server;
@@ -63,7 +70,8 @@ struct zd_mig {
 	uint64_t first;			/* for the probes: address of the first page, */
 	unsigned int gone;		/* and how many went */
 	bool is_fault;
-	bool keep;		/* HOME, and nobody needs it: what can't be read stays away */
+	enum zd_home_for why;	/* HOME */
+	uint64_t needed;	/* HOME_FAULT: the address of the fault */
 	/* migrate_vma: the content is in the buffer, the caller decides */
 	void (*fetched)(struct zd_mig *mig);
 	bool retry;		/* some page could not be put back yet */
@@ -135,17 +143,13 @@ void zd_out_land(struct zd_mig *mig);
 void zd_out_count_refusal(struct zd_mm_stats *c, int error);
 
 /*
- * Home: bring @nr pages from @addr on (all DEVICE, not locked) home.  Returns
+ * Home: bring @nr pages from @addr on (all DEVICE, not locked) home; @needed is the one
+ * that the fault is about.  Returns
  * how many were done or started, or -errno for the first: -EAGAIN: an event
  * waits to be read; -ENOBUFS: too many batches in flight; -ENOENT, -ESRCH: the
  * mapping, the address space is gone; -ENOMEM.
  */
-enum zd_home_for {
-	ZD_HOME_FAULT,	/* a thread waits for it: a page that can't be read is lost */
-	ZD_HOME_MOVE,	/* such a page stays where it is: mm->home_error, mm->nr_home_errors */
-	ZD_HOME_CLOSE,	/* nobody will be there to try again: it is lost */
-};
 int zd_home(struct zd_mm *mm, uint64_t addr, unsigned int nr, enum zd_home_for why,
-	    uint64_t start_ns);
+	    uint64_t needed, uint64_t start_ns);
 
 #endif

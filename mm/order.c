@@ -373,16 +373,16 @@ static void note_doubts(struct search *f, const struct state *other)
 static void leaf(struct search *f)
 {
 	struct state *end = &f->at[f->nr];
-	struct verdict v;
+	struct verdict v, w;
 	int c = -1;
 
 	f->leaves--;
 	normalize(end);
-	v = judge(f, end);
+	v = w = judge(f, end);
 	if (f->found && f->as_read)
-		v.unlisted = f->verdict.unlisted;
+		w.unlisted = f->verdict.unlisted;
 	if (f->found)
-		c = compare(&v, &f->verdict);
+		c = compare(&w, &f->verdict);
 	if (!c && !is_same(end, &f->best_end))
 		note_doubts(f, end);
 	if (c >= 0)

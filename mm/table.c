@@ -117,7 +117,8 @@ uint64_t zd_table_next(const struct zd_table *table, uint64_t addr, uint64_t end
 		while (addr < stop) {
 			uint64_t next = end_of(addr, ZD_TABLE_PAGE_SPAN, stop);
 
-			if (touched[zd_table_index(addr) / ZD_TABLE_PAGE_ENTRIES])
+			if (__atomic_load_n(&touched[zd_table_index(addr) / ZD_TABLE_PAGE_ENTRIES],
+					    __ATOMIC_RELAXED))
 				addr = next_on_page(table, addr, next);
 			else
 				addr = next;
@@ -138,9 +139,8 @@ void zd_table_trim(struct zd_table *table, uint64_t start, uint64_t end)
 		for (; at + ZD_TABLE_PAGE_SPAN <= stop; at += ZD_TABLE_PAGE_SPAN) {
 			unsigned char *is = &touched[zd_table_index(at) / ZD_TABLE_PAGE_ENTRIES];
 
-			if (*is)
+			if (__atomic_exchange_n(is, 0, __ATOMIC_RELAXED))
 				zd_decommit(&leaf_of(table, at)[zd_table_index(at)], ZD_PAGE_SIZE);
-			*is = 0;
 		}
 		start = stop;
 	}

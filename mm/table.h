@@ -192,8 +192,9 @@ static inline zd_entry_t *zd_table_entry(const struct zd_table *table, uint64_t 
 	uint64_t i = zd_table_index(addr);
 	unsigned char *touched = &zd_table_touched(leaf)[i / ZD_TABLE_PAGE_ENTRIES];
 
-	if (!*touched)
-		*touched = 1;
+	/* atomic: threads that map device memory (devmap.c) get here, too */
+	if (!__atomic_load_n(touched, __ATOMIC_RELAXED))
+		__atomic_store_n(touched, 1, __ATOMIC_RELAXED);
 	return &leaf[i];
 }
 

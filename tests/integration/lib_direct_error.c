@@ -61,10 +61,10 @@ static void by_call(void)
 	struct zd_migrate_result r;
 
 	cut();
-	CHECK_EQ(zd_migrate_to_ram(mm, p, N * PAGE, &r), 0);
+	CHECK_EQ(zd_migrate_to_ram(mm, p, N * PAGE, &r), -EIO);
 	CHECK_EQ(r.moved, N - CUT);
 	CHECK_EQ(r.device, CUT);
-	CHECK_EQ(gate_used(g), 0);
+	CHECK_EQ(gate_used(g), CUT);
 	check(NULL);
 	mend();
 }

@@ -38,8 +38,27 @@ static void program(void *arg)
 	struct zd_mm *mm = open_mm();
 	(void)arg;
 	mem = evicted(mm, N, 1, ram_device(N));
+	/* the guards are nobody's children that wait() would find */
+	CHECK(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
 	child_start(orphan, NULL);
 	pause();
+}
+
+/* Does the command line of the process say that it is a guard of @parent? */
+static bool is_guard_of(const char *pid, pid_t parent)
+{
+	char path[300], text[256] = "", mark[32];
+	size_t n = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%s/cmdline", pid);
+	snprintf(mark, sizeof(mark), "zonedev-%d-", parent);
+	f = fopen(path, "r");
+	if (f)
+		n = fread(text, 1, sizeof(text) - 1, f);
+	if (f)
+		fclose(f);
+	return memmem(text, n, mark, strlen(mark));
 }
 
 /* The guards that this process has started; returns how many. */
@@ -58,8 +77,9 @@ static unsigned int guards_of(pid_t parent, pid_t *guard)
 		f = strtol(d->d_name, NULL, 10) > 0 ? fopen(path, "r") : NULL;
 		if (!f)
 			continue;
-		if (fscanf(f, "%*d (%31[^)]) %*c %d", comm, &ppid) == 2 && ppid == parent &&
-		    !strcmp(comm, "zonedev-guard"))
+		if (fscanf(f, "%*d (%31[^)]) %*c %d", comm, &ppid) == 2 &&
+		    !strcmp(comm, "zonedev-guard") &&
+		    (ppid == parent || is_guard_of(d->d_name, parent)))
 			guard[nr++] = strtol(d->d_name, NULL, 10);
 		fclose(f);
 	}

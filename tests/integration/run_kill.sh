@@ -25,6 +25,18 @@ for round in 1 2 3; do
 	! grep wrong "$T/out" >&2 || fail "read something else than was written"
 done
 
+# One whose main thread has ended, and shows no memory.
+start "$ZONEDEV" run --quiet --device ram:size=512M --ram 16M -- \
+	sh -c "$H/run_mem leader 256 & echo \$! >'$T/leader'; wait" >"$T/out" 2>&1
+wait_for 10 "[ -s '$T/leader' ]" || fail "didn't start"
+pid=$(cat "$T/leader")
+wait_for 10 "grep -q '^State:.Z' /proc/$pid/status && [ \"\$(ls /proc/$pid/task | wc -l)\" -gt 1 ]" ||
+	fail "its main thread has not ended alone"
+kill -KILL "$PID"
+wait_for 3 "[ \"\$(ls /proc/$pid/task 2>/dev/null | wc -l)\" -le 1 ]" ||
+	fail "a process without a main thread survives the supervisor"
+wait "$PID" || true
+
 # kill -9 of CMD ends zonedev by the same signal
 mkfifo "$T/in"
 exec 8<>"$T/in"

@@ -10,8 +10,12 @@ requires_run
 look_for_guards() {
 	local pid
 	guards=()
-	for pid in $(cat "/proc/$PID/task/$PID/children"); do
-		[ "$(cat "/proc/$pid/comm" 2>/dev/null)" != zonedev-guard ] || guards+=("$pid")
+	# one is the supervisor's child, the other says on its command line whose it is
+	for pid in $(pgrep -x zonedev-guard); do
+		if [ "$(ps -o ppid= -p "$pid" | tr -d ' ')" = "$PID" ] ||
+			grep -q "zonedev-$PID-" "/proc/$pid/cmdline" 2>/dev/null; then
+			guards+=("$pid")
+		fi
 	done
 	[ "${#guards[@]}" = 2 ]
 }

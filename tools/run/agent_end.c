@@ -144,6 +144,7 @@ void process_look_again(struct process *p)
 	p->mm->pagemap_fd = p->pagemap_fd;
 	survey_free(p->run->scout, p->survey);
 	p->survey = survey;
+	process_answer_farewell(p);	/* it may have waited for that survey */
 }
 
 /* --- after an exec --- */

@@ -82,6 +82,7 @@ int front_launch(struct run *run)
 {
 	struct message m;
 
+	inherit_forked(&run->in);	/* it is the front that gives the program what it was given */
 	say(run, READY, 0);
 	if (!hear(run, &m) || m.kind != CHILD)
 		return -ECHILD;

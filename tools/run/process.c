@@ -219,6 +219,9 @@ void processes_reap(struct run *run)
 			continue;
 		if (zd_now_ns() - p->lost_ns > LOOK_AGAIN_NS)
 			process_look_again(p);
+		/* the survey that it waits for may never be made: the scout was stopped */
+		if (p->sock.fd < 0 && !survey_busy(run->scout, p->survey))
+			process_answer_farewell(p);
 		if (p->gone || p->mm->dead || !zd_uffd_mm_alive(zd_mm_uffd(p->mm)))
 			process_free(p);
 		else
@@ -240,7 +243,8 @@ bool processes_waiting(const struct run *run)
 
 static bool unknown_fault(struct zd_mm *mm, uint64_t addr)
 {
-	process_look_again(mm->host_data);
+	if (mm->host_data)
+		process_look_again(mm->host_data);
 	return scan_unknown(mm->host_data, addr);
 }
 

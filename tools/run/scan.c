@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Which memory is managed: private anonymous mappings that can be read and
- * written, of 128 KiB and more.  Out stay: zonedev's own, [stack], thread
- * stacks (scout.h has what they are), and small mappings, which are library data
- * and TLS.
+ * written, of 128 KiB and more (together, where they lie side by side).  Out stay:
+ * zonedev's own, [stack], thread stacks (scout.h has what they are), and small
+ * mappings, which are library data and TLS.
  *
  * A mapping that appears or grows is found by looking, which the scout does; its
  * pages that are here already enter the queues in the order of their addresses.
@@ -144,13 +144,33 @@ static void manage_new(struct process *p, uint64_t start, uint64_t end)
 	}
 }
 
-/* The mapping is, or was a moment ago, where the kernel has been told to watch.  One that
- * was made since is not registered: the next survey finds it. */
+/* What of [start, end) isn't listed, and is where the kernel has been told to watch.  A
+ * mapping that was made since is not: the next survey finds it. */
 static void list_found(struct process *p, uint64_t start, uint64_t end)
 {
-	if (zd_uffd_has(zd_mm_uffd(p->mm), start, end - start) == 1 &&
-	    !zd_mm_adopt(p->mm, start, end))
-		queue_listed(p, start, end);
+	const struct zd_ranges *r = &p->mm->ranges;
+
+	while (start < end) {
+		size_t i = zd_ranges_first(r, start);
+		uint64_t gap_end = i < r->nr && r->v[i].start < end ? r->v[i].start : end;
+
+		if (i < r->nr && r->v[i].start <= start) {
+			start = r->v[i].end;
+			continue;
+		}
+		if (zd_uffd_has(zd_mm_uffd(p->mm), start, gap_end - start) == 1 &&
+		    !zd_mm_adopt(p->mm, start, gap_end))
+			queue_present(p, start, gap_end);
+		start = gap_end;
+	}
+}
+
+/* What is registered there, and is none of ours; a thread that waits there goes on. */
+static void leave(struct process *p, uint64_t start, uint64_t end)
+{
+	/* with an event still to be read the entries may be of what was moved away */
+	if (!zd_uffd_unregister(zd_mm_uffd(p->mm), start, end - start) && zd_mm_still(p->mm))
+		zd_mm_forget(p->mm, start, end);
 }
 
 /* Is anything but private memory there? */
@@ -169,24 +189,23 @@ static bool has_other(const struct process *p, uint64_t at, uint64_t end)
  * larger, of which a part must not be registered: the program would find two mappings
  * where it made one, and mremap() refused.  So all that it can be is registered at once,
  * with the hole around; and then what is there now is looked at.  (From the registering on
- * changes are told.)  Shared memory, which registers as well, is let go.
+ * changes are told.)  Shared memory, which registers as well, is let go.  A thread's stack
+ * that has come into the hole since is managed; its descriptor's pages are kept.
  */
 static void manage_found(struct process *p, const struct found *f)
 {
 	uint64_t at = f->floor, end = f->ceiling;
-	int uffd = zd_mm_uffd(p->mm);
 	struct zd_vma vma;
 
 	if (!zd_mm_is_current(p->mm) && !zd_mm_still(p->mm))
 		return;
-	if (zd_uffd_register(uffd, at, end - at)) {
+	if (zd_uffd_register(zd_mm_uffd(p->mm), at, end - at)) {
 		/* nothing there just now; or what can't be watched */
 		if (!has_other(p, at, end))
 			return;
 		at = f->start;
 		end = f->end;
-		if (manage(p, at, end))
-			return;
+		manage(p, at, end);
 	}
 	for (; at < end && !zd_maps_find(p->maps_fd, at, &vma) && vma.start < end; at = vma.end) {
 		bool cut = vma.start < at || vma.end > end;
@@ -197,8 +216,8 @@ static void manage_found(struct process *p, const struct found *f)
 			manage_new(p, vma.start, vma.end);
 		else if (zd_vma_movable(&vma) && !vma.stack)
 			list_found(p, from, to);
-		else if (!vma.anon && !zd_uffd_unregister(uffd, from, to - from))
-			zd_mm_forget(p->mm, from, to);
+		else if (!vma.anon)
+			leave(p, from, to);
 	}
 }
 
@@ -295,7 +314,11 @@ bool scan_unknown(struct process *p, uint64_t addr)
 		return !zd_mm_adopt(p->mm, addr, addr + ZD_PAGE_SIZE);
 	/* registered already, by the kernel, when it grew; or else what faulted is
 	 * gone, and this is something new in its place */
-	if (!zd_maps_find(p->maps_fd, addr, &vma) && vma.start <= addr)
+	if (zd_maps_find(p->maps_fd, addr, &vma) || vma.start > addr)
+		return false;
+	if (vma.anon)
 		manage_new(p, vma.start, vma.end);
+	else
+		leave(p, vma.start, vma.end);
 	return zd_ranges_find(&p->mm->ranges, addr);
 }

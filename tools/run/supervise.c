@@ -190,7 +190,9 @@ static pid_t copy(struct run *run)
 	pid = fork();
 	if (pid <= 0) {
 		run->server.hold_evictions = false;
-		guards_start(run);
+		if (guards_start(run))
+			zd_log(ZD_LOG_WARN, "no guard: if this process is killed the program may read "
+			       "zeros for pages that are on the device");
 		if (scout_start(&run->server, budget_survey_made, run, &run->scout))
 			zd_log(ZD_LOG_ERR, "no memory is managed any more");
 	}
@@ -276,7 +278,7 @@ static int end(struct run *run)
 	int rc = tell(run);
 
 	if (cds_list_empty(&run->processes)) {
-		if (!run->child_managed && !run->nr_processes && !run->opt.quiet)
+		if (!run->child_managed && !run->nr_processes && !run->nr_unmanaged && !run->opt.quiet)
 			zd_log(ZD_LOG_WARN, "%s never loaded zonedev's agent: it ran unmanaged",
 			       run->opt.argv[0]);
 		teardown(run);

@@ -19,6 +19,7 @@
 #define TOP_BYTES	(1024 * 1024)	/* of a stack, where descriptor and TLS are */
 #define LIST_MAX	64		/* robust mutexes of one thread that are looked at */
 #define PAGE_MASK	(~(ZD_PAGE_SIZE - 1))
+#define TOP		((UINT64_C(1) << ZD_VA_BITS) - ZD_PAGE_SIZE)	/* of what can be watched */
 
 int survey_new(pid_t pid, pid_t memory, pid_t tid, struct process *owner, struct survey **survey)
 {
@@ -209,7 +210,7 @@ static void add_found(struct walk *w, uint64_t start, uint64_t end)
 		s->cap_found = cap;
 	}
 	s->found[s->nr_found++] = (struct found){
-		start, end, start == w->start ? w->prev_end : start, end,
+		start, end, start == w->start && w->prev_end ? w->prev_end : start, end,
 	};
 }
 
@@ -219,7 +220,7 @@ static void set_ceiling(struct survey *s, uint64_t prev_end, uint64_t start)
 	struct found *f = s->nr_found ? &s->found[s->nr_found - 1] : NULL;
 
 	if (f && f->end == prev_end)
-		f->ceiling = start;
+		f->ceiling = start < TOP ? start : TOP;
 }
 
 /* What of [start, end) isn't managed. */

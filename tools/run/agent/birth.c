@@ -12,15 +12,17 @@
  *
  * The program's thread makes no system call but clone(), wait4(), and in narrow places
  * kill() and futex(); these only when the middleman has found that no seccomp filter kills
- * for them: all else
- * that a filter might not allow is done by the middleman, whose death harms nobody.
+ * for them.  All else that a filter might not allow is done by the middleman, whose death
+ * harms nobody.  (Where there can't even be a middleman, since the user's processes are
+ * counted, the thread of a program that has just been exec'ed does more, to say so.)
  * CLONE_VFORK makes the thread wait for the middleman without asking.
  *
  * Between its birth and its first system call, which blocks all signals, the
  * middleman could be sent a signal that was meant for the program's process
  * group, and would run the program's handler.  So its stack begins in a page
  * that can't be written: no handler can be entered there; the middleman dies,
- * and another one is made.
+ * and another one is made.  (One with SA_ONSTACK can, where the thread has an
+ * alternate stack.)
  *
  * The descriptors: the middleman shares the program's table, and gives it up for
  * an empty one before the program's thread goes on (CLOSE_RANGE_UNSHARE).  No

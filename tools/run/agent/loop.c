@@ -34,11 +34,18 @@ static int die(void)
 	return 0;
 }
 
-/* The agent's limits are its own; the ring must not be too large a file for them. */
-static void raise_file_size(void)
+/* The agent's limits are its own.  The ring must not be too large a file for them, nor
+ * may the agent's work, which the program causes, end it: without CAP_SYS_RESOURCE that is
+ * when it has used as much time as the program may. */
+static void raise_limits(void)
 {
-	struct rlimit limit;
+	struct rlimit limit = { RLIM_INFINITY, RLIM_INFINITY };
 
+	if (raw_syscall(SYS_setrlimit, RLIMIT_CPU, (long)&limit, 0, 0, 0, 0) &&
+	    !raw_syscall(SYS_getrlimit, RLIMIT_CPU, (long)&limit, 0, 0, 0, 0)) {
+		limit.rlim_cur = limit.rlim_max;
+		raw_syscall(SYS_setrlimit, RLIMIT_CPU, (long)&limit, 0, 0, 0, 0);
+	}
 	if (raw_syscall(SYS_getrlimit, RLIMIT_FSIZE, (long)&limit, 0, 0, 0, 0))
 		return;
 	limit.rlim_cur = limit.rlim_max;
@@ -57,7 +64,7 @@ static long settle_in(void)
 		return raw_syscall(SYS_close_range, 0, ~0U, 2 /* CLOSE_RANGE_UNSHARE */, 0, 0, 0);
 	/* what is sent to the program's group is not for the agent */
 	raw_syscall(SYS_setsid, 0, 0, 0, 0, 0, 0);
-	raise_file_size();
+	raise_limits();
 	return 0;
 }
 
