@@ -56,8 +56,10 @@ echo >&8
 wait "$PID" || fail "ended with $?"
 
 # --- more children than there are descriptors to manage them with ---
+# They live until zonedev has said so: an agent greets a moment after its program's start.
 cat >"$T/children.py" <<'END'
 import os
+import sys
 r, w = os.pipe()
 children = []
 for _ in range(32):
@@ -65,12 +67,18 @@ for _ in range(32):
     if not pid:
         os._exit(os.read(r, 1) != b"x")
     children.append(pid)
+with open(sys.argv[1]) as go:
+    go.readline()
 os.write(w, b"x" * 32)
 for pid in children:
     if os.waitpid(pid, 0)[1]:
         raise SystemExit(1)
 END
-bounded bash -c 'ulimit -n 200; exec "$@"' bash "$ZONEDEV" run --device ram:size=256M --ram 32M -- \
-	python3 "$T/children.py" 2>"$T/err" || fail "many children: ended with $?: $(tail -n 3 "$T/err")"
-grep -q "a forked child keeps its memory: Too many open files" "$T/err" ||
+mkfifo "$T/go"
+exec 9<>"$T/go"
+start bash -c 'ulimit -n 200; exec "$@" 8>&- 9>&-' bash "$ZONEDEV" run --device ram:size=256M --ram 32M -- \
+	python3 "$T/children.py" "$T/go" 2>"$T/err"
+wait_for 20 "grep -q 'a forked child keeps its memory: Too many open files' '$T/err'" ||
 	fail "no word on it: $(cat "$T/err")"
+echo >&9
+wait "$PID" || fail "many children: ended with $?: $(tail -n 3 "$T/err")"
