@@ -10,8 +10,9 @@
  * that is out, each piece is registered, and a forked child has the mappings that its
  * parent had just then.  A page that is out and has no mark says nothing: a mark dies
  * without an event by a madvise that was heard long ago, or under a guard.  A place that
- * is registered and has no piece says little: it may have grown, in place or by moving, of
- * which nothing is told.  It counts between orders that aren't the read one.
+ * is registered and has no piece, though a change touched it, counts where nothing else
+ * decides; but not where a piece has grown, in place or by moving, of which nothing is told:
+ * then the two are one mapping.
  *
  * What is certain.  Events are read as they were posted.  So what a thread does in turn,
  * and threads that know of each other, are heard in the right order, which explains
@@ -312,6 +313,22 @@ static bool fill_touched(const struct search *f, struct state *s)
 	return ok;
 }
 
+/* Is the page of @addr registered, and no piece of @s accounts for that? */
+static bool is_unlisted(const struct search *f, const struct state *s, uint64_t addr)
+{
+	int uffd = zd_mm_uffd(f->mm);
+	uint64_t below = 0;
+
+	if (zd_uffd_has(uffd, addr, ZD_PAGE_SIZE) != 1)
+		return false;
+	for (unsigned int i = 0; i < s->nr; i++)
+		if (s->v[i].end <= addr && s->v[i].end > below)
+			below = s->v[i].end;
+	/* of several mappings the kernel says no */
+	return !below ||
+	       zd_uffd_has(uffd, below - ZD_PAGE_SIZE, addr + 2 * ZD_PAGE_SIZE - below) != 1;
+}
+
 static struct verdict judge(struct search *f, const struct state *end)
 {
 	struct verdict v = { 0 };
@@ -325,8 +342,7 @@ static struct verdict judge(struct search *f, const struct state *end)
 	for (unsigned int i = 0; f->mm->pagemap_fd >= 0 && i < f->touched.nr; i++)
 		judge_marks(f->mm, &f->touched.v[i], &v);
 	for (unsigned int i = end->nr; i < f->touched.nr; i++)
-		v.unlisted += zd_uffd_has(zd_mm_uffd(f->mm), f->touched.v[i].start,
-					  ZD_PAGE_SIZE) == 1;
+		v.unlisted += is_unlisted(f, end, f->touched.v[i].start);
 	for (uint32_t i = 0; i < f->nr; i++)
 		if (f->changes[f->read[i]].type == ZD_CHANGE_FORK)
 			v.wrong += wrong_in_child(f, i);
@@ -373,16 +389,14 @@ static void note_doubts(struct search *f, const struct state *other)
 static void leaf(struct search *f)
 {
 	struct state *end = &f->at[f->nr];
-	struct verdict v, w;
+	struct verdict v;
 	int c = -1;
 
 	f->leaves--;
 	normalize(end);
-	v = w = judge(f, end);
-	if (f->found && f->as_read)
-		w.unlisted = f->verdict.unlisted;
+	v = judge(f, end);
 	if (f->found)
-		c = compare(&w, &f->verdict);
+		c = compare(&v, &f->verdict);
 	if (!c && !is_same(end, &f->best_end))
 		note_doubts(f, end);
 	if (c >= 0)
@@ -393,7 +407,7 @@ static void leaf(struct search *f)
 	memcpy(f->best, f->order, sizeof(f->best));
 	f->best_end = *end;
 	f->as_read = as_read(f);
-	f->certain = f->as_read && !v.wrong;
+	f->certain = f->as_read && !v.wrong && !v.unlisted;
 }
 
 static void search(struct search *f, unsigned int depth)
