@@ -10,7 +10,6 @@
  *					has used for long
  *	run_guards stack		the same of a thread whose stack lies in the heap, and
  *					then its end is waited for
- *
  *	run_guards free			pages that are written again after MADV_FREE, without
  *					a fault, and then never used: they go out
  *
@@ -89,6 +88,33 @@ static time_t now(void)
 	return ts.tv_sec;
 }
 
+/* A moment, but no longer than until @end. */
+static void nap(time_t end, const char *what)
+{
+	if (now() > end)
+		fail(what);
+	usleep(1000);
+}
+
+/* Does the kernel watch the mapping of @p for missing pages? */
+static int is_watched(const char *p)
+{
+	unsigned long start, end;
+	char line[256];
+	FILE *f = fopen("/proc/self/smaps", "r");
+	int here = 0, watched = 0;
+
+	while (f && fgets(line, sizeof(line), f)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			here = start <= (unsigned long)p && (unsigned long)p < end;
+		else if (here && !strncmp(line, "VmFlags:", 8))
+			watched = strstr(line, " um") != NULL;
+	}
+	if (f)
+		fclose(f);
+	return watched;
+}
+
 static void heap(size_t mib, size_t limit)
 {
 	time_t end = now() + WAIT_S;
@@ -96,11 +122,8 @@ static void heap(size_t mib, size_t limit)
 
 	madvise(p, mib << 20, MADV_NOHUGEPAGE);
 	fill(p, mib << 20);
-	while (resident_bytes() > limit << 20) {
-		if (now() > end)
-			fail("it stays in RAM");
-		usleep(20000);
-	}
+	while (resident_bytes() > limit << 20)
+		nap(end, "it stays in RAM");
 	check(p, mib << 20);
 }
 
@@ -133,8 +156,19 @@ static void *holder(void *arg)
 	return NULL;
 }
 
-/* Until all of the @len bytes at @p are in RAM no more, but for @but pages. */
-static void evict(char *p, size_t len, size_t but)
+static int is_here(const void *at)
+{
+	unsigned char in = 0;
+
+	mincore((void *)((unsigned long)at & ~(PAGE - 1)), PAGE, &in);
+	return in & 1;
+}
+
+/*
+ * Until all of the @len bytes at @p are in RAM no more, but for @but pages, among them those
+ * of @a and @b: they may go out until zonedev has seen what they are, and then come back.
+ */
+static void evict(char *p, size_t len, size_t but, const void *a, const void *b)
 {
 	unsigned char *in = malloc(len / PAGE);
 	char *hog = map(HOG_BYTES, PROT_READ | PROT_WRITE);
@@ -142,9 +176,9 @@ static void evict(char *p, size_t len, size_t but)
 	size_t here = len / PAGE;
 
 	/* and then some more, for those that were used last */
-	for (int more = 0; more < 4; more += here <= but) {
+	for (int more = 0; more < 4; more += here <= but && is_here(a) && is_here(b)) {
 		if (now() > end)
-			fail("it doesn't go out");
+			fail(here <= but ? "what the kernel writes goes out" : "it doesn't go out");
 		fill(hog, HOG_BYTES);
 		here = 0;
 		mincore(p, len, in);
@@ -161,6 +195,7 @@ static void thread_end(int in_heap)
 	struct timespec until;
 	pthread_mutexattr_t robust;
 	pthread_attr_t attr;
+	time_t end = now() + WAIT_S;
 	pthread_t t;
 	int rc;
 
@@ -176,13 +211,13 @@ static void thread_end(int in_heap)
 	if (pthread_create(&t, &attr, holder, in_heap ? p : NULL))
 		fail("no thread");
 	while (!state)
-		usleep(1000);
+		nap(end, "the thread doesn't start");
 	/* the mutex, the descriptor and what lies around it stay; the holder's stack is
 	 * used all the time */
-	evict(p, len, in_heap ? 12 : 3);
+	evict(p, len, in_heap ? 12 : 3, mutex, in_heap ? (void *)t : mutex);
 	state = 2;
 	while (!syscall(SYS_tgkill, getpid(), holder_tid, 0))
-		usleep(1000);
+		nap(end + WAIT_S, "the thread doesn't end");
 	clock_gettime(CLOCK_REALTIME, &until);
 	until.tv_sec += 10;
 	rc = pthread_mutex_timedlock(mutex, &until);
@@ -202,7 +237,8 @@ static void freed(void)
 	volatile char sum = 0;
 
 	fill(p, len);
-	usleep(300000);		/* so that it is managed, if the tick is that slow */
+	while (!is_watched(p))
+		nap(end, "it isn't managed");
 	madvise(p, len, MADV_FREE);
 	fill(p, len);
 	/* more than a half of the limit, and with the other more than the limit */
