@@ -45,7 +45,6 @@ static bool unmap_large(const struct zd_vma *vma, void *ctx)
 {
 	uint64_t tls = (uintptr_t)__builtin_thread_pointer();
 
-	(void)ctx;
 	if (zd_vma_movable(vma) && vma->end - vma->start >= LARGE_BYTES && !*vma->name &&
 	    (tls < vma->start || tls >= vma->end) &&
 	    ((uintptr_t)ctx < vma->start || (uintptr_t)ctx >= vma->end))
@@ -215,7 +214,7 @@ void zd_guard_stop(struct zd_guard *guard)
 
 	if (!guard->pid)
 		return;
-	/* an id could be another's by now, where somebody else has waited for the guard */
+	/* the id could be another process's by now, where the program's wait() has taken the guard */
 	if (guard->own_pidfd >= 0)
 		syscall(SYS_pidfd_send_signal, guard->own_pidfd, SIGKILL, NULL, 0);
 	else if (!guard->orphan)

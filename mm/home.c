@@ -298,29 +298,6 @@ static int home_read(struct zd_mm *mm, uint64_t addr, unsigned int nr, enum zd_h
 	return nr;
 }
 
-/* @addr is in memory of the device that is there no more: a file was cut.  As zd_home(). */
-static int home_cut(struct zd_mm *mm, uint64_t addr, enum zd_home_for why, uint64_t needed,
-		    bool wake)
-{
-	struct zd_device *dev = mm->server->dev;
-	int rc;
-
-	if (why == ZD_HOME_MOVE) {
-		keep_away(mm, addr, -EIO);
-		return 1;
-	}
-	if (why == ZD_HOME_FAULT && needed != addr) {
-		/* one that came along for nothing: without it, then */
-		rc = home_direct(mm, needed, 1, dev->ops->direct_access(dev,
-				 zd_entry_val(*zd_mm_entry(mm, needed))), wake);
-		if (rc != -EFAULT)
-			return rc;
-		addr = needed;
-	}
-	unreadable(mm, addr, -EFAULT);
-	return 1;
-}
-
 int zd_home(struct zd_mm *mm, uint64_t addr, unsigned int nr, enum zd_home_for why,
 	    uint64_t needed, uint64_t start_ns)
 {
@@ -339,7 +316,17 @@ int zd_home(struct zd_mm *mm, uint64_t addr, unsigned int nr, enum zd_home_for w
 	ZD_PROBE3(migrate_begin, 1, addr, nr);
 	rc = home_direct(mm, addr, nr, content, wake);
 	if (rc == -EFAULT) {
-		rc = home_cut(mm, addr, why, needed, wake);
+		/* memory of the device that is there no more: a file was cut */
+		if (why == ZD_HOME_FAULT && addr != needed) {
+			/* that one came along for nothing: without it, then */
+			ZD_PROBE3(migrate_end, 1, addr, 0);
+			return zd_home(mm, needed, 1, why, needed, start_ns);
+		}
+		if (why == ZD_HOME_MOVE)
+			keep_away(mm, addr, -EIO);
+		else
+			unreadable(mm, addr, rc);
+		rc = 1;
 		wake = false;
 	}
 	ZD_PROBE3(migrate_end, 1, addr, rc > 0 ? rc : 0);

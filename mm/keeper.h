@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The keeper: userfaultfds that stay open whoever is killed.
+ * The keeper: userfaultfds that stay open whichever processes are killed.
  *
  * When the last descriptor of a userfaultfd is closed, what is missing from its
  * address space reads as zeros.  Every process that holds the descriptors can be

@@ -143,11 +143,11 @@ void zd_out_land(struct zd_mig *mig);
 void zd_out_count_refusal(struct zd_mm_stats *c, int error);
 
 /*
- * Home: bring @nr pages from @addr on (all DEVICE, not locked) home; @needed is the one
- * that the fault is about.  Returns
- * how many were done or started, or -errno for the first: -EAGAIN: an event
- * waits to be read; -ENOBUFS: too many batches in flight; -ENOENT, -ESRCH: the
- * mapping, the address space is gone; -ENOMEM.
+ * Home: bring @nr pages from @addr on (all DEVICE, not locked) home; @needed is
+ * the one that the fault is about.  Returns how many were done or started, or
+ * -errno for the first: -EAGAIN: an event waits to be read; -ENOBUFS: too many
+ * batches in flight; -ENOENT, -ESRCH: the mapping, the address space is gone;
+ * -ENOMEM.
  */
 int zd_home(struct zd_mm *mm, uint64_t addr, unsigned int nr, enum zd_home_for why,
 	    uint64_t needed, uint64_t start_ns);

@@ -62,6 +62,16 @@ const struct zd_range *zd_ranges_find(const struct zd_ranges *r, uint64_t addr)
 	return i < r->nr && r->v[i].start <= addr ? &r->v[i] : NULL;
 }
 
+bool zd_ranges_gap(const struct zd_ranges *r, uint64_t *start, uint64_t end, uint64_t *gap_end)
+{
+	size_t i = zd_ranges_first(r, *start);
+
+	if (i < r->nr && r->v[i].start <= *start)	/* ranges don't touch: behind it is a gap */
+		*start = r->v[i++].end;
+	*gap_end = i < r->nr && r->v[i].start < end ? r->v[i].start : end;
+	return *start < *gap_end;
+}
+
 /* Replace the ranges [i, j) by @nr ranges (at most 2 more than before). */
 static int splice(struct zd_ranges *r, size_t i, size_t j, const struct zd_range *new, size_t nr)
 {

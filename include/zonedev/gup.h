@@ -105,9 +105,9 @@ static inline bool zd_page_maybe_dma_pinned(const struct zd_page *page)
 
 /* Where the page is, while it is held: for a page of a managed range, where that is
  * mapped (after a mremap() the new place, from a moment after the call has returned on,
- * and for certain when a page of the mapping has been got since); for one of a region that the CPU can address
- * (zonedev/dax.h, pmem.h, p2pdma.h), in the region's own mapping, which no revocation
- * takes away.  NULL for another kind of page. */
+ * and for certain when a page of the mapping has been got since); for one of a region that
+ * the CPU can address (zonedev/dax.h, pmem.h, p2pdma.h), in the region's own mapping, which
+ * no revocation takes away.  NULL for another kind of page. */
 void *zd_page_address(const struct zd_page *page);
 
 #pragma GCC visibility pop

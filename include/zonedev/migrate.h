@@ -32,8 +32,7 @@ struct zd_migrate_result {
 	/* the address space was changing, another migration had it, or a
 	 * madvise(MADV_DONTNEED, MADV_FREE) did a moment ago */
 	uint64_t busy;
-	/* the device was full, failed, or is being removed (home: it
-	 * could not read them) */
+	/* the device was full, failed, or is being removed (home: it could not read them) */
 	uint64_t device;
 };
 

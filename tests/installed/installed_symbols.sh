@@ -27,6 +27,7 @@ missing=$(comm -13 "$T/exported" "$T/declared")
 # front of on purpose (preload_exec.c, preload_asan.c).
 front='__asan_default_options\|execl[ep]\?\|execvp\?e\?\|execveat\|fexecve\|posix_spawnp\?'
 preload=$LIBDIR/zonedev/libzonedev-preload.so
-bad=$(nm -D --defined-only "$preload" | awk '$2 != "A" { print $3 }' | grep -v -e '^\(__\)\?zd_' -e "^\($front\)\$") &&
+bad=$(nm -D --defined-only "$preload" | awk '$2 != "A" { print $3 }' |
+	grep -v -e '^\(__\)\?zd_' -e "^\($front\)\$") &&
 	fail "exported by the preload library: $bad"
 exit 0

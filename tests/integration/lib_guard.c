@@ -87,6 +87,22 @@ static unsigned int guards_of(pid_t parent, pid_t *guard)
 	return nr;
 }
 
+/* Does it wait, and in no system call? */
+static bool is_in_fault(pid_t pid)
+{
+	char path[64], text[16] = "";
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/syscall", pid);
+	f = fopen(path, "r");
+	if (!f)
+		return false;
+	if (!fgets(text, sizeof(text), f))
+		text[0] = '\0';
+	fclose(f);
+	return !strncmp(text, "-1 ", 3);
+}
+
 /* Kill the program, and all its guards, or those that share its memory. */
 static void run(bool all)
 {
@@ -99,10 +115,7 @@ static void run(bool all)
 	close(to_test[1]);
 	if (read(to_test[0], &child, sizeof(child)) != sizeof(child))
 		exit(child_status(pid) == 77 << 8 ? 77 : 1);
-	for (int tries = 0; guards_of(pid, guard) < 2; tries++) {
-		CHECK(tries < 500);
-		usleep(10000);
-	}
+	WAIT_FOR(guards_of(pid, guard) == 2);
 	for (int i = 0; i < 2; i++)
 		if (all || !syscall(SYS_kcmp, pid, guard[i], KCMP_VM, 0, 0))
 			kill(guard[i], SIGKILL);
@@ -111,7 +124,7 @@ static void run(bool all)
 	CHECK_EQ(write(from_test[1], "r", 1), 1);
 	word.fd = to_test[0];
 	if (all) {	/* it waits; nobody is left who could do anything about it */
-		usleep(300000);
+		WAIT_FOR(is_in_fault(child));
 		CHECK_EQ(poll(&word, 1, 0), 0);
 		kill(child, SIGKILL);
 	}

@@ -45,7 +45,7 @@ for fd in /proc/"$AGENT"/fd/*; do
 	esac
 done
 
-# Somebody kills it: nothing goes out any more, but all that has comes home.
+# The agent is killed: nothing goes out any more, but all that is out comes home.
 kill -KILL "$AGENT"
 wait_for 10 "gone $AGENT" || fail "the agent can't be killed"
 echo >&8

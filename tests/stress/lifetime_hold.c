@@ -39,7 +39,7 @@ void hold_check(const struct worker *w, const struct hold *h)
 		EXPECT(w, again[i] == h->page[i], "page %p is held as pfn %#llx and has become %#llx",
 		       h->addr + i * PAGE, (unsigned long long)zd_page_to_pfn(h->page[i]),
 		       (unsigned long long)zd_page_to_pfn(again[i]));
-		/* not before: a mremap is followed a moment after it has returned (zonedev/page.h),
+		/* not before: a mremap is followed a moment after it has returned (zonedev/gup.h),
 		 * and getting a page waits for that */
 		EXPECT(w, zd_page_address(h->page[i]) == h->addr + i * PAGE,
 		       "pfn %#llx, held at %p, says that it is at %p",

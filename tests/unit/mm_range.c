@@ -36,6 +36,23 @@ static void compare(const struct zd_ranges *r)
 	assert_int_equal(r->nr, nr);
 }
 
+/* The gaps of [first, last), one after the other, are the pages that are in no range. */
+static void compare_gaps(const struct zd_ranges *r, int first, int last)
+{
+	uint64_t start = AT(first), gap_end;
+	int p = first;
+
+	for (; zd_ranges_gap(r, &start, AT(last), &gap_end); start = gap_end) {
+		for (; AT(p) < start; p++)
+			assert_true(model[p]);
+		for (; AT(p) < gap_end; p++)
+			assert_false(model[p]);
+		assert_true(p == last || model[p]);
+	}
+	for (; p < last; p++)
+		assert_true(model[p]);
+}
+
 static void random_ops(void **state)
 {
 	uint32_t rng = test_seed() | 1;
@@ -52,6 +69,7 @@ static void random_ops(void **state)
 		for (int p = i; p < i + nr; p++)
 			model[p] = add;
 		compare(&r);
+		compare_gaps(&r, i, i + nr + (PAGES - i - nr) / 2);
 	}
 	assert_int_equal(zd_ranges_copy(&copy, &r), 0);
 	assert_int_equal(zd_ranges_remove(&r, 0, AT(PAGES)), 0);

@@ -7,8 +7,8 @@
  * (the farewell, agent_proto.h).  Of an exec the agent hears from here: the new
  * program's hello tells, or, where that is not managed, a look from time to time.
  *
- * An agent that somebody kills leaves a program that is served as ever, but what /proc
- * showed of it through the agent must be looked for anew.
+ * An agent that is killed leaves a program that is served as ever, but what /proc showed
+ * of the program through the agent must be looked for anew.
  */
 #include <dirent.h>
 #include <errno.h>

@@ -17,7 +17,9 @@
 #ifndef ZD_AGENT_PROTO_H
 #define ZD_AGENT_PROTO_H
 
+#include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 #include "mm/mover.h"
 
 #define ZD_AGENT_MAGIC		0x7a6f6e65u
@@ -25,7 +27,20 @@
 #define ZD_AGENT_TOKEN		32	/* hex digits */
 #define ZD_AGENT_ENV		"ZONEDEV_SOCKET"	/* NAME:TOKEN:NAMESPACE, abstract socket; the
 						 * inode of the supervisor's pid namespace */
+#define ZD_AGENT_NAME		96	/* bytes of NAME, with a NUL */
 #define ZD_AGENT_ENV_ALONE	"ZONEDEV_NO_CHILDREN"
+
+/* NAME is [env, *token - 1).  False: it isn't such a value. */
+static inline bool zd_agent_env_parts(const char *env, const char **token, const char **ns)
+{
+	const char *first = strchr(env, ':'), *second = first ? strchr(first + 1, ':') : NULL;
+
+	if (!second || first - env >= ZD_AGENT_NAME || second - first - 1 != ZD_AGENT_TOKEN)
+		return false;
+	*token = first + 1;
+	*ns = second + 1;
+	return true;
+}
 
 enum zd_agent_kind {
 	ZD_AGENT_FRESH = 1,	/* after exec: brings its own userfaultfd */

@@ -198,7 +198,7 @@ void inherit_give(const struct inherited *in)
 }
 
 /*
- * Whoever waits for a fault waits for the supervisor.  A nice value of its own would show
+ * A thread that waits for a page waits for the supervisor.  A nice value of its own would show
  * in the program's getpriority(PRIO_PGRP) and PRIO_USER; a short time slice doesn't, and
  * has a thread that wakes run as soon as a lower nice value would (Linux 6.12 and later).
  */

@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: MIT */
-#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -14,6 +13,7 @@
 #include <unistd.h>
 
 #include "tools/cmd.h"
+#include "tools/run/elf.h"
 #include "tools/run/launch.h"
 
 static bool is_program(const char *path)
@@ -47,35 +47,6 @@ static int find(const char *cmd, char *path, size_t len)
 	}
 }
 
-/* Is it the loader, started by hand with a program to load?  It is a library, with a
- * name; a static program has none. */
-static bool has_soname(int fd, const Elf64_Phdr *ph)
-{
-	Elf64_Dyn dyn;
-
-	for (Elf64_Off at = 0; at < ph->p_filesz; at += sizeof(dyn)) {
-		if (pread(fd, &dyn, sizeof(dyn), ph->p_offset + at) != sizeof(dyn) ||
-		    dyn.d_tag == DT_NULL)
-			return false;
-		if (dyn.d_tag == DT_SONAME)
-			return true;
-	}
-	return false;
-}
-
-static bool is_dynamic(int fd, const Elf64_Ehdr *eh)
-{
-	for (unsigned int i = 0; i < eh->e_phnum; i++) {
-		Elf64_Phdr ph;
-
-		if (pread(fd, &ph, sizeof(ph), eh->e_phoff + i * sizeof(ph)) != sizeof(ph))
-			return false;
-		if (ph.p_type == PT_INTERP || (ph.p_type == PT_DYNAMIC && has_soname(fd, &ph)))
-			return true;
-	}
-	return false;
-}
-
 /* Why the agent would not be loaded, or NULL. */
 static const char *unmanageable(const char *path)
 {
@@ -92,7 +63,7 @@ static const char *unmanageable(const char *path)
 		 !memcmp(eh.e_ident, ELFMAG, SELFMAG)) {
 		if (eh.e_ident[EI_CLASS] != ELFCLASS64)
 			why = "is a 32-bit program";
-		else if (!is_dynamic(fd, &eh))
+		else if (!elf_is_dynamic(fd, &eh))
 			why = "is statically linked, and zonedev can't get into it";
 	}
 	close(fd);

@@ -14,7 +14,6 @@
  * makes of it.
  */
 #include <dlfcn.h>
-#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <spawn.h>
@@ -30,6 +29,7 @@
 #include <unistd.h>
 
 #include "tools/run/agent_proto.h"
+#include "tools/run/elf.h"
 
 #define EXPORT		__attribute__((visibility("default")))
 #define PATH_LEN	1024	/* of a stack that may be small */
@@ -38,7 +38,7 @@ extern char **environ;
 
 static struct {
 	bool on;
-	char name[96];
+	char name[ZD_AGENT_NAME];
 	char token[ZD_AGENT_TOKEN];
 	char library[PATH_LEN];	/* as LD_PRELOAD names it */
 } self;
@@ -54,40 +54,18 @@ static struct {
 		      const posix_spawnattr_t *attr, char *const argv[], char *const envp[]);
 } real;
 
+/* Also before exec_init(): another library's constructor may start a program. */
+static void find_real(void)
+{
+	real.execvpe = (typeof(real.execvpe))dlsym(RTLD_NEXT, "execvpe");
+	real.fexecve = (typeof(real.fexecve))dlsym(RTLD_NEXT, "fexecve");
+	real.execveat = (typeof(real.execveat))dlsym(RTLD_NEXT, "execveat");
+	real.spawn = (typeof(real.spawn))dlsym(RTLD_NEXT, "posix_spawn");
+	real.spawnp = (typeof(real.spawnp))dlsym(RTLD_NEXT, "posix_spawnp");
+	real.execve = (typeof(real.execve))dlsym(RTLD_NEXT, "execve");
+}
+
 /* --- why the agent would not be there --- */
-
-static bool is_loader(int fd, const Elf64_Ehdr *eh)
-{
-	/* a static program has an entry point and no name; the loader is a library */
-	for (unsigned int i = 0; i < eh->e_phnum; i++) {
-		Elf64_Phdr ph;
-		Elf64_Dyn dyn;
-
-		if (pread(fd, &ph, sizeof(ph), eh->e_phoff + i * sizeof(ph)) != sizeof(ph))
-			return false;
-		for (Elf64_Off at = 0; ph.p_type == PT_DYNAMIC && at < ph.p_filesz; at += sizeof(dyn)) {
-			if (pread(fd, &dyn, sizeof(dyn), ph.p_offset + at) != sizeof(dyn) ||
-			    dyn.d_tag == DT_NULL)
-				break;
-			if (dyn.d_tag == DT_SONAME)
-				return true;
-		}
-	}
-	return false;
-}
-
-static bool has_interpreter(int fd, const Elf64_Ehdr *eh)
-{
-	for (unsigned int i = 0; i < eh->e_phnum; i++) {
-		Elf64_Phdr ph;
-
-		if (pread(fd, &ph, sizeof(ph), eh->e_phoff + i * sizeof(ph)) != sizeof(ph))
-			return true;
-		if (ph.p_type == PT_INTERP)
-			return true;
-	}
-	return false;
-}
 
 /* As the kernel sets AT_SECURE. */
 static bool is_privileged(int fd)
@@ -117,7 +95,7 @@ static int why_file(int fd, unsigned int depth)
 	if (n >= (ssize_t)sizeof(*eh) && !memcmp(eh->e_ident, ELFMAG, SELFMAG)) {
 		if (eh->e_ident[EI_CLASS] != ELFCLASS64)
 			return ZD_UNMANAGED_32BIT;
-		return has_interpreter(fd, eh) || is_loader(fd, eh) ? 0 : ZD_UNMANAGED_STATIC;
+		return elf_is_dynamic(fd, eh) ? 0 : ZD_UNMANAGED_STATIC;
 	}
 	if (n < 3 || head[0] != '#' || head[1] != '!' || depth > 3)
 		return 0;
@@ -260,6 +238,8 @@ static int open_file(const char *file)
 										\
 		if (opened >= 0)						\
 			close(opened);						\
+		if (!real.execve)						\
+			find_real();						\
 		errno = error;							\
 		result = (call);						\
 		return result;							\
@@ -363,21 +343,15 @@ EXPORT int execle(const char *path, const char *arg, ...)
 /* Before the agent, which may take the variables away. */
 __attribute__((constructor(101))) static void exec_init(void)
 {
-	const char *env = getenv(ZD_AGENT_ENV), *colon = env ? strchr(env, ':') : NULL;
+	const char *env = getenv(ZD_AGENT_ENV), *token, *ns;
 	Dl_info info;
 
-	real.execve = (typeof(real.execve))dlsym(RTLD_NEXT, "execve");
-	real.execvpe = (typeof(real.execvpe))dlsym(RTLD_NEXT, "execvpe");
-	real.fexecve = (typeof(real.fexecve))dlsym(RTLD_NEXT, "fexecve");
-	real.execveat = (typeof(real.execveat))dlsym(RTLD_NEXT, "execveat");
-	real.spawn = (typeof(real.spawn))dlsym(RTLD_NEXT, "posix_spawn");
-	real.spawnp = (typeof(real.spawnp))dlsym(RTLD_NEXT, "posix_spawnp");
-	if (!colon || (size_t)(colon - env) >= sizeof(self.name) ||
-	    strcspn(colon + 1, ":") != ZD_AGENT_TOKEN || getenv(ZD_AGENT_ENV_ALONE) ||
+	find_real();
+	if (!env || !zd_agent_env_parts(env, &token, &ns) || getenv(ZD_AGENT_ENV_ALONE) ||
 	    !dladdr(&self, &info) || strlen(info.dli_fname) >= sizeof(self.library))
 		return;
-	memcpy(self.name, env, colon - env);
-	memcpy(self.token, colon + 1, ZD_AGENT_TOKEN);
+	memcpy(self.name, env, token - 1 - env);
+	memcpy(self.token, token, ZD_AGENT_TOKEN);
 	strcpy(self.library, info.dli_fname);
 	self.on = true;
 }

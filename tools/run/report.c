@@ -104,12 +104,12 @@ static json_t *build(const struct run *run)
 				"refused", num(run->nr_unmanaged));
 }
 
-/* "3 statically linked, 1 ..." of those that aren't 0. */
 struct reason {
 	const char *what;
 	uint64_t nr;
 };
 
+/* "3 statically linked, 1 ..." of those that aren't 0. */
 static void list_reasons(const struct reason *r, unsigned int nr, const char *order, char *out,
 			 size_t len)
 {

@@ -5,6 +5,7 @@
  *	cmd_run.c     options
  *	supervise.c   the loop, the end
  *	launch.c      the program
+ *	elf.c         what an executable is
  *	front.c       with a limit of CPU time: who waits, and who serves
  *	inherit.c     what it is to find as if there were no supervisor
  *	guards.c      who ends the program when the supervisor is killed

@@ -110,8 +110,7 @@ static void queue_listed(struct process *p, uint64_t start, uint64_t end)
 			      r->v[i].end < end ? r->v[i].end : end);
 }
 
-/* 0, or -errno, which has been told. */
-static int manage(struct process *p, uint64_t start, uint64_t end)
+static void manage(struct process *p, uint64_t start, uint64_t end)
 {
 	int rc = zd_mm_is_current(p->mm) || zd_mm_still(p->mm) ?
 		 zd_mm_manage(p->mm, start, end) : -EAGAIN;
@@ -123,46 +122,27 @@ static int manage(struct process *p, uint64_t start, uint64_t end)
 		 * program uses a userfaultfd itself */
 		zd_log(ZD_LOG_DEBUG, "process %d: %llx-%llx stays unmanaged: %s", p->pid,
 		       (unsigned long long)start, (unsigned long long)end, strerrordesc_np(-rc));
-	return rc;
 }
 
 /* The parts of [start, end) that are not managed yet. */
 static void manage_new(struct process *p, uint64_t start, uint64_t end)
 {
-	const struct zd_ranges *r = &p->mm->ranges;
+	uint64_t gap_end;
 
-	while (start < end) {
-		size_t i = zd_ranges_first(r, start);
-		uint64_t gap_end = i < r->nr && r->v[i].start < end ? r->v[i].start : end;
-
-		if (start < gap_end)
-			manage(p, start, gap_end);
-		/* whatever manage() made of it, go on behind the gap */
-		i = zd_ranges_first(r, gap_end);
-		start = i < r->nr && r->v[i].start <= gap_end && r->v[i].end > gap_end ?
-			r->v[i].end : gap_end > start ? gap_end : start + ZD_PAGE_SIZE;
-	}
+	for (; zd_ranges_gap(&p->mm->ranges, &start, end, &gap_end); start = gap_end)
+		manage(p, start, gap_end);
 }
 
 /* What of [start, end) isn't listed, and is where the kernel has been told to watch.  A
  * mapping that was made since is not: the next survey finds it. */
 static void list_found(struct process *p, uint64_t start, uint64_t end)
 {
-	const struct zd_ranges *r = &p->mm->ranges;
+	uint64_t gap_end;
 
-	while (start < end) {
-		size_t i = zd_ranges_first(r, start);
-		uint64_t gap_end = i < r->nr && r->v[i].start < end ? r->v[i].start : end;
-
-		if (i < r->nr && r->v[i].start <= start) {
-			start = r->v[i].end;
-			continue;
-		}
+	for (; zd_ranges_gap(&p->mm->ranges, &start, end, &gap_end); start = gap_end)
 		if (zd_uffd_has(zd_mm_uffd(p->mm), start, gap_end - start) == 1 &&
 		    !zd_mm_adopt(p->mm, start, gap_end))
 			queue_present(p, start, gap_end);
-		start = gap_end;
-	}
 }
 
 /* What is registered there, and is none of ours; a thread that waits there goes on. */

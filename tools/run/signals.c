@@ -5,8 +5,8 @@
  * The program is a child of the supervisor, and not what was started itself: the report
  * must be there, with the program's status in it, and the device free, when the command
  * returns, and only the parent of a process learns how it ended and can hold its own
- * starter until then.  So whoever started zonedev knows the supervisor's pid, and signals
- * it instead of the program.
+ * starter until then.  So the starter knows the supervisor's pid, and signals it instead
+ * of the program.
  *
  * Every signal that can be caught is passed on, once: those to the supervisor's pid, with
  * the value that came with them, but not those to its process group, which the program has
@@ -15,10 +15,10 @@
  * group.  What comes of the supervisor's own doings (SIGPIPE, a limit, its children) is
  * not passed on.
  *
- * When ^Z, or whoever else told the supervisor to stop, has stopped the program, the
- * supervisor stops as well, so that the shell sees it; and as the shell it will continue
- * both.  When the program alone is told to stop the supervisor goes on: the program would
- * be continued alone, and hang at its first page that is away.
+ * When ^Z, or another stop signal to the supervisor, has stopped the program, the
+ * supervisor stops as well, so that the shell sees it and continues both.  When the program
+ * alone is told to stop the supervisor goes on: the program would be continued alone, and
+ * hang at its first page that is away.
  */
 #include <errno.h>
 #include <signal.h>
@@ -75,11 +75,7 @@ static void stop_by(int sig)
 
 	sigemptyset(&set);
 	sigaddset(&set, sig);
-	if (sig == SIGSTOP) {
-		raise(sig);
-		return;
-	}
-	raise(sig);
+	raise(sig);	/* SIGSTOP acts now, another when it is unblocked */
 	sigprocmask(SIG_UNBLOCK, &set, &old);
 	sigprocmask(SIG_SETMASK, &old, NULL);
 }
@@ -131,7 +127,7 @@ static void pass_on(struct run *run, const struct question *q, bool to_group)
 	kill(run->child, q->sig);
 }
 
-/* Nothing that somebody sent, to this process or its group. */
+/* No other process sent it, to this one or its group. */
 static bool is_own(const struct signalfd_siginfo *si)
 {
 	int sig = si->ssi_signo;
@@ -219,7 +215,7 @@ static void sig_ready(struct zd_source *source, uint32_t events)
 
 	(void)events;
 	while (run->nr_questions < NR_QUESTIONS && read(source->fd, &si, sizeof(si)) == sizeof(si)) {
-		/* whoever sent it: one that was sent hides one that tells of a child */
+		/* from the kernel or not: one that was sent hides one that tells of a child */
 		if (si.ssi_signo == SIGCHLD)
 			reap_child(run);
 		take(run, &si);

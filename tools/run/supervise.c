@@ -205,7 +205,7 @@ static bool detach(struct run *run)
 {
 	pid_t pid;
 
-	if (run->front.fd >= 0) {	/* whoever waits is another process already */
+	if (run->front.fd >= 0) {	/* what the starter waits for is another process already */
 		run->server.hold_evictions = false;
 		tell_of_daemons(run, getpid());
 		front_done(run, tell(run));

@@ -182,7 +182,6 @@ struct walk {
 	unsigned int nr_small;
 	uint64_t big_end;	/* of the last that look_for() took */
 	size_t head;		/* the first at or above the mapping */
-	size_t managed;		/* the first that ends above it */
 };
 
 static bool is_thread_stack(struct walk *w, const struct zd_vma *vma)
@@ -226,17 +225,10 @@ static void set_ceiling(struct survey *s, uint64_t prev_end, uint64_t start)
 /* What of [start, end) isn't managed. */
 static void find_gaps(struct walk *w, uint64_t start, uint64_t end)
 {
-	const struct zd_ranges *m = &w->s->managed;
+	uint64_t gap_end;
 
-	for (size_t i = w->managed; start < end; i++) {
-		uint64_t gap_end = i < m->nr && m->v[i].start < end ? m->v[i].start : end;
-
-		if (start < gap_end)
-			add_found(w, start, gap_end);
-		if (i >= m->nr)
-			return;
-		start = start > m->v[i].end ? start : m->v[i].end;
-	}
+	for (; zd_ranges_gap(&w->s->managed, &start, end, &gap_end); start = gap_end)
+		add_found(w, start, gap_end);
 }
 
 /*
@@ -246,9 +238,8 @@ static void find_gaps(struct walk *w, uint64_t start, uint64_t end)
  */
 static void look_for(struct walk *w, const struct zd_vma *vma)
 {
-	uint64_t begin;
+	uint64_t begin = w->nr_small ? w->small[0].start : vma->start;
 
-	begin = w->nr_small ? w->small[0].start : vma->start;
 	if (vma->end - begin < MIN_BYTES && vma->start != w->big_end) {
 		w->small[w->nr_small++] = (struct zd_range){ vma->start, vma->end };
 		return;
@@ -264,15 +255,11 @@ static bool look_at_vma(const struct zd_vma *vma, void *ctx)
 {
 	struct walk *w = ctx;
 	struct survey *s = w->s;
-	uint64_t low;
 
 	while (w->head < s->nr_heads && s->heads[w->head] < vma->start)
 		w->head++;
 	if (w->nr_small && w->small[w->nr_small - 1].end != vma->start)
 		w->nr_small = 0;
-	low = w->nr_small ? w->small[0].start : vma->start;
-	while (w->managed < s->managed.nr && s->managed.v[w->managed].end <= low)
-		w->managed++;
 	set_ceiling(s, w->prev_end, vma->start);
 	w->start = vma->start;
 	if (zd_vma_movable(vma) && (vma->end <= s->lo || vma->start >= s->hi) && !vma->stack &&

@@ -47,9 +47,9 @@ enum agent_birth {
 };
 
 struct agent {
-	char name[96];		/* of the abstract socket */
+	char name[ZD_AGENT_NAME];	/* of the abstract socket */
 	struct zd_agent_hello hello;
-	char *nowhere;		/* a PROT_NONE page */
+	char *nowhere;		/* the end of a PROT_NONE page: a stack without room */
 	char *stack, *middle_stack;
 	struct zd_agent_ring *ring;
 	int kind;
@@ -57,7 +57,7 @@ struct agent {
 	pid_t owner;		/* the program */
 	unsigned long parent;	/* CLONE_PARENT: the supervisor's child, as the program is; or 0 */
 	int pidfd;		/* of the program; -1: thread */
-	uint32_t birth;
+	uint32_t birth;		/* enum agent_birth */
 	bool refused;		/* the middleman could not make an agent: too many processes */
 	uint32_t greeted;	/* a futex */
 };

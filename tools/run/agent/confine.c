@@ -4,7 +4,7 @@
  *
  * The agent runs outside of what the program confines itself to later on, a
  * seccomp filter or a Landlock domain, and keeps the user id that the program
- * had; and whoever has taken over the program can write to the agent's stack.
+ * had; and an attacker who has taken over the program can write to the agent's stack.
  * So the agent keeps no privilege but that to kill the program, which may have
  * another user id by then, and a filter of its own leaves it the few system calls
  * of its loop, on its own three descriptors.  Nothing that these can do is more

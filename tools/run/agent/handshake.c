@@ -31,7 +31,10 @@ static int agent_connect(void)
 	}
 	rc = raw_syscall(SYS_connect, fd, (long)&sa, offsetof(struct sockaddr_un, sun_path) + 1 + len,
 			 0, 0, 0);
-	return rc < 0 ? rc : fd;
+	if (rc >= 0)
+		return fd;
+	raw_syscall(SYS_close, fd, 0, 0, 0, 0, 0);	/* it may be in the program's table */
+	return rc;
 }
 
 #define HELLO_FDS	3

@@ -90,20 +90,16 @@ static void leave_children_alone(void)
 	unsetenv(ZD_AGENT_ENV_ALONE);
 }
 
-/* NAME:TOKEN:NAMESPACE, see ZD_AGENT_ENV. */
 static int read_environment(const char *env)
 {
-	const char *token = strchr(env, ':'), *ns;
+	const char *token, *ns;
 	char *end;
 
-	if (!token || (size_t)(token - env) >= sizeof(agent.name))
-		return -EINVAL;
-	ns = strchr(++token, ':');
-	if (!ns || ns - token != ZD_AGENT_TOKEN)
+	if (!zd_agent_env_parts(env, &token, &ns))
 		return -EINVAL;
 	memcpy(agent.name, env, token - 1 - env);
 	memcpy(agent.hello.token, token, ZD_AGENT_TOKEN);
-	agent.hello.pid_ns = strtoull(ns + 1, &end, 10);
+	agent.hello.pid_ns = strtoull(ns, &end, 10);
 	return *end ? -EINVAL : 0;
 }
 
@@ -155,8 +151,8 @@ __attribute__((constructor)) static void agent_init(void)
 
 /*
  * When the program exits, the agent must not keep its memory any longer than the program
- * itself: whoever waits for the program would find its executable busy and its shared
- * mappings still there.  So the thread that exits bids farewell, by reading a page
+ * itself: the process that waits for the program would find its executable busy and its
+ * shared mappings still there.  So the thread that exits bids farewell, by reading a page
  * that is missing: the supervisor sends the agent away, and answers when it is gone.
  */
 __attribute__((destructor)) static void agent_leave(void)
