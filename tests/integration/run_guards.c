@@ -10,13 +10,16 @@
  *					has used for long
  *	run_guards stack		the same of a thread whose stack lies in the heap, and
  *					then its end is waited for
+ *	run_guards word		the word of a thread that was made by clone(), in a heap
  *	run_guards free			pages that are written again after MADV_FREE, without
  *					a fault, and then never used: they go out
  *
  * Exit status 1 and a word on stderr if something isn't as it would be natively.
  */
 #include <errno.h>
+#include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -227,6 +230,43 @@ static void thread_end(int in_heap)
 		fail("the thread's end isn't heard of");
 }
 
+static int *word;
+static volatile int ends;
+
+/* It shares the TLS of the thread that made it: no libc, no sanitizer. */
+__attribute__((no_sanitize("address", "thread", "undefined"))) static int by_hand(void *arg)
+{
+	struct timespec ms = { 0, 1000000 };
+
+	while (!ends)
+		syscall(SYS_nanosleep, &ms, 0);
+	syscall(SYS_exit, 0);
+	return arg != NULL;
+}
+
+static void thread_by_hand(void)
+{
+	static char stack[64 * 1024] __attribute__((aligned(16)));
+	size_t len = 4UL << 20;
+	char *p = map(len, PROT_READ | PROT_WRITE);
+	struct timespec bound = { WAIT_S, 0 };
+
+	fill(p, len);
+	word = (int *)(p + len / 2 + 64);
+	*word = 4242;
+	if (clone(by_hand, stack + sizeof(stack), CLONE_VM | CLONE_FS | CLONE_FILES |
+		  CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_CHILD_CLEARTID, NULL,
+		  NULL, NULL, word) < 0)
+		fail("no thread");
+	evict(p, len, 1, word, word);
+	ends = 1;
+	while (*(volatile int *)word == 4242)
+		if (syscall(SYS_futex, word, FUTEX_WAIT, 4242, &bound, NULL, 0) && errno == ETIMEDOUT)
+			fail("the word isn't cleared");
+	if (*word)
+		fail("the word has a value of its own");
+}
+
 static void freed(void)
 {
 	size_t len = 4UL << 20, hog_len = 14UL << 20, here = len / PAGE;
@@ -267,6 +307,8 @@ int main(int argc, char **argv)
 		blocks(n);
 	else if (!strcmp(mode, "free"))
 		freed();
+	else if (!strcmp(mode, "word"))
+		thread_by_hand();
 	else if (!strcmp(mode, "robust"))
 		thread_end(0);
 	else if (!strcmp(mode, "stack"))

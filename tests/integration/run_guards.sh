@@ -21,5 +21,6 @@ timeout 40 "$ZONEDEV" run --report "$T/report.json" --device ram:size=512M --ram
 expect_report pages.out -gt 0
 run robust
 run stack
+run word
 # lost to the queues, but not for ever
 run free

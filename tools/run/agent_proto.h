@@ -23,7 +23,7 @@
 #include "mm/mover.h"
 
 #define ZD_AGENT_MAGIC		0x7a6f6e65u
-#define ZD_AGENT_VERSION	4
+#define ZD_AGENT_VERSION	5
 #define ZD_AGENT_TOKEN		32	/* hex digits */
 #define ZD_AGENT_ENV		"ZONEDEV_SOCKET"	/* NAME:TOKEN:NAMESPACE, abstract socket; the
 						 * inode of the supervisor's pid namespace */
@@ -59,6 +59,14 @@ enum zd_agent_unmanaged {
 	ZD_UNMANAGED_REASONS
 };
 
+#define ZD_AGENT_WORDS	255
+
+/* Words that the kernel clears when threads end that were made by clone(): the last ones. */
+struct zd_agent_words {
+	uint32_t nr;		/* ever; 0: none, and no need to look at them */
+	uint64_t addr[ZD_AGENT_WORDS];
+};
+
 struct zd_agent_hello {
 	uint32_t magic;
 	uint16_t version;
@@ -68,6 +76,7 @@ struct zd_agent_hello {
 	uint64_t lo, hi;	/* all of the agent's mappings lie in here */
 	uint64_t staging;	/* ZD_STAGING_BYTES, aligned to their size */
 	uint64_t identity;	/* a missing page: reading it gives the id; and the farewell */
+	uint64_t words;		/* struct zd_agent_words */
 	uint64_t pid_ns;	/* inode of the supervisor's, from the environment */
 	int32_t error;		/* FRESH: why there is no userfaultfd; NONE: no agent, 0: not yet;
 				 * UNMANAGED: why */

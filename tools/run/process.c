@@ -264,6 +264,7 @@ static void forked(struct zd_mm *parent_mm, struct zd_mm *mm)
 	p->hi = parent->hi;
 	p->staging = parent->staging;
 	p->identity = parent->identity;
+	p->words = parent->words;
 }
 
 static void died(struct zd_mm *mm)

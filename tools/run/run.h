@@ -57,7 +57,7 @@ struct process {
 	int pidfd;
 	struct zd_source sock;		/* its agent; fd -1: none */
 	struct zd_agent_ring *ring;
-	uint64_t lo, hi, staging, identity;
+	uint64_t lo, hi, staging, identity, words;
 	int maps_fd, pagemap_fd, statm_fd, status_fd, mem_fd;
 	uint64_t vm_size;		/* pages, at the last scan */
 	uint64_t anon;			/* resident anonymous pages, last reading */

@@ -14,7 +14,7 @@
  * first page that is away.  With glibc and musl the id lies beside the list's head,
  * which the kernel tells (get_robust_list).  So a survey finds the pages of each
  * thread that must be in RAM: those around the head, and those of the mutexes that the
- * thread holds.  They are kept.  A mapping with a guard below and the one head that it
+ * thread holds; and what clone() was given (preload_clone.c).  They are kept.  A mapping with a guard below and the one head that it
  * has at its top is a thread's stack, and not managed; all else that looks like one
  * isn't.
  */
@@ -43,6 +43,7 @@ struct survey {
 	pid_t pid;
 	int maps_fd, rollup_fd, mem_fd, task_fd;
 	uint64_t lo, hi;		/* zonedev's own mappings in there */
+	uint64_t words;			/* struct zd_agent_words in there */
 	bool want_pss;			/* asked for */
 	/* of both, in turn: asked for, made, taken */
 	enum { SURVEY_NONE, SURVEY_ASKED, SURVEY_MADE } state;

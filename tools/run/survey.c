@@ -12,6 +12,7 @@
 
 #include "core/alloc.h"
 #include "mm/maps.h"
+#include "tools/run/agent_proto.h"
 #include "tools/run/run.h"
 #include "tools/run/survey.h"
 
@@ -33,6 +34,7 @@ int survey_new(pid_t pid, pid_t memory, pid_t tid, struct process *owner, struct
 	s->pid = pid;
 	s->lo = owner->lo;
 	s->hi = owner->hi;
+	s->words = owner->words;
 	s->maps_fd = process_proc(memory, tid, "maps");
 	s->rollup_fd = process_proc(memory, tid, "smaps_rollup");
 	s->mem_fd = process_proc(memory, tid, "mem");
@@ -145,6 +147,17 @@ static void look_at_thread(struct survey *s, pid_t tid)
 	keep_list(s, head);
 }
 
+static void look_at_words(struct survey *s)
+{
+	struct zd_agent_words w;
+
+	if (pread(s->mem_fd, &w.nr, sizeof(w.nr), s->words) != sizeof(w.nr) || !w.nr ||
+	    pread(s->mem_fd, &w, sizeof(w), s->words) != sizeof(w))
+		return;
+	for (unsigned int i = 0; i < ZD_AGENT_WORDS && w.addr[i]; i++)
+		keep_page(s, w.addr[i]);
+}
+
 static void look_at_threads(struct survey *s)
 {
 	struct entry {
@@ -167,6 +180,7 @@ static void look_at_threads(struct survey *s)
 			if (tid > 0)
 				look_at_thread(s, tid);
 		}
+	look_at_words(s);
 	tidy(s->heads, &s->nr_heads);
 	tidy(s->kept, &s->nr_kept);
 }

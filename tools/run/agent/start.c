@@ -73,6 +73,7 @@ static int lay_out(void)
 	agent.hello.hi = (uintptr_t)base + RESERVE_BYTES;
 	agent.hello.identity = (uintptr_t)identity;
 	agent.hello.staging = (uintptr_t)staging;
+	agent.hello.words = (uintptr_t)&preload_words;
 	return 0;
 }
 
