@@ -73,6 +73,6 @@ kills "pmem:$T/region,size=64M" words "$rounds" KILL 137 fio
 shm=$(mktemp -d /dev/shm/zd-test.XXXXXX)
 on_exit "rm -rf '$shm'"
 kills "pmem:$shm/region,size=64M,btt=on" whole "$rounds" KILL 137
-# (Once it has told of an error of a system call, nbdkit with asan's runtime preloaded
-# never returns from exit().)
-[ "$ZD_SANITIZER" = asan ] || kills "pmem:$T/btt,size=64M,btt=on" whole 5 TERM 0
+# (Once nbdkit with a sanitizer's runtime preloaded has told of an error of a system call
+# it may never return from exit(): libc's lock of locales has been let go once too often.)
+[ "$ZD_SANITIZER" != plain ] || kills "pmem:$T/btt,size=64M,btt=on" whole 5 TERM 0
