@@ -69,11 +69,28 @@ static void let_go(struct zd_mm *mm, uint64_t addr, zd_entry_t old)
 	zd_uffd_wake(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE);
 }
 
+/* Of a child whose pagemap isn't known (before its hello, of a bare clone, of a program that
+ * uses the library): the kernel puts the zero page where nothing is, which is right there,
+ * and not over a mark. */
+static bool probe_marks(int uffd, uint64_t addr, unsigned int nr, bool *marked)
+{
+	for (unsigned int i = 0; i < nr; i++) {
+		ssize_t rc = zd_uffd_zeropage(uffd, addr + i * ZD_PAGE_SIZE, ZD_PAGE_SIZE, false);
+
+		if (rc == -EAGAIN)
+			return false;
+		marked[i] = rc < 0;
+	}
+	return true;
+}
+
 /* Which pages have their mark?  Where that can't be seen, all.  False: not now, a mark
  * may have moved with its mapping, and its event is still to come. */
 static bool read_marks(const struct zd_mm *mm, uint64_t addr, unsigned int nr, bool *marked)
 {
-	if (mm->pagemap_fd < 0 || zd_marks_read(mm->pagemap_fd, addr, nr, marked)) {
+	if (mm->pagemap_fd < 0)
+		return probe_marks(zd_mm_uffd(mm), addr, nr, marked);
+	if (zd_marks_read(mm->pagemap_fd, addr, nr, marked)) {
 		memset(marked, true, nr * sizeof(*marked));
 		return true;
 	}

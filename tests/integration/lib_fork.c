@@ -52,6 +52,35 @@ static void reads(void)
 	munmap(mem, N * PAGE);
 }
 
+/* --- what the child doesn't get --- */
+
+static void wiped(void *tag)
+{
+	(void)tag;
+	for (size_t i = 10 * PAGE; i < 20 * PAGE; i++)
+		CHECK(!mem[i]);
+	CHECK_EQ(bad_page(mem, 0, 10, 1), 10);
+	CHECK_EQ(bad_page(mem, 20, N, 1), N);
+}
+
+static void wiped_for_all(void *tag)
+{
+	child_ok(child_start(wiped, tag));	/* before this one has looked */
+	wiped(tag);
+	memset(mem + 10 * PAGE, 7, 10 * PAGE);
+}
+
+static void wipe(void)
+{
+	mem = evicted(mm, N, 1, &g->dev);
+	CHECK(!madvise(mem + 10 * PAGE, 10 * PAGE, MADV_WIPEONFORK));
+	child_ok(child_start(wiped_for_all, NULL));
+	CHECK_FILLED(mem, N, 1);
+	settle(mm);
+	CHECK_EQ(zd_device_live_pages(&g->dev), 0);
+	munmap(mem, N * PAGE);
+}
+
 /* --- what the parent does after the fork is the parent's --- */
 
 static int go[2];
@@ -160,6 +189,7 @@ int main(void)
 	mm = open_mm();
 	g = gate_device(4 * N);
 	reads();
+	wipe();
 	apart();
 	in_flight_out(0);
 	in_flight_out(-EIO);
