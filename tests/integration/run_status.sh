@@ -28,6 +28,12 @@ done
 got=$(ended_by "${zd[@]}" -- python3 -c 'import ctypes; b = bytearray(99 << 20); ctypes.string_at(8)')
 [ "$got" = -11 ] || fail "a segmentation fault ended zonedev with $got"
 
+# one that libc keeps for itself, and doesn't raise
+for sig in 32 33; do
+	got=$(ended_by "${zd[@]}" -- python3 -c "import os; os.kill(os.getpid(), $sig)")
+	[ "$got" = -"$sig" ] || fail "ended by signal $sig, zonedev by $got"
+done
+
 # --- signals to it ---
 for sig in TERM HUP INT QUIT USR1 USR2 ALRM WINCH; do
 	rm -f "$T/ready" "$T/got"

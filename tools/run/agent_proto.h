@@ -18,8 +18,8 @@
 #define ZD_AGENT_PROTO_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
-#include <string.h>
 #include "mm/mover.h"
 
 #define ZD_AGENT_MAGIC		0x7a6f6e65u
@@ -33,13 +33,16 @@
 /* NAME is [env, *token - 1).  False: it isn't such a value. */
 static inline bool zd_agent_env_parts(const char *env, const char **token, const char **ns)
 {
-	const char *first = strchr(env, ':'), *second = first ? strchr(first + 1, ':') : NULL;
+	size_t name = 0;
 
-	if (!second || first - env >= ZD_AGENT_NAME || second - first - 1 != ZD_AGENT_TOKEN)
-		return false;
-	*token = first + 1;
-	*ns = second + 1;
-	return true;
+	while (env[name] && env[name] != ':')
+		name++;
+	*token = env + name + 1;
+	for (size_t i = 0; env[name] && i < ZD_AGENT_TOKEN; i++)
+		if (!(*token)[i] || (*token)[i] == ':')
+			return false;
+	*ns = *token + ZD_AGENT_TOKEN + 1;
+	return env[name] && name < ZD_AGENT_NAME && (*ns)[-1] == ':';
 }
 
 enum zd_agent_kind {
@@ -56,6 +59,7 @@ enum zd_agent_unmanaged {
 	ZD_UNMANAGED_32BIT,
 	ZD_UNMANAGED_ENV,	/* its environment doesn't name the agent */
 	ZD_UNMANAGED_HIDDEN,	/* it doesn't see the agent's file */
+	ZD_UNMANAGED_LIBC,	/* it is linked with another libc than glibc */
 	ZD_UNMANAGED_REASONS
 };
 

@@ -81,6 +81,8 @@ static uint64_t pidfd_inode(void)
 
 void inherit_begin(struct inherited *in)
 {
+	const struct zd_sched other = { .size = sizeof(other), .policy = SCHED_OTHER };
+
 	in->cwd = -1;
 	in->pid = getpid();
 	in->pidfd_ino = pidfd_inode();
@@ -91,6 +93,9 @@ void inherit_begin(struct inherited *in)
 		in->subreaper = 0;
 	if (syscall(SYS_sched_getattr, 0, &in->sched, sizeof(in->sched), 0))
 		in->sched.size = 0;
+	/* it forks nobody; the program gets it back */
+	if (in->sched.size && in->sched.policy == SCHED_DEADLINE)
+		syscall(SYS_sched_setattr, 0, &other, 0);
 	look_who_leads(in);
 }
 

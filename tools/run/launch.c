@@ -63,8 +63,10 @@ static const char *unmanageable(const char *path)
 		 !memcmp(eh.e_ident, ELFMAG, SELFMAG)) {
 		if (eh.e_ident[EI_CLASS] != ELFCLASS64)
 			why = "is a 32-bit program";
-		else if (!elf_is_dynamic(fd, &eh))
+		else if (elf_loader(fd, &eh) == ELF_STATIC)
 			why = "is statically linked, and zonedev can't get into it";
+		else if (elf_loader(fd, &eh) == ELF_OTHER)
+			why = "is linked with another libc than glibc";
 	}
 	close(fd);
 	return why;

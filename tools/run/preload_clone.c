@@ -12,7 +12,7 @@
 #include <sched.h>
 #include <stdarg.h>
 
-#include "tools/run/agent/agent.h"
+#include "tools/run/preload.h"
 
 struct zd_agent_words preload_words;
 

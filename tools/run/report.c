@@ -60,7 +60,7 @@ static json_t *build(const struct run *run)
 			 " s:{s:o,s:o,s:o,s:o,s:o,s:o},"
 			 " s:o, s:o, s:o, s:{s:f,s:f,s:f,s:f}, s:{s:o,s:o},"
 			 " s:{s:o,s:o,s:o,s:o,s:o,s:o}, s:o,"
-			 " s:{s:o,s:o,s:o,s:o,s:o,s:o}}",
+			 " s:{s:o,s:o,s:o,s:o,s:o,s:o,s:o}}",
 			 "version", 1,
 			 "command", run->opt.argv[0],
 			 "device", run->dev->name,
@@ -101,6 +101,7 @@ static json_t *build(const struct run *run)
 				"32bit", num(run->unmanaged[ZD_UNMANAGED_32BIT]),
 				"environment", num(run->unmanaged[ZD_UNMANAGED_ENV]),
 				"hidden", num(run->unmanaged[ZD_UNMANAGED_HIDDEN]),
+				"libc", num(run->unmanaged[ZD_UNMANAGED_LIBC]),
 				"refused", num(run->nr_unmanaged));
 }
 
@@ -131,6 +132,7 @@ void report_unmanaged(struct run *run)
 		{ "of 32 bits", u[ZD_UNMANAGED_32BIT] },
 		{ "with another environment (LD_PRELOAD, " ZD_AGENT_ENV ")", u[ZD_UNMANAGED_ENV] },
 		{ "that don't see zonedev's library (chroot)", u[ZD_UNMANAGED_HIDDEN] },
+		{ "of another libc", u[ZD_UNMANAGED_LIBC] },
 	};
 	char text[512];
 

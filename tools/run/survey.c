@@ -12,7 +12,6 @@
 
 #include "core/alloc.h"
 #include "mm/maps.h"
-#include "tools/run/agent_proto.h"
 #include "tools/run/run.h"
 #include "tools/run/survey.h"
 

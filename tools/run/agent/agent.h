@@ -64,9 +64,6 @@ struct agent {
 
 extern struct agent agent;
 
-/* preload_clone.c: in the program's memory, where the supervisor reads it */
-extern struct zd_agent_words preload_words;
-
 /* birth.c */
 void agent_birth(void);
 /* Faults wait for room that the agent makes: it runs at once when it is woken. */

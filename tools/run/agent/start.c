@@ -6,36 +6,23 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "tools/run/agent/agent.h"
+#include "tools/run/preload.h"
 
 #define HEAD_BYTES	(16 * PAGE + STACK_BYTES + MIDDLE_BYTES + RING_BYTES)
 #define RESERVE_BYTES	(2 * ZD_STAGING_BYTES + HEAD_BYTES)
 
 struct agent agent;
 
-/* The thread's id as libc knows it, without a system call: a seccomp filter of the
- * program might kill for one that the program itself never makes. */
-static pid_t own_id(void)
-{
-	pthread_mutex_t mutex = PTHREAD_ERRORCHECK_MUTEX_INITIALIZER_NP;
-	pid_t id;
-
-	pthread_mutex_lock(&mutex);
-	id = mutex.__data.__owner;
-	pthread_mutex_unlock(&mutex);
-	return id;
-}
-
 static void start(int kind)
 {
 	agent.kind = kind;
-	agent.owner = own_id();	/* of a first or only thread: the process's */
+	agent.owner = preload_own_id();	/* of a first or only thread: the process's */
 	agent_birth();
 }
 
@@ -45,16 +32,21 @@ static void forked_child(void)
 	start(ZD_AGENT_FORK);
 }
 
+static long open_up(char *at, size_t len)
+{
+	return raw_syscall(SYS_mprotect, (long)at, len, PROT_READ | PROT_WRITE, 0, 0, 0);
+}
+
 /* identity, farewell | stack | middleman's stack | ring | staging, a PROT_NONE page
  * between any two */
 static int lay_out(void)
 {
-	char *base = mmap(NULL, RESERVE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-			  -1, 0);
+	char *base = (char *)raw_syscall(SYS_mmap, 0, RESERVE_BYTES, PROT_NONE,
+					 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	char *identity, *staging;
 
-	if (base == MAP_FAILED)
-		return -errno;
+	if ((long)base < 0 && (long)base > -4096)
+		return (long)base;
 	agent.nowhere = base + PAGE;
 	identity = base + PAGE;
 	agent.stack = identity + ZD_IDENTITY_BYTES + PAGE;
@@ -62,13 +54,11 @@ static int lay_out(void)
 	agent.ring = (void *)(agent.middle_stack + MIDDLE_BYTES + PAGE);
 	staging = (char *)(((uintptr_t)agent.ring + RING_BYTES + PAGE + ZD_STAGING_BYTES - 1) &
 			   ~(ZD_STAGING_BYTES - 1));
-	madvise(base, RESERVE_BYTES, MADV_DONTDUMP);
-	madvise(base, RESERVE_BYTES, MADV_NOHUGEPAGE);
-	if (mprotect(identity, ZD_IDENTITY_BYTES, PROT_READ | PROT_WRITE) ||
-	    mprotect(agent.stack, STACK_BYTES, PROT_READ | PROT_WRITE) ||
-	    mprotect(agent.middle_stack, MIDDLE_BYTES, PROT_READ | PROT_WRITE) ||
-	    mprotect(staging, ZD_STAGING_BYTES, PROT_READ | PROT_WRITE))
-		return -errno;
+	raw_syscall(SYS_madvise, (long)base, RESERVE_BYTES, MADV_DONTDUMP, 0, 0, 0);
+	raw_syscall(SYS_madvise, (long)base, RESERVE_BYTES, MADV_NOHUGEPAGE, 0, 0, 0);
+	if (open_up(identity, ZD_IDENTITY_BYTES) || open_up(agent.stack, STACK_BYTES) ||
+	    open_up(agent.middle_stack, MIDDLE_BYTES) || open_up(staging, ZD_STAGING_BYTES))
+		return -ENOMEM;
 	agent.hello.lo = (uintptr_t)base;
 	agent.hello.hi = (uintptr_t)base + RESERVE_BYTES;
 	agent.hello.identity = (uintptr_t)identity;
@@ -80,39 +70,54 @@ static int lay_out(void)
 /* --no-children: what is exec'ed from here on never hears of zonedev. */
 static void leave_children_alone(void)
 {
-	const char *old = getenv("ZONEDEV_OLD_PRELOAD");
+	static const char variable[] = "ZONEDEV_OLD_PRELOAD=";
+	size_t n = 0;
 
-	if (old)
-		setenv("LD_PRELOAD", old, 1);
-	else
-		unsetenv("LD_PRELOAD");
-	unsetenv("ZONEDEV_OLD_PRELOAD");
-	unsetenv(ZD_AGENT_ENV);
-	unsetenv(ZD_AGENT_ENV_ALONE);
+	for (char **e = environ; *e; e++) {
+		if (preload_begins(*e, variable))	/* without ZONEDEV_OLD_ */
+			environ[n++] = *e + sizeof("ZONEDEV_OLD_") - 1;
+		else if (!preload_begins(*e, "LD_PRELOAD=") && !preload_begins(*e, "ZONEDEV_"))
+			environ[n++] = *e;
+	}
+	environ[n] = NULL;
+}
+
+/* Of @s, up to where it ends or, if @s is a part of a name, a dash.  False: it isn't one. */
+static bool number(const char *s, uint64_t *n)
+{
+	*n = 0;
+	for (; *s >= '0' && *s <= '9'; s++)
+		*n = *n * 10 + (*s - '0');
+	return !*s || *s == '-';
 }
 
 static int read_environment(const char *env)
 {
 	const char *token, *ns;
-	char *end;
 
 	if (!zd_agent_env_parts(env, &token, &ns))
 		return -EINVAL;
-	memcpy(agent.name, env, token - 1 - env);
-	memcpy(agent.hello.token, token, ZD_AGENT_TOKEN);
-	agent.hello.pid_ns = strtoull(ns, &end, 10);
-	return *end ? -EINVAL : 0;
+	preload_copy(agent.name, env, token - 1 - env);
+	preload_copy(agent.hello.token, token, ZD_AGENT_TOKEN);
+	return number(ns, &agent.hello.pid_ns) ? 0 : -EINVAL;
+}
+
+static long look_at(const char *path, struct stat *st)
+{
+	return raw_syscall(SYS_stat, (long)path, (long)st, 0, 0, 0, 0);
 }
 
 /* The supervisor's id, which means nothing in another pid namespace, is in the name of
  * its socket. */
 static bool is_child_of_supervisor(void)
 {
-	const char *id = strchr(agent.name, '-');
+	const char *id = preload_find(agent.name, "-");
+	uint64_t pid;
 	struct stat ns;
 
-	return id && strtol(id + 1, NULL, 10) == getppid() && !stat("/proc/self/ns/pid", &ns) &&
-	       ns.st_ino == agent.hello.pid_ns;
+	return id && number(id + 1, &pid) &&
+	       (long)pid == raw_syscall(SYS_getppid, 0, 0, 0, 0, 0, 0) &&
+	       !look_at("/proc/self/ns/pid", &ns) && ns.st_ino == agent.hello.pid_ns;
 }
 
 /* Will what this program makes be in another pid namespace than the program?  Then
@@ -121,27 +126,27 @@ static bool makes_namespace(void)
 {
 	struct stat own, children;
 
-	return !stat("/proc/self/ns/pid_for_children", &children) &&
-	       !stat("/proc/self/ns/pid", &own) && own.st_ino != children.st_ino;
+	return !look_at("/proc/self/ns/pid_for_children", &children) &&
+	       !look_at("/proc/self/ns/pid", &own) && own.st_ino != children.st_ino;
 }
 
 /* valgrind runs the program on a CPU of its own making, which knows no such clone(). */
 static bool in_valgrind(void)
 {
-	const char *preload = getenv("LD_PRELOAD");
+	const char *list = preload_lookup(environ, "LD_PRELOAD");
 
-	return preload && strstr(preload, "vgpreload_");
+	return list && preload_find(list, "vgpreload_");
 }
 
 __attribute__((constructor)) static void agent_init(void)
 {
-	const char *env = getenv(ZD_AGENT_ENV);
+	const char *env = preload_lookup(environ, ZD_AGENT_ENV);
 
 	if (!env || read_environment(env) || in_valgrind() || makes_namespace())
 		return;
 	agent.hello.magic = ZD_AGENT_MAGIC;
 	agent.hello.version = ZD_AGENT_VERSION;
-	if (getenv(ZD_AGENT_ENV_ALONE))
+	if (preload_lookup(environ, ZD_AGENT_ENV_ALONE))
 		leave_children_alone();
 	if (lay_out())
 		return;
