@@ -40,6 +40,7 @@ void zd_out_count_refusal(struct zd_mm_stats *c, int error)
 		c->refused_shared++;
 		break;
 	case -ENOENT:
+	case -EFAULT:	/* MADV_GUARD_INSTALL's marker is there */
 		c->refused_absent++;
 		break;
 	case -EINVAL:

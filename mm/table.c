@@ -24,7 +24,14 @@ int zd_table_init(struct zd_table *table)
 {
 	table->chunks = NULL;
 	table->dir = zd_reserve(DIR_BYTES);
-	return table->dir ? 0 : -ENOMEM;
+	if (!table->dir)
+		return -ENOMEM;
+	table->touched = zd_reserve(ZD_TABLE_SLOTS);
+	if (table->touched)
+		return 0;
+	zd_unreserve(table->dir, DIR_BYTES);
+	table->dir = NULL;
+	return -ENOMEM;
 }
 
 void zd_table_destroy(struct zd_table *table)
@@ -36,8 +43,10 @@ void zd_table_destroy(struct zd_table *table)
 		zd_unreserve(chunk->mem, chunk->bytes);
 		zd_free(chunk);
 	}
-	if (table->dir)
-		zd_unreserve(table->dir, DIR_BYTES);
+	if (!table->dir)
+		return;
+	zd_unreserve(table->touched, ZD_TABLE_SLOTS);
+	zd_unreserve(table->dir, DIR_BYTES);
 	table->dir = NULL;
 }
 
@@ -108,12 +117,21 @@ static uint64_t next_on_page(const struct zd_table *table, uint64_t addr, uint64
 	return addr;
 }
 
+static bool is_touched(const struct zd_table *table, uint64_t addr)
+{
+	return __atomic_load_n(&table->touched[addr >> ZD_TABLE_SHIFT], __ATOMIC_RELAXED);
+}
+
 uint64_t zd_table_next(const struct zd_table *table, uint64_t addr, uint64_t end)
 {
 	while (addr < end) {
 		const unsigned char *touched = zd_table_touched(leaf_of(table, addr));
 		uint64_t stop = end_of(addr, ZD_TABLE_SPAN, end);
 
+		if (!is_touched(table, addr)) {
+			addr = stop;
+			continue;
+		}
 		while (addr < stop) {
 			uint64_t next = end_of(addr, ZD_TABLE_PAGE_SPAN, stop);
 
@@ -136,7 +154,8 @@ void zd_table_trim(struct zd_table *table, uint64_t start, uint64_t end)
 		uint64_t stop = end_of(start, ZD_TABLE_SPAN, end);
 		uint64_t at = (start + ZD_TABLE_PAGE_SPAN - 1) & ~(ZD_TABLE_PAGE_SPAN - 1);
 
-		for (; at + ZD_TABLE_PAGE_SPAN <= stop; at += ZD_TABLE_PAGE_SPAN) {
+		for (; is_touched(table, start) && at + ZD_TABLE_PAGE_SPAN <= stop;
+		     at += ZD_TABLE_PAGE_SPAN) {
 			unsigned char *is = &touched[zd_table_index(at) / ZD_TABLE_PAGE_ENTRIES];
 
 			if (__atomic_exchange_n(is, 0, __ATOMIC_RELAXED))

@@ -7,8 +7,9 @@
  * directory says where the array of each GiB of address space lies.  Finding an
  * entry is one load and an add: no tree, no lock, and a range that moves
  * (mremap) or is copied (fork) is a loop over those of its entries that were
- * touched: each page of entries has a byte that says so.  Arrays stay until
- * the table is destroyed, so a reader never sees one go.
+ * touched: each page of entries has a byte that says so, and so has, for good, each
+ * slot of the directory.  Arrays stay until the table is destroyed, so a reader never
+ * sees one go.
  *
  * All-zero: "RAM or untouched: the kernel knows".
  *
@@ -161,6 +162,7 @@ struct zd_table_chunk;
 
 struct zd_table {
 	zd_entry_t **dir;
+	unsigned char *touched;		/* a byte for each slot: has any page of its leaf been? */
 	struct zd_table_chunk *chunks;	/* what to unreserve at the end */
 };
 
@@ -193,8 +195,10 @@ static inline zd_entry_t *zd_table_entry(const struct zd_table *table, uint64_t 
 	unsigned char *touched = &zd_table_touched(leaf)[i / ZD_TABLE_PAGE_ENTRIES];
 
 	/* atomic: threads that map device memory (devmap.c) get here, too */
-	if (!__atomic_load_n(touched, __ATOMIC_RELAXED))
+	if (!__atomic_load_n(touched, __ATOMIC_RELAXED)) {
 		__atomic_store_n(touched, 1, __ATOMIC_RELAXED);
+		__atomic_store_n(&table->touched[addr >> ZD_TABLE_SHIFT], 1, __ATOMIC_RELAXED);
+	}
 	return &leaf[i];
 }
 

@@ -12,6 +12,8 @@
  *	run_mem hold MIB		fill, say "ready PID ADDRESS"; for every line
  *					of input check and say "ok"; end with the input
  *	run_mem pair MIB		two processes that each do "check MIB"
+ *	run_mem grow MIB		a heap that grows by 64 KiB each 2 ms, until it
+ *					has MIB: say how many mappings it is
  *	run_mem swap MIB		the same while the kernel has swapped out some
  *					pages, and can't move some others (exit status
  *					77: it doesn't swap)
@@ -330,6 +332,32 @@ static void swap(uint64_t pages)
 	}
 }
 
+static int nr_heaps(void)
+{
+	FILE *f = fopen("/proc/self/maps", "r");
+	char line[256];
+	int nr = 0;
+
+	while (f && fgets(line, sizeof(line), f))
+		nr += strstr(line, "[heap]") != NULL;
+	if (f)
+		fclose(f);
+	return nr;
+}
+
+static void grow(uint64_t pages)
+{
+	for (uint64_t i = 0; i < pages; i += 16) {
+		char *p = sbrk(16 * PAGE);
+
+		if (p == (void *)-1)
+			_exit(1);
+		memset(p, 1, 16 * PAGE);
+		usleep(2000);
+	}
+	printf("%d\n", nr_heaps());
+}
+
 int main(int argc, char **argv)
 {
 	const char *ram = getenv("RUN_MEM_RAM"), *with = getenv("RUN_MEM_OTHER");
@@ -348,6 +376,10 @@ int main(int argc, char **argv)
 		pair(argv);
 	if (!strcmp(mode, "threads")) {
 		threads(pages, nr);
+		return 0;
+	}
+	if (!strcmp(mode, "grow")) {
+		grow(pages);
 		return 0;
 	}
 	if (!strcmp(mode, "swap")) {

@@ -30,3 +30,19 @@ RUN_MEM_RAM=$((size / 3))
 peak=$(cat "$T/peak")
 [ "$peak" -le $((size * 1048576 / 30 * 12)) ] ||
 	fail "two processes: peak $((peak >> 20)) MiB of $((size / 3)) MiB allowed"
+
+# What grows steadily isn't cut in pieces for that.  (It was 640.)
+zd_run --device ram:size=256M --ram 16M -- "$H/run_mem" grow 40 >"$T/heaps" || fail "ended with $?"
+[ "$(cat "$T/heaps")" -le 160 ] || fail "a heap became $(cat "$T/heaps") mappings"
+
+# What children share with their parent is not counted for each of them.
+zd_run --device ram:size=256M --ram 64M -- python3 -c "
+import os, time
+shared = bytes(16 << 20)
+for child in range(24):
+    if not os.fork():
+        time.sleep(0.5)
+        os._exit(0)
+for child in range(24):
+    os.wait()" || fail "ended with $?"
+expect_report peak_ram -lt $((160 << 20))

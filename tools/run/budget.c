@@ -72,8 +72,14 @@ static uint64_t charge(struct process *p, uint64_t now)
 		p->pss_at_ns = 0;
 	else if (!p->pss_at_ns || now - p->pss_at_ns > PSS_NS)
 		scan(p);
-	if (!p->pss_at_ns)
+	if (!p->in_family || (!p->pss_at_ns && p->id == p->family))
 		return p->anon;
+	/* until its share is known, what a child has had from the beginning is its parent's */
+	if (!p->pss_at_ns) {
+		if (!p->anon_at_first)
+			p->anon_at_first = p->anon;
+		return p->anon > p->anon_at_first ? p->anon - p->anon_at_first : 0;
+	}
 	if (p->anon >= p->anon_at_pss)
 		return p->pss + (p->anon - p->anon_at_pss);
 	return p->pss > p->anon_at_pss - p->anon ? p->pss - (p->anon_at_pss - p->anon) : 0;

@@ -71,10 +71,12 @@ static void find_real(void)
 
 static bool must_change(int why, char *const envp[])
 {
-	const char *list = preload_lookup(envp, "LD_PRELOAD");
+	const char *list;
 
-	return list && preload_find(list, preload.library) &&
-	       (why == ZD_UNMANAGED_HIDDEN || why == ZD_UNMANAGED_32BIT || why == ZD_UNMANAGED_LIBC);
+	if (why != ZD_UNMANAGED_HIDDEN && why != ZD_UNMANAGED_32BIT && why != ZD_UNMANAGED_LIBC)
+		return false;
+	list = preload_lookup(envp, "LD_PRELOAD");
+	return list && preload_find(list, preload.library);
 }
 
 static size_t count(char *const v[])

@@ -61,6 +61,7 @@ struct process {
 	int maps_fd, pagemap_fd, statm_fd, status_fd, mem_fd;
 	uint64_t vm_size;		/* pages, at the last scan */
 	uint64_t anon;			/* resident anonymous pages, last reading */
+	uint64_t anon_at_first;		/* of a forked child; 0: not read yet */
 	uint64_t pss, anon_at_pss;	/* of a family: the share, and when */
 	uint64_t pss_at_ns, scan_at_ns, trace_at_ns;
 	bool traced;			/* a debugger is there: pages stay home */

@@ -58,6 +58,8 @@ struct survey {
 	/* the scout's */
 	uint64_t *heads;
 	size_t nr_heads, cap_heads;
+	struct zd_ranges growing;	/* pieces that wait, see may_grow() */
+	uint64_t grows_max;		/* bytes */
 };
 
 struct scout;

@@ -17,6 +17,8 @@
 
 #define MIN_BYTES	(128 * 1024)
 #define TOP_BYTES	(1024 * 1024)	/* of a stack, where descriptor and TLS are */
+#define GROWS_MIN	(512 * 1024)
+#define GROWS_SHARE	16		/* of what is beside it, and of the limit */
 #define LIST_MAX	64		/* robust mutexes of one thread that are looked at */
 #define PAGE_MASK	(~(ZD_PAGE_SIZE - 1))
 #define TOP		((UINT64_C(1) << ZD_VA_BITS) - ZD_PAGE_SIZE)	/* of what can be watched */
@@ -34,6 +36,7 @@ int survey_new(pid_t pid, pid_t memory, pid_t tid, struct process *owner, struct
 	s->lo = owner->lo;
 	s->hi = owner->hi;
 	s->words = owner->words;
+	s->grows_max = owner->run->server.limit * ZD_PAGE_SIZE / GROWS_SHARE;
 	s->maps_fd = process_proc(memory, tid, "maps");
 	s->rollup_fd = process_proc(memory, tid, "smaps_rollup");
 	s->mem_fd = process_proc(memory, tid, "mem");
@@ -57,6 +60,7 @@ void survey_close(struct survey *s)
 		if (fd[i] >= 0)
 			close(fd[i]);
 	zd_ranges_destroy(&s->managed);
+	zd_ranges_destroy(&s->growing);
 	zd_free(s->found);
 	zd_free(s->kept);
 	zd_free(s->heads);
@@ -195,6 +199,7 @@ struct walk {
 	unsigned int nr_small;
 	uint64_t big_end;	/* of the last that look_for() took */
 	size_t head;		/* the first at or above the mapping */
+	struct zd_ranges growing;	/* what may have been growing last time */
 };
 
 static bool is_thread_stack(struct walk *w, const struct zd_vma *vma)
@@ -235,13 +240,38 @@ static void set_ceiling(struct survey *s, uint64_t prev_end, uint64_t start)
 		f->ceiling = start < TOP ? start : TOP;
 }
 
+/*
+ * Is [start, end) a piece that what is managed beside it may be growing by?  What is
+ * registered doesn't grow: each piece would be a mapping of its own, for good.  So one that
+ * is small beside it, and beside the limit, waits until it has grown, or is as it was when
+ * it was looked at last.
+ */
+static bool may_grow(struct walk *w, uint64_t start, uint64_t end)
+{
+	struct survey *s = w->s;
+	const struct zd_range *before = zd_ranges_find(&s->managed, start - 1);
+	const struct zd_range *behind = zd_ranges_find(&s->managed, end), *was;
+	uint64_t beside = before ? before->end - before->start : 0;
+
+	if (behind && behind->end - behind->start > beside)
+		beside = behind->end - behind->start;
+	beside = beside / GROWS_SHARE < s->grows_max ? beside / GROWS_SHARE : s->grows_max;
+	if ((!before && !behind) || end - start >= (beside > GROWS_MIN ? beside : GROWS_MIN))
+		return false;
+	was = zd_ranges_find(&w->growing, start);
+	if (was && was->end >= end)
+		return false;
+	return !zd_ranges_add(&s->growing, start, end);
+}
+
 /* What of [start, end) isn't managed. */
 static void find_gaps(struct walk *w, uint64_t start, uint64_t end)
 {
 	uint64_t gap_end;
 
 	for (; zd_ranges_gap(&w->s->managed, &start, end, &gap_end); start = gap_end)
-		add_found(w, start, gap_end);
+		if (!may_grow(w, start, gap_end))
+			add_found(w, start, gap_end);
 }
 
 /*
@@ -315,13 +345,15 @@ static uint64_t cpu_ns(void)
 
 void survey_make(struct survey *s)
 {
-	struct walk w = { .s = s };
+	struct walk w = { .s = s, .growing = s->growing };
 	uint64_t start = cpu_ns();
 
+	s->growing = (struct zd_ranges){ 0 };
 	s->nr_found = 0;
 	s->pss = s->anon = 0;
 	look_at_threads(s);
 	s->gone = zd_maps_walk(s->maps_fd, look_at_vma, &w) == -ESRCH;
+	zd_ranges_destroy(&w.growing);
 	if (s->want_pss)
 		read_share(s);
 	s->took_ns = cpu_ns() - start;
