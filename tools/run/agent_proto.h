@@ -29,6 +29,7 @@
 						 * inode of the supervisor's pid namespace */
 #define ZD_AGENT_NAME		96	/* bytes of NAME, with a NUL */
 #define ZD_AGENT_ENV_ALONE	"ZONEDEV_NO_CHILDREN"
+#define ZD_AGENT_ENV_OLD	"ZONEDEV_OLD_PRELOAD"	/* LD_PRELOAD as the starter had it */
 
 /* NAME is [env, *token - 1).  False: it isn't such a value. */
 static inline bool zd_agent_env_parts(const char *env, const char **token, const char **ns)

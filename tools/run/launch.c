@@ -99,7 +99,7 @@ static void set_environment(const struct run *run, const char *preload)
 	struct stat ns;
 
 	if (old && *old) {
-		setenv("ZONEDEV_OLD_PRELOAD", old, 1);
+		setenv(ZD_AGENT_ENV_OLD, old, 1);
 		snprintf(value, sizeof(value), "%s:%s", preload, old);
 	} else {
 		snprintf(value, sizeof(value), "%s", preload);

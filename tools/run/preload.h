@@ -89,6 +89,14 @@ static inline void preload_copy(char *to, const char *from, size_t len)
 		((volatile char *)to)[i] = from[i];
 }
 
+/* Is "NAME=VALUE" one that zonedev has put there? */
+static inline bool preload_is_ours(const char *variable)
+{
+	return preload_begins(variable, ZD_AGENT_ENV "=") ||
+	       preload_begins(variable, ZD_AGENT_ENV_ALONE "=") ||
+	       preload_begins(variable, ZD_AGENT_ENV_OLD "=");
+}
+
 /* A variable's value in @envp, or NULL. */
 static inline const char *preload_lookup(char *const envp[], const char *name)
 {

@@ -97,7 +97,7 @@ static void leave_out(char *const envp[], char **out, char *text)
 	size_t n = 0, len = sizeof(name) - 1;
 
 	for (size_t i = 0; envp[i]; i++)
-		if (!preload_begins(envp[i], name) && !preload_begins(envp[i], "ZONEDEV_"))
+		if (!preload_begins(envp[i], name) && !preload_is_ours(envp[i]))
 			out[n++] = envp[i];
 	preload_copy(text, name, len);
 	preload_copy(text + len, list, at - list);

@@ -70,19 +70,19 @@ static int lay_out(void)
 /* --no-children: what is exec'ed from here on never hears of zonedev. */
 static void leave_children_alone(void)
 {
-	static const char variable[] = "ZONEDEV_OLD_PRELOAD=";
+	static const char old[] = ZD_AGENT_ENV_OLD "=";
 	size_t n = 0;
 
 	for (char **e = environ; *e; e++) {
-		if (preload_begins(*e, variable))	/* without ZONEDEV_OLD_ */
+		if (preload_begins(*e, old))	/* without ZONEDEV_OLD_ it is LD_PRELOAD=... */
 			environ[n++] = *e + sizeof("ZONEDEV_OLD_") - 1;
-		else if (!preload_begins(*e, "LD_PRELOAD=") && !preload_begins(*e, "ZONEDEV_"))
+		else if (!preload_begins(*e, "LD_PRELOAD=") && !preload_is_ours(*e))
 			environ[n++] = *e;
 	}
 	environ[n] = NULL;
 }
 
-/* Of @s, up to where it ends or, if @s is a part of a name, a dash.  False: it isn't one. */
+/* A decimal number, which ends where @s does or at a dash.  False: it doesn't. */
 static bool number(const char *s, uint64_t *n)
 {
 	*n = 0;
