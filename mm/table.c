@@ -154,8 +154,9 @@ void zd_table_trim(struct zd_table *table, uint64_t start, uint64_t end)
 		uint64_t stop = end_of(start, ZD_TABLE_SPAN, end);
 		uint64_t at = (start + ZD_TABLE_PAGE_SPAN - 1) & ~(ZD_TABLE_PAGE_SPAN - 1);
 
-		for (; is_touched(table, start) && at + ZD_TABLE_PAGE_SPAN <= stop;
-		     at += ZD_TABLE_PAGE_SPAN) {
+		if (!is_touched(table, start))
+			at = stop;
+		for (; at + ZD_TABLE_PAGE_SPAN <= stop; at += ZD_TABLE_PAGE_SPAN) {
 			unsigned char *is = &touched[zd_table_index(at) / ZD_TABLE_PAGE_ENTRIES];
 
 			if (__atomic_exchange_n(is, 0, __ATOMIC_RELAXED))

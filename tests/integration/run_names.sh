@@ -23,7 +23,7 @@ ln -s "$loader" "$T/ld-other.so.1"
 "$CC" -Wl,--dynamic-linker="$T/ld-other.so.1" -o "$T/other" "$T/seven.c"
 "$T/other" && fail "no other loader"
 expect_error "another libc" "${zd[@]}" -- "$T/other"
-# its loader doesn't hear of the library: the file that tells of each is empty
+# a child's loader, which tells what it loads, doesn't hear of the library
 cat >"$T/child.sh" <<END
 '$T/other'
 [ \$? = 7 ] || exit 1
@@ -33,6 +33,7 @@ exit 0
 END
 expect_status 0 "${zd[@]}" --report "$T/report.json" -- sh "$T/child.sh"
 expect_report unmanaged.libc -eq 2
+grep -q 'libc\.so' "$T"/debug.* || fail "the loader doesn't tell what it loads"
 grep -q zonedev-preload "$T"/debug.* && fail "another libc's loader got the library"
 
 # --- below a chroot, what libc starts by itself ---

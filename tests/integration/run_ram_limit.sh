@@ -35,14 +35,15 @@ peak=$(cat "$T/peak")
 zd_run --device ram:size=256M --ram 16M -- "$H/run_mem" grow 40 >"$T/heaps" || fail "ended with $?"
 [ "$(cat "$T/heaps")" -le 160 ] || fail "a heap became $(cat "$T/heaps") mappings"
 
-# What children share with their parent is not counted for each of them.
-zd_run --device ram:size=256M --ram 64M -- python3 -c "
+# What children share with their parent is not counted for each of them.  (They live for
+# several readings of zonedev's, of which nothing tells.  It was 350 MiB and more.)
+zd_run --device ram:size=256M --ram 256M -- python3 -c "
 import os, time
-shared = bytes(16 << 20)
-for child in range(24):
+shared = b'x' * (48 << 20)
+for child in range(48):
     if not os.fork():
         time.sleep(0.5)
         os._exit(0)
-for child in range(24):
+for child in range(48):
     os.wait()" || fail "ended with $?"
-expect_report peak_ram -lt $((160 << 20))
+expect_report peak_ram -lt $((200 << 20))

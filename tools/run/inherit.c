@@ -93,7 +93,7 @@ void inherit_begin(struct inherited *in)
 		in->subreaper = 0;
 	if (syscall(SYS_sched_getattr, 0, &in->sched, sizeof(in->sched), 0))
 		in->sched.size = 0;
-	/* it forks nobody; the program gets it back */
+	/* a task with a deadline can't fork; the program gets the deadline back */
 	if (in->sched.size && in->sched.policy == SCHED_DEADLINE)
 		syscall(SYS_sched_setattr, 0, &other, 0);
 	look_who_leads(in);

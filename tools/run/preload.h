@@ -8,8 +8,10 @@
  *	preload_asan.c   a sanitizer that wants to come first
  *
  * A program may define open(), send() or strstr() for itself, and the loader would give
- * those to this library as well.  So nothing here calls libc by name, but for what it
- * stands in front of, which it finds behind itself (RTLD_NEXT).
+ * those to this library as well.  So libc is not called by name here: what the library
+ * stands in front of it finds behind itself (RTLD_NEXT), all else are system calls.  (Left
+ * are the loader's dlsym() and its like, pthread_atfork(), and pthread_mutex_lock(), which
+ * alone tells a thread's id without a system call.)
  */
 #ifndef ZD_RUN_PRELOAD_H
 #define ZD_RUN_PRELOAD_H
@@ -27,7 +29,7 @@ struct preload {
 	bool on;
 	char name[ZD_AGENT_NAME];
 	char token[ZD_AGENT_TOKEN];
-	char library[PATH_LEN];	/* as LD_PRELOAD names it */
+	char path[PATH_LEN];	/* of the library, as LD_PRELOAD names it */
 };
 
 extern struct preload preload;

@@ -16,7 +16,6 @@
  * front of one is called for that one alone.
  */
 #include <dlfcn.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <spawn.h>
 #include <stdarg.h>
@@ -76,7 +75,7 @@ static bool must_change(int why, char *const envp[])
 	if (why != ZD_UNMANAGED_HIDDEN && why != ZD_UNMANAGED_32BIT && why != ZD_UNMANAGED_LIBC)
 		return false;
 	list = preload_lookup(envp, "LD_PRELOAD");
-	return list && preload_find(list, preload.library);
+	return list && preload_find(list, preload.path);
 }
 
 static size_t count(char *const v[])
@@ -93,7 +92,7 @@ static void leave_out(char *const envp[], char **out, char *text)
 {
 	static const char name[] = "LD_PRELOAD=";
 	const char *list = preload_lookup(envp, "LD_PRELOAD");
-	const char *at = preload_find(list, preload.library);
+	const char *at = preload_find(list, preload.path);
 	size_t n = 0, len = sizeof(name) - 1;
 
 	for (size_t i = 0; envp[i]; i++)
@@ -102,7 +101,7 @@ static void leave_out(char *const envp[], char **out, char *text)
 	preload_copy(text, name, len);
 	preload_copy(text + len, list, at - list);
 	len += at - list;
-	at += preload_length(preload.library);
+	at += preload_length(preload.path);
 	at += *at == ':';
 	preload_copy(text + len, at, preload_length(at) + 1);
 	if (text[sizeof(name) - 1])
@@ -284,10 +283,10 @@ __attribute__((constructor(101))) static void exec_init(void)
 	    preload_lookup(environ, ZD_AGENT_ENV_ALONE) || !dladdr(&preload, &info))
 		return;
 	len = preload_length(info.dli_fname);
-	if (len >= sizeof(preload.library))
+	if (len >= sizeof(preload.path))
 		return;
 	preload_copy(preload.name, env, token - 1 - env);
 	preload_copy(preload.token, token, ZD_AGENT_TOKEN);
-	preload_copy(preload.library, info.dli_fname, len + 1);
+	preload_copy(preload.path, info.dli_fname, len + 1);
 	preload.on = true;
 }

@@ -138,7 +138,7 @@ static int why_file(int fd, unsigned int depth)
 
 bool preload_is_hidden(void)
 {
-	return raw_syscall(SYS_access, (long)preload.library, R_OK, 0, 0, 0, 0) != 0;
+	return raw_syscall(SYS_access, (long)preload.path, R_OK, 0, 0, 0, 0) != 0;
 }
 
 static int why_not(int fd, char *const envp[])
@@ -147,7 +147,7 @@ static int why_not(int fd, char *const envp[])
 
 	if (preload_is_hidden())
 		return ZD_UNMANAGED_HIDDEN;
-	if (!preload_lookup(envp, ZD_AGENT_ENV) || !list || !preload_find(list, preload.library))
+	if (!preload_lookup(envp, ZD_AGENT_ENV) || !list || !preload_find(list, preload.path))
 		return ZD_UNMANAGED_ENV;
 	return why_file(fd, 0);
 }

@@ -6,7 +6,8 @@
  * mappings, which are library data and TLS.
  *
  * A mapping that appears or grows is found by looking, which the scout does; its
- * pages that are here already enter the queues in the order of their addresses.
+ * pages that are here already enter the queues in the order of their addresses.  A small
+ * piece beside what is managed waits until it has grown or rests (survey.c: may_grow()).
  */
 #include <errno.h>
 #include <stdio.h>

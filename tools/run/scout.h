@@ -14,9 +14,9 @@
  * first page that is away.  With glibc and musl the id lies beside the list's head,
  * which the kernel tells (get_robust_list).  So a survey finds the pages of each
  * thread that must be in RAM: those around the head, and those of the mutexes that the
- * thread holds; and what clone() was given (preload_clone.c).  They are kept.  A mapping with a guard below and the one head that it
- * has at its top is a thread's stack, and not managed; all else that looks like one
- * isn't.
+ * thread holds; and what clone() was given (preload_clone.c).  They are kept.  A mapping
+ * with a guard below and the one head that it has at its top is a thread's stack, and not
+ * managed; all else that looks like one isn't.
  */
 #ifndef ZD_RUN_SCOUT_H
 #define ZD_RUN_SCOUT_H

@@ -324,16 +324,18 @@ void signals_close(struct run *run)
 int signals_exit_as(int status)
 {
 	const struct rlimit no_core = { 0, 0 };
-	/* the kernel's struct sigaction, and set, of nothing: libc keeps two signals for itself */
-	const uint64_t none[4] = { 0 };
+	const uint64_t dfl[4] = { 0 };	/* the kernel's struct sigaction */
+	uint64_t set;			/* and sigset_t */
 
 	if (WIFEXITED(status))
 		return WEXITSTATUS(status);
 	/* die of the same signal: the core, if any, was the program's */
 	setrlimit(RLIMIT_CORE, &no_core);
 	prctl(PR_SET_DUMPABLE, 0);
-	syscall(SYS_rt_sigaction, WTERMSIG(status), none, NULL, sizeof(none[0]));
-	syscall(SYS_rt_sigprocmask, SIG_SETMASK, none, NULL, sizeof(none[0]));
+	/* not by libc, which keeps two signals for itself; and no other that may be pending */
+	set = UINT64_C(1) << (WTERMSIG(status) - 1);
+	syscall(SYS_rt_sigaction, WTERMSIG(status), dfl, NULL, sizeof(set));
+	syscall(SYS_rt_sigprocmask, SIG_UNBLOCK, &set, NULL, sizeof(set));
 	syscall(SYS_tgkill, getpid(), gettid(), WTERMSIG(status));
 	return 128 + WTERMSIG(status);
 }
