@@ -10,8 +10,7 @@
  *	large	one allocation above 64 KiB, with the same header in front
  *	reserve	lazily committed, no header; the caller knows its size
  *
- * Every mapping is entered in a sorted table, so "is this ours" needs no lock
- * of anybody else's, and a bad pointer is told from a good one.
+ * Every mapping is in the table of own.c, so a bad pointer is told from a good one.
  *
  * Chunks are kept when they become empty: what zonedev allocates in small
  * pieces grows and shrinks with the number of ranges and devices, not with the
@@ -24,15 +23,16 @@
  *
  * Locks: alloc_lock guards all of it.  Only mmap(2) and its relatives are
  * called under it, on mappings that no userfaultfd watches.  It is taken under
- * any other lock of zonedev's, and takes none.
+ * any other lock of zonedev's, and takes none but own.c's.
  *
- * Fork: the child starts with the lock free and no free lists, since another
- * thread may have been half-way through an operation; it loses what was on the
- * lists.  A handler that took the lock in the parent could deadlock: fork waits
- * for the reader of its userfaultfd event, who may be allocating.
+ * Fork.  A thread that is lost under the lock leaves a state from which the next one can
+ * go on: lists, maps and marks are changed by one store each, in an order in which a block
+ * may be lost, and is never in use twice.
+ *
+ * Signals.  A handler that interrupts a thread here must not come here: see
+ * zd_alloc_is_busy().
  */
 #include <errno.h>
-#include <pthread.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -40,6 +40,8 @@
 #include "core/alloc.h"
 #include "core/bug.h"
 #include "core/lock.h"
+#include "core/own.h"
+#include "core/tls.h"
 
 #define PAGE		4096UL
 #define CHUNK_SIZE	(1UL << 20)
@@ -48,8 +50,6 @@
 #define MAX_SHIFT	16
 #define NR_CLASSES	(MAX_SHIFT - MIN_SHIFT + 1)
 #define MAX_BLOCKS	(CHUNK_SIZE >> MIN_SHIFT)
-/* Each mapping is at least one of the kernel's vm.max_map_count (65530). */
-#define MAX_RANGES	65536U
 
 enum kind { CHUNK = 0x7a64636b, LARGE = 0x7a646c67 };
 
@@ -69,113 +69,31 @@ struct block {
 static struct zd_mutex alloc_lock;
 static struct block *free_blocks[NR_CLASSES];
 static struct header *current_chunk[NR_CLASSES];
-static struct zd_own_range *ranges;	/* sorted by start */
-static unsigned int nr_ranges;
 static unsigned int fail_in;
+static ZD_TLS bool busy;	/* this thread is between lock() and unlock() */
 
 static size_t round_up(size_t n, size_t to)
 {
 	return (n + to - 1) & ~(to - 1);
 }
 
-/*
- * @len bytes aligned to @align between two guard pages.  Readable and writable
- * only by the mprotect, and unlocked before it: under mlockall(MCL_FUTURE)
- * a writable mapping is populated at once, which a @sparse one must not be.
- */
-static void *map_fenced(size_t len, size_t align, bool sparse)
+static void lock(void)
 {
-	size_t total = len + align + 2 * PAGE;
-	char *raw, *p;
-	int saved;
-
-	if (total < len) {
-		errno = ENOMEM;
-		return NULL;
-	}
-	raw = mmap(NULL, total, PROT_NONE,
-		   MAP_PRIVATE | MAP_ANONYMOUS | (sparse ? MAP_NORESERVE : 0), -1, 0);
-	if (raw == MAP_FAILED)
-		return NULL;
-	p = (char *)round_up((uintptr_t)raw + PAGE, align);
-	if (sparse)
-		munlock(p, len);
-	if (mprotect(p, len, PROT_READ | PROT_WRITE)) {
-		saved = errno;
-		munmap(raw, total);
-		errno = saved;
-		return NULL;
-	}
-	if (p - PAGE > raw)
-		munmap(raw, p - PAGE - raw);
-	if (raw + total > p + len + PAGE)
-		munmap(p + len + PAGE, raw + total - (p + len + PAGE));
-	return p;
+	busy = true;
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	zd_mutex_lock(&alloc_lock);
 }
 
-static void unmap_fenced(void *p, size_t len)
+static void unlock(void)
 {
-	ZD_BUG_ON(munmap((char *)p - PAGE, len + 2 * PAGE), "munmap %p + %zu: errno %d", p, len,
-		  errno);
+	zd_mutex_unlock(&alloc_lock);
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	busy = false;
 }
 
-/* Index of the first range that ends above @addr.  alloc_lock held. */
-static unsigned int range_above(const char *addr)
+bool zd_alloc_is_busy(void)
 {
-	unsigned int lo = 0, hi = nr_ranges;
-
-	while (lo < hi) {
-		unsigned int mid = (lo + hi) / 2;
-
-		if ((char *)ranges[mid].start + ranges[mid].len > addr)
-			hi = mid;
-		else
-			lo = mid + 1;
-	}
-	return lo;
-}
-
-static void range_add(char *p, size_t len)
-{
-	unsigned int i = range_above(p);
-
-	memmove(&ranges[i + 1], &ranges[i], (nr_ranges - i) * sizeof(*ranges));
-	ranges[i] = (struct zd_own_range){ p - PAGE, len + 2 * PAGE };
-	nr_ranges++;
-}
-
-static void range_del(const char *p, size_t len)
-{
-	unsigned int i = range_above(p);
-
-	ZD_BUG_ON(i == nr_ranges || (char *)ranges[i].start != p - PAGE ||
-		  ranges[i].len != len + 2 * PAGE, "%p + %zu isn't a mapping of zonedev's",
-		  (const void *)p, len);
-	nr_ranges--;
-	memmove(&ranges[i], &ranges[i + 1], (nr_ranges - i) * sizeof(*ranges));
-}
-
-/* A mapping, entered in the table.  alloc_lock held. */
-static void *map_own(size_t len, size_t align, bool sparse)
-{
-	void *p;
-
-	if (!ranges) {
-		size_t size = MAX_RANGES * sizeof(*ranges);
-
-		ranges = map_fenced(size, PAGE, true);
-		if (!ranges)
-			return NULL;
-		range_add((char *)ranges, size);
-	}
-	if (nr_ranges == MAX_RANGES) {
-		errno = ENOMEM;
-		return NULL;
-	}
-	p = map_fenced(len, align, sparse);
-	if (p)
-		range_add(p, len);
-	return p;
+	return busy;
 }
 
 static char *block_at(struct header *h, uint32_t i)
@@ -191,18 +109,18 @@ static void *alloc_block(unsigned int shift)
 	uint32_t i;
 
 	if (b) {
-		free_blocks[class] = b->next;
+		__atomic_store_n(&free_blocks[class], b->next, __ATOMIC_RELEASE);
 		h = (struct header *)((uintptr_t)b & ~(CHUNK_SIZE - 1));
 		i = ((char *)b - (char *)h - HEADER_SIZE) >> shift;
 		memset(b, 0, 1UL << shift);
 	} else {
 		if (!h || h->used == (CHUNK_SIZE - HEADER_SIZE) >> shift) {
-			h = map_own(CHUNK_SIZE, CHUNK_SIZE, false);
+			h = zd_own_map(CHUNK_SIZE, CHUNK_SIZE, false);
 			if (!h)
 				return NULL;
 			h->kind = CHUNK;
 			h->shift = shift;
-			current_chunk[class] = h;
+			__atomic_store_n(&current_chunk[class], h, __ATOMIC_RELEASE);
 		}
 		i = h->used++;
 		b = (struct block *)block_at(h, i);
@@ -218,7 +136,7 @@ static void *alloc_large(size_t size)
 	size = round_up(size, PAGE);
 	if (size == 0 || size > SIZE_MAX / 2)
 		return NULL;
-	h = map_own(HEADER_SIZE + size, CHUNK_SIZE, false);
+	h = zd_own_map(HEADER_SIZE + size, CHUNK_SIZE, false);
 	if (!h)
 		return NULL;
 	h->kind = LARGE;
@@ -242,10 +160,10 @@ void *zd_alloc(size_t size)
 {
 	void *p = NULL;
 
-	zd_mutex_lock(&alloc_lock);
+	lock();
 	if (!inject_failure())
 		p = size > 1UL << MAX_SHIFT ? alloc_large(size) : alloc_block(shift_of(size));
-	zd_mutex_unlock(&alloc_lock);
+	unlock();
 	return p;
 }
 
@@ -253,11 +171,11 @@ void *zd_alloc(size_t size)
 static struct header *header_of(char *p)
 {
 	struct header *h = (struct header *)((uintptr_t)p & ~(CHUNK_SIZE - 1));
-	unsigned int r = range_above(p);
+	const char *start = zd_own_start(p);
 	size_t off = p - (char *)h - HEADER_SIZE;
 
-	ZD_BUG_ON(r == nr_ranges || (char *)ranges[r].start != (char *)h - PAGE ||
-		  p < (char *)h + HEADER_SIZE, "%p isn't zonedev's", (void *)p);
+	ZD_BUG_ON(!start || start != (char *)h - PAGE || p < (char *)h + HEADER_SIZE,
+		  "%p isn't zonedev's", (void *)p);
 	if (h->kind == LARGE)
 		ZD_BUG_ON(off, "%p points into a large block", (void *)p);
 	else
@@ -272,23 +190,21 @@ void zd_free(void *p)
 {
 	struct header *h;
 	struct block *b = p;
-	size_t i, len;
+	size_t i;
 
 	if (!p)
 		return;
-	zd_mutex_lock(&alloc_lock);
+	lock();
 	h = header_of(p);
 	if (h->kind == LARGE) {
-		len = HEADER_SIZE + h->size;
-		range_del((char *)h, len);
-		unmap_fenced(h, len);
+		zd_own_unmap(h, HEADER_SIZE + h->size);
 	} else {
 		i = ((char *)p - (char *)h - HEADER_SIZE) >> h->shift;
 		h->map[i / 64] &= ~(1UL << (i % 64));
 		b->next = free_blocks[h->shift - MIN_SHIFT];
-		free_blocks[h->shift - MIN_SHIFT] = b;
+		__atomic_store_n(&free_blocks[h->shift - MIN_SHIFT], b, __ATOMIC_RELEASE);
 	}
-	zd_mutex_unlock(&alloc_lock);
+	unlock();
 }
 
 void *zd_realloc(void *p, size_t size)
@@ -299,10 +215,10 @@ void *zd_realloc(void *p, size_t size)
 
 	if (!p)
 		return zd_alloc(size);
-	zd_mutex_lock(&alloc_lock);
+	lock();
 	h = header_of(p);
 	room = h->kind == LARGE ? h->size : 1UL << h->shift;
-	zd_mutex_unlock(&alloc_lock);
+	unlock();
 
 	/* Also when it would fit: where the old size ended isn't known, and
 	 * what is added must be zero. */
@@ -323,9 +239,7 @@ void *zd_reserve(size_t bytes)
 		errno = EINVAL;
 		return NULL;
 	}
-	zd_mutex_lock(&alloc_lock);
-	p = map_own(len, PAGE, true);
-	zd_mutex_unlock(&alloc_lock);
+	p = zd_own_map(len, PAGE, true);
 	if (p) {
 		/* Advice: nothing breaks where the kernel lacks it. */
 		madvise(p, len, MADV_DONTDUMP);
@@ -340,10 +254,7 @@ void zd_unreserve(void *p, size_t bytes)
 
 	if (!p)
 		return;
-	zd_mutex_lock(&alloc_lock);
-	range_del(p, len);
-	unmap_fenced(p, len);
-	zd_mutex_unlock(&alloc_lock);
+	zd_own_unmap(p, len);
 }
 
 void zd_decommit(void *p, size_t bytes)
@@ -360,46 +271,9 @@ void zd_decommit(void *p, size_t bytes)
 	errno = saved;
 }
 
-bool zd_addr_is_own(const void *p)
-{
-	unsigned int i;
-	bool own;
-
-	zd_mutex_lock(&alloc_lock);
-	i = range_above(p);
-	own = i < nr_ranges && (const char *)ranges[i].start <= (const char *)p;
-	zd_mutex_unlock(&alloc_lock);
-	return own;
-}
-
-unsigned int zd_own_ranges(struct zd_own_range *out, unsigned int max)
-{
-	unsigned int n;
-
-	zd_mutex_lock(&alloc_lock);
-	n = nr_ranges;
-	if (out)
-		memcpy(out, ranges, (n < max ? n : max) * sizeof(*out));
-	zd_mutex_unlock(&alloc_lock);
-	return n;
-}
-
 void zd_alloc_fail_nth(unsigned int nth)
 {
-	zd_mutex_lock(&alloc_lock);
+	lock();
 	fail_in = nth;
-	zd_mutex_unlock(&alloc_lock);
-}
-
-static void after_fork_child(void)
-{
-	alloc_lock.word = 0;
-	memset(free_blocks, 0, sizeof(free_blocks));
-	memset(current_chunk, 0, sizeof(current_chunk));
-}
-
-/* Here and not at the first allocation: pthread_atfork() mallocs. */
-__attribute__((constructor)) static void alloc_init(void)
-{
-	pthread_atfork(NULL, NULL, after_fork_child);
+	unlock();
 }

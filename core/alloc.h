@@ -30,19 +30,9 @@ void zd_unreserve(void *p, size_t bytes);
 /* zd_decommit - whole pages read as zero again, their memory is given back. */
 void zd_decommit(void *p, size_t bytes);
 
-/* zd_addr_is_own - whether @p lies in a mapping made here, guards included. */
-bool zd_addr_is_own(const void *p);
-
-/*
- * zd_own_ranges - up to @max of the mappings made here, guards included, sorted
- * by address: what must be kept out of managed ranges.  Returns how many there
- * are (call again with more room if > @max).
- */
-struct zd_own_range {
-	void *start;
-	size_t len;
-};
-unsigned int zd_own_ranges(struct zd_own_range *out, unsigned int max);
+/* zd_alloc_is_busy - is this a signal handler that interrupted one of the calls above?  Then
+ * it may make none. */
+bool zd_alloc_is_busy(void);
 
 /* For tests: the @nth call of zd_alloc or zd_realloc from now on returns NULL
  * (1 = the next; 0 = off). */

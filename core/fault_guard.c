@@ -29,7 +29,8 @@
  * theirs may be left by longjmp.  Guards live in TLS of the
  * initial-exec kind: a signal handler can't allocate.
  *
- * Locks: install_lock, over a few system calls, in zd_fault_guard_init() alone.
+ * Locks: install_lock, over a few system calls, in zd_fault_guard_init() alone; and in it
+ * switch_lock, over one system call, for whose end a handler in another thread waits.
  */
 #include "core/fault_guard.h"
 
@@ -37,6 +38,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -177,6 +179,7 @@ struct guard {
 	uintptr_t start, end;
 	uintptr_t addr;
 	jmp_buf env;
+	struct _pthread_cleanup_buffer left;
 };
 
 static ZD_TLS struct guard *guards;	/* innermost first */
@@ -240,14 +243,41 @@ bool zd_fault_store32(uint32_t *dst, uint32_t value)
 	return zd_fault_store_4(dst, value);
 }
 
+/*
+ * A guard's frame may be left in other ways than by return, and must be off the list then:
+ * its stack is somebody else's.  An exception, pthread_exit() and a cancellation unwind it,
+ * and so run the cleanup of the variable.  longjmp() doesn't unwind; but glibc's calls the
+ * handlers that were pushed with _pthread_cleanup_push() in the frames that it leaves.
+ * (Declared here: <pthread.h> knows it no more.  Weak, for a C library without it.)
+ */
+extern void _pthread_cleanup_push(struct _pthread_cleanup_buffer *buffer,
+				  void (*routine)(void *arg), void *arg) __attribute__((weak));
+extern void _pthread_cleanup_pop(struct _pthread_cleanup_buffer *buffer, int execute)
+	__attribute__((weak));
+
+static void guard_left(void *guard)
+{
+	guards = ((struct guard *)guard)->outer;
+}
+
+static void guard_end(struct guard *guard)
+{
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+	guards = guard->outer;
+	if (_pthread_cleanup_pop)
+		_pthread_cleanup_pop(&guard->left, 0);
+}
+
 int zd_fault_guard_call(void (*fn)(void *arg), void *arg, const void *start, size_t len,
 			uintptr_t *addr)
 {
-	struct guard guard;
+	__attribute__((cleanup(guard_end))) struct guard guard;
 
 	guard.outer = guards;
 	guard.start = (uintptr_t)start;
 	guard.end = guard.start + len;
+	if (_pthread_cleanup_push)
+		_pthread_cleanup_push(&guard.left, guard_left, &guard);
 	unblock();
 	if (_setjmp(guard.env)) {
 		/* the handler has taken it off the list */
@@ -260,8 +290,6 @@ int zd_fault_guard_call(void (*fn)(void *arg), void *arg, const void *start, siz
 	guards = &guard;
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
 	fn(arg);
-	__atomic_signal_fence(__ATOMIC_SEQ_CST);
-	guards = guard.outer;
 	return 0;
 }
 
@@ -275,13 +303,16 @@ static void jump_out(const ucontext_t *uc, uintptr_t addr)
 		/* ours is set to change nothing, but who wraps handlers may have.  Eight
 		 * bytes: all that the kernel has put there */
 		syscall(SYS_rt_sigprocmask, SIG_SETMASK, &uc->uc_sigmask, NULL, 8);
-		longjmp(g->env, 1);	/* by this name a sanitizer knows it */
+		/* it ends the guards of the frames between, see guard_left(); by this name
+		 * a sanitizer knows it */
+		longjmp(g->env, 1);
 	}
 }
 
 /* --- the handler --- */
 
 static struct zd_mutex install_lock;
+static struct zd_mutex switch_lock;	/* a handler is set, the one before it not known yet */
 static struct sigaction before[MAX_INSTALLED];	/* each written before its handler is set */
 static unsigned int nr_installed;
 
@@ -331,6 +362,9 @@ static void handle(unsigned int which, siginfo_t *info, void *context)
 			return;
 		jump_out(context, (uintptr_t)info->si_addr);
 	}
+	/* just set by another thread: it is about to say what comes next */
+	while (zd_mutex_is_locked(&switch_lock))
+		sched_yield();
 	while (info->si_errno & HAD_IT(which)) {
 		if (!which--) {
 			die(fault);
@@ -382,10 +416,35 @@ static void stay_loaded(void)
 		dlopen(info.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
 }
 
-static int install(void)
+/* Set copy @which; the handler that it replaces, at one stroke, is the one before it. */
+static int set_handler(unsigned int which)
 {
 	struct sigaction act = { .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER }, theirs;
+	sigset_t all, saved;
+	int err = 0;
+
+	sigemptyset(&act.sa_mask);
+	act.sa_sigaction = handlers[which];
+	/* a handler in this thread would wait for it */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &saved);
+	zd_mutex_lock(&switch_lock);
+	if (sigaction(SIGBUS, &act, &theirs))
+		err = -errno;
+	else if (!is_ours(&theirs))
+		before[which] = theirs;
+	else if (theirs.sa_sigaction != handlers[which])
+		sigaction(SIGBUS, &theirs, NULL);	/* set by others since we looked */
+	zd_mutex_unlock(&switch_lock);
+	pthread_sigmask(SIG_SETMASK, &saved, NULL);
+	return err;
+}
+
+static int install(void)
+{
+	struct sigaction theirs;
 	unsigned int which;
+	int err;
 
 	if (sigaction(SIGBUS, NULL, &theirs))
 		return -errno;
@@ -398,14 +457,12 @@ static int install(void)
 	}
 	if (!nr_installed)
 		stay_loaded();
-	before[which] = theirs;
-	sigemptyset(&act.sa_mask);
-	act.sa_sigaction = handlers[which];
-	if (sigaction(SIGBUS, &act, NULL))
-		return -errno;
-	if (which == nr_installed)
+	if (which == nr_installed) {
+		before[which] = theirs;
 		nr_installed++;
-	return 0;
+	}
+	err = set_handler(which);
+	return err;
 }
 
 int zd_fault_guard_init(void)

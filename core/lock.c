@@ -2,11 +2,14 @@
 /*
  * Mutexes and completions on futex(2).
  *
- * Mutex word: 0 free, 1 held, 2 held with possible waiters.  A waiter sets 2
- * before it sleeps and takes the lock as 2, since it can't know whether others
- * sleep; so an unlock that finds 1 needs no system call.  The exchange to 0 in
- * zd_unlock_word() is the release that the acquiring exchanges here and in
+ * Mutex word: 0 free, else the holder's generation and HELD or WAITED_FOR.  A waiter
+ * sets WAITED_FOR before it sleeps and takes the lock as WAITED_FOR, since it can't know
+ * whether others sleep; so an unlock that finds HELD needs no system call.  The exchange to
+ * 0 in zd_unlock_word() is the release that the acquiring exchanges here and in
  * zd_lock_word() pair with.
+ *
+ * A word of another generation was copied by a fork from a process in which a thread held
+ * it.  That thread isn't in this one, and neither is any waiter: the word is as good as 0.
  */
 #include <errno.h>
 #include <limits.h>
@@ -39,16 +42,35 @@ int zd_futex_wake(uint32_t *word, int nr)
 	return (int)n;
 }
 
-void __zd_mutex_lock_slow(uint32_t *word)
+uint64_t zd_locks_lost;
+
+static bool is_lost(uint32_t word)
 {
+	return word && (word & ~ZD_LOCK_STATE) != zd_fork_generation;
+}
+
+bool __zd_mutex_lock_slow(uint32_t *word)
+{
+	const uint32_t waited_for = zd_fork_generation | ZD_LOCK_WAITED_FOR;
+	uint32_t old;
+
 	/* The holder is most often about to leave. */
 	for (int i = 0; i < 100; i++) {
-		if (__atomic_load_n(word, __ATOMIC_RELAXED) == 0 && zd_trylock_word(word))
-			return;
+		old = __atomic_load_n(word, __ATOMIC_RELAXED);
+		if (is_lost(old))
+			break;
+		if (old == 0 && zd_trylock_word(word))
+			return false;
 		zd_cpu_relax();
 	}
-	while (__atomic_exchange_n(word, 2, __ATOMIC_ACQUIRE) != 0)
-		zd_futex_wait(word, 2, -1);
+	for (;;) {
+		old = __atomic_exchange_n(word, waited_for, __ATOMIC_ACQUIRE);
+		if (is_lost(old))
+			__atomic_add_fetch(&zd_locks_lost, 1, __ATOMIC_RELAXED);
+		if (old == 0 || is_lost(old))
+			return old;
+		zd_futex_wait(word, waited_for, -1);
+	}
 }
 
 void __zd_mutex_wake(uint32_t *word)

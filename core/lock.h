@@ -3,8 +3,11 @@
  * Locks that never allocate: one 32-bit word each, all zero = unlocked, so that
  * public structs can hold them as a plain uint32_t.
  *
- * struct zd_mutex: 0 free, 1 held, 2 held and someone may be waiting.  No
- * owner, not recursive, not fair.  lock is acquire, unlock is release.
+ * struct zd_mutex: 0 free, or the generation of the process that holds it (fork.h) with
+ * HELD or WAITED_FOR below.  Not recursive, not fair.  lock is acquire, unlock is release.
+ * A lock that another thread held when this process was forked is free: its holder isn't
+ * here.  Who takes it then is told so, since what it guards may be half changed; see
+ * docs/fork.md.
  *
  * struct zd_completion: an event that stays.  zd_complete() is release, a wait
  * that sees it is acquire.  Until then who waits may be nudged, to look after
@@ -16,9 +19,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/fork.h"
+
 struct zd_mutex {
 	uint32_t word;
 };
+
+#define ZD_LOCK_HELD		1u
+#define ZD_LOCK_WAITED_FOR	2u	/* held, and a thread may be waiting */
+#define ZD_LOCK_STATE		3u
 
 /* In a loop that waits for another CPU. */
 static inline void zd_cpu_relax(void)
@@ -28,35 +37,51 @@ static inline void zd_cpu_relax(void)
 #endif
 }
 
-void __zd_mutex_lock_slow(uint32_t *word);
+/* For tests: how many locks this process has taken from threads that a fork had lost. */
+extern uint64_t zd_locks_lost;
+
+bool __zd_mutex_lock_slow(uint32_t *word);
 void __zd_mutex_wake(uint32_t *word);
-
-static inline void zd_lock_word(uint32_t *word)
-{
-	uint32_t free = 0;
-
-	if (!__atomic_compare_exchange_n(word, &free, 1, false, __ATOMIC_ACQUIRE,
-					 __ATOMIC_RELAXED))
-		__zd_mutex_lock_slow(word);
-}
 
 static inline bool zd_trylock_word(uint32_t *word)
 {
 	uint32_t free = 0;
 
-	return __atomic_compare_exchange_n(word, &free, 1, false, __ATOMIC_ACQUIRE,
-					   __ATOMIC_RELAXED);
+	return __atomic_compare_exchange_n(word, &free, zd_fork_generation | ZD_LOCK_HELD, false,
+					   __ATOMIC_ACQUIRE, __ATOMIC_RELAXED) ||
+	       (__builtin_expect((free & ~ZD_LOCK_STATE) != zd_fork_generation, 0) &&
+		__atomic_compare_exchange_n(word, &free, zd_fork_generation | ZD_LOCK_HELD, false,
+					    __ATOMIC_ACQUIRE, __ATOMIC_RELAXED));
+}
+
+/* True: its holder was lost in a fork. */
+static inline bool zd_lock_word(uint32_t *word)
+{
+	uint32_t free = 0;
+
+	if (__atomic_compare_exchange_n(word, &free, zd_fork_generation | ZD_LOCK_HELD, false,
+					__ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+		return false;
+	return __zd_mutex_lock_slow(word);
 }
 
 static inline void zd_unlock_word(uint32_t *word)
 {
-	if (__atomic_exchange_n(word, 0, __ATOMIC_RELEASE) == 2)
+	if (__atomic_exchange_n(word, 0, __ATOMIC_RELEASE) & ZD_LOCK_WAITED_FOR)
 		__zd_mutex_wake(word);
 }
 
-static inline void zd_mutex_lock(struct zd_mutex *m) { zd_lock_word(&m->word); }
+static inline bool zd_mutex_lock(struct zd_mutex *m) { return zd_lock_word(&m->word); }
 static inline bool zd_mutex_trylock(struct zd_mutex *m) { return zd_trylock_word(&m->word); }
 static inline void zd_mutex_unlock(struct zd_mutex *m) { zd_unlock_word(&m->word); }
+
+/* Does a thread of this process have it, now? */
+static inline bool zd_mutex_is_locked(const struct zd_mutex *m)
+{
+	uint32_t word = __atomic_load_n(&m->word, __ATOMIC_ACQUIRE);
+
+	return word && (word & ~ZD_LOCK_STATE) == zd_fork_generation;
+}
 
 struct zd_completion {
 	uint32_t word;

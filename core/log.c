@@ -1,8 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Messages: formatted on the stack, then one call of the sink or one write(2).
- * The sink and its context change together under a lock that is never held
- * while the sink runs.
+ *
+ * The sink and its context belong together.  There are two places for them; the counter
+ * says in which they are, and a change fills the other first.  Who reads them takes no
+ * lock, so that a signal handler, and a child of a fork, can: what was read is good if the
+ * counter is still the same, since a place is filled again only after that.
+ *
+ * Locks: sink_lock, between those that change it; the innermost.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -18,16 +23,40 @@
 #define LOG_PREFIX	"zonedev: "
 #define LOG_MAX		1024	/* with the final newline or NUL */
 
-static struct zd_mutex sink_lock;	/* innermost: nothing is taken under it */
-static zd_log_fn *sink_fn;
-static void *sink_ctx;
+static struct zd_mutex sink_lock;
+static struct sink {
+	zd_log_fn *fn;
+	void *ctx;
+} sinks[2];
+static uint32_t sink_changes;
 
 void zd_set_log(zd_log_fn *fn, void *ctx)
 {
+	uint32_t next;
+
 	zd_mutex_lock(&sink_lock);
-	sink_fn = fn;
-	sink_ctx = ctx;
+	next = sink_changes + 1;
+	/* Relaxed: the release of the counter orders them for who reads it, and the
+	 * release fence the counter of the last change for who reads these. */
+	__atomic_thread_fence(__ATOMIC_RELEASE);
+	__atomic_store_n(&sinks[next % 2].fn, fn, __ATOMIC_RELAXED);
+	__atomic_store_n(&sinks[next % 2].ctx, ctx, __ATOMIC_RELAXED);
+	__atomic_store_n(&sink_changes, next, __ATOMIC_RELEASE);
 	zd_mutex_unlock(&sink_lock);
+}
+
+static struct sink current_sink(void)
+{
+	struct sink s;
+	uint32_t n;
+
+	do {
+		n = __atomic_load_n(&sink_changes, __ATOMIC_ACQUIRE);
+		s.fn = __atomic_load_n(&sinks[n % 2].fn, __ATOMIC_RELAXED);
+		s.ctx = __atomic_load_n(&sinks[n % 2].ctx, __ATOMIC_RELAXED);
+		__atomic_thread_fence(__ATOMIC_ACQUIRE);	/* pairs with the fence above */
+	} while (n != __atomic_load_n(&sink_changes, __ATOMIC_RELAXED));
+	return s;
 }
 
 /* @line begins with LOG_PREFIX and has room for one byte more. */
@@ -43,17 +72,11 @@ static void write_line(char *line)
 
 static void emit(enum zd_log_level level, char *line, bool always)
 {
-	zd_log_fn *fn;
-	void *ctx;
+	struct sink s = current_sink();
 
-	zd_mutex_lock(&sink_lock);
-	fn = sink_fn;
-	ctx = sink_ctx;
-	zd_mutex_unlock(&sink_lock);
-
-	if (fn)
-		fn(level, line + strlen(LOG_PREFIX), ctx);
-	if (always || (!fn && level <= ZD_LOG_WARN))
+	if (s.fn)
+		s.fn(level, line + strlen(LOG_PREFIX), s.ctx);
+	if (always || (!s.fn && level <= ZD_LOG_WARN))
 		write_line(line);
 }
 

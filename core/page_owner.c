@@ -17,9 +17,13 @@
  *
  * Locks: a bucket's, and the one of sites inside it.  zd_alloc()'s nests inside
  * both.
+ *
+ * Signals.  A handler that interrupts this code, or zd_alloc(), isn't recorded.
+ *
+ * Fork.  Lists are changed by one store each; the child goes on with what its parent had
+ * recorded, since it has the references, too.
  */
 #include <errno.h>
-#include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -88,10 +92,16 @@ static struct site *sites[SITE_LISTS];
 static struct zd_mutex site_lock, enable_lock;
 static unsigned int enabled;		/* under enable_lock */
 
-static ZD_TLS uint32_t my_tid;
-static ZD_TLS bool inside;		/* for signal handlers: the locks don't nest */
+static ZD_TLS uint32_t my_tid, my_tid_of;	/* in which generation */
+static ZD_TLS bool inside;		/* of this file, with a lock */
 static ZD_TLS const char *as_file;	/* __zd_page_owner_as() */
 static ZD_TLS unsigned int as_line;
+
+/* Is this a signal handler in the middle of what can't be interrupted by itself? */
+static bool is_nested(void)
+{
+	return inside || zd_alloc_is_busy();
+}
 
 static struct bucket *bucket_of(zd_pfn_t pfn)
 {
@@ -115,8 +125,10 @@ static void unlock_bucket(struct bucket *b)
 
 static uint32_t tid(void)
 {
-	if (!my_tid)
+	if (my_tid_of != zd_fork_generation) {
 		my_tid = gettid();
+		my_tid_of = zd_fork_generation;
+	}
 	return my_tid;
 }
 
@@ -137,7 +149,7 @@ static const struct site *site_of(const char *file, unsigned int line)
 		strcpy(s->file, file);
 		s->line = line;
 		s->next = *list;
-		*list = s;
+		__atomic_store_n(list, s, __ATOMIC_RELEASE);
 	}
 	zd_mutex_unlock(&site_lock);
 	return s;
@@ -155,7 +167,7 @@ static bool record_add(struct bucket *b, zd_pfn_t pfn, uint32_t refs, const stru
 
 	if (r) {
 		*r = (struct record){ b->head, pfn, site, refs, tid() };
-		b->head = r;
+		__atomic_store_n(&b->head, r, __ATOMIC_RELEASE);
 	}
 	return r;
 }
@@ -165,7 +177,7 @@ void __zd_page_owner_took(zd_pfn_t pfn, uint32_t refs, const char *file, unsigne
 	const struct site *site;
 	struct bucket *b;
 
-	if (inside)
+	if (is_nested())
 		return;
 	b = lock_bucket(pfn);
 	site = as_file ? site_of(as_file, as_line) : site_of(file, line);
@@ -178,7 +190,7 @@ static void record_del(struct record **link)
 {
 	struct record *r = *link;
 
-	*link = r->next;
+	__atomic_store_n(link, r->next, __ATOMIC_RELEASE);
 	zd_free(r);
 }
 
@@ -263,7 +275,7 @@ void __zd_page_owner_drops(zd_pfn_t pfn, uint32_t refs)
 {
 	struct bucket *b;
 
-	if (inside)
+	if (is_nested())
 		return;
 	b = lock_bucket(pfn);
 	if (!drop_mine(b, pfn, refs) && !drop_others(b, pfn, refs))
@@ -275,7 +287,7 @@ static void forget(zd_pfn_t pfn, bool of_pagemap)
 {
 	struct bucket *b;
 
-	if (inside)
+	if (is_nested())
 		return;
 	b = lock_bucket(pfn);
 	for (struct record **p = &b->head; *p;)
@@ -445,22 +457,10 @@ int zd_page_owner_disable(void)
 	return rc;
 }
 
-/* Other threads may have been half-way through. */
-static void after_fork_child(void)
-{
-	if (enabled)
-		memset(buckets, 0, sizeof(buckets));
-	site_lock.word = 0;
-	enable_lock.word = 0;
-	my_tid = 0;
-	inside = false;
-}
-
 __attribute__((constructor)) static void page_owner_init(void)
 {
 	const char *env = getenv("ZONEDEV_PAGE_OWNER");
 
-	pthread_atfork(NULL, NULL, after_fork_child);
 	/* What enabling has to say, it says. */
 	if (env && !strcmp(env, "on"))
 		(void)zd_page_owner_enable();

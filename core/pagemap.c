@@ -17,10 +17,14 @@
  * the unpublishing on.
  *
  * A removal waits for every page_free and calls revoke, so one that is begun
- * inside either would wait for itself: both leave a mark in their thread.
+ * inside either would wait for itself: page_free leaves a mark in its thread, revoke its
+ * thread's in the pagemap.
  *
  * Invariant.  by_id[id] is cleared only when the count is zero, so a live page
  * always finds its state.
+ *
+ * Fork.  In the child, what another thread was mapping is an id that is lost; what it was
+ * unmapping stays so (-EBUSY), or is gone.
  *
  * Locks: map_lock serialises map and unmap, not holders and lookups.  Held over
  * grace periods: never take it in a read-side section.  alloc_lock and
@@ -48,6 +52,13 @@
 
 static struct zd_mutex map_lock;
 static struct zd_pagemap_state *by_id[MAX_PAGEMAPS];
+
+/* What was being removed by a thread that a fork has lost is to be given to others. */
+static void lock_maps(void)
+{
+	if (zd_mutex_lock(&map_lock))
+		zd_pfn_range_clear();
+}
 
 /* --- lookup --- */
 
@@ -165,7 +176,7 @@ int zd_memremap_pages(struct zd_pagemap *pgmap)
 	if (!r.state)
 		return -ENOMEM;
 
-	zd_mutex_lock(&map_lock);
+	lock_maps();
 	err = zd_pfn_range_find(pgmap->nr_pages, &r);
 	if (err)
 		goto err_unlock;
@@ -192,32 +203,18 @@ err_unlock:
 /* For tests: who is told of each step of a teardown, as it is taken. */
 void (*zd_teardown_hook)(const void *what, const char *step);
 
-/* The revokes that this thread is inside of. */
-struct revoking {
-	const struct zd_pagemap *pgmap;
-	const struct revoking *outer;
-};
-
-static ZD_TLS const struct revoking *revoking;
+/* Its address is this thread's. */
+static ZD_TLS char self;
 
 static int call_revoke(struct zd_pagemap *pgmap, int (*revoke)(struct zd_pagemap *pgmap))
 {
-	struct revoking here = { pgmap, revoking };
 	int err;
 
 	zd_teardown_step(pgmap, "revoke");
-	revoking = &here;
+	pgmap->state->revoking_in = &self;
 	err = revoke(pgmap);
-	revoking = here.outer;
+	pgmap->state->revoking_in = NULL;
 	return err;
-}
-
-static bool inside_revoke(const struct zd_pagemap *pgmap)
-{
-	for (const struct revoking *r = revoking; r; r = r->outer)
-		if (r->pgmap == pgmap)
-			return true;
-	return false;
 }
 
 /* kill drops the initial reference; the one taken here stands in for it until
@@ -266,17 +263,16 @@ static int kill_and_revoke(struct zd_pagemap *pgmap, int (*again)(struct zd_page
 void zd_pagemap_exit(struct zd_pagemap *pgmap)
 {
 	struct zd_pagemap_state *s = pgmap->state;
-	struct zd_pfn_range r;
 
 	zd_teardown_step(pgmap, "exit");
 	ZD_PROBE2(pagemap_release, pgmap->pfn, s->nr_pages);
 	ZD_PAGE_OWNER_TELL(released, pgmap->pfn);
-	zd_mutex_lock(&map_lock);
-	r = zd_pfn_range_remove(pgmap->pfn);
+	lock_maps();
+	zd_pfn_range_remove(pgmap->pfn);
 	__atomic_store_n(&by_id[s->id], NULL, __ATOMIC_RELAXED);
 	pgmap->state = NULL;
 	state_free(s);
-	zd_decommit(zd_vmemmap + r.first, (r.end - r.first) * sizeof(struct zd_page));
+	zd_pfn_range_clear();
 	zd_mutex_unlock(&map_lock);
 }
 
@@ -297,14 +293,11 @@ static int begin_unmap(struct zd_pagemap *pgmap)
 {
 	int err = 0;
 
-	if (zd_in_page_free || inside_revoke(pgmap)) {
-		zd_warn_once("removal of a pagemap from inside %s: it would wait for itself",
-			     zd_in_page_free ? "page_free" : "its revoke");
-		return -EDEADLK;
-	}
-	zd_mutex_lock(&map_lock);
+	lock_maps();
 	if (!zd_pfn_range_has(pgmap))
 		err = -EINVAL;
+	else if (zd_in_page_free || pgmap->state->revoking_in == &self)
+		err = -EDEADLK;
 	else if (pgmap->state->busy)
 		err = -EBUSY;
 	else
@@ -312,12 +305,15 @@ static int begin_unmap(struct zd_pagemap *pgmap)
 	zd_mutex_unlock(&map_lock);
 	if (err == -EINVAL)
 		zd_warn_once("zd_memunmap_pages: not mapped");
+	if (err == -EDEADLK)
+		zd_warn_once("removal of a pagemap from inside %s: it would wait for itself",
+			     zd_in_page_free ? "page_free" : "its revoke");
 	return err;
 }
 
 static void end_unmap(struct zd_pagemap *pgmap)
 {
-	zd_mutex_lock(&map_lock);
+	lock_maps();
 	pgmap->state->busy = false;
 	zd_mutex_unlock(&map_lock);
 }

@@ -9,6 +9,10 @@
  * NULL: out of memory.  zd_free() them. */
 struct zd_percpu_slot *zd_percpu_alloc(uint32_t *mask);
 
+/* zd_percpu_ref_reset - as zd_percpu_ref_init() left it, whatever state @ref was copied in
+ * by a fork; by the only thread. */
+void zd_percpu_ref_reset(struct zd_percpu_ref *ref);
+
 static inline void zd_percpu_add(struct zd_percpu_slot *slots, uint32_t mask, int64_t n)
 {
 	__atomic_add_fetch(&slots[__zd_getcpu() & mask].value, n, __ATOMIC_RELAXED);

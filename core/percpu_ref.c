@@ -44,7 +44,6 @@
 #include <zonedev/percpu_ref.h>
 
 #include "core/alloc.h"
-#include "core/bug.h"
 #include "core/lock.h"
 #include "core/percpu.h"
 
@@ -103,8 +102,12 @@ static void close_slots(struct zd_percpu_ref *ref)
 					   __ATOMIC_ACQ_REL) - SLOT_OPEN;
 	ref->flags &= ~PERCPU;
 	count = __atomic_add_fetch(&ref->count, sum * ONE - BIAS, __ATOMIC_ACQ_REL);
-	ZD_BUG_ON(count < ONE, "percpu_ref %p: %lld references before the initial one was put",
-		  (void *)ref, (long long)refs_of(count));
+	if (count >= ONE)
+		return;
+	/* The initial reference, and one that stays: there may be holders. */
+	zd_warn_once("percpu_ref %p: %lld references before the initial one was put: "
+		     "it is never released", (void *)ref, (long long)refs_of(count));
+	__atomic_add_fetch(&ref->count, 2 * ONE - (count & ~DEAD), __ATOMIC_RELAXED);
 }
 
 int zd_percpu_ref_init(struct zd_percpu_ref *ref, zd_percpu_ref_func_t *release,
@@ -129,6 +132,13 @@ int zd_percpu_ref_init(struct zd_percpu_ref *ref, zd_percpu_ref_func_t *release,
 	return 0;
 }
 
+void zd_percpu_ref_reset(struct zd_percpu_ref *ref)
+{
+	ref->lock = 0;
+	ref->count = ONE;
+	open_slots(ref);
+}
+
 void zd_percpu_ref_exit(struct zd_percpu_ref *ref)
 {
 	zd_free(ref->slots);
@@ -139,8 +149,11 @@ void __zd_percpu_ref_get_slow(struct zd_percpu_ref *ref, uint64_t nr)
 {
 	int64_t old = __atomic_fetch_add(&ref->count, (int64_t)nr * ONE, __ATOMIC_RELAXED);
 
-	ZD_BUG_ON(old < ONE, "percpu_ref %p: get with %lld references", (void *)ref,
-		  (long long)refs_of(old));
+	if (old >= ONE)
+		return;
+	zd_warn_once("percpu_ref %p: get with %lld references: refused", (void *)ref,
+		     (long long)refs_of(old));
+	__atomic_sub_fetch(&ref->count, (int64_t)nr * ONE, __ATOMIC_RELAXED);
 }
 
 bool __zd_percpu_ref_tryget_slow(struct zd_percpu_ref *ref, uint64_t nr, bool live)
@@ -163,9 +176,13 @@ void __zd_percpu_ref_put_slow(struct zd_percpu_ref *ref, uint64_t nr)
 
 	if (count >= ONE)
 		return;
-	ZD_BUG_ON(count < 0, "percpu_ref %p: put below zero, %lld references", (void *)ref,
-		  (long long)refs_of(count));
-	release(ref);
+	if (count >= 0) {
+		release(ref);
+		return;
+	}
+	zd_warn_once("percpu_ref %p: put below zero, %lld references: ignored", (void *)ref,
+		     (long long)refs_of(count));
+	__atomic_add_fetch(&ref->count, (int64_t)nr * ONE, __ATOMIC_RELAXED);
 }
 
 void zd_percpu_ref_kill_and_confirm(struct zd_percpu_ref *ref, zd_percpu_ref_func_t *confirm)
@@ -174,10 +191,13 @@ void zd_percpu_ref_kill_and_confirm(struct zd_percpu_ref *ref, zd_percpu_ref_fun
 
 	zd_lock_word(&ref->lock);
 	old = __atomic_fetch_or(&ref->count, DEAD, __ATOMIC_ACQ_REL);
-	ZD_BUG_ON(old & DEAD, "percpu_ref %p: killed twice", (void *)ref);
-	if (ref->flags & PERCPU)
+	if (!(old & DEAD) && ref->flags & PERCPU)
 		close_slots(ref);
 	zd_unlock_word(&ref->lock);
+	if (old & DEAD) {
+		zd_warn_once("percpu_ref %p: killed twice", (void *)ref);
+		return;
+	}
 	if (confirm)
 		confirm(ref);
 	__zd_percpu_ref_put_slow(ref, 1);
@@ -190,20 +210,25 @@ void zd_percpu_ref_kill(struct zd_percpu_ref *ref)
 
 void zd_percpu_ref_resurrect(struct zd_percpu_ref *ref)
 {
-	int64_t old;
+	bool dead;
 
 	zd_lock_word(&ref->lock);
-	old = __atomic_fetch_add(&ref->count, ONE - DEAD, __ATOMIC_ACQ_REL);
-	ZD_BUG_ON(!(old & DEAD), "percpu_ref %p: not killed", (void *)ref);
-	if (!(ref->flags & FORCE_ATOMIC))
-		open_slots(ref);
+	dead = zd_percpu_ref_is_dying(ref);
+	if (dead) {
+		__atomic_fetch_add(&ref->count, ONE - DEAD, __ATOMIC_ACQ_REL);
+		if (!(ref->flags & FORCE_ATOMIC))
+			open_slots(ref);
+	}
 	zd_unlock_word(&ref->lock);
+	if (!dead)
+		zd_warn_once("percpu_ref %p: not killed: it can't be resurrected", (void *)ref);
 }
 
 void zd_percpu_ref_reinit(struct zd_percpu_ref *ref)
 {
-	ZD_BUG_ON(!zd_percpu_ref_is_zero(ref), "percpu_ref %p: reinit with %lld references",
-		  (void *)ref, (long long)zd_percpu_ref_read(ref));
+	if (!zd_percpu_ref_is_zero(ref))
+		zd_warn_once("percpu_ref %p: reinit with %lld references", (void *)ref,
+			     (long long)zd_percpu_ref_read(ref));
 	zd_percpu_ref_resurrect(ref);
 }
 

@@ -19,8 +19,11 @@ struct zd_pfn_range {
 int zd_pfn_range_find(uint64_t nr_pages, struct zd_pfn_range *r);
 /* Lookups find it from here on. */
 void zd_pfn_range_insert(const struct zd_pfn_range *r);
-/* They don't any more, and none is still looking at it.  Waits for a grace period. */
-struct zd_pfn_range zd_pfn_range_remove(zd_pfn_t first);
+/* They don't any more, and none is still looking at it.  Waits for a grace period.  Its pfns
+ * are given to others after zd_pfn_range_clear(). */
+void zd_pfn_range_remove(zd_pfn_t first);
+/* The descriptors of the range that was removed last are zero again. */
+void zd_pfn_range_clear(void);
 /* Is @pgmap mapped?  By the pointer alone: of one that is gone, the memory may be, too. */
 bool zd_pfn_range_has(const struct zd_pagemap *pgmap);
 

@@ -1,46 +1,30 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * RCU as all of zonedev uses it: liburcu's bp flavour, which needs no thread
- * registration by the caller, through its functions (the inline forms are
- * LGPL).
+ * Read-copy-update, as lookups of pagemaps need it: short sections, any thread, any
+ * number of them, also in a signal handler; grace periods one at a time.
  *
- * ThreadSanitizer doesn't see that a grace period orders things (liburcu isn't
- * instrumented, and sys_membarrier is beyond it), so in such builds the end of
- * a read-side section releases, and the end of a grace period acquires, one
- * global word.  It tells the sanitizer nothing but what RCU promises.
+ * Not liburcu: its read side is cheaper, but a thread's first section and each grace
+ * period take locks in it.  Before a fork these would have to be held, and the server of
+ * the process, whose reading of an event fork() waits for, takes them, too; and in the
+ * child they can't be freed.
  */
 #ifndef CORE_RCU_H
 #define CORE_RCU_H
 
-#include <urcu/urcu-bp.h>
+#include <stdint.h>
 
-#ifdef __SANITIZE_THREAD__
-#include <sanitizer/tsan_interface.h>
-extern char zd_rcu_tsan;
-#define zd_rcu_note_unlock()	__tsan_release(&zd_rcu_tsan)
-#define zd_rcu_note_synced()	__tsan_acquire(&zd_rcu_tsan)
-#else
-#define zd_rcu_note_unlock()	((void)0)
-#define zd_rcu_note_synced()	((void)0)
-#endif
+/* Begin and end a section: neither blocks.  What _lock returns is for its _unlock. */
+unsigned int zd_rcu_read_lock(void);
+void zd_rcu_read_unlock(unsigned int section);
 
-static inline void zd_rcu_read_lock(void)
-{
-	urcu_bp_read_lock();
-}
+/* Before anything is published: 0, or -ENOMEM.  Again, it does nothing. */
+int zd_rcu_init(void);
+/* Wait for all sections that have begun.  Not in a section; by one thread at a time, which
+ * is pagemap.c's with map_lock. */
+void zd_synchronize_rcu(void);
 
-static inline void zd_rcu_read_unlock(void)
-{
-	zd_rcu_note_unlock();
-	urcu_bp_read_unlock();
-}
-
-/* Blocks.  Not in a read-side section, nor with a lock that one may wait for. */
-static inline void zd_synchronize_rcu(void)
-{
-	urcu_bp_synchronize_rcu();
-	zd_rcu_note_synced();
-}
+/* In the child, before it does anything: no thread is in a section. */
+void zd_rcu_after_fork_child(void);
 
 /* Pointers: publish with release, read with acquire (consume, in practice). */
 #define zd_rcu_assign(p, v)	__atomic_store_n(&(p), (v), __ATOMIC_RELEASE)

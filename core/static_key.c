@@ -45,7 +45,10 @@
  * branches are off even where patching fails.
  *
  * Locks: key_lock, for the modules' list, all text and all changes of keys.
- * The log's lock nests inside.
+ *
+ * Fork.  A thread that is lost under key_lock has changed a key's count before it patched,
+ * and leaves sites of any kind.  In the child the next thread to take the lock brings every
+ * site to where its key says.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -318,7 +321,42 @@ plain:
 	       err == -ECANCELED ? "ZONEDEV_STATIC_KEYS says so" : strerror(-err));
 }
 
+/* Each site to where its key says, whatever it is now. */
+static int mend_step(int step)
+{
+	int n = 0, err;
+
+	for (const struct zd_static_key_module *m = modules; m; m = m->next) {
+		for (const struct zd_jump_entry *e = m->start; e < m->stop; e++) {
+			if (!entry_is_ours(e))
+				continue;
+			err = entry_step(e, zd_static_key_enabled(e->key), step);
+			if (err < 0)
+				return err;
+			n += err;
+		}
+	}
+	return n ? sync_core() : 0;
+}
+
+static void mend(void)
+{
+	int err = 0;
+
+	if (text_mode == TEXT_PLAIN || text_mode == TEXT_UNKNOWN)
+		return;
+	for (int step = 0; step < NR_STEPS && !err; step++)
+		err = mend_step(step);
+	if (err)
+		zd_log(ZD_LOG_WARN, "static keys that another thread was changing at a fork: %s",
+		       strerror(-err));
+}
+
 #else /* ZD_STATIC_KEY_PLAIN */
+
+static void mend(void)
+{
+}
 
 static int patch(const struct zd_static_key_module *m, const struct zd_static_key *key, bool jump)
 {
@@ -338,11 +376,17 @@ static void choose_mode(const struct zd_jump_entry *e)
 
 /* --- modules, loaded and unloaded --- */
 
+static void lock_keys(void)
+{
+	if (zd_mutex_lock(&key_lock))
+		mend();
+}
+
 void __zd_static_key_module_add(struct zd_static_key_module *m)
 {
 	int err;
 
-	zd_mutex_lock(&key_lock);
+	lock_keys();
 	m->next = modules;
 	modules = m;
 	if (m->start != m->stop) {
@@ -358,7 +402,7 @@ void __zd_static_key_module_add(struct zd_static_key_module *m)
 
 void __zd_static_key_module_del(struct zd_static_key_module *m)
 {
-	zd_mutex_lock(&key_lock);
+	lock_keys();
 	for (struct zd_static_key_module **p = &modules; *p; p = &(*p)->next) {
 		if (*p == m) {
 			*p = m->next;
@@ -372,7 +416,7 @@ bool zd_static_keys_patched(void)
 {
 	bool patched;
 
-	zd_mutex_lock(&key_lock);
+	lock_keys();
 	patched = text_mode == TEXT_MEM || text_mode == TEXT_MPROTECT;
 	zd_mutex_unlock(&key_lock);
 	return patched;
@@ -385,7 +429,7 @@ int zd_static_branch_inc(struct zd_static_key *key)
 	int err = 0;
 	int32_t n;
 
-	zd_mutex_lock(&key_lock);
+	lock_keys();
 	n = __atomic_load_n(&key->enabled, __ATOMIC_RELAXED);
 	if (n == INT32_MAX) {
 		err = -EOVERFLOW;
@@ -410,7 +454,7 @@ int zd_static_branch_dec(struct zd_static_key *key)
 	int err = 0;
 	int32_t n;
 
-	zd_mutex_lock(&key_lock);
+	lock_keys();
 	n = __atomic_load_n(&key->enabled, __ATOMIC_RELAXED);
 	if (n <= 0) {
 		zd_mutex_unlock(&key_lock);

@@ -30,6 +30,7 @@ struct zd_pagemap_state {
 	struct zd_completion released;
 	bool killed;			/* revoked too; by whoever set @busy */
 	bool busy;			/* an unmap is at work; under map_lock */
+	const void *revoking_in;	/* the thread that is inside ops->revoke */
 	uint64_t until_ms;		/* of the unmap at work, by CLOCK_MONOTONIC; 0: none */
 };
 
@@ -37,6 +38,15 @@ struct zd_pagemap_state {
  * ..._dying: also one that is being unmapped, if somebody else holds it. */
 struct zd_pagemap_state *zd_pagemap_tryget(zd_pfn_t pfn);
 struct zd_pagemap_state *zd_pagemap_tryget_dying(zd_pfn_t pfn);
+
+/*
+ * vmemmap.c: the descriptor table.  _init: where it will be; 0, or -ENOMEM.  _open: make
+ * the descriptors of @nr pfns from @first on, and all below, readable and writable: 0;
+ * -ENOSPC: it has fewer; -ENOMEM.  Both under map_lock.
+ */
+int zd_vmemmap_init(void);
+int zd_vmemmap_open(zd_pfn_t first, uint64_t nr);
+void zd_vmemmap_after_fork_child(void);
 
 /* By zd_page.pgmap_id, without its flags.  NULL: none. */
 struct zd_pagemap_state *zd_pagemap_by_id(uint32_t id);

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "core/alloc.h"
+#include "core/own.h"
 #include "mm/devmap.h"
 #include "mm/library.h"
 #include "mm/maps.h"

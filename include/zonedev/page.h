@@ -18,6 +18,13 @@
  * How this differs from Linux: a device page's count starts at 0 (as in Linux
  * 6.15 and later, not at 1), every type of page holds its pagemap while it is
  * live, and a descriptor of all zero bytes is a valid free page.
+ *
+ * What counts wrong doesn't end the program, nor free what others hold; it warns (once),
+ * as Linux's refcount_t does.  A count has room for 2^31 - 1: the try forms give no more.
+ * zd_get_page() doesn't look; a count that it takes beyond that, and one from which more is
+ * put than it has, is saturated by the next put: set to ZD_PAGE_SATURATED, near which it
+ * stays.  Such a page is never freed, and its pagemap's removal waits for it.  A reference
+ * that is put too many of a page that is free is ignored.
  */
 #ifndef ZONEDEV_PAGE_H
 #define ZONEDEV_PAGE_H
@@ -34,9 +41,21 @@ extern "C" {
 #endif
 #pragma GCC visibility push(default)
 
+#if !defined(ZD_PAGE_NO_ASM)
+#if defined(__SANITIZE_THREAD__)
+#define ZD_PAGE_NO_ASM		/* it has to see the atomics */
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define ZD_PAGE_NO_ASM
+#endif
+#endif
+#endif
+
 #define ZD_PAGE_SHIFT	12
 #define ZD_PAGE_SIZE	4096UL
 #define ZD_PAGE_MASK	(~(ZD_PAGE_SIZE - 1))
+
+#define ZD_PAGE_SATURATED	0xc0000000u
 
 /* A page number.  Always < 2^ZD_PFN_BITS (256 TiB of pages).  0 is never
  * handed out, so it may stand for "no page". */
@@ -90,9 +109,9 @@ static inline zd_pfn_t zd_page_to_pfn(const struct zd_page *page)
  * ops->alloc_pages).  Takes a hold on the page's pagemap and sets page->word to
  * 0.  The reference is the caller's.  Mirrors Linux zone_device_page_init().
  *
- * Returns 0, or -ENODEV if the pagemap is being unmapped (or there is none):
- * the page then stays free and the caller's.  Aborts if the page isn't free.
- * Doesn't block.  Any thread; not a signal handler.
+ * Returns 0; -ENODEV if the pagemap is being unmapped (or there is none): the page then
+ * stays free and the caller's; -EBUSY, with a warning, if the page isn't free: then it
+ * isn't the caller's, either.  Doesn't block.  Any thread; not a signal handler.
  */
 int zd_page_init(struct zd_page *page);
 
@@ -105,7 +124,8 @@ struct zd_pagemap *zd_page_pagemap(const struct zd_page *page);
 /* Out of line parts of the functions below; never call them. */
 void __zd_put_page(struct zd_page *page);
 __attribute__((cold)) void __zd_page_contended(void);
-__attribute__((cold, noreturn)) void __zd_page_bug(const struct zd_page *page, const char *what);
+/* False, with a warning. */
+__attribute__((cold)) bool __zd_page_refuse(const struct zd_page *page, const char *what);
 
 /*
  * Tracing of gets and puts (zonedev-probes(7)): in code that is compiled with
@@ -132,15 +152,36 @@ void __zd_page_trace_put(const struct zd_page *page, uint32_t nr);
 #define ZD_PAGE_RARELY_(cond)	__builtin_expect_with_probability(cond, 0, 0.999)
 
 /*
+ * Take @refs off the count; true: it was that, or less.  In assembly because the flags of
+ * the subtraction say so; the compiler would fetch the old value and compare it.
+ *
+ * Release: what the holder did to the page comes before its freeing.  Acquire: the last
+ * putter sees what all the others did.
+ */
+static inline bool __zd_page_sub(struct zd_page *page, uint32_t refs)
+{
+#if defined(__x86_64__) && !defined(ZD_PAGE_NO_ASM)
+	bool last;
+
+	__asm__ volatile("lock subl %2, %1"
+			 : "=@ccle"(last), "+m"(page->refcount) : "er"(refs) : "memory");
+	return last;
+#else
+	return (int32_t)__atomic_fetch_sub(&page->refcount, refs, __ATOMIC_ACQ_REL) <=
+	       (int32_t)refs;
+#endif
+}
+
+/*
  * zd_get_page - one more reference to a page that the caller already holds.
- * Any context.  Builds with ZD_PAGE_DEBUG abort if the page is free; others
- * notice at the next zd_page_init().
+ * Any context.  With ZD_PAGE_DEBUG a page that is free, or saturated, is warned of here;
+ * else a later put of it notices.
  */
 static inline void zd_get_page(struct zd_page *page)
 {
 #ifdef ZD_PAGE_DEBUG
 	if ((int32_t)__atomic_fetch_add(&page->refcount, 1, __ATOMIC_RELAXED) <= 0)
-		__zd_page_bug(page, "get of a free page");
+		__zd_page_refuse(page, "zd_get_page() of a page that nobody holds");
 #else
 	__atomic_add_fetch(&page->refcount, 1, __ATOMIC_RELAXED);
 #endif
@@ -153,7 +194,7 @@ static inline void zd_get_page(struct zd_page *page)
  *
  * true: the caller holds the page, which may since have been freed and become
  * another page's user: look again at whatever led here, and put if it changed.
- * false: the page is free.  Aborts if the count has gone below zero.
+ * false: the page is free; or, with a warning, its count is full or saturated.
  * Any context.
  */
 static inline bool zd_try_get_page(struct zd_page *page)
@@ -161,11 +202,8 @@ static inline bool zd_try_get_page(struct zd_page *page)
 	uint32_t c = __atomic_load_n(&page->refcount, __ATOMIC_RELAXED);
 
 	do {
-		if ((int32_t)c <= 0) {
-			if (c == 0)
-				return false;
-			__zd_page_bug(page, "count below zero");
-		}
+		if (c - 1 >= INT32_MAX - 1u)
+			return c && __zd_page_refuse(page, "zd_try_get_page()");
 		/* Acquire: pairs with the release in zd_page_init(); what the
 		 * page held before it became live isn't seen. */
 	} while (!__atomic_compare_exchange_n(&page->refcount, &c, c + 1, true,
@@ -183,13 +221,8 @@ static inline bool zd_try_get_page_refs(struct zd_page *page, uint32_t refs)
 	for (;;) {
 		uint32_t c = __atomic_load_n(&page->refcount, __ATOMIC_RELAXED);
 
-		if ((int32_t)c <= 0) {
-			if (c == 0)
-				return false;
-			__zd_page_bug(page, "count below zero");
-		}
-		if (c + refs > INT32_MAX)
-			return false;
+		if (c - 1 >= INT32_MAX - 1u || refs > INT32_MAX - c)
+			return c && __zd_page_refuse(page, "zd_try_get_page_refs()");
 		/* acquire: as in zd_try_get_page() */
 		if (__atomic_compare_exchange_n(&page->refcount, &c, c + refs, false,
 						__ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
@@ -204,42 +237,27 @@ static inline bool zd_try_get_page_refs(struct zd_page *page, uint32_t refs)
  * zd_put_page - drop a reference.  The last one calls ops->page_free, in this
  * thread, and then drops the hold on the pagemap.  May be called with any lock
  * that the page's driver doesn't take in page_free.  Doesn't block; any thread.
- *
- * A put too many isn't looked for here (it would cost every put): it is caught
- * by the next zd_page_init() or zd_try_get_page() of the page, or at once in
- * builds with ZD_PAGE_DEBUG.
  */
 static inline void zd_put_page(struct zd_page *page)
 {
-#ifdef ZD_PAGE_DEBUG
-	uint32_t old;
-#endif
-
 	/* Before: afterwards it is somebody else's. */
 	ZD_PAGE_TRACE_(put, page, 1);
-#ifdef ZD_PAGE_DEBUG
-	old = __atomic_fetch_sub(&page->refcount, 1, __ATOMIC_ACQ_REL);
-	if ((int32_t)old <= 0)
-		__zd_page_bug(page, "put below zero");
-	if (old == 1)
+	if (ZD_PAGE_RARELY_(__zd_page_sub(page, 1)))
 		__zd_put_page(page);
-#else
-	/* Release: what the holder did to the page comes before its freeing.
-	 * Acquire: the last putter sees what all the others did. */
-	if (ZD_PAGE_RARELY_(__atomic_sub_fetch(&page->refcount, 1, __ATOMIC_ACQ_REL) == 0))
-		__zd_put_page(page);
-#endif
 }
 
 /* zd_put_page_refs - drop @refs references at once: as zd_put_page(). */
 static inline void zd_put_page_refs(struct zd_page *page, uint32_t refs)
 {
 	ZD_PAGE_TRACE_(put, page, refs);
-	if (ZD_PAGE_RARELY_(__atomic_sub_fetch(&page->refcount, refs, __ATOMIC_ACQ_REL) == 0))
+	if (refs > INT32_MAX)
+		__zd_page_refuse(page, "zd_put_page_refs() of 2^31 or more");
+	else if (ZD_PAGE_RARELY_(__zd_page_sub(page, refs)))
 		__zd_put_page(page);
 }
 
-/* zd_page_count - the count now; 0 = free.  A snapshot.  Any context. */
+/* zd_page_count - the count now; 0 = free, 2^31 and more: saturated.  A snapshot.  Any
+ * context. */
 static inline uint32_t zd_page_count(const struct zd_page *page)
 {
 	return __atomic_load_n(&page->refcount, __ATOMIC_ACQUIRE);

@@ -19,8 +19,8 @@
  * can know: all stay on the list, and @gone says how many of them are to be left out.
  *
  * Recording takes a lock and memory in each get and put.  A get or put in a signal
- * handler that interrupts another one isn't noted.  A child process starts with an
- * empty list.
+ * handler isn't noted if the handler interrupts another one, or zonedev's allocator.  A
+ * child process has its parent's list, as it has the references.
  */
 #ifndef ZONEDEV_PAGE_OWNER_H
 #define ZONEDEV_PAGE_OWNER_H

@@ -20,7 +20,10 @@
  *    protects: a lookup that may race with the last put must be covered by
  *    the caller's own RCU, and zd_percpu_ref_exit() must come after it.
  *  - ZD_PERCPU_REF_ALLOW_REINIT is accepted and not needed.
- *  - A count below zero aborts, where the kernel warns.
+ *  - As in the kernel, what counts wrong is warned of (once) and nothing is freed for it:
+ *    a put below zero, a get with no reference left, a second kill, and a resurrect
+ *    without a kill are ignored; where more was put than got when the per-CPU counts are
+ *    summed up, release is never called.
  *
  * The release function runs in the thread that put the last reference, or
  * killed.  It must not block; it may free the reference.
@@ -82,8 +85,8 @@ void zd_percpu_ref_exit(struct zd_percpu_ref *ref);
 
 /*
  * zd_percpu_ref_kill - close the per-CPU counts, fail every tryget_live from
- * now on, and drop the initial reference.  Once; a second kill without reinit
- * or resurrect between aborts.  May call release.
+ * now on, and drop the initial reference.  Once: a second kill without reinit
+ * or resurrect between does nothing.  May call release.
  */
 void zd_percpu_ref_kill(struct zd_percpu_ref *ref);
 

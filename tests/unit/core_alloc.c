@@ -4,6 +4,7 @@
 #include <pthread.h>
 
 #include "core/alloc.h"
+#include "core/own.h"
 #include "core/lock.h"
 
 static bool all_zero(const char *p, size_t n)

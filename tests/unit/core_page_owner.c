@@ -289,13 +289,13 @@ static void test_child(void **state)
 	assert_int_equal(zd_page_init(page_at(0)), 0);
 	pid = fork();
 	if (pid == 0) {
-		if (reported())
+		if (reported() != 1 || o[0].tid != getppid())
 			_exit(1);
 		zd_get_page(page_at(0));
-		if (reported() != 1 || o[0].tid != getpid())
+		if (reported() != 2 || o[0].tid != getpid())
 			_exit(2);
 		zd_put_page(page_at(0));
-		_exit(reported() ? 3 : 0);
+		_exit(reported() == 1 ? 0 : 3);
 	}
 	assert_int_equal(waitpid(pid, &status, 0), pid);
 	assert_int_equal(status, 0);

@@ -450,6 +450,7 @@ static void test_not_reused_under_a_reader(void **state)
 	struct remapping again = { .pfn = 0 };
 	struct unmapping u;
 	struct zd_page *page;
+	unsigned int section;
 	uint32_t id;
 
 	(void)state;
@@ -459,7 +460,7 @@ static void test_not_reused_under_a_reader(void **state)
 	s = m.state;
 	id = s->id;
 
-	zd_rcu_read_lock();
+	section = zd_rcu_read_lock();
 	assert_ptr_equal(zd_pagemap_by_id(id), s);
 	unmap_start(&u, &m);
 	assert_int_equal(pthread_create(&again.thread, NULL, remap_thread, &again), 0);
@@ -472,7 +473,7 @@ static void test_not_reused_under_a_reader(void **state)
 		assert_ptr_equal(s->pgmap, &m);
 		assert_false(zd_try_get_page(page));
 	}
-	zd_rcu_read_unlock();
+	zd_rcu_read_unlock(section);
 
 	assert_int_equal(pthread_join(u.thread, NULL), 0);
 	assert_int_equal(u.rc, 0);

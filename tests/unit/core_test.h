@@ -27,8 +27,8 @@
 #define SANITIZED 0
 #endif
 
-/* Whether @fn aborts, saying @text: run in a child. */
-static inline bool aborts_with(void (*fn)(void), const char *text)
+/* Whether @fn says @text, and then aborts, or doesn't: run in a child. */
+static inline bool ends_with(void (*fn)(void), const char *text, bool abort)
 {
 	char out[2048];
 	size_t len = 0;
@@ -58,10 +58,23 @@ static inline bool aborts_with(void (*fn)(void), const char *text)
 	out[len] = '\0';
 	close(fds[0]);
 	assert_int_equal(waitpid(pid, &status, 0), pid);
-	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT && strstr(out, text))
+	if ((abort ? WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT : !status) &&
+	    strstr(out, text))
 		return true;
-	fprintf(stderr, "expected an abort with \"%s\"; status %#x, stderr: %s\n", text, status, out);
+	fprintf(stderr, "expected %s with \"%s\"; status %#x, stderr: %s\n",
+		abort ? "an abort" : "a return", text, status, out);
 	return false;
+}
+
+static inline bool aborts_with(void (*fn)(void), const char *text)
+{
+	return ends_with(fn, text, true);
+}
+
+/* It warns, and what it asserts is right. */
+static inline bool warns_with(void (*fn)(void), const char *text)
+{
+	return ends_with(fn, text, false);
 }
 
 /* ZD_SEED, or the time; printed, so that a failure can be run again. */
