@@ -2,17 +2,23 @@
 /*
  * Who holds a pagemap: a search through its descriptors for live ones.  Of a
  * range of terabytes most descriptors were never touched, and reading them
- * would commit page tables for them; mincore(2) says which are there.
+ * would commit page tables for them; /proc/self/pagemap says which there are, in
+ * memory or in swap.  (mincore(2) takes what is swapped out for what never was.)
  */
+#include <fcntl.h>
 #include <string.h>
-#include <sys/mman.h>
+#include <unistd.h>
 
 #include "core/percpu.h"
 #include "core/vmemmap.h"
 
 #define OS_PAGE		4096UL
 #define PER_PAGE	(OS_PAGE / sizeof(struct zd_page))
-#define CHUNK		1024U	/* pages of descriptors asked for at a time */
+#define CHUNK		512U	/* pages of descriptors asked for at a time */
+
+/* Of an entry of the pagemap. */
+#define PRESENT		(UINT64_C(1) << 63)
+#define SWAPPED		(UINT64_C(1) << 62)
 
 struct search {
 	bool (*fn)(zd_pfn_t pfn, void *ctx);
@@ -31,22 +37,28 @@ void zd_pagemap_for_each_live(const struct zd_pagemap *pgmap, bool (*fn)(zd_pfn_
 			      void *ctx)
 {
 	zd_pfn_t pfn = pgmap->pfn, end = pfn + pgmap->state->nr_pages;
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	const struct search s = { fn, ctx };
-	unsigned char there[CHUNK];
+	uint64_t there[CHUNK];
+	bool more = true;
 
-	while (pfn < end) {
+	while (more && pfn < end) {
 		uint64_t pages = (end - pfn + PER_PAGE - 1) / PER_PAGE;
+		off_t at = (uintptr_t)zd_pfn_to_page(pfn) / OS_PAGE * sizeof(there[0]);
 
 		if (pages > CHUNK)
 			pages = CHUNK;
 		/* Can't tell: look at all of them. */
-		if (mincore(zd_pfn_to_page(pfn), pages * OS_PAGE, there))
-			memset(there, 1, sizeof(there));
-		for (uint64_t i = 0; i < pages; i++, pfn += PER_PAGE)
-			if (there[i] & 1 &&
-			    !search_page(&s, pfn, pfn + PER_PAGE < end ? pfn + PER_PAGE : end))
-				return;
+		if (fd < 0 || pread(fd, there, pages * sizeof(there[0]), at) !=
+			      (ssize_t)(pages * sizeof(there[0])))
+			memset(there, 0xff, sizeof(there));
+		for (uint64_t i = 0; i < pages && more; i++, pfn += PER_PAGE)
+			if (there[i] & (PRESENT | SWAPPED))
+				more = search_page(&s, pfn, pfn + PER_PAGE < end ?
+							    pfn + PER_PAGE : end);
 	}
+	if (fd >= 0)
+		close(fd);
 }
 
 static bool add_holder(zd_pfn_t pfn, void *ctx)

@@ -206,6 +206,11 @@ bool zd_dax_map_revoked(const struct zd_dax_map *map);
  * very access, as by siglongjmp(): it must not hold a lock or own memory while it
  * touches the mapping.  Faults elsewhere are as ever.  Nests.
  *
+ * @fn may also leave by longjmp() or siglongjmp(), by a C++ exception, pthread_exit() or
+ * cancellation, and so may a signal handler that interrupts it: the guard ends with it.
+ * It must not switch to another stack (swapcontext()) and leave the guard behind there, nor
+ * use __builtin_longjmp().
+ *
  * Returns what @fn returned, or -ENODEV: revoked; -EIO: truncated, or the medium
  * failed; -EINVAL.  Any thread, for itself; not from a signal handler, and not
  * with SIGBUS blocked.

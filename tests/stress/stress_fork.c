@@ -41,7 +41,7 @@
 
 ZD_DEFINE_STATIC_KEY(key);
 
-static volatile bool stop;
+static bool stop;
 static struct zd_pagemap inherited = { .type = ZD_MEMORY_GENERIC, .nr_pages = 512 };
 static struct zd_devm devm;
 static uint32_t seed;
@@ -50,6 +50,11 @@ static struct shared {
 	uint64_t forks, lost[8];	/* forks with a lock held; by what was found so */
 	char said[200];
 } *shared;
+
+static bool stopped(void)
+{
+	return __atomic_load_n(&stop, __ATOMIC_RELAXED);
+}
 
 static uint32_t rnd(uint32_t *s)
 {
@@ -85,7 +90,7 @@ static void *worker(void *arg)
 
 static void *toggle(void *arg)
 {
-	while (!stop) {
+	while (!stopped()) {
 		if (zd_static_branch_inc(&key) || zd_static_branch_dec(&key))
 			abort();
 	}
@@ -94,7 +99,7 @@ static void *toggle(void *arg)
 
 static void *map(void *arg)
 {
-	while (!stop) {
+	while (!stopped()) {
 		struct zd_pagemap m[20];
 
 		for (int i = 0; i < 20; i++) {	/* more than the tables have room for at first */
@@ -112,7 +117,7 @@ static void *map(void *arg)
 
 static void *look_up(void *arg)
 {
-	while (!stop) {
+	while (!stopped()) {
 		struct zd_pagemap *p = zd_get_dev_pagemap(inherited.pfn);
 
 		if (!p)
@@ -140,7 +145,7 @@ static void sink_b(enum zd_log_level level, const char *line, void *ctx)
 
 static void *log_lines(void *arg)
 {
-	while (!stop) {
+	while (!stopped()) {
 		zd_set_log(sink_a, (void *)0xa);
 		zd_log(ZD_LOG_INFO, "to a");
 		zd_set_log(sink_b, (void *)0xb);
@@ -152,7 +157,7 @@ static void *allocate(void *arg)
 {
 	uint32_t s = seed | 1;
 
-	while (!stop) {
+	while (!stopped()) {
 		void *p[32];
 
 		for (int i = 0; i < 32; i++) {
@@ -173,7 +178,7 @@ static void nothing(void *data)
 
 static void *add_actions(void *arg)
 {
-	while (!stop) {
+	while (!stopped()) {
 		if (zd_devm_add_action(&devm, nothing, &devm))
 			abort();
 		zd_devm_release_action(&devm, nothing, &devm);
@@ -185,7 +190,7 @@ static void *switch_modes(void *arg)
 {
 	struct zd_percpu_ref *ref = arg;
 
-	while (!stop) {
+	while (!stopped()) {
 		zd_percpu_ref_switch_to_atomic_sync(ref);
 		zd_percpu_ref_switch_to_percpu(ref);
 	}
@@ -196,7 +201,7 @@ static void *set_handlers(void *arg)
 {
 	struct sigaction dfl = { .sa_handler = SIG_DFL };
 
-	while (!stop) {
+	while (!stopped()) {
 		sigaction(SIGBUS, &dfl, NULL);
 		if (zd_fault_guard_init())
 			abort();
@@ -389,7 +394,7 @@ int main(void)
 			return 1;
 		}
 	}
-	stop = true;
+	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
 	for (unsigned int i = 0; i < WORKS; i++)
 		pthread_join(workers[i].thread, NULL);
 	printf("RESULT: %lu forks; locks found held by a lost thread:", forks);

@@ -3,6 +3,7 @@
 #include "core_test.h"
 
 #include <pthread.h>
+#include <unwind.h>
 #include "core/fault_guard.h"
 
 #define PAGE	4096u
@@ -350,6 +351,126 @@ static void theirs_goes(void)
 	*(volatile char *)(p + PAGE) = 1;
 }
 
+/* --- left, and not by return --- */
+
+static jmp_buf out;
+static sigjmp_buf out_with_mask;
+
+enum way { LONGJMP, SIGLONGJMP, FROM_HANDLER, UNWIND, WAYS };
+
+struct leave {
+	enum way way;
+	unsigned int depth;
+	char *range, *elsewhere;
+};
+
+static void jump_from_handler(int sig)
+{
+	(void)sig;
+	siglongjmp(out_with_mask, 1);
+}
+
+static _Unwind_Reason_Code until_out(int version, _Unwind_Action actions,
+				     _Unwind_Exception_Class class, struct _Unwind_Exception *exc,
+				     struct _Unwind_Context *context, void *cfa_out)
+{
+	(void)version;
+	(void)actions;
+	(void)class;
+	(void)exc;
+	if (_Unwind_GetCFA(context) > (uintptr_t)cfa_out)
+		longjmp(out, 1);
+	return _URC_NO_REASON;
+}
+
+static void *frame_of_leave;
+
+static void leave(void *arg)
+{
+	static struct _Unwind_Exception exception;
+	struct leave *l = arg;
+
+	if (l->depth--) {
+		zd_fault_guard_call(leave, l, l->range, 2 * PAGE, NULL);
+		return;
+	}
+	switch (l->way) {
+	case LONGJMP:
+		longjmp(out, 1);
+	case SIGLONGJMP:
+		siglongjmp(out_with_mask, 1);
+	case FROM_HANDLER:	/* of a fault that isn't the guard's */
+		*(volatile char *)l->elsewhere = 1;
+		break;
+	case UNWIND:		/* as an exception does, or pthread_exit() */
+		_Unwind_ForcedUnwind(&exception, until_out, frame_of_leave);
+	default:
+		break;
+	}
+}
+
+__attribute__((noinline)) static void enter_and_leave(struct leave *l)
+{
+	frame_of_leave = __builtin_frame_address(0);
+	if (!_setjmp(out) && !sigsetjmp(out_with_mask, 1))
+		zd_fault_guard_call(leave, l, l->range, 2 * PAGE, NULL);
+}
+
+/* Over the frames that there were, and with frames of its own below. */
+__attribute__((noinline)) static void touch_from_below(char *at)
+{
+	char over[16384];
+
+	memset(over, 0x41, sizeof(over));
+	__asm__ volatile("" : : "r"(over) : "memory");
+	*(volatile char *)at = 1;
+}
+
+static void leave_and_touch(enum way way, unsigned int depth)
+{
+	struct leave l = { .way = way, .depth = depth, .range = half(1), .elsewhere = half(1) };
+	struct sigaction act = { .sa_handler = jump_from_handler };
+	struct touch t = { .at = l.range + PAGE };
+
+	MUST(!sigaction(SIGBUS, &act, NULL));
+	MUST(!zd_fault_guard_init());
+	l.elsewhere += PAGE;
+	enter_and_leave(&l);
+	/* theirs has it, for no guard is left */
+	if (!sigsetjmp(out_with_mask, 1)) {
+		touch_from_below(l.range + PAGE);
+		MUST(!"it didn't fault");
+	}
+	/* and they work as before */
+	MUST(zd_fault_guard_call(touch, &t, l.range, 2 * PAGE, NULL) == -EFAULT);
+	_exit(0);
+}
+
+static void on_altstack(void)
+{
+	static char alt[65536];
+	stack_t ss = { .ss_sp = alt, .ss_size = sizeof(alt) };
+
+	MUST(!sigaltstack(&ss, NULL));
+}
+
+static enum way the_way;
+static unsigned int the_depth;
+
+static void leaves(void)
+{
+	on_altstack();
+	leave_and_touch(the_way, the_depth);
+}
+
+static void test_left(void **state)
+{
+	(void)state;
+	for (the_way = LONGJMP; the_way < WAYS; the_way++)
+		for (the_depth = 0; the_depth < 4; the_depth += 3)
+			assert_int_equal(in_child(leaves), 0);
+}
+
 static bool died_of_it(int status)
 {
 	return WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS;
@@ -375,6 +496,7 @@ int main(void)
 		cmocka_unit_test(test_copy),
 		cmocka_unit_test(test_count),
 		cmocka_unit_test(test_guard_call),
+		cmocka_unit_test(test_left),
 		cmocka_unit_test(test_threads),
 	};
 
