@@ -18,6 +18,7 @@
 #include "core/alloc.h"
 #include "core/device_host.h"
 #include "core/lock.h"
+#include "core/sized.h"
 #include "core/vmemmap.h"
 
 /* Through ->submit: nothing works without these. */
@@ -51,17 +52,6 @@ static const struct zd_pagemap_ops device_pagemap_ops = {
 	.revoke = device_revoke,
 };
 
-/* A newer driver's ops are fine if it doesn't use what we don't know. */
-static bool tail_is_null(const struct zd_device_ops *ops)
-{
-	const char *p = (const char *)ops;
-
-	for (size_t i = sizeof(*ops); i < ops->size; i++)
-		if (p[i])
-			return false;
-	return true;
-}
-
 static const char *device_check(const struct zd_device *dev)
 {
 	const struct zd_device_ops *ops = dev->ops;
@@ -72,7 +62,7 @@ static const char *device_check(const struct zd_device *dev)
 		return "registered already";
 	if (ops->version != ZD_DEVICE_OPS_VERSION)
 		return "ops of another version";
-	if (ops->size < MIN_OPS_SIZE || ops->size > 4096 || !tail_is_null(ops))
+	if (ops->size < MIN_OPS_SIZE || !zd_tail_is_zero(ops, sizeof(*ops), ops->size))
 		return "ops too short, or with calls that are not known here";
 	if (!ops->alloc_pages || !ops->unalloc_pages || !ops->page_free || !ops->submit)
 		return "alloc_pages, unalloc_pages, page_free and submit are needed";
@@ -170,10 +160,15 @@ int zd_device_unregister(struct zd_device *dev)
 	return unregister(dev, -1, NULL);
 }
 
-int zd_device_unregister_timeout(struct zd_device *dev, unsigned int ms,
-				 struct zd_pagemap_holders *out)
+int zd_device_unregister_timeout_sized(struct zd_device *dev, unsigned int ms,
+				       struct zd_pagemap_holders *out, size_t size)
 {
-	return unregister(dev, ms < INT_MAX ? (int)ms : INT_MAX, out);
+	struct zd_pagemap_holders holders = { 0 };
+	int err = unregister(dev, ms < INT_MAX ? (int)ms : INT_MAX, &holders);
+
+	if (out)
+		zd_fill(out, size, &holders, sizeof(holders));
+	return err;
 }
 
 uint64_t zd_device_live_pages(const struct zd_device *dev)

@@ -85,6 +85,8 @@ void zd_vlog(enum zd_log_level level, const char *fmt, va_list ap)
 	char line[sizeof(LOG_PREFIX) + LOG_MAX] = LOG_PREFIX;
 	int saved = errno;
 
+	if (level < ZD_LOG_ERR || level > ZD_LOG_DEBUG)
+		level = ZD_LOG_WARN;
 	vsnprintf(line + strlen(LOG_PREFIX), LOG_MAX, fmt, ap);
 	emit(level, line, false);
 	errno = saved;

@@ -35,6 +35,7 @@
 #include "core/alloc.h"
 #include "core/lock.h"
 #include "core/page_owner.h"
+#include "core/sized.h"
 #include "core/tls.h"
 #include "core/vmemmap.h"
 
@@ -50,11 +51,13 @@ int zd_page_owner_disable(void)
 	return -EOPNOTSUPP;
 }
 
-long zd_page_owner_report(const struct zd_pagemap *pgmap, struct zd_page_owner *out, size_t max)
+long zd_page_owner_report_sized(const struct zd_pagemap *pgmap, struct zd_page_owner *out,
+				size_t max, size_t size)
 {
 	(void)pgmap;
 	(void)out;
 	(void)max;
+	(void)size;
 	return -EOPNOTSUPP;
 }
 
@@ -311,8 +314,9 @@ void __zd_page_owner_released(zd_pfn_t pfn)
 /* --- reports --- */
 
 struct report {
-	struct zd_page_owner *out;
+	char *out;
 	size_t nr, max;
+	size_t size;		/* of each, in the caller's eyes */
 };
 
 static uint32_t nr_gone(const struct bucket *b, const struct record *of)
@@ -331,11 +335,14 @@ static void report(struct report *rep, zd_pfn_t pfn, bool of_pagemap)
 	for (const struct record *r = b->head; r; r = r->next) {
 		if (r->pfn != pfn || !r->refs != of_pagemap || is_put(r))
 			continue;
-		if (rep->nr < rep->max)
-			rep->out[rep->nr] = (struct zd_page_owner){
+		if (rep->nr < rep->max) {
+			const struct zd_page_owner one = {
 				.pfn = pfn, .file = r->site->file, .line = r->site->line,
 				.tid = r->tid, .refs = r->refs, .gone = nr_gone(b, r),
 			};
+
+			zd_fill(rep->out + rep->nr * rep->size, rep->size, &one, sizeof(one));
+		}
 		rep->nr++;
 	}
 	unlock_bucket(b);
@@ -347,9 +354,10 @@ static bool report_page(zd_pfn_t pfn, void *ctx)
 	return true;
 }
 
-long zd_page_owner_report(const struct zd_pagemap *pgmap, struct zd_page_owner *out, size_t max)
+long zd_page_owner_report_sized(const struct zd_pagemap *pgmap, struct zd_page_owner *out,
+				size_t max, size_t size)
 {
-	struct report rep = { out, 0, max };
+	struct report rep = { (char *)out, 0, max, size };
 
 	report(&rep, pgmap->pfn, true);
 	zd_pagemap_for_each_live(pgmap, report_page, &rep);
@@ -371,7 +379,7 @@ struct tallies {
 static void tally(struct tallies *all, zd_pfn_t pfn, bool of_pagemap)
 {
 	struct zd_page_owner o[64];
-	struct report rep = { o, 0, 64 };
+	struct report rep = { (char *)o, 0, 64, sizeof(*o) };
 	unsigned int k;
 
 	report(&rep, pfn, of_pagemap);

@@ -45,6 +45,7 @@
 #include "core/percpu.h"
 #include "core/pfn_range.h"
 #include "core/rcu.h"
+#include "core/sized.h"
 #include "core/trace.h"
 #include "core/vmemmap.h"
 
@@ -103,16 +104,31 @@ static void pagemap_release(struct zd_percpu_ref *ref)
 	((ops) && (ops)->size >= offsetof(struct zd_pagemap_ops, op) +		\
 	 sizeof((ops)->op) ? (ops)->op : NULL)
 
+static bool known_type(enum zd_memory_type type)
+{
+	switch (type) {
+	case ZD_MEMORY_DEVICE_PRIVATE:
+	case ZD_MEMORY_FS_DAX:
+	case ZD_MEMORY_GENERIC:
+	case ZD_MEMORY_P2PDMA:
+	case ZD_MEMORY_SYSTEM:
+		return true;
+	}
+	return false;
+}
+
 static int pagemap_check(const struct zd_pagemap *pgmap)
 {
 	const char *what = NULL;
 
-	if ((unsigned int)pgmap->type > ZD_MEMORY_P2PDMA)
-		what = "unknown type";
+	if (!known_type(pgmap->type))
+		what = pgmap->type ? "unknown type" : "no type: set pgmap->type";
 	else if (pgmap->nr_pages == 0)
 		what = "no pages";
 	else if (pgmap->ops && pgmap->ops->size < sizeof(pgmap->ops->size))
 		what = "ops without size";
+	else if (pgmap->ops && !zd_tail_is_zero(pgmap->ops, sizeof(*pgmap->ops), pgmap->ops->size))
+		what = "ops with calls that are not known here";
 	else if (pgmap->type == ZD_MEMORY_DEVICE_PRIVATE && !OPS_GET(pgmap->ops, page_free))
 		what = "device-private pages without page_free";
 	else if (pgmap->state)
@@ -369,10 +385,15 @@ int zd_pagemap_unmap(struct zd_pagemap *pgmap, int ms, struct zd_pagemap_holders
 	return 0;
 }
 
-int zd_memunmap_pages_timeout(struct zd_pagemap *pgmap, unsigned int ms,
-			      struct zd_pagemap_holders *out)
+int zd_memunmap_pages_timeout_sized(struct zd_pagemap *pgmap, unsigned int ms,
+				    struct zd_pagemap_holders *out, size_t size)
 {
-	return zd_pagemap_unmap(pgmap, ms < INT_MAX ? (int)ms : INT_MAX, out, NULL);
+	struct zd_pagemap_holders holders = { 0 };
+	int err = zd_pagemap_unmap(pgmap, ms < INT_MAX ? (int)ms : INT_MAX, &holders, NULL);
+
+	if (out)
+		zd_fill(out, size, &holders, sizeof(holders));
+	return err;
 }
 
 int zd_memunmap_pages(struct zd_pagemap *pgmap)

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "core/alloc.h"
+#include "core/sized.h"
 #include "drivers/dax.h"
 
 #define MAX_ALIGN	(UINT64_C(1) << 30)
@@ -89,7 +90,8 @@ static int configure(int fd, const struct zd_dax_opts *opts, struct zd_dax_confi
 	if (!opts)
 		opts = &none;
 	cfg->align = opts->align ? opts->align : min_align;
-	if (opts->size < sizeof(*opts) || opts->flags & ~ZD_DAX_RDONLY ||
+	if (opts->size < sizeof(*opts) || !zd_tail_is_zero(opts, sizeof(*opts), opts->size) ||
+	    opts->flags & ~ZD_DAX_RDONLY ||
 	    cfg->align & (cfg->align - 1) || cfg->align < min_align || cfg->align > MAX_ALIGN)
 		return -EINVAL;
 	if (opts->offset & (cfg->align - 1) || opts->offset > size)
@@ -175,7 +177,13 @@ int zd_dax_close(struct zd_dax *dax)
 	return zd_dax_teardown(dax, -1, NULL);
 }
 
-int zd_dax_close_timeout(struct zd_dax *dax, unsigned int ms, struct zd_pagemap_holders *out)
+int zd_dax_close_timeout_sized(struct zd_dax *dax, unsigned int ms,
+			       struct zd_pagemap_holders *out, size_t size)
 {
-	return zd_dax_teardown(dax, ms < INT_MAX ? (int)ms : INT_MAX, out);
+	struct zd_pagemap_holders holders = { 0 };
+	int err = zd_dax_teardown(dax, ms < INT_MAX ? (int)ms : INT_MAX, &holders);
+
+	if (out)
+		zd_fill(out, size, &holders, sizeof(holders));
+	return err;
 }

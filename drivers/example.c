@@ -70,11 +70,13 @@ static void example_submit(struct zd_device *dev, struct zd_device_io *io)
 	for (i = 0; i < io->nr; i++) {
 		struct zd_io_page *page = &io->pages[i];
 		char *mem = ex->memory + zd_device_page_index(dev, page->pfn) * ZD_PAGE_SIZE;
+		page->error = 0;
 		if (io->dir == ZD_TO_DEVICE)
 			memcpy(mem, page->buf, ZD_PAGE_SIZE);
-		else
+		else if (io->dir == ZD_FROM_DEVICE)
 			memcpy(page->buf, mem, ZD_PAGE_SIZE);
-		page->error = 0;
+		else
+			page->error = -EINVAL;
 	}
 	zd_io_complete(io);	/* the batch isn't ours any more */
 }

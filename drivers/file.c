@@ -61,6 +61,13 @@ static void file_submit(struct zd_device *dev, struct zd_device_io *io)
 {
 	struct zd_file *file = to_file(dev);
 
+	if (!zd_io_dir_is_known(io->dir)) {
+		for (unsigned int i = 0; i < io->nr; i++)
+			io->pages[i].error = -EINVAL;
+		zd_ioq_push(&file->finisher.done, io);
+		zd_io_finish(&file->finisher);
+		return;
+	}
 	io->driver = NULL;
 	io->pending = 0;
 	file->batches++;

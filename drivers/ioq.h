@@ -15,6 +15,12 @@
 
 #include "zonedev/device.h"
 
+/* Not forgotten, and not garbage? */
+static inline bool zd_io_dir_is_known(enum zd_io_dir dir)
+{
+	return dir == ZD_TO_DEVICE || dir == ZD_FROM_DEVICE;
+}
+
 struct zd_ioq {
 	struct zd_device_io *head, *last;
 };

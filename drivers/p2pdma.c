@@ -16,6 +16,7 @@
 
 #include "core/alloc.h"
 #include "core/bug.h"
+#include "core/sized.h"
 #include "zonedev/log.h"
 
 static struct zd_p2pdma *of_dax(struct zd_dax *dax)
@@ -118,7 +119,7 @@ static int add_resource(struct zd_devm *devm, const struct zd_p2pdma_resource *r
 	int rc;
 
 	if (!res || !provider || res->size < sizeof(*res) ||
-	    (uintptr_t)res->addr & ~ZD_PAGE_MASK)
+	    !zd_tail_is_zero(res, sizeof(*res), res->size) || (uintptr_t)res->addr & ~ZD_PAGE_MASK)
 		return -EINVAL;
 	rc = check_numbers(res->offset, res->length);
 	return rc ? rc : add(devm, res, NULL, 0, provider);
@@ -164,12 +165,16 @@ int zd_p2pdma_remove(struct zd_p2pdma *provider)
 	return provider ? zd_dax_teardown(&provider->dax, -1, NULL) : -EINVAL;
 }
 
-int zd_p2pdma_remove_timeout(struct zd_p2pdma *provider, unsigned int ms,
-			     struct zd_pagemap_holders *out)
+int zd_p2pdma_remove_timeout_sized(struct zd_p2pdma *provider, unsigned int ms,
+				   struct zd_pagemap_holders *out, size_t size)
 {
-	if (!provider)
-		return -EINVAL;
-	return zd_dax_teardown(&provider->dax, ms < INT_MAX ? (int)ms : INT_MAX, out);
+	struct zd_pagemap_holders holders = { 0 };
+	int err = provider ? zd_dax_teardown(&provider->dax, ms < INT_MAX ? (int)ms : INT_MAX,
+					     &holders) : -EINVAL;
+
+	if (out)
+		zd_fill(out, size, &holders, sizeof(holders));
+	return err;
 }
 
 uint64_t zd_p2pdma_size(const struct zd_p2pdma *provider)

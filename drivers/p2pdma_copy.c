@@ -15,6 +15,8 @@
 #include "core/alloc.h"
 #include "core/device_host.h"
 #include "core/fault_guard.h"
+#include "core/sized.h"
+#include "drivers/ioq.h"
 #include "drivers/p2pdma.h"
 #include "zonedev/gup.h"
 #include "zonedev/log.h"
@@ -154,7 +156,7 @@ int zd_p2pdma_map_sg(struct zd_device *client, struct zd_p2pdma_sg *sg, unsigned
 {
 	int rc;
 
-	if (!client || !sg)
+	if (!client || !sg || !zd_io_dir_is_known(dir))
 		return -EINVAL;
 	rc = map_all(client, sg, nents, dir);
 	for (unsigned int i = 0; !rc && i < nents; i++)
@@ -167,7 +169,7 @@ int zd_p2pdma_unmap_sg(struct zd_device *client, struct zd_p2pdma_sg *sg, unsign
 {
 	int rc = 0;
 
-	if (!client || !sg)
+	if (!client || !sg || !zd_io_dir_is_known(dir))
 		return -EINVAL;
 	for (unsigned int i = 0; i < nents; i++)
 		rc = unmap_one(&sg[i], dir, NULL) ? -EIO : rc;
@@ -354,13 +356,15 @@ static int copy_run(struct work *w, struct zd_page **dst, struct zd_page **src, 
 	return copy_memory(dst, src, nr, r);
 }
 
-int zd_p2pdma_copy(struct zd_page **dst, struct zd_page **src, unsigned long nr,
-		   struct zd_p2pdma_result *result)
+int zd_p2pdma_copy_sized(struct zd_page **dst, struct zd_page **src, unsigned long nr,
+			 struct zd_p2pdma_result *result, size_t size)
 {
 	struct zd_p2pdma_result r = { 0 };
 	struct work *w;
 	int rc = 0;
 
+	if (result)
+		zd_fill(result, size, &r, sizeof(r));
 	if (!dst || !src)
 		return -EINVAL;
 	w = zd_alloc(sizeof(*w));
@@ -375,6 +379,6 @@ int zd_p2pdma_copy(struct zd_page **dst, struct zd_page **src, unsigned long nr,
 	}
 	zd_free(w);
 	if (result)
-		*result = r;
+		zd_fill(result, size, &r, sizeof(r));
 	return rc;
 }

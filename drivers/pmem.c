@@ -24,6 +24,7 @@
 
 #include "core/alloc.h"
 #include "core/bug.h"
+#include "core/sized.h"
 #include "core/vmemmap.h"
 #include "drivers/btt.h"
 #include "drivers/pmem.h"
@@ -340,9 +341,10 @@ int zd_pmem_open_fd(int fd, const struct zd_pmem_attr *attr, struct zd_pmem **pm
 
 int zd_pmem_get_info(const struct zd_pmem *pmem, struct zd_pmem_info *info, size_t size)
 {
+	/* no program has less than what is there now: a member that is added comes behind */
 	if (!pmem || !info || size < sizeof(*info))
 		return -EINVAL;
-	*info = pmem->info;
+	zd_fill(info, size, &pmem->info, sizeof(*info));
 	return 0;
 }
 
@@ -382,11 +384,15 @@ int zd_pmem_remove(struct zd_pmem *pmem)
 	return remove_region(pmem, -1, NULL);
 }
 
-int zd_pmem_remove_timeout(struct zd_pmem *pmem, unsigned int ms, struct zd_pmem_holders *out)
+int zd_pmem_remove_timeout_sized(struct zd_pmem *pmem, unsigned int ms,
+				 struct zd_pmem_holders *out, size_t size)
 {
+	struct zd_pmem_holders holders = { 0 };
+	int err = remove_region(pmem, ms < INT_MAX ? (int)ms : INT_MAX, &holders);
+
 	if (out)
-		memset(out, 0, sizeof(*out));
-	return remove_region(pmem, ms < INT_MAX ? (int)ms : INT_MAX, out);
+		zd_fill(out, size, &holders, sizeof(holders));
+	return err;
 }
 
 void zd_pmem_close(struct zd_pmem *pmem)

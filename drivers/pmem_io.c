@@ -194,7 +194,7 @@ static int run(struct zd_pmem *pmem, struct zd_pmem_request *req)
 
 static int do_request(struct zd_pmem *pmem, struct zd_pmem_request *req)
 {
-	int rc = zd_pmem_queue_enter(pmem, req->flags);
+	int rc = zd_pmem_queue_enter(pmem, req->flags & ZD_PMEM_NOWAIT);
 
 	if (rc)
 		return rc;

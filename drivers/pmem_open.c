@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "core/alloc.h"
+#include "core/sized.h"
 #include "drivers/pmem.h"
 
 #define CHUNK		65536
@@ -298,7 +299,7 @@ static int check_attr(struct opening *o)
 	const struct zd_pmem_attr *a = o->attr;
 	unsigned int all = ZD_PMEM_CREATE | ZD_PMEM_READONLY | ZD_PMEM_BTT | ZD_PMEM_FORCE;
 
-	if (a->size < sizeof(*a) || a->flags & ~all)
+	if (a->size < sizeof(*a) || a->flags & ~all || !zd_tail_is_zero(a, sizeof(*a), a->size))
 		return fail(o, -EINVAL, "unknown flags");
 	if (a->bytes % ZD_PAGE_SIZE)
 		return fail(o, -EINVAL, "size=%llu is not a multiple of 4096",

@@ -60,6 +60,8 @@ int zd_pmem_queue_enter(struct zd_pmem *pmem, unsigned int flags)
 {
 	struct zd_pmem_queue *q = &pmem->queue;
 
+	if (flags & ~ZD_PMEM_NOWAIT)
+		return -EINVAL;
 	for (;;) {
 		uint32_t changes = __atomic_load_n(&q->changes, __ATOMIC_ACQUIRE);
 

@@ -31,6 +31,7 @@
 #include "core/alloc.h"
 #include "core/fault_guard.h"
 #include "core/lock.h"
+#include "core/sized.h"
 #include "drivers/ioq.h"
 #include "drivers/pool.h"
 #include "zonedev/device.h"
@@ -178,7 +179,7 @@ static void copy_batch(struct zd_ram *ram, struct zd_device_io *io)
 		uint64_t index = zd_device_page_index(&ram->dev, page->pfn);
 		char *mem = ram->mem + index * ZD_PAGE_SIZE;
 
-		page->error = 0;
+		page->error = zd_io_dir_is_known(io->dir) ? 0 : -EINVAL;
 		if (index >= faults.first && index - faults.first < faults.nr)
 			page->error = io->dir == ZD_TO_DEVICE ? faults.write_error :
 								faults.read_error;
@@ -348,10 +349,15 @@ out_free:
 	return ret;
 }
 
-int zd_ram_device_inject(struct zd_device *dev, const struct zd_ram_faults *faults)
+int zd_ram_device_inject_sized(struct zd_device *dev, const struct zd_ram_faults *wanted,
+			       size_t size)
 {
+	struct zd_ram_faults known, *faults = &known;
 	struct zd_ram *ram;
 
+	if (!dev || !wanted || !zd_tail_is_zero(wanted, sizeof(known), size))
+		return -EINVAL;
+	zd_take(&known, sizeof(known), wanted, size);
 	if (dev->ops != &ram_ops || faults->read_error > 0 || faults->write_error > 0)
 		return -EINVAL;
 	ram = to_ram(dev);

@@ -1,5 +1,23 @@
 /* SPDX-License-Identifier: MIT */
-/* zonedev.h - all of zonedev's public headers. */
+/*
+ * zonedev.h - all of zonedev's public headers.
+ *
+ * Binary interface.  A program that was compiled against these headers runs with every
+ * libzonedev.so.0 that has its version node (lib/zonedev.map; the loader says so where
+ * it hasn't).  How a public struct may change is said at each:
+ *
+ *	fixed for ever	its size and members are compiled into programs, which embed it or
+ *			make arrays of it.
+ *	sized		it only grows, at the end.  Its first member @size, or the size that
+ *			its call takes, is sizeof as the program was compiled.
+ *
+ * For a sized struct that a call fills, zd_CALL() is an inline function that passes sizeof
+ * to zd_CALL_sized(), and that is the symbol in the library, for those who look symbols
+ * up by name or call from another language.  A newer library fills as much as the program
+ * has room for; what a newer program has and an older library doesn't know is 0.
+ * A sized struct that a call reads may have members that the library doesn't know only
+ * if they are 0: else -EINVAL.
+ */
 #ifndef ZONEDEV_H
 #define ZONEDEV_H
 

@@ -51,6 +51,7 @@ struct zd_library {
 	struct zd_cmd detach;		/* its one device's removal, one at a time */
 	int pagemap_fd;
 	bool closing;			/* nothing goes out any more */
+	unsigned int nr_steps;		/* migrate_vma: begun and not finalized */
 	uint32_t claimed, pins;		/* futexes; see removal.c */
 	bool closed;			/* who has waited for the claim is too late */
 	char mark[48];			/* of the family, for the guard */

@@ -11,9 +11,11 @@
 
 #include "core/alloc.h"
 #include "core/bug.h"
+#include "core/sized.h"
 #include "mm/devmap.h"
 #include "mm/library.h"
 #include "mm/maps.h"
+#include "mm/migrate.h"
 #include "mm/mover_self.h"
 #include "mm/system.h"
 #include "mm/uapi.h"
@@ -173,7 +175,8 @@ int zd_mm_open(const struct zd_mm_attr *attr, struct zd_mm **mm)
 	struct zd_library *lib;
 	int rc = -ENOMEM;
 
-	if (!mm || (attr && attr->size < sizeof(attr->size) + sizeof(attr->fault_around)))
+	if (!mm || (attr && (attr->size < sizeof(attr->size) + sizeof(attr->fault_around) ||
+			     !zd_tail_is_zero(attr, sizeof(*attr), attr->size))))
 		return -EINVAL;
 	lib = zd_alloc(sizeof(*lib));
 	if (!lib)
@@ -241,11 +244,13 @@ static enum zd_cmd_result close_step(struct zd_library *lib, struct zd_cmd *cmd)
 	struct close_cmd *c = caa_container_of(cmd, struct close_cmd, cmd);
 	struct zd_mm *mm;
 
-	if (c->stop && (zd_system_release_all(lib->mm) ||
+	if (c->stop && (lib->nr_steps || zd_system_release_all(lib->mm) ||
 			zd_devmap_overlaps(lib->mm, 0, UINT64_MAX))) {
 		cmd->rc = -EBUSY;
 		return ZD_CMD_DONE;
 	}
+	if (!c->stop)
+		zd_migrate_vma_abandon(lib);
 	/* at exit other threads may go on migrating: not faster than we */
 	lib->closing = true;
 	cds_list_for_each_entry(mm, &lib->server.mms, node) {

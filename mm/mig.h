@@ -49,6 +49,8 @@ struct zd_mig_page {
 	} step;
 	bool zero;		/* it was all zeros: no device page */
 	bool marked;		/* it left its mark (uffd.h) where it was */
+	bool live;		/* migrate_vma: @pfn is initialised, and its caller's until
+				 * it is recorded */
 	void *content;		/* once it has been read from staging */
 	struct zd_mig_sharer *sharers;
 };

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/alloc.h"
+#include "core/sized.h"
 #include "mm/library.h"
 #include "mm/maps.h"
 #include "mm/migrate.h"
@@ -157,28 +158,35 @@ static uint64_t count_entries(const struct zd_mm *mm, uint64_t start, uint64_t e
 	return nr;
 }
 
+uint64_t zd_migrate_on_device(const struct zd_mm *mm, uint64_t start, uint64_t end)
+{
+	return count_entries(mm, start, end, ZD_ENTRY_DEVICE);
+}
+
 static int to_device_begin(struct zd_library *lib, struct migrate_cmd *c)
 {
 	int rc;
 
 	if (!zd_library_managed(lib->mm, c->start, c->end))
 		return -EINVAL;
-	c->result.already = count_entries(lib->mm, c->start, c->end, ZD_ENTRY_DEVICE);
+	c->result.already = zd_migrate_on_device(lib->mm, c->start, c->end);
 	rc = zd_library_attach(lib, c->dev);
 	if (rc == -ENODEV)
 		c->result.device = ((c->end - c->start) >> ZD_PAGE_SHIFT) - c->result.already;
 	return rc;
 }
 
-static enum zd_cmd_result to_device_done(struct migrate_cmd *c)
+void zd_migrate_count_rest(struct zd_migrate_result *r, uint64_t nr)
 {
-	struct zd_migrate_result *r = &c->result;
 	uint64_t seen = r->moved + r->zero + r->already + r->pinned + r->shared + r->protection +
 			r->busy + r->device + r->absent;
-	uint64_t nr = (c->end - c->start) >> ZD_PAGE_SHIFT;
 
-	/* what wasn't there to be collected */
 	r->absent += nr > seen ? nr - seen : 0;
+}
+
+static enum zd_cmd_result to_device_done(struct migrate_cmd *c)
+{
+	zd_migrate_count_rest(&c->result, (c->end - c->start) >> ZD_PAGE_SHIFT);
 	return ZD_CMD_DONE;
 }
 
@@ -302,23 +310,31 @@ static int migrate_call(struct zd_mm *mm, void *addr, size_t len, struct zd_devi
 		zd_mover_self_help(mm, &c->cmd.done);
 		rc = c->cmd.rc;
 	}
-	if (result)
-		*result = c->result;
+	*result = c->result;
 	zd_free(c);
 	return rc;
 }
 
-int zd_migrate_to_device(struct zd_mm *mm, void *addr, size_t len, struct zd_device *dev,
-			 struct zd_migrate_result *result)
+int zd_migrate_to_device_sized(struct zd_mm *mm, void *addr, size_t len, struct zd_device *dev,
+			       struct zd_migrate_result *result, size_t size)
 {
-	if (!dev)
-		return -EINVAL;
-	return migrate_call(mm, addr, len, dev, result, to_device_step);
+	struct zd_migrate_result r = { 0 };
+	int rc = dev ? migrate_call(mm, addr, len, dev, &r, to_device_step) : -EINVAL;
+
+	if (result)
+		zd_fill(result, size, &r, sizeof(r));
+	return rc;
 }
 
-int zd_migrate_to_ram(struct zd_mm *mm, void *addr, size_t len, struct zd_migrate_result *result)
+int zd_migrate_to_ram_sized(struct zd_mm *mm, void *addr, size_t len,
+			    struct zd_migrate_result *result, size_t size)
 {
-	return migrate_call(mm, addr, len, NULL, result, to_ram_step);
+	struct zd_migrate_result r = { 0 };
+	int rc = migrate_call(mm, addr, len, NULL, &r, to_ram_step);
+
+	if (result)
+		zd_fill(result, size, &r, sizeof(r));
+	return rc;
 }
 
 /* --- which device pages --- */

@@ -17,4 +17,13 @@ unsigned int zd_migrate_collect(struct zd_library *lib, uint64_t *from, uint64_t
 /* Count how the page of a landed batch ended. */
 void zd_migrate_count(struct zd_migrate_result *r, const struct zd_mig_page *p);
 
+/* Pages of [start, end), managed, that are on the device. */
+uint64_t zd_migrate_on_device(const struct zd_mm *mm, uint64_t start, uint64_t end);
+
+/* Of @nr pages those that are counted nowhere yet were not there to be collected. */
+void zd_migrate_count_rest(struct zd_migrate_result *r, uint64_t nr);
+
+/* The process exits: pages between setup and finalize go back where they were. */
+void zd_migrate_vma_abandon(struct zd_library *lib);
+
 #endif

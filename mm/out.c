@@ -25,6 +25,7 @@
 
 #include "core/bug.h"
 #include "core/trace.h"
+#include "core/vmemmap.h"
 #include "mm/maps.h"
 #include "mm/mig.h"
 #include "mm/uffd.h"
@@ -133,12 +134,15 @@ static void store(struct zd_mig *mig, struct zd_mig_page *p)
 				settle_zero(s->mm, s->addr);
 		return;
 	}
-	if (zd_page_init(page)) {
+	if (p->live ? zd_percpu_ref_is_dying(&mig->pgmap->state->ref) : zd_page_init(page)) {
 		/* the device is being removed: keep the content */
 		p->error = -ENODEV;
 		p->step = ZD_MIG_BACK;
+		if (p->live)
+			p->pfn = 0;	/* migrate_vma.c gives it back */
 		return;
 	}
+	page->word = p->addr;	/* taken: migrate_vma.c */
 	mig->gone++;
 	mig->server->stats.c.pages_out++;
 	mig->server->stats.c.bytes_to_device += ZD_PAGE_SIZE;

@@ -75,7 +75,7 @@ struct zd_server {
 	unsigned int nr_slots;
 	struct cds_list_head migs;	/* batches in flight */
 	struct zd_mig *spare;		/* landed ones, for reuse */
-	unsigned int nr_migs[2];	/* in flight, by direction */
+	unsigned int nr_migs[ZD_FROM_DEVICE + 1];	/* in flight, by direction */
 	struct zd_keeper *keeper;	/* the host's, of all userfaultfds; or NULL */
 	struct zd_device *dev;		/* where evictions go */
 	struct zd_source dev_source;

@@ -122,7 +122,14 @@ int zd_devm_dax_open(struct zd_devm *devm, const char *path, const struct zd_dax
  * references fail.  Call either form again to go on.
  */
 int zd_dax_close(struct zd_dax *dax);
-int zd_dax_close_timeout(struct zd_dax *dax, unsigned int ms, struct zd_pagemap_holders *out);
+int zd_dax_close_timeout_sized(struct zd_dax *dax, unsigned int ms,
+			       struct zd_pagemap_holders *out, size_t size);
+
+static inline int zd_dax_close_timeout(struct zd_dax *dax, unsigned int ms,
+				       struct zd_pagemap_holders *out)
+{
+	return zd_dax_close_timeout_sized(dax, ms, out, sizeof(*out));
+}
 
 /* Bytes; and the alignment of mappings.  Constant.  Any thread. */
 uint64_t zd_dax_size(const struct zd_dax *dax);

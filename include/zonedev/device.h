@@ -39,16 +39,18 @@ struct zd_device_io;
 
 /* One page of a batch.  @buf: ZD_PAGE_SIZE bytes, ZD_PAGE_SIZE-aligned, the
  * server's, or if the driver has ->p2p_distance, a peer's memory.  @error: set by
- * the driver before it completes the batch: 0 or -errno for this page alone. */
+ * the driver before it completes the batch: 0 or -errno for this page alone.
+ * Its size is fixed for ever: batches are arrays of it. */
 struct zd_io_page {
 	zd_pfn_t pfn;
 	void *buf;
 	int error;
 };
 
+/* 0, what a forgotten direction is, is neither: drivers fail such a batch's pages. */
 enum zd_io_dir {
-	ZD_TO_DEVICE,	/* buf -> device page */
-	ZD_FROM_DEVICE,	/* device page -> buf */
+	ZD_TO_DEVICE = 1,	/* buf -> device page */
+	ZD_FROM_DEVICE = 2,	/* device page -> buf */
 };
 
 /*
@@ -59,7 +61,8 @@ enum zd_io_dir {
  * ->submit or from ->reap, never from another thread.  ->done may free the
  * batch and may submit others.
  *
- * @driver and @pending are the driver's scratch space while it owns the batch.
+ * @driver and @pending are the driver's scratch space while it owns the batch.  Its
+ * size is fixed for ever.
  */
 struct zd_device_io {
 	enum zd_io_dir dir;
@@ -82,7 +85,8 @@ struct zd_device_io {
  *
  * @alloc_pages: take up to @nr free pages and store their pfns, contiguous
  *	runs ascending where possible (a run is one copy instead of many).  The
- *	pages stay free in the sense of their count (0): the caller calls
+ *	pages stay free in the sense of their count (0): the caller, zonedev or who
+ *	calls it directly (zd_migrate_vma_setup(), zd_p2pdma_copy()), calls
  *	zd_page_init() on each before use, or gives them back by ->unalloc_pages.
  *	Returns how many were stored; 0: no page is free now (full, or the last
  *	ones are just being given back to the medium); or -errno.
@@ -138,6 +142,7 @@ struct zd_device {
 	uint32_t alone;		/* lock: who drives it without one */
 	const struct zd_device_host *host;	/* for removal; set with the first server */
 	uint64_t deadline_ns;	/* of a removal; 0: none */
+	uint64_t reserved_[4];	/* room: the size is fixed for ever, drivers embed it */
 };
 
 /*
@@ -178,8 +183,14 @@ int zd_device_unregister(struct zd_device *dev);
  * new goes to it, and what it answers later lands as ever.  Call either form
  * again to go on.
  */
-int zd_device_unregister_timeout(struct zd_device *dev, unsigned int ms,
-				 struct zd_pagemap_holders *out);
+int zd_device_unregister_timeout_sized(struct zd_device *dev, unsigned int ms,
+				       struct zd_pagemap_holders *out, size_t size);
+
+static inline int zd_device_unregister_timeout(struct zd_device *dev, unsigned int ms,
+					       struct zd_pagemap_holders *out)
+{
+	return zd_device_unregister_timeout_sized(dev, ms, out, sizeof(*out));
+}
 
 /* The device that @page, held, is a page of; NULL: another kind of page.  Any thread. */
 struct zd_device *zd_page_device(const struct zd_page *page);
@@ -224,7 +235,7 @@ int zd_ram_device_create(uint64_t size, struct zd_device **dev);
  *	[first, first + nr), or 0 for none.
  *
  * Setting any of them turns direct access off, so that every copy goes through
- * ->submit.
+ * ->submit.  Grows at the end: see zonedev.h, "Binary interface".
  */
 struct zd_ram_faults {
 	uint64_t latency_us;
@@ -236,7 +247,13 @@ struct zd_ram_faults {
  * zd_ram_device_inject - from now on; all zero ends it.  Returns 0, or -EINVAL:
  * not a ram device, or an error that is positive.  Any thread.
  */
-int zd_ram_device_inject(struct zd_device *dev, const struct zd_ram_faults *faults);
+int zd_ram_device_inject_sized(struct zd_device *dev, const struct zd_ram_faults *faults,
+			       size_t size);
+
+static inline int zd_ram_device_inject(struct zd_device *dev, const struct zd_ram_faults *faults)
+{
+	return zd_ram_device_inject_sized(dev, faults, sizeof(*faults));
+}
 
 #define ZD_FILE_FORCE	(1u << 0)	/* overwrite a file or block device that holds data */
 #define ZD_FILE_KEEP	(1u << 1)	/* don't unlink a file that this call created */

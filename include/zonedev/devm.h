@@ -21,7 +21,8 @@ extern "C" {
 struct zd_devm_action;
 typedef void (zd_devm_action_t)(void *data);
 
-/* All members are zonedev's; zeroed is the same as zd_devm_init(). */
+/* All members are zonedev's; zeroed is the same as zd_devm_init().  Its size is fixed for
+ * ever. */
 struct zd_devm {
 	struct zd_devm_action *top;	/* registered last */
 	uint32_t lock;

@@ -16,8 +16,9 @@ extern "C" {
 #endif
 #pragma GCC visibility push(default)
 
+/* 0 is no level: what is logged with it, or with an unknown one, is a warning. */
 enum zd_log_level {
-	ZD_LOG_ERR,
+	ZD_LOG_ERR = 1,
 	ZD_LOG_WARN,
 	ZD_LOG_INFO,
 	ZD_LOG_DEBUG,

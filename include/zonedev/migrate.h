@@ -17,7 +17,8 @@ extern "C" {
 #endif
 #pragma GCC visibility push(default)
 
-/* How many pages went, and why the others did not. */
+/* How many pages went, and why the others did not.  Grows at the end: see zonedev.h,
+ * "Binary interface". */
 struct zd_migrate_result {
 	uint64_t moved;
 	uint64_t zero;		/* all zeros: dropped, no device page needed */
@@ -32,7 +33,8 @@ struct zd_migrate_result {
 	/* the address space was changing, another migration had it, or a
 	 * madvise(MADV_DONTNEED, MADV_FREE) did a moment ago */
 	uint64_t busy;
-	/* the device was full, failed, or is being removed (home: it could not read them) */
+	/* the device was full (migrate_vma: dst[] named no page for it), failed, or is being
+	 * removed (home: it could not read them) */
 	uint64_t device;
 };
 
@@ -48,15 +50,27 @@ struct zd_migrate_result {
  * The calling thread, which waits, gives memory that has moved back to the kernel.
  * Like the kernel's migrate_vma with a driver's copy in between, in one call.
  */
-int zd_migrate_to_device(struct zd_mm *mm, void *addr, size_t len, struct zd_device *dev,
-			 struct zd_migrate_result *result);
+int zd_migrate_to_device_sized(struct zd_mm *mm, void *addr, size_t len, struct zd_device *dev,
+			       struct zd_migrate_result *result, size_t size);
+
+static inline int zd_migrate_to_device(struct zd_mm *mm, void *addr, size_t len,
+				       struct zd_device *dev, struct zd_migrate_result *result)
+{
+	return zd_migrate_to_device_sized(mm, addr, len, dev, result, sizeof(*result));
+}
 
 /* zd_migrate_to_ram - bring the pages of a range home.  Returns 0, -EINVAL, -ENOMEM (as
  * many as fit are home), or the device's error, mostly -EIO: the pages that it could not
  * read stay there (@result->device), all others are home.  Only a thread that touches
  * such a page loses it, if it can't be read then. */
-int zd_migrate_to_ram(struct zd_mm *mm, void *addr, size_t len,
-		      struct zd_migrate_result *result);
+int zd_migrate_to_ram_sized(struct zd_mm *mm, void *addr, size_t len,
+			    struct zd_migrate_result *result, size_t size);
+
+static inline int zd_migrate_to_ram(struct zd_mm *mm, void *addr, size_t len,
+				    struct zd_migrate_result *result)
+{
+	return zd_migrate_to_ram_sized(mm, addr, len, result, sizeof(*result));
+}
 
 /*
  * zd_migrate_device_pfns - which device pages a range is on.
@@ -73,21 +87,59 @@ int zd_migrate_device_pfns(struct zd_mm *mm, void *addr, size_t len, zd_pfn_t *p
  * The kernel's three steps, for drivers that copy by themselves.
  *
  *	setup:    collects the pages of [start, end), locks their entries and
- *		  takes them out of the range.  src[i] gets ZD_MIGRATE_PFN_MIGRATE
- *		  and data[i] points to its content.
- *	(you)     allocate a device page for each that you want, copy data[i]
- *		  into it, and set dst[i] = zd_migrate_pfn(pfn); leave dst[i]
- *		  0 for a page that is to stay.
- *	pages:    the entries become device pages.  src[i] loses
- *		  ZD_MIGRATE_PFN_MIGRATE for those that didn't make it
- *		  (unmapped meanwhile): their device page is given back.
- *	finalize: unlocks; pages that didn't go are back where they were.
+ *		  takes them out of the range.  src[i] gets ZD_MIGRATE_PFN_VALID |
+ *		  ZD_MIGRATE_PFN_MIGRATE and data[i] points to its content; both are 0
+ *		  for a page that can't go: untouched, on the device already, pinned,
+ *		  shared... (@result counts them).  dst[] is cleared.
+ *	(you)     for each page that you want: take a device page from your own
+ *		  ->alloc_pages, make it live with zd_page_init(), copy data[i] into it,
+ *		  and set dst[i] = zd_migrate_pfn(pfn).  Leave dst[i] 0 for a page that
+ *		  is to stay, also where zd_page_init() fails (-ENODEV: the device is
+ *		  being removed; the device page is still yours).
+ *	pages:    the entries become device pages.  src[i] keeps
+ *		  ZD_MIGRATE_PFN_MIGRATE for those that went, and loses it for all
+ *		  others.
+ *	(you)     update your own tables by src[] and dst[].
+ *	finalize: unlocks; pages that didn't go are back where they were, device pages
+ *		  that were not used are given back.  Fills @result.
+ *
+ * Whose a device page is.  zd_page_init() gives it one reference, which is yours until
+ * dst[i] names the page and zd_migrate_vma_pages() is called; then it is zonedev's,
+ * whatever happens, and you never put it:
+ *
+ *	the page went		the reference is the mapping's.  When the program touches,
+ *				frees or unmaps the page (from the end of pages on: don't rely
+ *				on dst[i] after that) it is put, and ->page_free says so.
+ *	it didn't		src[i] has lost ZD_MIGRATE_PFN_MIGRATE; the reference is put by
+ *				finalize: ->page_free.  So it is for a page that was unmapped,
+ *				or dropped by madvise(), since setup; for one whose device is
+ *				being removed; and where src[i] was 0.  (Clear dst[i] before
+ *				finalize to keep the reference instead.)
+ *	dst[i] is 0		nothing to give back, the program's page stays.
+ *	dst[i] is bad		not a page of @dev, other bits, named twice, or mapped already:
+ *				a warning (once), the program's page stays, and what dst[i]
+ *				names is left alone.
+ *
+ * A page in dst[] that is as ->alloc_pages gave it, count 0, is initialised by
+ * zd_migrate_vma_pages(), and then is as any other.  (Where that fails, since the device
+ * is being removed, finalize gives it back by ->unalloc_pages.)
+ *
+ * All zeros are a content like any other here: such a page goes to the device page that
+ * you chose for it.
+ *
+ * To give up in the middle call finalize alone: every page goes back, live pages that
+ * dst[] still names are put, and those that aren't live stay yours.
  *
  * Between setup and finalize a thread that touches one of the pages waits: be
  * quick, and don't touch them yourself.  finalize must follow a setup that
- * returned 0, from the same thread; one set of steps at a time per mm (others
- * wait).  Differs from the kernel: at most ZD_MIGRATE_VMA_MAX pages a call,
- * and content is reached through data[], not a struct page.
+ * returned 0, from the same process; until then zd_mm_close() fails with -EBUSY.  When
+ * the process exits in between, the pages go back by themselves, as far as other
+ * processes need them.  In a forked child pages and finalize do nothing.
+ *
+ * Differs from the kernel: at most ZD_MIGRATE_VMA_MAX pages a call, content is reached
+ * through data[], not a struct page, an untouched page can't be given a device page,
+ * there is no page lock (a page that went may come home before finalize), and a page
+ * that isn't initialised will do.
  */
 #define ZD_MIGRATE_VMA_MAX	512
 #define ZD_MIGRATE_PFN_VALID	(1UL << 0)
@@ -104,6 +156,7 @@ static inline zd_pfn_t zd_migrate_pfn_to_pfn(uint64_t mpfn)
 	return mpfn >> ZD_MIGRATE_PFN_SHIFT;
 }
 
+/* @result stays the last: the struct grows with it. */
 struct zd_migrate_vma {
 	struct zd_mm *mm;
 	uint64_t start, end;	/* page-aligned addresses */
@@ -112,12 +165,21 @@ struct zd_migrate_vma {
 	uint64_t *dst;
 	const void **data;
 	uint64_t cpages;	/* result: pages collected */
-	struct zd_migrate_result result;
 	void *private_data;	/* zonedev's */
+	struct zd_migrate_result result;
 };
 
-/* 0 (cpages may be 0), -EINVAL, -EBUSY, -ENOMEM. */
-int zd_migrate_vma_setup(struct zd_migrate_vma *args);
+/* 0 (cpages may be 0); -EINVAL: bad arguments, or not managed; -EBUSY: the device is
+ * another mm's, or a migration is at work just now; -ENOMEM.  Then there is nothing to
+ * finalize. */
+int zd_migrate_vma_setup_sized(struct zd_migrate_vma *args, size_t size);
+
+static inline int zd_migrate_vma_setup(struct zd_migrate_vma *args)
+{
+	return zd_migrate_vma_setup_sized(args, sizeof(*args));
+}
+
+/* Once.  Without a setup that returned 0 before them both only warn (once). */
 void zd_migrate_vma_pages(struct zd_migrate_vma *args);
 void zd_migrate_vma_finalize(struct zd_migrate_vma *args);
 

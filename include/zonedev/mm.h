@@ -42,7 +42,8 @@ struct zd_mm_attr {
 	unsigned int fault_around;
 };
 
-/* struct zd_mm_stats - totals since the mm was opened; pages of 4 KiB. */
+/* struct zd_mm_stats - totals since the mm was opened; pages of 4 KiB.  Grows at the end:
+ * see zonedev.h, "Binary interface". */
 struct zd_mm_stats {
 	uint64_t faults;	/* faults served, of any kind */
 	uint64_t faults_zero;	/* of them on untouched memory */
@@ -77,11 +78,11 @@ int zd_mm_open(const struct zd_mm_attr *attr, struct zd_mm **mm);
 /*
  * zd_mm_close - bring every page home, stop the server, forget the ranges.
  *
- * Returns 0; -EBUSY when pages are held (zonedev/gup.h) or device memory is mapped
- * with it (zonedev/dax.h), or -ENOMEM / -EIO when not all could come home: then the
- * mm stays open and everything is as it was.  (A page that its device can't read is
- * not a reason: it is poisoned, and counted.)  May block.  No other call on the mm
- * may be running.
+ * Returns 0; -EBUSY when pages are held (zonedev/gup.h), device memory is mapped
+ * with it (zonedev/dax.h) or a zd_migrate_vma_setup() waits for its finalize, or
+ * -ENOMEM / -EIO when not all could come home: then the mm stays open and everything is
+ * as it was.  (A page that its device can't read is not a reason: it is poisoned, and
+ * counted.)  May block.  No other call on the mm may be running.
  */
 int zd_mm_close(struct zd_mm *mm);
 
@@ -104,7 +105,8 @@ int zd_mm_register(struct zd_mm *mm, void *addr, size_t len);
  */
 int zd_mm_unregister(struct zd_mm *mm, void *addr, size_t len);
 
-/* zd_mm_get_stats - a snapshot.  @size: sizeof(*stats).  0, -EINVAL, -ENOMEM.
+/* zd_mm_get_stats - a snapshot.  @size: sizeof(*stats).  0; -EINVAL: size 0, or of a newer
+ * zonedev; -ENOMEM.
  * Device pages of faults that were served before the call have been freed when it
  * returns.  May block.  Any thread but the server's. */
 int zd_mm_get_stats(struct zd_mm *mm, struct zd_mm_stats *stats, size_t size);

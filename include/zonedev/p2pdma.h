@@ -102,8 +102,14 @@ int zd_devm_p2pdma_add_resource(struct zd_devm *devm, const struct zd_p2pdma_res
  * NULL) says who they are.  Call either form again to go on.
  */
 int zd_p2pdma_remove(struct zd_p2pdma *provider);
-int zd_p2pdma_remove_timeout(struct zd_p2pdma *provider, unsigned int ms,
-			     struct zd_pagemap_holders *out);
+int zd_p2pdma_remove_timeout_sized(struct zd_p2pdma *provider, unsigned int ms,
+				   struct zd_pagemap_holders *out, size_t size);
+
+static inline int zd_p2pdma_remove_timeout(struct zd_p2pdma *provider, unsigned int ms,
+					   struct zd_pagemap_holders *out)
+{
+	return zd_p2pdma_remove_timeout_sized(provider, ms, out, sizeof(*out));
+}
 
 /* Bytes in all, and not allocated (a snapshot).  Any thread. */
 uint64_t zd_p2pdma_size(const struct zd_p2pdma *provider);
@@ -159,6 +165,7 @@ int zd_p2pdma_distance(struct zd_p2pdma *provider, struct zd_device **clients, i
  * @page: the first of @nr_pages whose descriptors follow each other, all held: P2PDMA,
  * GENERIC, FS_DAX, or RAM of a managed range.  @addr: set by zd_p2pdma_map_sg(): the
  * buffer to give the device: the memory itself, or if @bounced, ordinary memory in its stead.
+ * Its size is fixed for ever: lists are arrays of it.
  */
 struct zd_p2pdma_sg {
 	struct zd_page *page;
@@ -170,8 +177,8 @@ struct zd_p2pdma_sg {
 /*
  * zd_p2pdma_map_sg - make pages buffers of a transfer of @client, for drivers and those
  * who call ->submit themselves.  @dir: ZD_TO_DEVICE: the device reads them.
- * 0; -EINVAL: a page that has no address; -ENOMEM; -EIO: a detour's copy hit bad or
- * truncated memory.  On failure nothing is mapped.
+ * 0; -EINVAL: a page that has no address, or @dir is neither; -ENOMEM; -EIO: a detour's
+ * copy hit bad or truncated memory.  On failure nothing is mapped.
  *
  * zd_p2pdma_unmap_sg - the transfer is over.  With ZD_FROM_DEVICE, what took a detour is
  * copied where it belongs: 0, or -EIO.
@@ -185,7 +192,7 @@ int zd_p2pdma_unmap_sg(struct zd_device *client, struct zd_p2pdma_sg *sg, unsign
 		       enum zd_io_dir dir);
 
 /* struct zd_p2pdma_result - what became of a copy, in pages.  Their sum is what was
- * asked for. */
+ * asked for.  Grows at the end: see zonedev.h, "Binary interface". */
 struct zd_p2pdma_result {
 	uint64_t direct;	/* in one transfer */
 	uint64_t bounced;	/* by way of ordinary memory */
@@ -206,8 +213,14 @@ struct zd_p2pdma_result {
  * what the device says; -ENOMEM.  The rest is copied all the same.  Blocks until all is
  * done.  Not from a driver's callback.
  */
-int zd_p2pdma_copy(struct zd_page **dst, struct zd_page **src, unsigned long nr,
-		   struct zd_p2pdma_result *result);
+int zd_p2pdma_copy_sized(struct zd_page **dst, struct zd_page **src, unsigned long nr,
+			 struct zd_p2pdma_result *result, size_t size);
+
+static inline int zd_p2pdma_copy(struct zd_page **dst, struct zd_page **src, unsigned long nr,
+				 struct zd_p2pdma_result *result)
+{
+	return zd_p2pdma_copy_sized(dst, src, nr, result, sizeof(*result));
+}
 
 /* struct zd_p2pdma_stats - bytes since the process began, by zd_p2pdma_copy() and
  * zd_p2pdma_map_sg(). */

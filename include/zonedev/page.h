@@ -74,6 +74,8 @@ typedef uint64_t zd_pfn_t;
  * @word: the driver's while the page is free (zd_page_set_private()); while it
  *	is live, the owner's (mm: where the page is mapped).  zd_page_init() and
  *	the final put both set it to 0 before they hand the page over.
+ *
+ * Its size is fixed for ever: it is compiled into every zd_pfn_to_page().
  */
 struct zd_page {
 	uint32_t refcount;
@@ -84,7 +86,9 @@ struct zd_page {
 struct zd_pagemap;
 
 /* Base of the descriptor table: NULL until the first zd_memremap_pages(), then
- * never changes.  Read only; use the functions below. */
+ * never changes.  Read only; use the functions below.  A variable of the library's
+ * and not a function, so that pfn -> page stays arithmetic; its type is fixed for
+ * ever, since a program may have its own copy of it (a copy relocation). */
 extern struct zd_page *zd_vmemmap;
 
 /*
@@ -107,7 +111,9 @@ static inline zd_pfn_t zd_page_to_pfn(const struct zd_page *page)
  *
  * The caller owns the free page exclusively (it is its driver, or got it from
  * ops->alloc_pages).  Takes a hold on the page's pagemap and sets page->word to
- * 0.  The reference is the caller's.  Mirrors Linux zone_device_page_init().
+ * 0.  The reference is the caller's, to put or to hand on: a device page that is named
+ * in zd_migrate_vma.dst[] is zd_migrate_vma_pages()'s from then on (zonedev/migrate.h
+ * says so for each outcome).  Mirrors Linux zone_device_page_init().
  *
  * Returns 0; -ENODEV if the pagemap is being unmapped (or there is none): the page then
  * stays free and the caller's; -EBUSY, with a warning, if the page isn't free: then it
@@ -133,7 +139,7 @@ __attribute__((cold)) bool __zd_page_refuse(const struct zd_page *page, const ch
  * nothing.  Such a program needs a ZD_STATIC_KEY_MODULE.
  */
 struct zd_static_key;
-extern struct zd_static_key zd_page_trace_key;
+extern struct zd_static_key zd_page_trace_key;	/* data, as branches name it; fixed */
 void __zd_page_trace_get(const struct zd_page *page, uint32_t nr);
 void __zd_page_trace_put(const struct zd_page *page, uint32_t nr);
 

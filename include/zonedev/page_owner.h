@@ -59,6 +59,8 @@ int zd_page_owner_disable(void);
  * @refs: how many counts: 1; ZD_PIN_BIAS for a pin; 0: a hold of the pagemap itself
  *	(zd_get_dev_pagemap()).
  * @gone: so many of those listed for this page with the same @refs have been put.
+ *
+ * Grows at the end: see zonedev.h, "Binary interface".
  */
 struct zd_page_owner {
 	zd_pfn_t pfn;
@@ -78,7 +80,14 @@ struct zd_page_owner {
  * Returns how many there are (may be more than @max), or -EOPNOTSUPP.  A snapshot,
  * taken page by page.  May block; any thread; not in a signal handler.
  */
-long zd_page_owner_report(const struct zd_pagemap *pgmap, struct zd_page_owner *out, size_t max);
+long zd_page_owner_report_sized(const struct zd_pagemap *pgmap, struct zd_page_owner *out,
+				size_t max, size_t size);
+
+static inline long zd_page_owner_report(const struct zd_pagemap *pgmap,
+					struct zd_page_owner *out, size_t max)
+{
+	return zd_page_owner_report_sized(pgmap, out, max, sizeof(*out));
+}
 
 #ifdef ZD_PAGE_OWNER
 /* Out of line parts of the wrappers below, in page.h, pagemap.h and gup.h; never

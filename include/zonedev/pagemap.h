@@ -20,12 +20,14 @@ extern "C" {
 #endif
 #pragma GCC visibility push(default)
 
+/* Numbered as in Linux, which has no SYSTEM.  0, what a forgotten type is, is none; nor
+ * is 2 (Linux: DEVICE_COHERENT). */
 enum zd_memory_type {
-	ZD_MEMORY_SYSTEM,		/* RAM of a managed range */
-	ZD_MEMORY_DEVICE_PRIVATE,	/* the CPU can't address it */
-	ZD_MEMORY_FS_DAX,		/* file pages, mapped directly */
-	ZD_MEMORY_GENERIC,		/* device-dax */
-	ZD_MEMORY_P2PDMA,		/* a device's memory for other devices */
+	ZD_MEMORY_DEVICE_PRIVATE = 1,	/* the CPU can't address it */
+	ZD_MEMORY_FS_DAX = 3,		/* file pages, mapped directly */
+	ZD_MEMORY_GENERIC = 4,		/* device-dax */
+	ZD_MEMORY_P2PDMA = 5,		/* a device's memory for other devices */
+	ZD_MEMORY_SYSTEM = 6,		/* RAM of a managed range */
 };
 
 struct zd_pagemap;
@@ -55,7 +57,8 @@ struct zd_pagemap_state;
 /*
  * struct zd_pagemap - zero it, set @type, @nr_pages and, as wanted, @ops and
  * @owner; zd_memremap_pages() sets @pfn, the first page.  The memory is the
- * caller's; it must stay until zd_memunmap_pages() has succeeded.
+ * caller's; it must stay until zd_memunmap_pages() has succeeded.  Its size is fixed
+ * for ever: drivers embed it.
  */
 struct zd_pagemap {
 	enum zd_memory_type type;
@@ -75,7 +78,8 @@ struct zd_pagemap {
  * The range starts at a multiple of 512 pages and its descriptors read as
  * zero.  Takes microseconds, whatever the size (16 TiB: < 1 ms, < 1 MiB).
  *
- * Returns 0; -EINVAL: bad type or ops, no pages, or mapped already; -ENOSPC:
+ * Returns 0; -EINVAL, with a warning (once): no or a bad type, bad ops, no pages, or
+ * mapped already; -ENOSPC:
  * no free range of pfns of that size (2^36 in all, fewer where the address
  * space is limited), or more than 4095 pagemaps; -ENOMEM.
  * May block.  Any thread, outside RCU read-side sections.
@@ -110,7 +114,8 @@ int zd_memunmap_pages(struct zd_pagemap *pgmap);
  *
  * @nr_pages: live pages, also those whose page_free is running.  @nr_refs: holds
  * that aren't pages (zd_get_dev_pagemap(), and each batch of pages on its way to
- * a device).  @pfns: the first @nr_pfns live pages, ascending.
+ * a device).  @pfns: the first @nr_pfns live pages, ascending.  All zero when the call
+ * did not time out.  Grows at the end: see zonedev.h, "Binary interface".
  */
 struct zd_pagemap_holders {
 	uint64_t nr_pages;
@@ -128,8 +133,14 @@ struct zd_pagemap_holders {
  * form again to go on waiting; revoke isn't called again.  Where references are
  * recorded, the log says what code took those that it waits for.
  */
-int zd_memunmap_pages_timeout(struct zd_pagemap *pgmap, unsigned int ms,
-			      struct zd_pagemap_holders *out);
+int zd_memunmap_pages_timeout_sized(struct zd_pagemap *pgmap, unsigned int ms,
+				    struct zd_pagemap_holders *out, size_t size);
+
+static inline int zd_memunmap_pages_timeout(struct zd_pagemap *pgmap, unsigned int ms,
+					    struct zd_pagemap_holders *out)
+{
+	return zd_memunmap_pages_timeout_sized(pgmap, ms, out, sizeof(*out));
+}
 
 /*
  * zd_get_dev_pagemap - the live pagemap that @pfn belongs to, held; NULL if

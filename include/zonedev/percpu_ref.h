@@ -61,7 +61,8 @@ struct zd_percpu_slot {
 	int64_t value;
 } __attribute__((aligned(64)));
 
-/* All members are zonedev's. */
+/* All members are zonedev's.  Both sizes are fixed for ever: the inline functions know
+ * them. */
 struct zd_percpu_ref {
 	struct zd_percpu_slot *slots;	/* a power of two of them */
 	uint32_t mask;

@@ -175,13 +175,14 @@ struct zd_pmem_info {
 	bool has_holes;
 };
 
-/* zd_pmem_get_info - @size: sizeof(*info).  0 or -EINVAL.  Doesn't block. */
+/* zd_pmem_get_info - @size: sizeof(*info).  0, or -EINVAL: too short.  Doesn't block. */
 int zd_pmem_get_info(const struct zd_pmem *pmem, struct zd_pmem_info *info, size_t size);
 
 /* --- requests --- */
 
+/* 0, what a forgotten op is, is none. */
 enum zd_pmem_op {
-	ZD_PMEM_READ,
+	ZD_PMEM_READ = 1,
 	ZD_PMEM_WRITE,
 	ZD_PMEM_FLUSH,		/* what was completed before is durable after */
 	ZD_PMEM_WRITE_ZEROES,	/* reads as zeros after; holes are punched */
@@ -205,6 +206,8 @@ enum zd_pmem_op {
  *	same thread.  Must not freeze the queue.
  * @private_data: the caller's.
  * @bad_sector: set with -EIO from READ and WRITE: the first sector that failed.
+ *
+ * Its size is fixed for ever: users embed it.
  *
  * Errors:
  * -EINVAL: unknown op or flags, iov too short or too long; a FLUSH with sectors;
@@ -265,7 +268,7 @@ int64_t zd_pmem_extent(struct zd_pmem *pmem, uint64_t sector, uint64_t nr_sector
  * count.  (Linux 4.12 did the same, and gave it up later, since a freeze then
  * waited for pinned pages.  Here a freeze counts the entered apart, and doesn't.)
  *
- * @flags: 0 or ZD_PMEM_NOWAIT.  Returns 0; -EAGAIN: frozen, and NOWAIT;
+ * @flags: 0 or ZD_PMEM_NOWAIT.  Returns 0; -EINVAL: other flags; -EAGAIN: frozen, and NOWAIT;
  * -ENODEV: removed.  Waits while the queue is frozen.  Not needed for
  * zd_pmem_submit(), and no request may be submitted in between: it would wait
  * for a freeze that waits for the caller.
@@ -370,7 +373,8 @@ int zd_pmem_inject_poison(struct zd_pmem *pmem, uint64_t sector, uint64_t nr);
  *
  * @nr_requests: in the queue.  @pages: pages, and other holds of the pagemap
  * (those of requests not counted); pages.pfns are pfns: less info.pfn they are
- * page offsets.
+ * page offsets.  Grows as @pages does, which stays the last: see zonedev.h, "Binary
+ * interface".
  */
 struct zd_pmem_holders {
 	uint64_t nr_requests;
@@ -404,7 +408,14 @@ int zd_pmem_remove(struct zd_pmem *pmem);
  * make durable what was written).  -ETIMEDOUT: @out (may be NULL)
  * says who holds it; nothing new can be had any more.  Call either form again to
  * go on waiting. */
-int zd_pmem_remove_timeout(struct zd_pmem *pmem, unsigned int ms, struct zd_pmem_holders *out);
+int zd_pmem_remove_timeout_sized(struct zd_pmem *pmem, unsigned int ms,
+				 struct zd_pmem_holders *out, size_t size);
+
+static inline int zd_pmem_remove_timeout(struct zd_pmem *pmem, unsigned int ms,
+					 struct zd_pmem_holders *out)
+{
+	return zd_pmem_remove_timeout_sized(pmem, ms, out, sizeof(*out));
+}
 
 /*
  * zd_pmem_reopen - open a region that was removed once more, for those who still use it:

@@ -38,7 +38,8 @@ extern "C" {
 #endif
 #pragma GCC visibility push(default)
 
-/* A key.  All zero = disabled.  @enabled is zonedev's. */
+/* A key.  All zero = disabled.  @enabled is zonedev's.  Its size is fixed for ever: keys
+ * are variables of programs, and branches know it. */
 struct zd_static_key {
 	int32_t enabled;
 };
@@ -90,7 +91,7 @@ static inline bool zd_static_key_enabled(const struct zd_static_key *key)
 bool zd_static_keys_patched(void);
 
 /* What the branches of one program or shared library leave behind.  Entries are
- * relative to themselves, so text has no relocations. */
+ * relative to themselves, so text has no relocations.  Both sizes are fixed for ever. */
 struct zd_jump_entry {
 	int32_t code;			/* site - &code */
 	int32_t target;			/* where its jump goes - &target */

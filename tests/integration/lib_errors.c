@@ -149,6 +149,52 @@ static void steps(void)
 	munmap(p, (ZD_MIGRATE_VMA_MAX + 1) * PAGE);
 }
 
+/* Results are as long as the caller says. */
+static void sizes(void)
+{
+	struct { struct zd_migrate_result s; uint64_t more[2]; } r;
+	uint64_t src[8], dst[8];
+	const void *data[8];
+	struct { struct zd_migrate_vma s; uint64_t more[2]; } a = { .s = {
+		.src = src, .dst = dst, .data = data, .mm = mm, .dev = dev,
+	} };
+	char *p = map(8);
+
+	fill(p, 8, 1);
+	CHECK_EQ(zd_mm_register(mm, p, 8 * PAGE), 0);
+	memset(&r, 0x5a, sizeof(r));
+	CHECK_EQ(zd_migrate_to_device_sized(mm, p, 8 * PAGE, dev, &r.s, 8), 0);
+	CHECK_EQ(r.s.moved, 8);
+	CHECK_EQ(r.s.zero, 0x5a5a5a5a5a5a5a5a);
+	CHECK_EQ(zd_migrate_to_ram_sized(mm, p, 8 * PAGE, &r.s, sizeof(r)), 0);
+	CHECK_EQ(r.s.moved, 8);
+	CHECK_EQ(r.s.device, 0);
+	CHECK(is_zero(r.more, sizeof(r.more)));
+	memset(&r, 0x5a, sizeof(r));
+	CHECK_EQ(zd_migrate_to_device(NULL, p, 8 * PAGE, dev, &r.s), -EINVAL);
+	CHECK(is_zero(&r.s, sizeof(r.s)));	/* not garbage, whatever it returns */
+	CHECK_EQ(r.more[0], 0x5a5a5a5a5a5a5a5a);
+
+	a.s.start = (uintptr_t)p;
+	a.s.end = a.s.start + 8 * PAGE;
+	CHECK_EQ(zd_migrate_vma_setup_sized(&a.s, offsetof(struct zd_migrate_vma, result) - 1),
+		 -EINVAL);
+	memset(a.more, 0x5a, sizeof(a.more));
+	memset(&a.s.result, 0x5a, sizeof(a.s.result));
+	CHECK_EQ(zd_migrate_vma_setup_sized(&a.s, offsetof(struct zd_migrate_vma, result) + 8), 0);
+	zd_migrate_vma_pages(&a.s);
+	zd_migrate_vma_finalize(&a.s);
+	CHECK_EQ(a.s.result.moved, 0);
+	CHECK_EQ(a.s.result.zero, 0x5a5a5a5a5a5a5a5a);
+	CHECK_EQ(zd_migrate_vma_setup_sized(&a.s, sizeof(a)), 0);
+	zd_migrate_vma_pages(&a.s);
+	zd_migrate_vma_finalize(&a.s);
+	CHECK_EQ(a.s.result.device, 8);
+	CHECK(is_zero(a.more, sizeof(a.more)));
+	CHECK_FILLED(p, 8, 1);
+	munmap(p, 8 * PAGE);
+}
+
 static void handles(void)
 {
 	struct zd_mm_attr attr = { .size = 1 };
@@ -175,6 +221,7 @@ int main(void)
 	foreign();
 	migration();
 	steps();
+	sizes();
 	handles();
 	close_mm(mm, dev);
 	return 0;

@@ -22,7 +22,7 @@ struct gate {
 	bool closed;
 	bool pairs;			/* a second batch opens it, for both */
 	unsigned int waiting;		/* batches at the gate */
-	int error[2];			/* by direction */
+	int error[ZD_FROM_DEVICE + 1];	/* by direction */
 };
 
 static inline struct gate *to_gate(struct zd_device *dev)

@@ -36,6 +36,7 @@ static void copy_out(int i)
 	zd_pfn_t pfn;
 
 	CHECK_EQ(gate_alloc(&g->dev, 1, &pfn), 1);
+	CHECK_EQ(zd_page_init(zd_pfn_to_page(pfn)), 0);
 	memcpy(gate_page(&g->dev, pfn), data[i], PAGE);
 	dst[i] = zd_migrate_pfn(pfn);
 }
@@ -61,10 +62,12 @@ static void some(void)
 		want[i] = zd_migrate_pfn_to_pfn(dst[i]);
 	}
 	zd_migrate_vma_pages(&a);
-	for (int i = 0; i < 30; i += 3)
-		CHECK(src[i] & ZD_MIGRATE_PFN_MIGRATE);
+	for (int i = 0; i < N; i++)
+		CHECK_EQ(!(src[i] & ZD_MIGRATE_PFN_MIGRATE), i >= 30 || i % 3);
 	zd_migrate_vma_finalize(&a);
 	CHECK_EQ(a.result.moved, 10);
+	CHECK_EQ(a.result.device, 20);		/* no device page for them */
+	CHECK_EQ(a.result.absent, 2);
 	CHECK_EQ(zd_migrate_device_pfns(mm, p, N * PAGE, pfns, N), 0);
 	for (int i = 0; i < N; i++)
 		CHECK_EQ(pfns[i], want[i]);
@@ -127,7 +130,10 @@ static void unmapped(void)
 	zd_migrate_vma_pages(&a);
 	for (int i = 0; i < N; i++)
 		CHECK_EQ(!(src[i] & ZD_MIGRATE_PFN_MIGRATE), i >= 8 && i < 16);
+	CHECK_EQ(gate_used(g), N);		/* until finalize */
 	zd_migrate_vma_finalize(&a);
+	CHECK_EQ(a.result.moved, N - 8);
+	CHECK_EQ(a.result.busy, 8);
 	CHECK_EQ(gate_used(g), N - 8);
 	CHECK_EQ(bad_page(p, 0, 8, 4), 8);
 	CHECK_EQ(bad_page(p, 16, N, 4), N);
@@ -147,8 +153,8 @@ static void remapped(void)
 	for (int i = 0; i < N; i += 2)
 		copy_out(i);
 	zd_migrate_vma_pages(&a);
-	for (int i = 0; i < N; i += 2)
-		CHECK(src[i] & ZD_MIGRATE_PFN_MIGRATE);
+	for (int i = 0; i < N; i++)
+		CHECK_EQ(!(src[i] & ZD_MIGRATE_PFN_MIGRATE), i % 2);
 	zd_migrate_vma_finalize(&a);
 	CHECK_EQ(zd_migrate_device_pfns(mm, to, N * PAGE, pfns, N), 0);
 	for (int i = 0; i < N; i++)

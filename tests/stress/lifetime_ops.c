@@ -77,6 +77,11 @@ static void vma_copy(struct zd_migrate_vma *a, size_t pages, uint32_t which)
 			ops->unalloc_pages(a->dev, 1, &pfn);
 			continue;
 		}
+		/* one that isn't initialised will do, too */
+		if (i % 4 && zd_page_init(zd_pfn_to_page(pfn))) {
+			ops->unalloc_pages(a->dev, 1, &pfn);
+			continue;
+		}
 		memcpy(to, a->data[i], PAGE);
 		a->dst[i] = zd_migrate_pfn(pfn);
 	}

@@ -53,6 +53,28 @@ static long reported(void)
 	return zd_page_owner_report(&map, o, 64);
 }
 
+/* In elements that are shorter than ours, and longer, as an older and a newer program
+ * have them. */
+static void check_sized(void)
+{
+	struct { struct zd_page_owner s; uint64_t more; } longer[3];
+	zd_pfn_t pfns[3] = { 0, 0, 42 };
+	long nr = reported();
+
+	assert_true(nr > 2);
+	memset(longer, 0x5a, sizeof(longer));
+	assert_int_equal(zd_page_owner_report_sized(&map, &longer[0].s, 2, sizeof(longer[0])), nr);
+	assert_int_equal(zd_page_owner_report_sized(&map, (struct zd_page_owner *)pfns, 2,
+						    sizeof(pfns[0])), nr);
+	for (int i = 0; i < 2; i++) {
+		assert_memory_equal(&longer[i].s, &o[i], sizeof(o[i]));
+		assert_int_equal(longer[i].more, 0);
+		assert_int_equal(pfns[i], o[i].pfn);
+	}
+	assert_int_equal(longer[2].more, 0x5a5a5a5a5a5a5a5a);
+	assert_int_equal(pfns[2], 42);
+}
+
 static void check(const struct zd_page_owner *got, int page, unsigned int line, uint32_t refs)
 {
 	assert_int_equal(got->pfn, map.pfn + page);
@@ -88,6 +110,7 @@ static void test_each_way(void **state)
 		assert_true(o[i].tid == gettid() && !o[i].gone);
 	/* room for fewer: they are counted */
 	assert_int_equal(zd_page_owner_report(&map, o, 1), 5);
+	check_sized();
 
 	zd_put_dev_pagemap(m);
 	zd_put_page(page_at(7));		/* the last one taken */

@@ -349,7 +349,9 @@ static void done_may_submit(void **state)
 	struct zd_device *dev = device(state);
 	struct subject *s = *state;
 	struct zd_io_page page = { .buf = map_pages(1) };
-	struct zd_device_io io = { .nr = 1, .pages = &page, .done = next_in_chain };
+	struct zd_device_io io = {
+		.dir = ZD_TO_DEVICE, .nr = 1, .pages = &page, .done = next_in_chain,
+	};
 
 	fill(page.buf, 77);
 	assert_int_equal(alloc(dev, 1, &page.pfn), 1);
@@ -363,6 +365,32 @@ static void done_may_submit(void **state)
 	assert_true(filled(page.buf, 77));
 	if (!s->recurses)
 		assert_true(chain.high - chain.low < 8192);
+	dev->ops->unalloc_pages(dev, 1, &page.pfn);
+	munmap(page.buf, ZD_PAGE_SIZE);
+}
+
+/* A batch whose direction was forgotten fails, and copies nothing either way. */
+static void a_direction_is_needed(void **state)
+{
+	struct zd_device *dev = device(state);
+	struct zd_io_page page = { .buf = map_pages(1) };
+	struct zd_device_io io = { 0 };
+
+	assert_int_equal(alloc(dev, 1, &page.pfn), 1);
+	fill(page.buf, 1);
+	start_io(dev, &io, ZD_TO_DEVICE, &page, 1);
+	wait_io(dev, &io);
+	for (int dir = 0; dir < 4; dir += 3) {
+		fill(page.buf, 2);
+		start_io(dev, &io, (enum zd_io_dir)dir, &page, 1);
+		wait_io(dev, &io);
+		assert_int_equal(page.error, -EINVAL);
+		assert_true(filled(page.buf, 2));
+	}
+	start_io(dev, &io, ZD_FROM_DEVICE, &page, 1);
+	wait_io(dev, &io);
+	assert_int_equal(page.error, 0);
+	assert_true(filled(page.buf, 1));
 	dev->ops->unalloc_pages(dev, 1, &page.pfn);
 	munmap(page.buf, ZD_PAGE_SIZE);
 }
@@ -628,7 +656,7 @@ static const struct {
 	void (*fn)(void **state);
 } common[] = {
 	T(reads_what_was_written), T(an_empty_batch_is_done), T(full_is_full),
-	T(the_last_put_frees), T(event_fd_falls_silent), T(done_may_submit),
+	T(the_last_put_frees), T(event_fd_falls_silent), T(done_may_submit), T(a_direction_is_needed),
 	T(pages_are_freed_by_any_thread),
 }, ram_only[] = {
 	T(injected_errors_hit_their_pages), T(injected_latency_is_kept),
