@@ -15,7 +15,7 @@ OPTS_build-asan := -Db_sanitize=address,undefined -Dbench=false
 OPTS_build-tsan := -Db_sanitize=thread -Dbench=false
 BUILDS          := build build-asan build-tsan
 
-.PHONY: all deps check-deps demo check check-quick asan tsan soak suites bench lab lab-docs model install clean help $(BUILDS)
+.PHONY: all deps check-deps demo check check-quick asan tsan soak suites bench lab lab-docs model abi-update install clean help $(BUILDS)
 
 all: check-deps build
 
@@ -33,6 +33,7 @@ help:
 	@echo 'make lab          the protocols of the 2017 thread, measured: lab/results/'
 	@echo 'make lab-docs     the same, and its figures into docs/thread.md'
 	@echo 'make model        every search of the models, also those too large for make check'
+	@echo 'make abi-update   the binary interface has changed on purpose: write it down (docs/abi.md)'
 	@echo 'make install      into DESTDIR, PREFIX (/usr/local)'
 	@echo 'make clean        remove the build directories'
 
@@ -106,6 +107,9 @@ lab-docs: lab
 
 model: check-deps
 	@model/run --full
+
+abi-update: all
+	@scripts/abi update
 
 install: all
 	@meson configure build --prefix=$(PREFIX)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# The library gives away zd_* and __zd_* and nothing else; every function that
-# the public headers declare is there; and nothing beyond them is.
+# The library gives away what the public headers declare, functions and data, all of it
+# and nothing else, under one version node.
 # shellcheck source=tests/installed/installed.sh
 . "$(dirname "$0")/installed.sh"
 requires nm
@@ -9,7 +9,9 @@ requires nm
 nm -D --defined-only "$LIBDIR/libzonedev.so" | awk '$2 != "A" { sub(/@.*/, "", $3); print $3 }' |
 	sort >"$T/exported"
 [ -s "$T/exported" ] || fail "nothing exported"
-bad=$(grep -v '^\(__\)\?zd_' "$T/exported") && fail "exported, too: $bad"
+nodes=$(nm -D --defined-only --with-symbol-versions "$LIBDIR/libzonedev.so" |
+	sed -n 's/^.*@@*//p' | grep -vx ZONEDEV_PAGE_OWNER | sort -u | wc -l)
+[ "$nodes" = 1 ] || fail "$nodes version nodes"
 
 # What the headers declare, as the compiler lists it.
 for header in "$ROOT"/include/zonedev/*.h; do
@@ -17,10 +19,17 @@ for header in "$ROOT"/include/zonedev/*.h; do
 done >"$T/all.c"
 # shellcheck disable=SC2046 # flags are words
 gcc -fsyntax-only -aux-info "$T/aux" $(pc --cflags) -include zonedev.h "$T/all.c"
-sed -n 's/^.* extern [^(]*[ *]\(\(__\)\?zd_[a-z0-9_]*\) (.*/\1/p' "$T/aux" | sort -u >"$T/declared"
-[ -s "$T/declared" ] || fail "no declaration found in the headers"
+sed -n 's/^.* extern [^(]*[ *]\(\(__\)\?zd_[a-z0-9_]*\) (.*/\1/p' "$T/aux" | sort -u >"$T/functions"
+# data: "extern struct zd_page *zd_vmemmap;"
+gcc -E -P $(pc --cflags) -include zonedev.h "$T/all.c" |
+	sed -n 's/^extern [^(]*[ *]\(zd_[a-z0-9_]*\);$/\1/p' | sort -u >"$T/data"
+sort -u "$T/functions" "$T/data" >"$T/declared"
+[ -s "$T/functions" ] && [ -s "$T/data" ] || fail "no declaration found in the headers"
 missing=$(comm -13 "$T/exported" "$T/declared")
 [ -z "$missing" ] || fail "declared, not exported: $missing"
+more=$(comm -23 "$T/exported" "$T/declared" |
+	grep -v '^__zd_page_owner_\(as\|drops\|took\)$\|^zd_page_owner_key$') &&
+	fail "exported, not declared: $more"
 
 # The preload library lives in other people's programs: it must not give away
 # anything that could take the place of a symbol of theirs, but for what it stands in

@@ -3,6 +3,8 @@
  * A program of somebody else's: C and C++.  It makes a device, takes a page of
  * it through its life, and takes the device away.  No privilege needed.
  */
+#include <dlfcn.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <zonedev.h>
@@ -14,6 +16,28 @@
 			return 1;					\
 		}							\
 	} while (0)
+
+typedef int (timeout_fn)(struct zd_device *dev, unsigned int ms, struct zd_pagemap_holders *out);
+typedef int (sized_fn)(struct zd_device *dev, unsigned int ms, struct zd_pagemap_holders *out,
+		       size_t size);
+
+/* A call whose struct may grow: by name, by its address, and by the symbol. */
+static int removal_waits(struct zd_device *dev, zd_pfn_t pfn)
+{
+	timeout_fn *fn = zd_device_unregister_timeout;
+	struct zd_pagemap_holders h;
+	sized_fn *sized;
+
+	CHECK(zd_device_unregister_timeout(dev, 0, &h) == -ETIMEDOUT);
+	CHECK(h.nr_pages == 1 && h.nr_pfns == 1 && h.pfns[0] == pfn);
+	CHECK(fn(dev, 0, &h) == -ETIMEDOUT);
+	*(void **)&sized = dlsym(dlopen(NULL, RTLD_NOW), "zd_device_unregister_timeout_sized");
+	CHECK(sized);
+	memset(&h, 0x5a, sizeof(h));
+	CHECK(sized(dev, 0, &h, sizeof(h.nr_pages)) == -ETIMEDOUT);
+	CHECK(h.nr_pages == 1 && h.nr_refs == 0x5a5a5a5a5a5a5a5aULL);
+	return 0;
+}
 
 int main(int argc, char **argv)
 {
@@ -39,6 +63,7 @@ int main(int argc, char **argv)
 	CHECK(zd_page_count(page) == 2);
 	CHECK(zd_device_live_pages(dev) == 1);
 	zd_put_page(page);
+	CHECK(removal_waits(dev, pfn) == 0);
 	zd_put_page(page);
 	CHECK(zd_device_live_pages(dev) == 0);
 
