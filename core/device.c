@@ -64,6 +64,9 @@ static const char *device_check(const struct zd_device *dev)
 		return "ops of another version";
 	if (ops->size < MIN_OPS_SIZE || !zd_tail_is_zero(ops, sizeof(*ops), ops->size))
 		return "ops too short, or with calls that are not known here";
+	if (ops->size >= offsetof(struct zd_device_ops, flags) + sizeof(ops->flags) &&
+	    ops->flags & ~(uint64_t)ZD_DEVICE_FLAGS)
+		return "flags that are not known here";
 	if (!ops->alloc_pages || !ops->unalloc_pages || !ops->page_free || !ops->submit)
 		return "alloc_pages, unalloc_pages, page_free and submit are needed";
 	if (!dev->nr_pages)

@@ -89,6 +89,7 @@ static void example_destroy(struct zd_device *dev)	/* nothing is live or in flig
 static const struct zd_device_ops example_ops = {
 	.size = sizeof(example_ops),		/* lets the struct grow later */
 	.version = ZD_DEVICE_OPS_VERSION,
+	.flags = ZD_DEVICE_NO_MALLOC,
 	.alloc_pages = example_alloc_pages,
 	.unalloc_pages = example_unalloc_pages,
 	.page_free = example_page_free,

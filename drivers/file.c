@@ -132,6 +132,7 @@ static void file_destroy(struct zd_device *dev)
 static const struct zd_device_ops file_ops = {
 	.size = sizeof(file_ops),
 	.version = ZD_DEVICE_OPS_VERSION,
+	.flags = ZD_DEVICE_NO_MALLOC,
 	.alloc_pages = file_alloc_pages,
 	.unalloc_pages = file_unalloc_pages,
 	.page_free = file_page_free,

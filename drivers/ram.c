@@ -287,6 +287,7 @@ static void ram_destroy(struct zd_device *dev)
 static const struct zd_device_ops ram_ops = {
 	.size = sizeof(ram_ops),
 	.version = ZD_DEVICE_OPS_VERSION,
+	.flags = ZD_DEVICE_NO_MALLOC,
 	.alloc_pages = ram_alloc_pages,
 	.unalloc_pages = ram_unalloc_pages,
 	.page_free = ram_page_free,

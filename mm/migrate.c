@@ -6,10 +6,12 @@
 #include "core/alloc.h"
 #include "core/sized.h"
 #include "mm/library.h"
+#include "mm/malloc_arenas.h"
 #include "mm/maps.h"
 #include "mm/migrate.h"
 #include "mm/mover_self.h"
 #include "mm/system.h"
+#include "zonedev/log.h"
 
 void zd_migrate_count(struct zd_migrate_result *r, const struct zd_mig_page *p)
 {
@@ -52,6 +54,7 @@ struct migrate_cmd {
 	struct zd_library *lib;
 	unsigned int tries;
 	bool in_flight;
+	struct zd_ranges stay;		/* to_device: these do */
 	uint64_t on_device, lost;	/* to_ram: before */
 	struct zd_homing homing;
 	uint64_t addrs[ZD_MIG_MAX];	/* of the batch, when it was collected */
@@ -90,9 +93,15 @@ static bool may_leave(zd_entry_t *entry, uint64_t now)
 }
 
 /* A huge page, wholly in [@a, @end), that may leave as one. */
-static bool whole_huge(struct zd_mm *mm, uint64_t a, uint64_t end, uint64_t now)
+static bool whole_huge(struct zd_mm *mm, uint64_t a, uint64_t end, const struct zd_ranges *stay,
+		       uint64_t now)
 {
+	uint64_t gap = a, gap_end;
+
 	if (a & (ZD_STAGING_BYTES - 1) || a + ZD_STAGING_BYTES > end)
+		return false;
+	if (!zd_ranges_gap(stay, &gap, a + ZD_STAGING_BYTES, &gap_end) || gap != a ||
+	    gap_end != a + ZD_STAGING_BYTES)
 		return false;
 	for (unsigned int i = 0; i < ZD_MIG_MAX; i++)
 		if (!may_leave(zd_mm_entry(mm, a + i * ZD_PAGE_SIZE), now))
@@ -100,8 +109,23 @@ static bool whole_huge(struct zd_mm *mm, uint64_t a, uint64_t end, uint64_t now)
 	return true;
 }
 
+int zd_migrate_stay(uint64_t start, uint64_t end, const struct zd_device *dev,
+		    struct zd_ranges *stay)
+{
+	int rc;
+
+	if (dev->ops->flags & ZD_DEVICE_NO_MALLOC)
+		return 0;
+	rc = zd_malloc_arenas(start, end, stay);
+	if (!rc && stay->nr)
+		zd_warn_once("%s: its driver may call malloc() (no ZD_DEVICE_NO_MALLOC), so what is malloc's own stays in RAM",
+			     dev->name);
+	return rc;
+}
+
 unsigned int zd_migrate_collect(struct zd_library *lib, uint64_t *from, uint64_t end,
-				struct zd_migrate_result *result, uint64_t *addrs, bool *whole)
+				const struct zd_ranges *stay, struct zd_migrate_result *result,
+				uint64_t *addrs, bool *whole)
 {
 	struct zd_present present[64];
 	unsigned int nr = 0;
@@ -111,18 +135,20 @@ unsigned int zd_migrate_collect(struct zd_library *lib, uint64_t *from, uint64_t
 	*whole = false;
 	for (int i = 0; i < n; i++) {
 		for (uint64_t a = present[i].start; a < present[i].end; a += ZD_PAGE_SIZE) {
-			bool huge = present[i].huge && whole_huge(lib->mm, a, end, now);
+			bool huge = present[i].huge && whole_huge(lib->mm, a, end, stay, now);
+			bool stays = zd_ranges_find(stay, a);
 
 			if (nr == ZD_MIG_MAX || (huge && nr))
 				return nr;
-			if (!may_leave(zd_mm_entry(lib->mm, a), now)) {
+			if (stays || !may_leave(zd_mm_entry(lib->mm, a), now)) {
 				bool held = zd_entry_state(*zd_mm_entry(lib->mm, a)) ==
 					    ZD_ENTRY_SYSTEM;
 
 				if (nr)
 					return nr;
-				result->pinned += held;
-				result->busy += !held;
+				result->protection += stays;
+				result->pinned += held && !stays;
+				result->busy += !held && !stays;
 				*from = a + ZD_PAGE_SIZE;
 				continue;
 			}
@@ -241,7 +267,7 @@ static enum zd_cmd_result to_device_step(struct zd_library *lib, struct zd_cmd *
 	if (c->pos < ranges->v[i].start)
 		c->pos = ranges->v[i].start;
 	end = ranges->v[i].end < c->end ? ranges->v[i].end : c->end;
-	nr = zd_migrate_collect(lib, &c->pos, end, &c->result, c->addrs, &whole);
+	nr = zd_migrate_collect(lib, &c->pos, end, &c->stay, &c->result, c->addrs, &whole);
 	if (!nr)
 		return ZD_CMD_AGAIN;
 	cmd->rc = start_batch(lib, c, nr, whole);
@@ -305,12 +331,15 @@ static int migrate_call(struct zd_mm *mm, void *addr, size_t len, struct zd_devi
 	c->start = c->pos = c->homing.start = start;
 	c->end = c->homing.end = end;
 	c->dev = dev;
-	rc = zd_library_send(zd_library_of(mm), &c->cmd);
+	rc = dev ? zd_migrate_stay(start, end, dev, &c->stay) : 0;
+	if (!rc)
+		rc = zd_library_send(zd_library_of(mm), &c->cmd);
 	if (!rc) {
 		zd_mover_self_help(mm, &c->cmd.done);
 		rc = c->cmd.rc;
 	}
 	*result = c->result;
+	zd_ranges_destroy(&c->stay);
 	zd_free(c);
 	return rc;
 }

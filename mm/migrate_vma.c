@@ -38,6 +38,7 @@ struct vma_cmd {
 	struct zd_cmd cmd;
 	uint64_t start, end, pos;
 	struct zd_device *dev;
+	struct zd_ranges stay;
 	struct zd_mig *mig;	/* NULL: no page was collected, or all are settled */
 	struct zd_migrate_result result;
 	size_t size;		/* of the caller's struct zd_migrate_vma */
@@ -106,7 +107,8 @@ static unsigned int collect(struct zd_library *lib, struct vma_cmd *c, uint64_t 
 	bool whole;
 
 	while (c->pos < c->end) {
-		more = zd_migrate_collect(lib, &c->pos, c->end, &c->result, addrs + nr, &whole);
+		more = zd_migrate_collect(lib, &c->pos, c->end, &c->stay, &c->result, addrs + nr,
+					  &whole);
 		nr += more;
 		if (more)
 			c->pos = addrs[nr - 1] + ZD_PAGE_SIZE;
@@ -266,7 +268,10 @@ int zd_migrate_vma_setup_sized(struct zd_migrate_vma *args, size_t size)
 	c->end = args->end;
 	c->dev = args->dev;
 	c->size = size;
-	rc = run(args, c, setup_step);
+	rc = zd_migrate_stay(args->start, args->end, args->dev, &c->stay);
+	if (!rc)
+		rc = run(args, c, setup_step);
+	zd_ranges_destroy(&c->stay);
 	if (rc) {
 		zd_free(c);
 		return rc;

@@ -14,10 +14,16 @@
  * called by any thread, at the same time as anything else: guard them with a
  * lock that is never held across a system call that can block on the program.
  *
- * None of the callbacks may touch managed memory, and when the server lives in
- * the program (zd_mm_open) none may call malloc or free, or take a lock that a
- * thread of the program may hold while it touches managed memory: that thread
- * may be the one that waits for this very page.
+ * None of the callbacks may touch managed memory, or, when the server lives in
+ * the program (zd_mm_open), take a lock that a thread of the program may hold while it
+ * touches managed memory: that thread may be the one that waits for this very page.
+ *
+ * malloc() has such locks.  A driver none of whose callbacks calls malloc, free or what
+ * does (most libraries) says so by ZD_DEVICE_NO_MALLOC.  Of any other the pages of malloc's
+ * own arenas are refused (zd_migrate_result.protection) and stay in RAM: small blocks, and
+ * what lies beside them; a block that malloc mapped by itself, as it does with large ones,
+ * goes.  glibc's malloc is recognised; with another one the program must not give memory of
+ * its heap to a driver without the flag.
  */
 #ifndef ZONEDEV_DEVICE_H
 #define ZONEDEV_DEVICE_H
@@ -77,6 +83,10 @@ struct zd_device_io {
 
 #define ZD_DEVICE_OPS_VERSION 1
 
+/* In zd_device_ops.flags. */
+#define ZD_DEVICE_NO_MALLOC	(1u << 0)	/* see "malloc() has such locks" above */
+#define ZD_DEVICE_FLAGS		ZD_DEVICE_NO_MALLOC	/* those that there are */
+
 /*
  * struct zd_device_ops - the driver's side.
  *
@@ -111,6 +121,7 @@ struct zd_device_io {
  *	transfers reach it; in both cases without another copy in RAM, and memory that
  *	is no longer there fails the page (-EIO, -EFAULT).  -1: it can't be a batch's
  *	buffer, or only by way of RAM.  Any thread, at any time.  NULL: -1.
+ * @flags: ZD_DEVICE_...; others are refused.
  */
 struct zd_device_ops {
 	size_t size;
@@ -124,6 +135,7 @@ struct zd_device_ops {
 	void *(*direct_access)(struct zd_device *dev, zd_pfn_t pfn);
 	void (*destroy)(struct zd_device *dev);
 	int (*p2p_distance)(struct zd_device *dev, const void *addr, size_t len);
+	uint64_t flags;
 };
 
 /*

@@ -29,7 +29,9 @@ struct zd_migrate_result {
 	uint64_t absent;
 	uint64_t pinned;	/* pinned by the kernel (I/O in flight, registered buffers) */
 	uint64_t shared;	/* shared after a fork and not written since */
-	uint64_t protection;	/* not writable, mlocked, or not anonymous */
+	/* not writable, mlocked, or not anonymous; or malloc's own, and the driver may call
+	 * malloc (zonedev/device.h) */
+	uint64_t protection;
 	/* the address space was changing, another migration had it, or a
 	 * madvise(MADV_DONTNEED, MADV_FREE) did a moment ago */
 	uint64_t busy;

@@ -141,6 +141,7 @@ static inline int gate_event_fd(struct zd_device *dev)
 static const struct zd_device_ops gate_ops = {
 	.size = sizeof(gate_ops),
 	.version = ZD_DEVICE_OPS_VERSION,
+	.flags = ZD_DEVICE_NO_MALLOC,
 	.alloc_pages = gate_alloc,
 	.unalloc_pages = gate_unalloc,
 	.page_free = gate_page_free,
