@@ -23,7 +23,7 @@
 static const char magic[16] = ZD_BTT_MAGIC;
 
 /* Of whole 64-bit words. */
-static uint64_t checksum(const void *data, size_t len, uint64_t h)
+uint64_t zd_media_checksum(const void *data, size_t len, uint64_t h)
 {
 	uint64_t word;
 
@@ -37,12 +37,12 @@ static uint64_t checksum(const void *data, size_t len, uint64_t h)
 
 static uint64_t info_checksum(const struct zd_btt_info_block *info)
 {
-	return checksum(info, offsetof(struct zd_btt_info_block, checksum), ZD_BTT_VERSION);
+	return zd_media_checksum(info, offsetof(struct zd_btt_info_block, checksum), ZD_BTT_VERSION);
 }
 
 uint64_t zd_btt_slot_checksum(const struct zd_btt_slot *slot, uint32_t lane)
 {
-	return checksum(slot, offsetof(struct zd_btt_slot, checksum), ~(uint64_t)lane);
+	return zd_media_checksum(slot, offsetof(struct zd_btt_slot, checksum), ~(uint64_t)lane);
 }
 
 /* --- info blocks --- */

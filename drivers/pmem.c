@@ -58,13 +58,21 @@ static void step_release_queue(void *data)
 {
 	struct zd_pmem *pmem = data;
 
+	struct zd_media *m = &pmem->media;
+	uint64_t bad;
+
 	step(pmem, "release queue");
 	/* what can't be written back is known then, and remembered (pmem_again.c) */
 	if (pmem->btt)
 		zd_btt_close(pmem->btt);
 	else
-		zd_media_sync(&pmem->media);
+		zd_media_sync(m);
 	pmem->btt = NULL;
+	pmem->left = zd_media_sync_error(m);
+	/* and what was cut off while no request looked */
+	if (zd_media_check_end(m, 0, m->bytes, &bad))
+		pmem->left = -EIO;
+	zd_media_record(m, ZD_RECORD_ALL);
 }
 
 static void step_exit(void *data)
@@ -269,19 +277,21 @@ static int set_up(struct zd_pmem *pmem, const char *path, const struct zd_pmem_a
 	if (rc)
 		return rc;
 	set_info(pmem);
-	if (!removed)
-		return 0;
-	if (!zd_pmem_is_same(pmem, removed))
+	if (removed && !zd_pmem_is_same(pmem, removed))
 		return zd_pmem_fail(err, errlen, -ESTALE,
 				    "%s is another file than was removed: put that back, or start anew",
 				    path);
-	rc = zd_pmem_inherit(pmem, removed);
-	return rc ? explain(rc, err, errlen) : 0;
+	rc = removed ? zd_pmem_inherit(pmem, removed) : 0;
+	if (rc)
+		return explain(rc, err, errlen);
+	zd_media_record_size(&pmem->media);
+	return 0;
 }
 
 static void free_region(struct zd_pmem *pmem)
 {
 	zd_badblocks_exit(&pmem->media.bad);
+	zd_badblocks_exit(&pmem->media.mended);
 	zd_pmem_queue_destroy(&pmem->queue);
 	zd_free(pmem->path);
 	zd_free(pmem);
@@ -372,8 +382,10 @@ static int remove_region(struct zd_pmem *pmem, int ms, struct zd_pmem_holders *o
 		if (!rc)
 			zd_devm_remove_action(&pmem->devm, step_wait, pmem);
 	}
-	if (!rc)
+	if (!rc) {
 		zd_devm_release_all(&pmem->devm);
+		rc = pmem->left;
+	}
 out:
 	__atomic_store_n(&pmem->removing, 0, __ATOMIC_RELEASE);
 	return rc;

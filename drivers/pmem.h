@@ -13,13 +13,15 @@
  *	pmem_sync.c		making stores durable
  *	pmem_hole.c		giving storage back, and where there is none
  *	pmem_badblocks.c	the list of what failed
+ *	pmem_record.c		the same, for those who open the region next
  *	btt*.c			atomic blocks on top of the media (btt.h)
  *
  * Requests go pmem_io.c -> btt.c, if there is one -> pmem_media.c; nobody else
  * touches mapped memory.  Its pages, and mappings for the program, are dax.h's.
  *
  * Lock order: BTT lanes, BTT group (btt.h), then one of the leaves: hole->lock and
- * dax->page_lock inside it, sync->lock, bad->lock, poison_lock.
+ * dax->page_lock inside it, sync->lock, sync_files->lock, record->lock and bad->lock inside
+ * it, poison_lock.
  */
 #ifndef ZD_DRIVERS_PMEM_H
 #define ZD_DRIVERS_PMEM_H
@@ -46,11 +48,11 @@ struct zd_bad_range {
 
 /* Ascending ranges that don't touch.  @nr may be read without the lock: 0 means
  * that there is nothing to look for.  @sets counts what was ever added; @marks also
- * what was found to be bad once more. */
+ * what was found to be bad once more; @changes what was added or taken off. */
 struct zd_badblocks {
 	struct zd_mutex lock;
 	uint32_t nr, capacity;
-	uint64_t sets, marks;
+	uint64_t sets, marks, changes;
 	struct zd_bad_range *ranges;
 };
 
@@ -62,6 +64,8 @@ int zd_badblocks_set(struct zd_badblocks *bb, uint64_t sector, uint64_t nr);
 int zd_badblocks_clear(struct zd_badblocks *bb, uint64_t sector, uint64_t nr, uint64_t marks);
 #define ZD_BAD_ALWAYS	UINT64_MAX
 void zd_badblocks_exit(struct zd_badblocks *bb);
+/* Make @to, zeroed, what @from is now, counts and all.  0 or -ENOMEM. */
+int zd_badblocks_copy(struct zd_badblocks *to, struct zd_badblocks *from);
 
 static inline bool zd_badblocks_any(const struct zd_badblocks *bb)
 {
@@ -95,6 +99,17 @@ struct zd_media_sync {
 	uint32_t turn;			/* futex: changes when a sync ends */
 };
 
+/* Open files of their own for syncs of a range, each in the hands of one thread at a time. */
+#define ZD_SYNC_FILES	4
+
+struct zd_sync_files {
+	struct zd_mutex lock;
+	uint32_t busy;			/* a bit each; lock */
+	uint32_t turn;			/* futex: changes when one is put back */
+	uint32_t nr;			/* 0: there are none */
+	int fd[ZD_SYNC_FILES];
+};
+
 /* Ranges that are being punched out: their pages can't become live (pmem_hole.c). */
 struct zd_media_hole {
 	uint64_t first, end;		/* pages */
@@ -104,6 +119,18 @@ struct zd_media_hole {
 /* Tells a file from any other. */
 struct zd_media_identity {
 	uint64_t dev, rdev, ino, born_ns;
+};
+
+/* What is stored of the bad blocks (pmem_record.c). */
+struct zd_media_record {
+	struct zd_mutex lock;
+	int fd;				/* -1: there is no place for it.  An open file of its
+					 * own: its fsync() is told of errors, too */
+	bool in_file;			/* not in the attribute */
+	bool told;			/* that it can't be stored; lock */
+	uint64_t bytes;			/* of the region, as found */
+	uint64_t stored, synced;	/* zd_media_record_now() when it was, when it was durable */
+	uint64_t stored_sets, synced_sets;	/* bad.sets */
 };
 
 struct zd_media {
@@ -117,6 +144,7 @@ struct zd_media {
 	bool can_allocate;		/* a page that can't be written may lack storage */
 	bool has_holes;
 	bool block;
+	bool sealed;			/* a memfd of our own: it can't shrink, nor be opened again */
 	bool created;			/* by this opening: it goes again if that fails */
 	int map_flags;			/* for further mappings; 0: MAP_SHARED */
 	struct pmem2_map *map;		/* NULL: a block device */
@@ -125,8 +153,11 @@ struct zd_media {
 	struct zd_media_identity identity;
 	struct zd_dax *dax;		/* whose pages these are; for the holes */
 	struct zd_media_sync sync;
+	struct zd_sync_files sync_files;
 	uint64_t hole_ticket;		/* the sync that makes all holes durable */
 	struct zd_badblocks bad;
+	struct zd_badblocks mended;	/* since the last sync (pmem_record.c) */
+	struct zd_media_record record;
 	struct zd_media_hole *holes;	/* dax->page_lock */
 	struct zd_mutex poison_lock;
 	uint64_t *poison;		/* pages; poison_lock */
@@ -150,7 +181,8 @@ void zd_media_unmap(struct zd_media *m);
  * first sector that failed begins; -ENOSPC: no storage; -EFAULT: the buffer raised
  * SIGBUS.  Zeros passed off as data by a truncated file are found out by
  * zd_media_check_end(), which the caller calls when all is copied.  A write takes its
- * whole sectors off the list of bad blocks: zd_media_written(), after that check.
+ * whole sectors off the list of bad blocks: zd_media_written(), after that check.  0, or
+ * -EIO: they stay bad.
  *
  * The file may be short only for a moment, in the middle of a request.  Who finds it
  * short puts what is lost on the list before anything else; so a request during which
@@ -162,7 +194,7 @@ int zd_media_read(struct zd_media *m, uint64_t off, struct zd_iter *to, uint64_t
 int zd_media_write(struct zd_media *m, uint64_t off, struct zd_iter *from, uint64_t len,
 		   uint64_t *bad);
 int zd_media_check_end(struct zd_media *m, uint64_t off, uint64_t len, uint64_t *bad);
-void zd_media_written(struct zd_media *m, uint64_t off, uint64_t len, uint64_t marks);
+int zd_media_written(struct zd_media *m, uint64_t off, uint64_t len, uint64_t marks);
 
 /* The same for one buffer, all steps at once.  0 or -errno. */
 int zd_media_get(struct zd_media *m, uint64_t off, void *buf, uint64_t len);
@@ -186,6 +218,60 @@ void zd_iter_advance(struct zd_iter *it, uint64_t len);
 int zd_iter_zero(struct zd_iter *it, uint64_t len);
 int zd_iter_read(struct zd_iter *it, void *to, uint64_t len);
 
+/* --- the record --- */
+
+/*
+ * zd_media_record_open - take the list of what was lost before.  The file has @bytes, its
+ * opener asked for @want.  0, or -errno and a line for the user.  zd_media_record_close()
+ * in any case.
+ * zd_media_record_size - @m->bytes are known, for the record as well.
+ */
+int zd_media_record_open(struct zd_media *m, const char *path, uint64_t bytes, uint64_t want,
+			 char *err, size_t errlen);
+void zd_media_record_size(struct zd_media *m);
+void zd_media_record_close(struct zd_media *m);
+
+/* Grows with each change of what is to be recorded. */
+static inline uint64_t zd_media_record_now(const struct zd_media *m)
+{
+	return __atomic_load_n(&m->bad.changes, __ATOMIC_ACQUIRE) +
+	       __atomic_load_n(&m->mended.changes, __ATOMIC_ACQUIRE);
+}
+
+enum zd_record_what {
+	ZD_RECORD_LOST,		/* what is bad, durably: before anybody is told */
+	ZD_RECORD_MENDED,	/* what was mended, for those who open it in this boot */
+	ZD_RECORD_ALL,		/* all of it, durably: with a FLUSH */
+};
+
+static inline bool zd_media_record_due(const struct zd_media *m, enum zd_record_what what)
+{
+	/* acquire: pairs with the releases in pmem_record.c: what they count is stored */
+	switch (what) {
+	case ZD_RECORD_LOST:
+		return __atomic_load_n(&m->record.synced_sets, __ATOMIC_ACQUIRE) !=
+		       zd_badblocks_sets(&m->bad);
+	case ZD_RECORD_MENDED:
+		return __atomic_load_n(&m->record.stored, __ATOMIC_ACQUIRE) !=
+		       zd_media_record_now(m);
+	default:
+		return __atomic_load_n(&m->record.synced, __ATOMIC_ACQUIRE) !=
+		       zd_media_record_now(m);
+	}
+}
+
+void __zd_media_record(struct zd_media *m, enum zd_record_what what);
+
+/* See to it that the record has that.  If it can't, the log has been told. */
+static inline void zd_media_record(struct zd_media *m, enum zd_record_what what)
+{
+	if (__builtin_expect(zd_media_record_due(m, what), 0))
+		__zd_media_record(m, what);
+}
+
+/* btt_layout.c: of whole 64-bit words. */
+uint64_t zd_media_checksum(const void *data, size_t len, uint64_t h);
+
 /* --- durability --- */
 
 /* Stores to the range are on their way (CLWB); nothing where msync does it. */
@@ -194,9 +280,17 @@ int zd_media_flush(struct zd_media *m, uint64_t off, uint64_t len);
  * zd_media_order - what was flushed before by this thread, or with msync stored by any,
  * is durable.  0 or -EIO; where nothing is durable 0 as well.
  * zd_media_sync - and so are the holes.
+ * zd_media_sync_range - what was stored to [off, off + len), by any thread, is durable, and
+ * holes there.
  */
 int zd_media_order(struct zd_media *m);
 int zd_media_sync(struct zd_media *m);
+int zd_media_sync_range(struct zd_media *m, uint64_t off, uint64_t len);
+/* Once it is known how stores become durable, before the first; and at the end. */
+void zd_media_open_sync_files(struct zd_media *m);
+void zd_media_close_sync_files(struct zd_media *m);
+/* What was written and drained, or punched, needs no sync to be as durable as it can be. */
+bool zd_media_writes_last(struct zd_media *m);
 /* A hole was punched. */
 void zd_media_punched(struct zd_media *m);
 /* The error that stays, or 0. */
@@ -240,6 +334,8 @@ int zd_pmem_fail(char *err, size_t errlen, int rc, const char *fmt, ...);
 int zd_pmem_open_file(const char *path, const struct zd_pmem_attr *attr, struct zd_media *m,
 		      char *err, size_t errlen);
 void zd_pmem_close_file(struct zd_media *m);
+/* fsync() of the directory that @path is in.  0 or -errno. */
+int zd_pmem_sync_dir(const char *path);
 /* Does the file hold anything that isn't a hole or zeros?  1, 0 or -errno. */
 int zd_pmem_has_data(struct zd_media *m);
 
@@ -278,6 +374,7 @@ struct zd_pmem {
 	struct zd_devm devm;		/* the steps of its teardown */
 	uint32_t removing;		/* a thread is at it */
 	bool gone;			/* nothing is left but the handle */
+	int left;			/* -EIO: with something lost that was written */
 };
 
 /* zd_pmem_open(), or with @removed zd_pmem_reopen(). */

@@ -36,6 +36,8 @@ long zd_pmem_direct_access(struct zd_pmem *pmem, uint64_t pgoff, long nr_pages, 
 	if (!zd_dax_get(&pmem->dax))
 		return nr;
 	nr = good_pages(pmem, pgoff, nr_pages);
+	if (!nr)
+		zd_media_record(&pmem->media, ZD_RECORD_LOST);
 	nr = nr ? zd_dax_direct_access(&pmem->dax, pgoff, nr, kaddr, pfn) : -EIO;
 	zd_put_dev_pagemap(&pmem->dax.pgmap);
 	return nr;
@@ -56,9 +58,12 @@ static int persist(struct zd_media *m, uint64_t offset, uint64_t len)
 	if (offset > m->bytes || len > m->bytes - offset)
 		return -EINVAL;
 	rc = zd_media_flush(m, offset, len);
+	if (!rc && len)
+		rc = zd_media_sync_range(m, offset, len);
 	if (!rc)
-		rc = zd_media_sync(m);
-	return rc ? rc : zd_media_check_end(m, offset, len, &bad);
+		rc = zd_media_check_end(m, offset, len, &bad);
+	zd_media_record(m, rc ? ZD_RECORD_LOST : ZD_RECORD_ALL);
+	return rc;
 }
 
 /* Also of a region that is being removed, while anybody holds it: who has pages of it

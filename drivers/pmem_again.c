@@ -15,6 +15,7 @@
 #include "core/alloc.h"
 #include "drivers/btt.h"
 #include "drivers/pmem.h"
+#include "zonedev/log.h"
 
 void zd_pmem_identify(struct zd_media *m)
 {
@@ -50,8 +51,12 @@ int zd_pmem_inherit(struct zd_pmem *pmem, const struct zd_pmem *removed)
 	for (uint32_t i = 0; i < bad->nr && !rc; i++)
 		rc = zd_badblocks_set(&pmem->media.bad, bad->ranges[i].first,
 				      bad->ranges[i].end - bad->ranges[i].first);
-	if (removed->media.sync.error)
-		pmem->media.sync.error = removed->media.sync.error;
+	zd_media_record(&pmem->media, ZD_RECORD_ALL);
+	if (!removed->media.sync.error)
+		return rc;
+	pmem->media.sync.error = removed->media.sync.error;
+	zd_log(ZD_LOG_WARN, "pmem: %s: what was written before it was removed isn't all durable: flushes go on failing until it is opened anew",
+	       pmem->path);
 	return rc;
 }
 

@@ -106,6 +106,7 @@ int zd_badblocks_set(struct zd_badblocks *bb, uint64_t sector, uint64_t nr)
 	replace(bb, at, n, 1);
 	bb->ranges[at] = r;
 	__atomic_add_fetch(&bb->sets, 1, __ATOMIC_RELEASE);
+	__atomic_add_fetch(&bb->changes, 1, __ATOMIC_RELEASE);
 out:
 	zd_mutex_unlock(&bb->lock);
 	return rc;
@@ -138,8 +139,27 @@ int zd_badblocks_clear(struct zd_badblocks *bb, uint64_t sector, uint64_t nr, ui
 		keep[kept++] = (struct zd_bad_range){ end, bb->ranges[at + n - 1].end };
 	replace(bb, at, n, kept);
 	memcpy(&bb->ranges[at], keep, kept * sizeof(keep[0]));
+	__atomic_add_fetch(&bb->changes, 1, __ATOMIC_RELEASE);
 out:
 	zd_mutex_unlock(&bb->lock);
+	return rc;
+}
+
+int zd_badblocks_copy(struct zd_badblocks *to, struct zd_badblocks *from)
+{
+	int rc;
+
+	zd_mutex_lock(&from->lock);
+	rc = reserve(to, from->nr);
+	if (!rc) {
+		if (from->nr)
+			memcpy(to->ranges, from->ranges, from->nr * sizeof(to->ranges[0]));
+		to->nr = from->nr;
+		to->sets = from->sets;
+		to->marks = from->marks;
+		to->changes = from->changes;
+	}
+	zd_mutex_unlock(&from->lock);
 	return rc;
 }
 
@@ -175,11 +195,20 @@ int zd_pmem_badblocks_check(struct zd_pmem *pmem, uint64_t sector, uint64_t nr,
 	return zd_badblocks_check(&pmem->media.bad, sector, nr, first_bad, nr_bad);
 }
 
+static int recorded(struct zd_pmem *pmem, int rc)
+{
+	if (!rc)
+		zd_media_record(&pmem->media, ZD_RECORD_ALL);
+	return rc;
+}
+
 int zd_pmem_badblocks_set(struct zd_pmem *pmem, uint64_t sector, uint64_t nr)
 {
 	if (!in_media(pmem, sector, nr))
 		return -EINVAL;
-	return is_gone(pmem) ? -ENODEV : zd_badblocks_set(&pmem->media.bad, sector, nr);
+	if (is_gone(pmem))
+		return -ENODEV;
+	return recorded(pmem, zd_badblocks_set(&pmem->media.bad, sector, nr));
 }
 
 int zd_pmem_badblocks_clear(struct zd_pmem *pmem, uint64_t sector, uint64_t nr)
@@ -188,5 +217,5 @@ int zd_pmem_badblocks_clear(struct zd_pmem *pmem, uint64_t sector, uint64_t nr)
 		return -EINVAL;
 	if (is_gone(pmem))
 		return -ENODEV;
-	return zd_badblocks_clear(&pmem->media.bad, sector, nr, ZD_BAD_ALWAYS);
+	return recorded(pmem, zd_badblocks_clear(&pmem->media.bad, sector, nr, ZD_BAD_ALWAYS));
 }

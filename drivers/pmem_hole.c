@@ -80,18 +80,26 @@ void zd_media_punch(struct zd_media *m, uint64_t off, uint64_t len)
 	punch(m, off / ZD_PAGE_SIZE, (off + len) / ZD_PAGE_SIZE);
 }
 
-/* Runs of pages that nobody holds go, the others are zeroed. */
+/* Held by somebody; or poisoned, which heals by stores alone: for a test the mapping there
+ * is of something else. */
+static bool must_stay(struct zd_media *m, uint64_t page, bool poison)
+{
+	return is_live(m, page) || (poison && zd_media_is_poisoned(m, page));
+}
+
+/* Runs of pages that can go do, the others are zeroed. */
 static int punch_free(struct zd_media *m, uint64_t first, uint64_t end, uint64_t *bad)
 {
+	bool poison = zd_media_has_poison(m);
 	uint64_t run;
 	int rc = 0;
 
 	for (uint64_t page = first; page < end && !rc; page = run) {
-		bool live = is_live(m, page);
+		bool stays = must_stay(m, page, poison);
 
-		for (run = page + 1; run < end && is_live(m, run) == live; run++)
+		for (run = page + 1; run < end && must_stay(m, run, poison) == stays; run++)
 			;
-		if (live || !punch(m, page, run))
+		if (stays || !punch(m, page, run))
 			rc = store_zeros(m, page * ZD_PAGE_SIZE, (run - page) * ZD_PAGE_SIZE, bad);
 	}
 	return rc;
@@ -114,10 +122,12 @@ int zd_media_zero(struct zd_media *m, uint64_t off, uint64_t len, bool punch, ui
 	uint64_t last_page = end & ZD_PAGE_MASK;
 	int rc;
 
-	/* Bad blocks heal by stores. */
-	if (!punch || !m->has_holes || first_page >= last_page ||
-	    zd_media_has_poison(m) || zd_badblocks_any(&m->bad))
+	if (!punch || !m->has_holes || first_page >= last_page)
 		return store_zeros(m, off, len, bad);
+	/* A hole heals what is bad, as stores do: what was there is given back.  As for
+	 * them the file must have its length. */
+	if (zd_badblocks_any(&m->bad) && zd_media_check_end(m, off, len, bad))
+		return -EIO;
 	rc = store_zeros(m, off, first_page - off, bad);
 	for (off = first_page; off < last_page && !rc; off += STEP - off % STEP) {
 		uint64_t step = off + (STEP - off % STEP);

@@ -70,14 +70,22 @@ static int read_raw(struct zd_media *m, uint64_t off, struct zd_iter *it, uint64
 	return check_result(m, zd_media_read(m, off, it, len, bad), off, len, bad);
 }
 
+/* What was bad there is mended. */
+static int written(struct zd_media *m, uint64_t off, uint64_t len, uint64_t marks, uint64_t *bad)
+{
+	int rc = zd_media_written(m, off, len, marks);
+
+	if (rc)
+		*bad = off;
+	return rc;
+}
+
 static int write_raw(struct zd_media *m, uint64_t off, struct zd_iter *it, uint64_t len,
 		     uint64_t *bad)
 {
 	int rc = check_result(m, zd_media_write(m, off, it, len, bad), off, len, bad);
 
-	if (!rc)
-		zd_media_written(m, off, len, it->marks);
-	return rc;
+	return rc ? rc : written(m, off, len, it->marks, bad);
 }
 
 static int zero_raw(struct zd_media *m, uint64_t off, uint64_t len, bool punch, uint64_t marks,
@@ -85,9 +93,7 @@ static int zero_raw(struct zd_media *m, uint64_t off, uint64_t len, bool punch, 
 {
 	int rc = check_result(m, zd_media_zero(m, off, len, punch, bad), off, len, bad);
 
-	if (!rc)
-		zd_media_written(m, off, len, marks);
-	return rc;
+	return rc ? rc : written(m, off, len, marks, bad);
 }
 
 /* Everything that was completed before is durable, or what isn't is known. */
@@ -103,10 +109,11 @@ static int flush(struct zd_pmem *pmem)
 
 /* What was stored here is ours to make durable; DAX does it in any case: to find the
  * lines again at a flush would mean to flush them all. */
-static int finish_write(struct zd_media *m, unsigned int flags)
+static int finish_write(struct zd_media *m, const struct zd_pmem_request *req)
 {
-	if (flags & ZD_PMEM_FUA)
-		return zd_media_sync(m);
+	if (req->flags & ZD_PMEM_FUA)
+		return zd_media_sync_range(m, req->sector << ZD_SECTOR_SHIFT,
+					   req->nr_sectors << ZD_SECTOR_SHIFT);
 	return m->drain_fn ? zd_media_order(m) : 0;
 }
 
@@ -172,7 +179,7 @@ static int transfer_all(struct zd_pmem *pmem, const struct zd_pmem_request *req,
 	} while (!rc && (again || zd_badblocks_sets(bb) != sets));
 	if (rc || pmem->btt || req->op == ZD_PMEM_READ)
 		return rc;
-	return finish_write(&pmem->media, req->flags);
+	return finish_write(&pmem->media, req);
 }
 
 static int run(struct zd_pmem *pmem, struct zd_pmem_request *req)
@@ -199,6 +206,11 @@ static int do_request(struct zd_pmem *pmem, struct zd_pmem_request *req)
 	if (rc)
 		return rc;
 	rc = run(pmem, req);
+	/* nobody hears of what is lost before it is recorded; nor of what is mended */
+	if (rc == -EIO)
+		zd_media_record(&pmem->media, ZD_RECORD_LOST);
+	else if (!rc && (req->op == ZD_PMEM_FLUSH || req->flags & ZD_PMEM_FUA))
+		zd_media_record(&pmem->media, ZD_RECORD_ALL);
 	zd_pmem_queue_exit(pmem);
 	return rc;
 }
@@ -258,6 +270,8 @@ int64_t zd_pmem_extent(struct zd_pmem *pmem, uint64_t sector, uint64_t nr_sector
 		return rc;
 	n = pmem->btt ? zd_btt_extent(pmem->btt, off, len, flags) :
 			raw_extent(&pmem->media, off, len, flags);
+	if (n <= 0)
+		zd_media_record(&pmem->media, ZD_RECORD_LOST);
 	zd_pmem_queue_exit(pmem);
 	if (n <= 0)
 		return n ? n : -EIO;

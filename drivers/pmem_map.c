@@ -111,6 +111,7 @@ int zd_media_map(struct zd_media *m)
 		m->base = pmem2_map_get_address(m->map);
 		set_persist(m);
 	}
+	zd_media_open_sync_files(m);
 	/* as for any region's own mapping: see dax.c */
 	madvise(m->base, m->bytes, MADV_DONTFORK);
 	madvise(m->base, m->bytes, MADV_DONTDUMP);
@@ -124,6 +125,7 @@ void zd_media_unmap(struct zd_media *m)
 	else if (m->base)
 		munmap(m->base, m->bytes);
 	m->base = NULL;
+	zd_media_close_sync_files(m);
 	zd_free(m->poison);
 	m->poison = NULL;
 	m->nr_poison = m->poison_capacity = 0;

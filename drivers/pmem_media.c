@@ -32,6 +32,7 @@
 #include "drivers/pmem.h"
 
 #define NO_PAGE		UINT64_MAX
+#define MAX_MENDED	64u
 
 void (*zd_media_hook)(struct zd_media *m, enum zd_media_event event, uint64_t off, uint64_t len);
 
@@ -300,13 +301,38 @@ int zd_media_write(struct zd_media *m, uint64_t off, struct zd_iter *from, uint6
 	return zd_media_flush(m, start, len);
 }
 
-void zd_media_written(struct zd_media *m, uint64_t off, uint64_t len, uint64_t marks)
+/* What is bad of [first, end) is mended, once the next sync is done. */
+static int mend(struct zd_media *m, uint64_t first, uint64_t end)
+{
+	uint64_t bad, nr;
+	int rc = 0;
+
+	for (; !rc && zd_badblocks_check(&m->bad, first, end - first, &bad, &nr) == 1;
+	     first = bad + nr)
+		rc = zd_badblocks_set(&m->mended, bad, nr);
+	return rc;
+}
+
+int zd_media_written(struct zd_media *m, uint64_t off, uint64_t len, uint64_t marks)
 {
 	uint64_t first = (off + ZD_SECTOR_SIZE - 1) >> ZD_SECTOR_SHIFT;
 	uint64_t end = (off + len) >> ZD_SECTOR_SHIFT;
+	int rc;
 
-	if (zd_badblocks_any(&m->bad) && first < end)
-		zd_badblocks_clear(&m->bad, first, end - first, marks);
+	if (first >= end || !zd_badblocks_check(&m->bad, first, end - first, NULL, NULL))
+		return 0;
+	rc = m->drain_fn ? zd_media_order(m) : 0;
+	/* on this list before they leave the other: see copy_lists() */
+	if (!rc && !zd_media_writes_last(m))
+		rc = mend(m, first, end);
+	if (rc)
+		return -EIO;
+	zd_badblocks_clear(&m->bad, first, end - first, marks);
+	/* a record of many is a long one */
+	if (__atomic_load_n(&m->mended.nr, __ATOMIC_RELAXED) > MAX_MENDED)
+		zd_media_sync(m);
+	zd_media_record(m, ZD_RECORD_MENDED);
+	return 0;
 }
 
 int zd_media_get(struct zd_media *m, uint64_t off, void *buf, uint64_t len)
@@ -334,7 +360,7 @@ int zd_media_put(struct zd_media *m, uint64_t off, const void *buf, uint64_t len
 		if (!rc)
 			rc = zd_media_check_end(m, off, len, &bad);
 		if (!rc)
-			zd_media_written(m, off, len, marks);
+			rc = zd_media_written(m, off, len, marks);
 	} while (!rc && --tries && zd_badblocks_marks(&m->bad) != marks);
 	return rc;
 }

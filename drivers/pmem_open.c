@@ -35,7 +35,6 @@ struct opening {
 	struct zd_media *m;
 	struct stat st;
 	bool made;			/* the file, by this opening */
-	bool sealed;			/* a memfd that can't shrink */
 	char *err;
 	size_t errlen;
 };
@@ -82,7 +81,7 @@ static int open_memfd(struct opening *o, const char *name)
 	if (ftruncate(fd, o->attr->bytes) || fcntl(fd, F_ADD_SEALS, seals))
 		return fail(o, -errno, "%s: can't have %llu bytes: %s", o->path,
 			    (unsigned long long)o->attr->bytes, strerror(errno));
-	o->sealed = true;
+	o->m->sealed = true;
 	return 0;
 }
 
@@ -153,23 +152,30 @@ static int open_and_lock(struct opening *o)
 		    o->path);
 }
 
-/* A new file's name, too, must be there after the power went. */
-static int sync_name(struct opening *o)
+int zd_pmem_sync_dir(const char *path)
 {
-	size_t len = strlen(o->path) + 1;
-	char *path = zd_alloc(len);
+	size_t len = strlen(path) + 1;
+	char *copy = zd_alloc(len);
 	int fd, rc = 0;
 
-	if (!path)
+	if (!copy)
 		return -ENOMEM;
-	fd = open(dirname(memcpy(path, o->path, len)), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	zd_free(path);
+	fd = open(dirname(memcpy(copy, path, len)), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	zd_free(copy);
 	/* not every file system can sync a directory; all that need it can */
-	if (fsync(o->m->fd) || (fd >= 0 && fsync(fd) && errno != EINVAL))
-		rc = fail(o, -errno, "%s: can't be made durable: %s", o->path, strerror(errno));
+	if (fd >= 0 && fsync(fd) && errno != EINVAL)
+		rc = -errno;
 	if (fd >= 0)
 		close(fd);
 	return rc;
+}
+
+/* A new file's name, too, must be there after the power went. */
+static int sync_name(struct opening *o)
+{
+	int rc = fsync(o->m->fd) ? -errno : zd_pmem_sync_dir(o->path);
+
+	return rc ? fail(o, rc, "%s: can't be made durable: %s", o->path, strerror(-rc)) : 0;
 }
 
 /* --- size and kind --- */
@@ -238,7 +244,9 @@ static int set_size(struct opening *o)
 			    o->path);
 	if (rc)
 		return explain_open(o, rc);
-	rc = extend(o, &bytes);
+	rc = zd_media_record_open(o->m, o->path, bytes, o->attr->bytes, o->err, o->errlen);
+	if (!rc)
+		rc = extend(o, &bytes);
 	if (rc)
 		return rc;
 	if (o->attr->bytes && o->attr->bytes != bytes)
@@ -251,6 +259,13 @@ static int set_size(struct opening *o)
 	return 0;
 }
 
+/* Beyond the end, where it changes nothing. */
+static bool can_punch(const struct zd_media *m)
+{
+	return !fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, m->bytes,
+			  ZD_PAGE_SIZE);
+}
+
 static void set_kind(struct opening *o)
 {
 	struct zd_media *m = o->m;
@@ -259,7 +274,9 @@ static void set_kind(struct opening *o)
 	int seals;
 
 	m->block = S_ISBLK(o->st.st_mode);
-	m->has_holes = regular;
+	/* of one that is only read they are at least to be seen; where they can't be made a
+	 * DISCARD must not fill the file with zeros instead */
+	m->has_holes = regular && (m->readonly || can_punch(m));
 	m->can_allocate = regular && !m->readonly;
 	seals = fcntl(m->fd, F_GET_SEALS);
 	m->can_shrink = regular && (seals < 0 || !(seals & F_SEAL_SHRINK));
@@ -291,6 +308,7 @@ void zd_pmem_close_file(struct zd_media *m)
 {
 	if (m->program_fd != m->fd)
 		close(m->program_fd);
+	zd_media_record_close(m);
 	close(m->fd);
 }
 
@@ -315,23 +333,25 @@ int zd_pmem_open_file(const char *path, const struct zd_pmem_attr *attr, struct 
 	struct opening o = { .path = path, .attr = attr, .m = m, .err = err, .errlen = errlen };
 	int rc = check_attr(&o);
 
-	m->fd = -1;
+	m->fd = m->record.fd = -1;
 	m->readonly = attr->flags & ZD_PMEM_READONLY;
 	if (!rc)
 		rc = open_and_lock(&o);
-	if (!rc)
+	if (!rc) {
+		zd_pmem_identify(m);
 		rc = set_size(&o);
+	}
 	if (!rc && m->created)
 		rc = sync_name(&o);
 	if (!rc) {
 		set_kind(&o);
 		open_program_fd(m);
-		zd_pmem_identify(m);
 		return 0;
 	}
 	if (m->created)
 		unlink(path);
 	m->created = false;
+	zd_media_record_close(m);
 	if (m->fd >= 0)
 		close(m->fd);
 	return rc;

@@ -111,14 +111,20 @@ static void describe(const struct zd_pmem_holders *h, char *text, size_t len)
 
 /* --- removal --- */
 
-static void removed(void)
+#define LOST	"it is removed, but not all that was written to it is durable: see what its " \
+		"server said"
+
+/* @ret: 0 or -EIO. */
+static void removed(int ret)
 {
+	if (ret)
+		nbdkit_error("%s: %s", control.path, LOST);
 	nbdkit_error("%s was removed: requests fail with ESHUTDOWN until `zonedev add` "
 		     "brings it back", control.path);
 	for (unsigned int i = control.nr_callers; i--;) {
 		if (!control.callers[i].waiting)
 			continue;
-		say(&control.callers[i], "ok");
+		say(&control.callers[i], "%s", ret ? "lost " LOST : "ok");
 		hang_up(&control.callers[i]);
 	}
 }
@@ -175,8 +181,8 @@ static void remove_turn(void)
 	int ret = region_remove(turn_ms(), &holders);
 
 	control.removing = ret == -ETIMEDOUT;
-	if (!ret)
-		removed();
+	if (!ret || ret == -EIO)
+		removed(ret);
 	else if (ret == -ETIMEDOUT)
 		still_held(&holders);
 	else

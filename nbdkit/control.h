@@ -11,6 +11,7 @@
  *			add		open it again
  *	from it		wait TEXT	still waiting, for TEXT; more follows
  *			ok
+ *			lost TEXT	it is away, and not all that was written is safe
  *			held TEXT	the time is over; it goes on waiting by itself
  *			no TEXT		it is so already, or not yet
  *			error TEXT

@@ -221,7 +221,7 @@ int region_remove(unsigned int ms, struct zd_pmem_holders *holders)
 		return -ENODEV;
 	set_state(REGION_REMOVING);
 	ret = zd_pmem_remove_timeout(region.pmem, ms, holders);
-	if (!ret)
+	if (!ret || ret == -EIO)
 		set_state(REGION_REMOVED);
 	return ret;
 }

@@ -53,7 +53,8 @@ enum region_state region_state(void);
 
 /*
  * region_remove - begin to take it away, or go on.  Waits @ms at most.
- * 0: done; -ETIMEDOUT: @holders says for whom it waits; -ENODEV: it is away.
+ * 0: done; -EIO: done, and something that was written isn't durable; -ETIMEDOUT: @holders
+ * says for whom it waits; -ENODEV: it is away.
  */
 int region_remove(unsigned int ms, struct zd_pmem_holders *holders);
 

@@ -17,6 +17,7 @@
 #include "tools/cmd.h"
 
 #define EXIT_HELD	1
+#define EXIT_LOST	3
 #define ANSWER_MS	2000	/* what an answer may take, beyond what it waits for */
 #define MAX_SERVERS	64	/* of one region, read-only */
 
@@ -135,6 +136,10 @@ static int listen_to(const char *path, int fd, char *why)
 			cmd_error("%s: still held by %s; it goes when they end", path, line + 5);
 			return EXIT_HELD;
 		}
+		if (!strncmp(line, "lost ", 5)) {
+			cmd_error("%s: %s", path, line + 5);
+			return EXIT_LOST;
+		}
 		if (strncmp(line, "no ", 3))
 			return cmd_error("%s", strncmp(line, "error ", 6) ? line : line + 6);
 		strcpy(why, line + 3);
@@ -182,7 +187,8 @@ static int help_remove(void)
 	       "  --help, -h         this text\n"
 	       "\n"
 	       "Exit status: 0 if it is gone, 1 if it is still held (it goes as soon as it isn't),\n"
-	       "2 for bad usage, or a region that isn't served.\n");
+	       "2 for bad usage, or a region that isn't served, 3 if it is gone, but not all that\n"
+	       "was written could be made durable.\n");
 	return 0;
 }
 

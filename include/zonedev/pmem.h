@@ -395,11 +395,12 @@ struct zd_pmem_holders {
  *	unmap the media, unlock and close the file
  *
  * Nothing is forced: who holds a page goes on using it, and removal waits.  What was
- * written is made durable as by a FLUSH, if it can be; one who needs to know flushes
- * first.  When it returns 0 the same path can be opened again.
+ * written is made durable as by a FLUSH, if it can be.  When it returns 0 or -EIO the
+ * region is gone, and the same path can be opened again.
  *
- * 0; -EBUSY: another thread is removing it; -ENODEV: it was removed before;
- * -EDEADLK: from inside a page_free.
+ * 0; -EIO: it is gone, but not all that was written is durable: this sync has failed, or
+ * an earlier one had, or the file is short; -EBUSY: another thread is removing it;
+ * -ENODEV: it was removed before; -EDEADLK: from inside a page_free.
  * Blocks.  Not between enter and exit, not from end_io, not with pages held.
  */
 int zd_pmem_remove(struct zd_pmem *pmem);

@@ -39,7 +39,7 @@ static void test_reopen(void **state)
 	assert_int_equal(zd_pmem_rw(again, ZD_PMEM_FLUSH, 0, 0, 0, NULL), 0);
 	/* and who could not be told that it isn't durable is told still */
 	again->media.sync.error = -EIO;
-	assert_int_equal(zd_pmem_remove(again), 0);
+	assert_int_equal(zd_pmem_remove(again), -EIO);	/* nor is it this time */
 	assert_int_equal(reopen(again, &third), 0);
 	if (!third->media.drain_fn && third->media.persist != ZD_PMEM_PERSIST_NONE)
 		assert_int_equal(zd_pmem_rw(third, ZD_PMEM_FLUSH, 0, 0, 0, NULL), -EIO);

@@ -396,36 +396,6 @@ static void test_full(void **state)
 	assert_int_equal(rmdir(dir), 0);
 }
 
-/* What can't be written back: this flush fails, and all that follow. */
-static void test_sync_error(void **state)
-{
-	const char *path = tmp_path("sync");
-	char buf[SECTOR] = "x", *last;
-	struct zd_pmem *pmem;
-
-	(void)state;
-	force_persist("PAGE");
-	pmem = open_new(path, 0, MIB);
-	assert_non_null(pmem);
-	assert_int_equal(zd_pmem_rw(pmem, ZD_PMEM_FLUSH, 0, 0, 0, NULL), 0);
-	/* msync() of a place where nothing is mapped fails */
-	last = pmem->media.base + MIB - ZD_PAGE_SIZE;
-	munmap(last, ZD_PAGE_SIZE);
-	assert_int_equal(zd_pmem_rw(pmem, ZD_PMEM_WRITE, ZD_PMEM_FUA, 0, 1, buf), -EIO);
-	assert_ptr_equal(mmap(last, ZD_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-			      pmem->media.fd, MIB - ZD_PAGE_SIZE), last);
-	assert_int_equal(zd_pmem_rw(pmem, ZD_PMEM_FLUSH, 0, 0, 0, NULL), -EIO);
-	assert_int_equal(zd_pmem_rw(pmem, ZD_PMEM_WRITE, ZD_PMEM_FUA, 0, 1, buf), -EIO);
-	assert_int_equal(wr(pmem, 0, 1, buf), 0);
-	assert_int_equal(zd_pmem_persist_range(pmem, 0, 4096), -EIO);
-	zd_pmem_close(pmem);
-	pmem = open_at(path, 0, 0);
-	assert_non_null(pmem);
-	assert_int_equal(zd_pmem_rw(pmem, ZD_PMEM_FLUSH, 0, 0, 0, NULL), 0);
-	zd_pmem_close(pmem);
-	unlink(path);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -437,7 +407,6 @@ int main(void)
 		cmocka_unit_test(test_buffer),
 		cmocka_unit_test(test_own_buffer),
 		cmocka_unit_test(test_full),
-		cmocka_unit_test(test_sync_error),
 	};
 
 	return RUN_BOTH(tests);
