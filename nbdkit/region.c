@@ -5,11 +5,15 @@
  *
  * A removed region's handle stays open: requests that are on their way meet it, and
  * fail.  So removal takes no lock; it waits for requests in flight in the library.
- * The lock is for what must be alone: putting another handle in the old one's place, and a write
- * of less than a sector, which is a read and a write.
+ * The lock is for what must be alone: putting another handle in the old one's place.
+ * Writes that must not meet are kept apart by writes.h, one range from another: whoever
+ * touches other sectors, or only reads, waits for none of them.
  *
  * Readers of the lock are requests, and may be as slow as the media; a writer
- * goes before them, or a busy server would never let one in.
+ * goes before them, or a busy server would never let one in.  It comes when the region is
+ * away, and nothing is slow.
+ *
+ * Order: a write's range, the lock.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -19,6 +23,7 @@
 #include <time.h>
 
 #include "nbdkit/region.h"
+#include "nbdkit/writes.h"
 
 static struct {
 	const struct region_config *config;
@@ -96,10 +101,10 @@ bool region_is_live(void)
 #define LOCK_NS		200000000	/* then see whether it is still there */
 
 /*
- * 0; -ESHUTDOWN: the region is away, or going.  Who waits behind a request that can't
- * finish is told so as well: with the lock he would meet a queue that is closed.
+ * 0; -ESHUTDOWN: the region is away, or going.  A request that waits for the lock is told
+ * so as well: with the lock it would meet a queue that is closed.
  */
-static int lock_region(bool alone)
+static int lock_region(void)
 {
 	struct timespec until;
 	int ret;
@@ -107,54 +112,86 @@ static int lock_region(bool alone)
 	for (;;) {
 		if (!region_is_live())
 			return -ESHUTDOWN;
-		ret = alone ? pthread_rwlock_trywrlock(&region.lock) :
-			      pthread_rwlock_tryrdlock(&region.lock);
+		ret = pthread_rwlock_tryrdlock(&region.lock);
 		if (!ret)
 			return 0;
 		clock_gettime(CLOCK_REALTIME, &until);
 		until.tv_nsec += LOCK_NS;
 		until.tv_sec += until.tv_nsec / 1000000000;
 		until.tv_nsec %= 1000000000;
-		ret = alone ? pthread_rwlock_timedwrlock(&region.lock, &until) :
-			      pthread_rwlock_timedrdlock(&region.lock, &until);
+		ret = pthread_rwlock_timedrdlock(&region.lock, &until);
 		if (!ret)
 			return 0;
 	}
 }
 
-/* The caller holds the lock. */
-static int locked_rw(enum zd_pmem_op op, unsigned int flags, uint64_t offset, uint64_t count,
-		     void *buf)
+/* Whole sectors. */
+static int sectors_rw(enum zd_pmem_op op, unsigned int flags, uint64_t offset, uint64_t count,
+		      void *buf)
 {
-	int ret = zd_pmem_rw(region.pmem, op, flags, offset / ZD_SECTOR_SIZE,
-			     count / ZD_SECTOR_SIZE, buf);
+	int ret = lock_region();
 
+	if (ret)
+		return ret;
+	ret = zd_pmem_rw(region.pmem, op, flags, offset / ZD_SECTOR_SIZE, count / ZD_SECTOR_SIZE,
+			 buf);
+	pthread_rwlock_unlock(&region.lock);
 	return ret == -ENODEV ? -ESHUTDOWN : ret;
+}
+
+/* What was written there is durable; with a BTT it is so already. */
+static int sync_range(uint64_t offset, uint64_t count)
+{
+	int ret;
+
+	if (region.info.flags & ZD_PMEM_BTT)
+		return 0;
+	ret = lock_region();
+	if (ret)
+		return ret;
+	ret = zd_pmem_persist_range(region.pmem, offset, count);
+	pthread_rwlock_unlock(&region.lock);
+	return ret == -ENODEV ? -ESHUTDOWN : ret;
+}
+
+/* @copy has room for the sectors.  The sync is done when others may write them again. */
+static int merge(unsigned int flags, struct write *w, uint64_t offset, uint32_t count,
+		 const void *buf, char *copy)
+{
+	uint64_t len = w->end - w->first;
+	int ret;
+
+	if (!writes_begin(w, region_is_live))
+		return -ESHUTDOWN;
+	ret = sectors_rw(ZD_PMEM_READ, 0, w->first, len, copy);
+	if (!ret) {
+		memcpy(copy + (offset - w->first), buf, count);
+		ret = sectors_rw(ZD_PMEM_WRITE, flags & ~ZD_PMEM_FUA, w->first, len, copy);
+	}
+	writes_end(w);
+	return !ret && flags & ZD_PMEM_FUA ? sync_range(w->first, len) : ret;
 }
 
 static int unaligned_rw(enum zd_pmem_op op, unsigned int flags, uint64_t offset,
 			uint32_t count, void *buf)
 {
-	uint64_t first = offset / ZD_SECTOR_SIZE * ZD_SECTOR_SIZE;
-	uint64_t end = (offset + count + ZD_SECTOR_SIZE - 1) / ZD_SECTOR_SIZE * ZD_SECTOR_SIZE;
-	char *copy = malloc(end - first);
+	struct write w = {
+		.first = offset / ZD_SECTOR_SIZE * ZD_SECTOR_SIZE,
+		.end = (offset + count + ZD_SECTOR_SIZE - 1) / ZD_SECTOR_SIZE * ZD_SECTOR_SIZE,
+		.alone = true,
+	};
+	char *copy = malloc(w.end - w.first);
 	int ret;
 
 	if (!copy)
 		return -ENOMEM;
-	ret = lock_region(op == ZD_PMEM_WRITE);
-	if (ret) {
-		free(copy);
-		return ret;
+	if (op == ZD_PMEM_WRITE) {
+		ret = merge(flags, &w, offset, count, buf, copy);
+	} else {
+		ret = sectors_rw(ZD_PMEM_READ, 0, w.first, w.end - w.first, copy);
+		if (!ret)
+			memcpy(buf, copy + (offset - w.first), count);
 	}
-	ret = locked_rw(ZD_PMEM_READ, 0, first, end - first, copy);
-	if (!ret && op == ZD_PMEM_WRITE) {
-		memcpy(copy + (offset - first), buf, count);
-		ret = locked_rw(ZD_PMEM_WRITE, flags, first, end - first, copy);
-	} else if (!ret) {
-		memcpy(buf, copy + (offset - first), count);
-	}
-	pthread_rwlock_unlock(&region.lock);
 	free(copy);
 	return ret;
 }
@@ -180,21 +217,28 @@ static int unaligned(enum zd_pmem_op op, unsigned int flags, uint64_t offset, ui
 int region_rw(enum zd_pmem_op op, unsigned int flags, uint64_t offset, uint32_t count,
 	      void *buf)
 {
+	struct write w = { .first = offset, .end = offset + count };
 	int ret;
 
-	if ((offset | count) % ZD_SECTOR_SIZE)
+	if (op == ZD_PMEM_READ || op == ZD_PMEM_FLUSH) {
+		if (offset % ZD_SECTOR_SIZE || count % ZD_SECTOR_SIZE)
+			return unaligned(op, flags, offset, count, buf);
+		return sectors_rw(op, flags, offset, count, buf);
+	}
+	if (!count)
+		return region_is_live() ? 0 : -ESHUTDOWN;
+	if (offset % ZD_SECTOR_SIZE || count % ZD_SECTOR_SIZE)
 		return unaligned(op, flags, offset, count, buf);
-	ret = lock_region(false);
-	if (ret)
-		return ret;
-	ret = locked_rw(op, flags, offset, count, buf);
-	pthread_rwlock_unlock(&region.lock);
+	if (!writes_begin(&w, region_is_live))
+		return -ESHUTDOWN;
+	ret = sectors_rw(op, flags, offset, count, buf);
+	writes_end(&w);
 	return ret;
 }
 
 int64_t region_extent(uint64_t offset, uint64_t count, unsigned int *flags)
 {
-	int64_t ret = lock_region(false);
+	int64_t ret = lock_region();
 
 	if (ret)
 		return ret;

@@ -34,9 +34,11 @@ bool region_is_live(void);
  * region_rw - a request of any alignment.  @op, @flags: as zd_pmem_rw() has them;
  * @buf: of READ, WRITE.  Threads may call it at the same time.
  *
- * What isn't whole sectors costs a copy, and a write excludes every other
- * request meanwhile; a DISCARD shrinks to whole sectors, a WRITE_ZEROES fails
- * with -EOPNOTSUPP.
+ * What isn't whole sectors costs a copy, and a write excludes other writes of the
+ * same sectors meanwhile; a DISCARD shrinks to whole sectors, a WRITE_ZEROES fails
+ * with -EOPNOTSUPP.  No request waits for the sync of another, but a write that
+ * isn't whole sectors for one that has FUA and is in the same sectors, and one
+ * that must be durable for the disk.
  * 0, or -errno as zd_pmem_rw(), but -ESHUTDOWN where the region is away.
  */
 int region_rw(enum zd_pmem_op op, unsigned int flags, uint64_t offset, uint32_t count,
