@@ -60,8 +60,9 @@ static int persist(struct zd_media *m, uint64_t offset, uint64_t len)
 	rc = zd_media_flush(m, offset, len);
 	if (!rc && len)
 		rc = zd_media_sync_range(m, offset, len);
-	if (!rc)
-		rc = zd_media_check_end(m, offset, len, &bad);
+	/* also after a flush that failed: because of that, perhaps */
+	if (zd_media_check_end(m, offset, len, &bad))
+		rc = -EIO;
 	zd_media_record(m, rc ? ZD_RECORD_LOST : ZD_RECORD_ALL);
 	return rc;
 }

@@ -101,12 +101,18 @@ static inline void force_persist(const char *how)
 		unsetenv("PMEM2_FORCE_GRANULARITY");
 }
 
-/* All tests as the file is, and again as if it were DAX. */
-#define RUN_BOTH(tests) (						\
-	force_persist(NULL),						\
-	cmocka_run_group_tests_name("as it is", tests, NULL, NULL) |	\
-	(force_persist("CACHE_LINE"),					\
-	 cmocka_run_group_tests_name("as DAX", tests, NULL, NULL)))
+/* All tests as the file is, and again as if it were DAX.  (One after the other: the operands
+ * of | may be taken in any order, and in pieces.) */
+#define RUN_BOTH(tests)								\
+	({									\
+		int failed__;							\
+										\
+		force_persist(NULL);						\
+		failed__ = cmocka_run_group_tests_name("as it is", tests, NULL, NULL);	\
+		force_persist("CACHE_LINE");					\
+		failed__ += cmocka_run_group_tests_name("as DAX", tests, NULL, NULL);	\
+		failed__;							\
+	})
 
 static inline bool all_zero(const void *buf, size_t len)
 {
