@@ -20,11 +20,15 @@
  *	ZD_PMEM_FUA.  How that is done depends on what is below (struct
  *	zd_pmem_info.persist); zonedev-pmem(7) has the table.  Against the death
  *	of the process, kill -9 included, a completed write is safe at once.
- *	A FLUSH that could not write something back fails from then on, until
- *	the region is opened again: what the kernel failed to write back it may
- *	forget, and a later success would say nothing about it.  (One that found
+ *	A FLUSH, FUA or persist that could not write something back fails from
+ *	then on, whoever asks, until the region is opened again (zd_pmem_open();
+ *	not zd_pmem_reopen(), for those who still use it): what the kernel failed
+ *	to write back it may forget, and a later success would say nothing about
+ *	it.  Removal tells as well.  (One that found
  *	the file truncated succeeds when that has its length again: what was lost
  *	is in the list of bad blocks.)
+ *	ZD_PMEM_FUA and zd_pmem_persist() write back the pages of their own range,
+ *	and what the file system must know to find them; a FLUSH everything.
  *	With ZD_PMEM_BTT (btt=on) each aligned block of struct
  *	zd_pmem_info.atomic_bytes is written as a whole or not at all, whatever
  *	happens, and every completed write is durable.  Without it a write
@@ -42,6 +46,20 @@
  *	be read, the blocks that they describe fail until it is opened anew.
  *	What lies
  *	beyond the end of a truncated file is never read as zeros.
+ *	A hole heals, as zeros do: ZD_PMEM_DISCARD, ZD_PMEM_WRITE_ZEROES.
+ *	The list outlives the process, and the power: it is stored in an
+ *	extended attribute of the file (user.zonedev.region; in PATH.zonedev
+ *	where there is no room for one) before a request fails for it.  The next
+ *	to open the region has it, and is told by one line in the log.  What is
+ *	written leaves the list at once for as long as the system runs, and for
+ *	good with the next FLUSH.  A list that can't be stored is told in the
+ *	log; one that can't be read, or is damaged, is a region that isn't opened.
+ *	With the list stands the size: a file that was made shorter while nobody
+ *	had it open isn't opened, unless it is asked for by that size; made long
+ *	again, its end is bad.  (One that was made shorter and long again
+ *	meanwhile can't be told from one that was written to.)
+ *	Devices have no such list: they can't be truncated, and what their
+ *	medium can't read it can't read tomorrow.
  *	Loads and stores by address raise SIGBUS for who does them: see
  *	zd_dax_access_guard() in zonedev/dax.h.
  *	The first open of a region installs a handler for SIGBUS, for the whole
@@ -134,7 +152,9 @@ struct zd_pmem_attr {
  *	block device only the first MiB is looked at);
  * -EMEDIUMTYPE: laid out by BTT, but opened without ZD_PMEM_BTT;
  * -EUCLEAN: a BTT whose description is broken, or (ZD_PMEM_READONLY) one that
- *	must be recovered first, by an open for writing;
+ *	must be recovered first, by an open for writing; a file that is shorter
+ *	than it was, and wasn't asked for by its size; a list of what it has lost
+ *	that is damaged, or gone;
  * -EIO: the media fail; -ENOSPC, -EFBIG, -EACCES, -EROFS, -ENOMEM...: as the
  * system says.
  * May block.
@@ -314,7 +334,8 @@ long zd_pmem_direct_access(struct zd_pmem *pmem, uint64_t pgoff, long nr_pages,
 void zd_pmem_direct_release(struct zd_pmem *pmem, zd_pfn_t pfn, long nr_pages);
 
 /*
- * zd_pmem_persist - stores to [addr, addr + len) are durable when it returns 0.
+ * zd_pmem_persist - stores to [addr, addr + len) are durable when it returns 0; of
+ * nothing, nothing is done.
  * The range lies in pages that the caller holds, at their address from
  * zd_pmem_direct_access().  CLWB and a fence on DAX, msync elsewhere.
  * -EINVAL: not in the region; -EIO: couldn't be written back, or truncated;
@@ -348,9 +369,10 @@ struct zd_dax *zd_pmem_dax(struct zd_pmem *pmem);
  *
  * check: 0: none of them is bad; 1: @first_bad and @nr_bad (each may be NULL)
  * tell the first bad run within the range.
- * set: add; clear: remove.  0 or -ENOMEM; -ENODEV: removed.
+ * set: add; clear: remove, of the record of the region as well (one that can't be
+ * stored is told in the log).  0 or -ENOMEM; -ENODEV: removed.
  * -EINVAL: not in the region.
- * Don't block; after a removal the list is empty.
+ * check doesn't block, set and clear may; after a removal the list is empty.
  */
 int zd_pmem_badblocks_check(struct zd_pmem *pmem, uint64_t sector, uint64_t nr,
 			    uint64_t *first_bad, uint64_t *nr_bad);
@@ -423,7 +445,7 @@ static inline int zd_pmem_remove_timeout(struct zd_pmem *pmem, unsigned int ms,
  * the same file, by the path that it was opened by, read-only or with ZD_PMEM_BTT if it
  * was (a BTT that was opened raw by ZD_PMEM_FORCE: -EMEDIUMTYPE).  What was known to be
  * lost stays lost: bad blocks stay bad, and where something couldn't be written back,
- * flushes go on failing.
+ * at the removal or before, flushes go on failing.
  *
  * As zd_pmem_open(), and -EINVAL: @removed isn't; -ESTALE: there is another file now;
  * -ENOENT: none, or no BTT any more; -ENODEV: a memfd is gone for good.  That the file

@@ -13,6 +13,12 @@ nbdkit_env=()
 [ -z "$_zd_runtime" ] ||
 	nbdkit_env=(env "LD_PRELOAD=$_zd_runtime" "ASAN_OPTIONS=${ASAN_OPTIONS:-}:detect_leaks=0")
 
+# own_msync: servers from now on have the msync() of nbd_msync.c, told by files in $T
+own_msync() {
+	nbdkit_env=(env "LD_PRELOAD=${_zd_runtime:+$_zd_runtime:}$H/nbd_msync.so"
+		"ZD_MSYNC_DIR=$T" "ASAN_OPTIONS=${ASAN_OPTIONS:-}:detect_leaks=0")
+}
+
 # serve SPEC [OPTION...]: zonedev serve on a socket of its own (or as the options
 # say); $SERVER is its id, $URI its address, what it says goes to
 # $T/serve.err

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# A sync that failed is told: by the request, by every later flush of every client, by
+# zonedev remove, and still when the region is back; until another server opens it.
+# shellcheck source=tests/lib/lib.sh
+. "$(dirname "$0")/../lib/lib.sh"
+# shellcheck source=tests/lib/nbd.sh
+. "$(dirname "$0")/../lib/nbd.sh"
+requires qemu-io
+own_msync
+region=$T/region
+
+# io TEXT COMMAND...: qemu-io says TEXT of the commands
+io() {
+	local text=$1 args=()
+	shift
+	for c; do args+=(-c "$c"); done
+	qemu-io -f raw "${args[@]}" "$URI" >"$T/io" 2>&1 || true
+	grep -q "$text" "$T/io" || fail "qemu-io: $*: no '$text' in: $(cat "$T/io")"
+}
+
+# It says nothing of it but by its status.
+flush_fails() {
+	! qemu-io -f raw -c flush "$URI" >"$T/io" 2>&1 || fail "a flush succeeds"
+}
+
+serve "pmem:$region,size=8M"
+qemu-io -f raw -c "write -P 1 0 4k" -c flush "$URI" >"$T/io" 2>&1 || fail "$(cat "$T/io")"
+touch "$T/fail"
+# one client's durable write
+io "Input/output error" "write -f -P 2 8k 4k"
+rm "$T/fail"
+# the disk is well again: all the same each client is told
+flush_fails
+io "Input/output error" "write -f -P 2 1M 4k"
+expect_status 3 "$ZONEDEV" remove "$region"
+[ "$(wc -l <<<"$ERR")" = 1 ] || fail "remove says: $ERR"
+[[ $ERR == "zonedev: $region: "*durable* ]] || fail "remove says: $ERR"
+expect_status 0 "$ZONEDEV" add "$region"
+flush_fails
+grep -q "flushes go on failing" "$T/serve.err" || fail "add isn't told of: $(cat "$T/serve.err")"
+expect_status 3 "$ZONEDEV" remove "$region"
+kill "$SERVER"
+ended 0
+# another server knows nothing of it, nor do its clients
+serve "pmem:$region"
+qemu-io -f raw -c "write -f -P 3 0 4k" -c flush "$URI" >"$T/io" 2>&1 || fail "$(cat "$T/io")"
+expect_status 0 "$ZONEDEV" remove "$region"
+expect_status 0 "$ZONEDEV" add "$region"
+# the removal's own sync is the one that fails, and with a timeout
+io wrote "write -P 4 0 4k"
+touch "$T/fail"
+expect_status 3 "$ZONEDEV" remove --timeout 20 "$region"
+rm "$T/fail"
+expect_status 0 "$ZONEDEV" add "$region"
+flush_fails
+kill "$SERVER"
+ended 0
