@@ -284,7 +284,9 @@ static int set_up(struct zd_pmem *pmem, const char *path, const struct zd_pmem_a
 	rc = removed ? zd_pmem_inherit(pmem, removed) : 0;
 	if (rc)
 		return explain(rc, err, errlen);
-	zd_media_record_size(&pmem->media);
+	/* one that has grown meanwhile may be sent away for that, and be cut again */
+	if (!removed || removed->media.bytes == pmem->media.bytes)
+		zd_media_record_size(&pmem->media);
 	return 0;
 }
 
