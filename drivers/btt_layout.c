@@ -37,7 +37,8 @@ uint64_t zd_media_checksum(const void *data, size_t len, uint64_t h)
 
 static uint64_t info_checksum(const struct zd_btt_info_block *info)
 {
-	return zd_media_checksum(info, offsetof(struct zd_btt_info_block, checksum), ZD_BTT_VERSION);
+	return zd_media_checksum(info, offsetof(struct zd_btt_info_block, checksum),
+				 ZD_BTT_VERSION);
 }
 
 uint64_t zd_btt_slot_checksum(const struct zd_btt_slot *slot, uint32_t lane)
