@@ -17,6 +17,10 @@
  * has room for; what a newer program has and an older library doesn't know is 0.
  * A sized struct that a call reads may have members that the library doesn't know only
  * if they are 0: else -EINVAL.
+ *
+ * Fork.  Any thread may fork at any time; the child may use what its header doesn't keep to
+ * the parent (an open zd_mm, device or region), whatever other threads of the parent were
+ * in the middle of.  A child of _Fork() or a bare clone() may not.
  */
 #ifndef ZONEDEV_H
 #define ZONEDEV_H

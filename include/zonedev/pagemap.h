@@ -7,6 +7,10 @@
  * no memory and no loop over its pages: descriptors are committed as they are
  * first touched.  Unmapping waits until nobody holds any of its pages: removal
  * never forces.
+ *
+ * After fork a child has its parent's pagemaps, as its memory has their pages, and may map
+ * others.  References that the parent's other threads held stay held in it for ever, and
+ * what another thread was unmapping stays -EBUSY.
  */
 #ifndef ZONEDEV_PAGEMAP_H
 #define ZONEDEV_PAGEMAP_H
@@ -82,7 +86,7 @@ struct zd_pagemap {
  * mapped already; -ENOSPC:
  * no free range of pfns of that size (2^36 in all, fewer where the address
  * space is limited), or more than 4095 pagemaps; -ENOMEM.
- * May block.  Any thread, outside RCU read-side sections.
+ * May block.  Any thread; not a signal handler.
  */
 int zd_memremap_pages(struct zd_pagemap *pgmap);
 
@@ -102,8 +106,8 @@ int zd_memremap_pages(struct zd_pagemap *pgmap);
  * thread is unmapping it; what ops->revoke returned; -EDEADLK, with a warning
  * (once): from inside a page_free, of whatever pagemap, or from inside its own
  * revoke.  (A revoke may unmap other pagemaps.)
- * Blocks.  Not in an RCU read-side section, and not with a reference to one of
- * its pages (that waits forever).
+ * Blocks.  Any thread; not a signal handler, and not with a reference to one of its pages
+ * (that waits forever).
  */
 int zd_memunmap_pages(struct zd_pagemap *pgmap);
 

@@ -23,11 +23,16 @@ pc() {
 	pkg-config --define-variable=prefix="$ROOT" "$@" zonedev
 }
 
+# build PROGRAM COMPILER OPTION...: a file of this directory against the installed copy
+build() {
+	# shellcheck disable=SC2046 # flags are words
+	"${@:2}" -Wall -Wextra -Werror -o "$T/prog" "$(dirname "$0")/$1" $(pc --cflags --libs) ||
+		fail "$1 does not compile"
+}
+
 # build_and_run COMPILER OPTION...: prog.c against the installed copy
 build_and_run() {
-	# shellcheck disable=SC2046 # flags are words
-	"$@" -Wall -Wextra -Werror -o "$T/prog" "$(dirname "$0")/prog.c" $(pc --cflags --libs) ||
-		fail "does not compile"
+	build prog.c "$@"
 	grep -q "=> $LIBDIR/libzonedev.so.0 " <<<"$(ldd "$T/prog")" ||
 		fail "not linked to the installed copy: $(ldd "$T/prog")"
 	"$T/prog" "$(pc --modversion)" || fail "prog exited with $?"

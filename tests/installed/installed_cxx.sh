@@ -7,3 +7,5 @@ requires g++
 
 build_and_run g++ -x c++ -std=c++11
 build_and_run g++ -x c++ -std=c++20
+build guard.cc g++ -O1 -std=c++17
+"$T/prog" || fail "guard.cc exited with $?"

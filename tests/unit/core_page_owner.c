@@ -3,7 +3,10 @@
 #include "core_test.h"
 
 #include <pthread.h>
+#include <sys/time.h>
 #include <zonedev.h>
+
+#include "core/alloc.h"
 
 static const char *me = __FILE__;	/* less the way out of the build directory */
 static struct zd_pagemap map;
@@ -326,6 +329,41 @@ static void test_child(void **state)
 	zd_put_page(page_at(0));
 }
 
+static volatile int handled;
+
+static void get_and_put(int sig)
+{
+	(void)sig;
+	zd_get_page(page_at(0));
+	zd_put_page(page_at(0));
+	handled++;
+}
+
+/* A get is allowed in a signal handler, whatever the handler interrupts. */
+static void test_signal(void **state)
+{
+	struct itimerval often = { { 0, 150 }, { 0, 150 } }, never = { { 0, 0 }, { 0, 0 } };
+	struct zd_pagemap other = { .type = ZD_MEMORY_GENERIC, .nr_pages = 10 };
+
+	(void)state;
+	assert_int_equal(zd_page_init(page_at(0)), 0);
+	signal(SIGALRM, get_and_put);
+	handled = 0;
+	setitimer(ITIMER_REAL, &often, NULL);
+	while (handled < 2000) {
+		zd_free(zd_alloc(64));
+		zd_get_page(page_at(0));
+		zd_put_page(page_at(0));
+		assert_int_equal(zd_memremap_pages(&other), 0);
+		zd_log(ZD_LOG_INFO, "between");
+		assert_int_equal(zd_memunmap_pages(&other), 0);
+	}
+	setitimer(ITIMER_REAL, &never, NULL);
+	signal(SIGALRM, SIG_DFL);
+	assert_int_equal(zd_page_count(page_at(0)), 1);
+	zd_put_page(page_at(0));
+}
+
 /* ZONEDEV_PAGE_OWNER: this program again, with it. */
 static void test_environment(void **state)
 {
@@ -408,6 +446,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_setup_teardown(test_removal_says, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_on_and_off, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_child, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_signal, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_environment, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_race, setup, teardown),
 	};

@@ -7,6 +7,14 @@
 
 #include "core/alloc.h"
 
+/* The kernel says so of pages that are swapped out, too: it is not to be asked who holds. */
+int mincore(void *start, size_t len, unsigned char *vec)
+{
+	(void)start;
+	memset(vec, 0, (len + 4095) / 4096);
+	return 0;
+}
+
 static int freed, revoked, revoke_result;
 static char info[1100];
 
@@ -316,6 +324,52 @@ static void test_speed_and_size(void **state)
 	assert_int_equal(zd_memunmap_pages(&m), 0);
 }
 
+static long vm_size_kb(void)
+{
+	char line[128];
+	long kb = -1;
+	FILE *f = fopen("/proc/self/status", "r");
+
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "VmSize: %ld", &kb) == 1)
+			break;
+	if (f)
+		fclose(f);
+	return kb;
+}
+
+/* In a child: what a pagemap adds to the process is what its descriptors take, and so
+ * mlockall() can still lock it, and doesn't lock what isn't there yet. */
+static void test_size_of_process(void **state)
+{
+	int status;
+	pid_t pid;
+
+	(void)state;
+	pid = fork();
+	if (pid == 0) {
+		struct zd_pagemap m = make(512), big = make(1ULL << 34);
+		long before = vm_size_kb();
+
+		if (zd_memremap_pages(&m) || vm_size_kb() - before > 32 << 10)
+			_exit(1);
+		if (!mlockall(MCL_CURRENT | MCL_FUTURE)) {
+			long locked = rss();
+
+			if (zd_memremap_pages(&big) || rss() - locked > 32 << 20)
+				_exit(2);
+			if (zd_page_init(zd_pfn_to_page(big.pfn + big.nr_pages - 1)))
+				_exit(3);
+			zd_put_page(zd_pfn_to_page(big.pfn + big.nr_pages - 1));
+			if (zd_memunmap_pages(&big))
+				_exit(4);
+		}
+		_exit(zd_memunmap_pages(&m) ? 5 : 0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
 /* In a child: with less address space the table is smaller, and says so. */
 static void test_small_address_space(void **state)
 {
@@ -472,6 +526,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		/* First: the table isn't reserved yet. */
+		/* before the table is there in this process */
+		cmocka_unit_test_setup(test_size_of_process, setup),
 		cmocka_unit_test_setup(test_small_address_space, setup),
 		cmocka_unit_test_setup(test_out_of_memory, setup),
 		cmocka_unit_test_setup(test_map_unmap, setup),
