@@ -5,14 +5,6 @@
 #
 #	. "$(dirname "$0")/../lib/nbd.sh"
 
-# nbdkit has no sanitizer in it, so the runtime that the plugin needs must be there
-# first.  What nbdkit itself leaks is not our business.
-_zd_runtime=$(ldd "$ZD_BUILD/nbdkit/nbdkit-zonedev-plugin.so" |
-	awk '$1 ~ /^lib[at]san/ { print $3 }')
-nbdkit_env=()
-[ -z "$_zd_runtime" ] ||
-	nbdkit_env=(env "LD_PRELOAD=$_zd_runtime" "ASAN_OPTIONS=${ASAN_OPTIONS:-}:detect_leaks=0")
-
 # serve SPEC [OPTION...]: zonedev serve on a socket of its own (or as the options
 # say); $SERVER is its id, $URI its address, what it says goes to
 # $T/serve.err
@@ -21,7 +13,7 @@ serve() {
 	shift
 	[[ " $* " = *" --port "* || " $* " = *" --socket "* ]] || socket=(--socket "$T/nbd.sock")
 	rm -f "$T/uri"
-	start "${nbdkit_env[@]}" "$ZONEDEV" serve "$spec" "${socket[@]}" "$@" \
+	start "$ZONEDEV" serve "$spec" "${socket[@]}" "$@" \
 		>"$T/uri" 2>>"$T/serve.err"
 	SERVER=$PID
 	wait_for 20 "[ -s '$T/uri' ] || gone $SERVER" && [ -s "$T/uri" ] ||
@@ -70,8 +62,7 @@ ask() {
 	echo "$1" >&"$_zd_to"
 }
 
-# end_client: after it was down.  (In the middle of its work is no good: nbdkit 1.32
-# may abort when a client with many requests dies.)
+# end_client: after it was down
 end_client() {
 	ask quit
 	wait_for 20 "gone $CLIENT" || fail "nbd_client doesn't end"
