@@ -77,3 +77,9 @@ seeded() {
 	RANDOM=$((SEED % 32768))
 	say "seed $SEED (again: ZD_SEED=$SEED)"
 }
+
+# unlocked FILE: no region has it, and nobody else has all of it locked
+unlocked() {
+	python3 -c 'import fcntl, sys
+fcntl.lockf(open(sys.argv[1], "r+b"), fcntl.LOCK_EX | fcntl.LOCK_NB)' "$1" 2>/dev/null
+}
