@@ -16,11 +16,11 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
 #include "core/alloc.h"
+#include "drivers/devdax.h"
 #include "drivers/lock.h"
 #include "drivers/pmem.h"
 
@@ -211,24 +211,10 @@ static int sync_name(struct opening *o)
 
 /* --- size and kind --- */
 
-static int devdax_bytes(struct opening *o, uint64_t *bytes)
-{
-	char path[64], text[32] = "";
-	ssize_t n;
-	int fd;
-
-	snprintf(path, sizeof(path), "/sys/dev/char/%u:%u/size", major(o->st.st_rdev),
-		 minor(o->st.st_rdev));
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-	if (fd >= 0)
-		close(fd);
-	return n > 0 && sscanf(text, "%lu", bytes) == 1 ? 0 : -ENOTBLK;
-}
-
 static int find_bytes(struct opening *o, uint64_t *bytes)
 {
 	*bytes = 0;
+	o->m->align = ZD_PAGE_SIZE;
 	if (fstat(o->m->fd, &o->st))
 		return -errno;
 	if (S_ISREG(o->st.st_mode))
@@ -236,7 +222,7 @@ static int find_bytes(struct opening *o, uint64_t *bytes)
 	else if (S_ISBLK(o->st.st_mode))
 		return ioctl(o->m->fd, BLKGETSIZE64, bytes) ? -errno : 0;
 	else if (S_ISCHR(o->st.st_mode))
-		return devdax_bytes(o, bytes);
+		return zd_devdax_probe(o->st.st_rdev, bytes, &o->m->align) ? -ENOTBLK : 0;
 	else
 		return -ENOTBLK;
 	return 0;
