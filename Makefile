@@ -87,6 +87,9 @@ soak: check-deps
 	@ZONEDEV=$(CURDIR)/$(BUILD)/tools/zonedev ZD_BUILD=$(CURDIR)/$(BUILD) ZD_SRC=$(CURDIR) \
 		ZD_SECONDS=$(SECONDS) $(if $(SEED),ZD_SEED=$(SEED)) \
 		bash tests/stress/fuzz_mm.sh soak
+	@ZONEDEV=$(CURDIR)/$(BUILD)/tools/zonedev ZD_BUILD=$(CURDIR)/$(BUILD) ZD_SRC=$(CURDIR) \
+		ZD_SECONDS=$(SECONDS) $(if $(SEED),ZD_SEED=$(SEED)) \
+		bash tests/integration/nbd_rude.sh
 
 # Its list has what takes long to fetch: so it isn't in make deps.
 suites:

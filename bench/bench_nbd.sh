@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 #
-# A served region against nbdkit's own memory and file plugins: the same fio job on
+# `zonedev serve` against nbdkit with its own memory and file plugins: the same fio job on
 # each in turn.  What is fair about it, and what is not, is told in METHOD.md.
 #
-#	ZONEDEV=build/tools/zonedev	the command; its plugin is looked for beside it
+#	ZONEDEV=build/tools/zonedev	the command
 #	TURNS=9				of each job
 #	SECONDS_A_TURN=1
 #	BENCH_NBD_DIR=/dev/shm		where the region and the file are
@@ -15,7 +15,6 @@ set -eu -o pipefail
 
 top=$(cd "$(dirname "$0")/.." && pwd)
 zonedev=${ZONEDEV:-$top/build/tools/zonedev}
-plugin=$(dirname "$zonedev")/../nbdkit/nbdkit-zonedev-plugin.so
 turns=${TURNS:-9}
 turn=${SECONDS_A_TURN:-1}
 small='randread 4k 1;randread 4k 16;randwrite 4k 1;randwrite 4k 16'
@@ -41,11 +40,11 @@ skip() {
 	exit 77
 }
 
-# server NAME PLUGIN...: on socket NAME
+# server NAME COMMAND...: on socket NAME
 server() {
 	local name=$1 i
 	shift
-	nbdkit --foreground --unix "$dir/$name" "$@" &
+	"$@" >/dev/null &
 	servers+=($!)
 	for ((i = 0; i < 100; i++)); do
 		nbdinfo --size "nbd+unix:///?socket=$dir/$name" >/dev/null 2>&1 && break
@@ -100,13 +99,12 @@ bench() {
 for tool in nbdkit nbdinfo nbdcopy fio; do
 	command -v "$tool" >/dev/null || skip "needs $tool"
 done
-[ -f "$plugin" ] || skip "this build has no nbdkit plugin"
 dir=$(mktemp -d "${BENCH_NBD_DIR:-/dev/shm}/zonedev-bench.XXXXXX")
 head -c "${mib}M" /dev/urandom >"$dir/content"
 truncate -s "${mib}M" "$dir/file.data"
-server memory memory "${mib}M"
-server file file "$dir/file.data"
-server zonedev "$plugin" "$dir/region" size="${mib}M"
+server memory nbdkit --foreground --unix "$dir/memory" memory "${mib}M"
+server file nbdkit --foreground --unix "$dir/file" file "$dir/file.data"
+server zonedev "$zonedev" serve "pmem:$dir/region,size=${mib}M" --socket "$dir/zonedev"
 rm "$dir/content"
 for job in "${jobs[@]}"; do
 	read -r rw bs depth <<<"$job"

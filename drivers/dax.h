@@ -134,6 +134,16 @@ bool zd_dax_is_ours(const struct zd_dax *dax);
  * doesn't have. */
 void *zd_dax_address_of(const struct zd_page *page);
 
+/*
+ * dax_map.c: where a mapping of @len bytes from byte @offset of a file on may be: @align is
+ * what its device demands.  What is 2 MiB or longer lies as the file does modulo 2 MiB, so
+ * that the kernel can map it by huge pages (THP, DAX), whatever is demanded.
+ *
+ * zd_dax_reserve: such a place, reserved and inaccessible; map over it (MAP_FIXED), or
+ * munmap() it.  MAP_FAILED with errno.
+ */
+void *zd_dax_reserve(uint64_t offset, uint64_t len, uint64_t align);
+
 /* dax_map.c: an aligned mapping of the region's memory; MAP_FAILED with errno. */
 void *zd_dax_place(const struct zd_dax *dax, void *hint, uint64_t offset, uint64_t len,
 		   int prot);

@@ -3,62 +3,17 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "core/alloc.h"
 #include "core/sized.h"
 #include "drivers/dax.h"
+#include "drivers/devdax.h"
 
 #define MAX_ALIGN	(UINT64_C(1) << 30)
 
 /* --- what is it? --- */
-
-static int read_number(const char *path, uint64_t *value)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	char text[32], *end;
-	ssize_t n;
-
-	if (fd < 0)
-		return -errno;
-	n = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	if (n <= 0)
-		return -ENODEV;
-	text[n] = '\0';
-	*value = strtoull(text, &end, 0);
-	return end == text ? -ENODEV : 0;
-}
-
-/* A device-dax node says in sysfs how long it is, and how it must be mapped. */
-static int probe_devdax(dev_t rdev, uint64_t *size, uint64_t *align)
-{
-	char dir[64], path[128], target[PATH_MAX];
-	const char *name;
-	ssize_t n;
-	int rc;
-
-	snprintf(dir, sizeof(dir), "/sys/dev/char/%u:%u", major(rdev), minor(rdev));
-	snprintf(path, sizeof(path), "%s/subsystem", dir);
-	n = readlink(path, target, sizeof(target) - 1);
-	if (n < 0)
-		return -ENODEV;
-	target[n] = '\0';
-	name = strrchr(target, '/');
-	if (!name || strcmp(name, "/dax"))
-		return -ENODEV;
-	snprintf(path, sizeof(path), "%s/size", dir);
-	rc = read_number(path, size);
-	if (rc)
-		return rc;
-	snprintf(path, sizeof(path), "%s/align", dir);
-	return read_number(path, align);
-}
 
 static int probe(int fd, uint64_t *size, uint64_t *align)
 {
@@ -68,7 +23,7 @@ static int probe(int fd, uint64_t *size, uint64_t *align)
 		return -errno;
 	*align = ZD_PAGE_SIZE;
 	if (S_ISCHR(st.st_mode))
-		return probe_devdax(st.st_rdev, size, align);
+		return zd_devdax_probe(st.st_rdev, size, align);
 	*size = st.st_size;
 	return S_ISREG(st.st_mode) ? 0 : -ENODEV;
 }

@@ -4,7 +4,7 @@
  *
  * A device file holds the program's memory, so nobody else may read it (mode
  * 0600, also where the file was there before), two devices may not share it
- * (flock; O_EXCL on a block device), and nothing that a user put there is
+ * (lock.h; O_EXCL on a block device), and nothing that a user put there is
  * overwritten unless he says so.  A file that outlives the device is left
  * empty, and a block device with its first MiB zeroed, so that the next run
  * finds it free.
@@ -21,7 +21,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -29,6 +28,7 @@
 #include <unistd.h>
 
 #include "core/alloc.h"
+#include "drivers/lock.h"
 #include "zonedev/log.h"
 
 #define LABEL_BYTES (1UL << 20)	/* where a disk's own data would begin */
@@ -58,17 +58,10 @@ static int open_unnamed(void)
 	return fd;
 }
 
-/* Whoever else has the file as a device has it locked. */
-static int lock_file(int fd)
-{
-	/* Any other failure: a file system without locks. */
-	return flock(fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK ? -EBUSY : 0;
-}
-
 /* A regular file that was there before: @st. */
 static int take_file(int fd, unsigned int flags, struct stat *st)
 {
-	int ret = lock_file(fd);
+	int ret = zd_lock_file(fd, false);
 
 	if (ret)
 		return ret;
@@ -207,9 +200,12 @@ static int take_existing(const char *path, unsigned int flags, struct zd_file_ta
 		return -EISDIR;
 	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode))
 		return -ENOTBLK;
-	fd = open(path, O_RDWR | O_CLOEXEC | O_NOCTTY | (S_ISBLK(st.st_mode) ? O_EXCL : 0));
+	if (S_ISBLK(st.st_mode))
+		fd = zd_open_exclusive(path, O_RDWR | O_CLOEXEC | O_NOCTTY);
+	else
+		fd = open(path, O_RDWR | O_CLOEXEC | O_NOCTTY);
 	if (fd < 0)
-		return -errno;
+		return S_ISBLK(st.st_mode) ? fd : -errno;
 	target->fd = fd;
 	if (fstat(fd, &st))
 		ret = -errno;
@@ -234,7 +230,7 @@ static int take_new(int fd, const char *path, unsigned int flags,
 	int ret;
 
 	target->fd = fd;
-	ret = lock_file(fd);
+	ret = zd_lock_file(fd, false);
 	if (!ret)
 		ret = extend(fd, target, 0);
 	if (path && (ret || !(flags & ZD_FILE_KEEP)))

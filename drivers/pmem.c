@@ -250,7 +250,7 @@ static int open_pages(struct zd_pmem *pmem)
 	struct zd_media *m = &pmem->media;
 	struct zd_dax_config cfg = {
 		.type = ZD_MEMORY_FS_DAX, .fd = m->program_fd, .nr_pages = m->bytes / ZD_PAGE_SIZE,
-		.align = ZD_PAGE_SIZE, .map_flags = m->map_flags, .rdonly = m->readonly,
+		.align = m->align, .map_flags = m->map_flags, .rdonly = m->readonly,
 		.base = m->base, .owner = pmem, .may_hold = zd_media_may_hold,
 	};
 	int rc = add_step(pmem, step_release_queue);

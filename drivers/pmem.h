@@ -138,6 +138,7 @@ struct zd_media {
 	int program_fd;			/* the same, opened once more: see open_program_fd() */
 	char *base;
 	uint64_t bytes;
+	uint64_t align;			/* of mappings: the device's, or a page */
 	enum zd_pmem_persist persist;
 	bool readonly;
 	bool can_shrink;		/* somebody may truncate it */

@@ -27,6 +27,7 @@ static int pmem2_error(int rc)
 	return rc == PMEM2_E_NO_ACCESS ? -EACCES : -EINVAL;
 }
 
+/* libpmem2 maps at multiples of 2 MiB, or of the device's alignment. */
 static int map_pmem2(struct zd_media *m)
 {
 	struct pmem2_source *src = NULL;
@@ -56,10 +57,16 @@ out:
 static int map_block(struct zd_media *m)
 {
 	int prot = PROT_READ | (m->readonly ? 0 : PROT_WRITE);
-	char *at = mmap(NULL, m->bytes, prot, MAP_SHARED, m->fd, 0);
+	char *at = zd_dax_reserve(0, m->bytes, m->align);
+	int err;
 
 	if (at == MAP_FAILED)
 		return -errno;
+	if (mmap(at, m->bytes, prot, MAP_SHARED | MAP_FIXED, m->fd, 0) == MAP_FAILED) {
+		err = -errno;
+		munmap(at, m->bytes);
+		return err;
+	}
 	m->base = at;
 	m->persist = ZD_PMEM_PERSIST_PAGE;
 	return 0;
@@ -68,11 +75,11 @@ static int map_block(struct zd_media *m)
 /* Is it DAX?  Then further mappings must be like this one. */
 static void probe_map_sync(struct zd_media *m)
 {
-	void *p = mmap(NULL, ZD_PAGE_SIZE, PROT_READ, MAP_SHARED_VALIDATE | MAP_SYNC, m->fd, 0);
+	void *p = mmap(NULL, m->align, PROT_READ, MAP_SHARED_VALIDATE | MAP_SYNC, m->fd, 0);
 
 	if (p == MAP_FAILED)
 		return;
-	munmap(p, ZD_PAGE_SIZE);
+	munmap(p, m->align);
 	m->map_flags = MAP_SHARED_VALIDATE | MAP_SYNC;
 }
 
@@ -182,6 +189,8 @@ int zd_media_inject_poison(struct zd_media *m, uint64_t first, uint64_t nr)
 {
 	int rc = 0;
 
+	if (m->align > ZD_PAGE_SIZE)		/* a page of it can't be mapped by itself */
+		return -EOPNOTSUPP;
 	zd_mutex_lock(&m->poison_lock);
 	for (uint64_t page = first; page < first + nr && !rc; page++)
 		rc = add_poison(m, page);

@@ -13,16 +13,16 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
 #include "core/alloc.h"
 #include "core/sized.h"
+#include "drivers/devdax.h"
+#include "drivers/lock.h"
 #include "drivers/pmem.h"
 
 #define CHUNK		65536
@@ -85,6 +85,43 @@ static int open_memfd(struct opening *o, const char *name)
 	return 0;
 }
 
+static int open_node(const char *name, int flags, bool block)
+{
+	int fd;
+
+	if (block)
+		return zd_open_exclusive(name, flags);
+	fd = open(name, flags);
+	return fd < 0 ? -errno : fd;
+}
+
+/*
+ * By the kernel's own node, so that all share the lock of one inode.  A block device with O_EXCL,
+ * against mounts and those who write it; a reader doesn't keep that, or there could be
+ * only one.
+ */
+static int open_device(struct opening *o, int flags, bool block)
+{
+	char node[256];
+	const char *name = zd_device_node(o->path, node, sizeof(node));
+	int fd = open_node(name, flags, block), shared;
+
+	/* another node may be for users who may not open that one */
+	if ((fd == -EACCES || fd == -EPERM) && name != o->path)
+		fd = open_node(name = o->path, flags, block);
+	if (fd < 0)
+		return explain_open(o, fd);
+	o->m->fd = fd;
+	if (!block || !o->m->readonly)
+		return 0;
+	shared = open(name, flags);
+	if (shared < 0)
+		return explain_open(o, -errno);
+	o->m->fd = shared;
+	close(fd);
+	return 0;
+}
+
 static int open_path(struct opening *o)
 {
 	/* O_NONBLOCK: a pipe with nobody at its other end is no reason to wait */
@@ -93,10 +130,10 @@ static int open_path(struct opening *o)
 
 	if (!strncmp(o->path, "memfd:", 6))
 		return open_memfd(o, o->path + 6);
-	if (!stat(o->path, &st) && S_ISBLK(st.st_mode))
-		flags |= O_EXCL;
-	o->m->fd = open(o->path, flags);
 	o->made = false;
+	if (!stat(o->path, &st) && (S_ISBLK(st.st_mode) || S_ISCHR(st.st_mode)))
+		return open_device(o, flags, S_ISBLK(st.st_mode));
+	o->m->fd = open(o->path, flags);
 	if (o->m->fd < 0 && errno == ENOENT && o->attr->flags & ZD_PMEM_CREATE &&
 	    !o->m->readonly) {
 		o->m->fd = open(o->path, flags | O_CREAT | O_EXCL, 0600);
@@ -105,15 +142,13 @@ static int open_path(struct opening *o)
 	return o->m->fd < 0 ? explain_open(o, -errno) : 0;
 }
 
-/* A reader shares it with readers.  Who made the file doesn't own it before he has the
- * lock: somebody else may have been faster. */
+/* A reader shares it with readers.  The opening that made the file doesn't own it before
+ * it has the lock: another may have been faster. */
 static int lock(struct opening *o)
 {
-	if (!flock(o->m->fd, (o->m->readonly ? LOCK_SH : LOCK_EX) | LOCK_NB))
+	if (!zd_lock_file(o->m->fd, o->m->readonly))
 		return 0;
-	if (errno != EWOULDBLOCK)
-		return 0;		/* a file system without locks */
-	return fail(o, -EBUSY, "%s is open as a region already, here or in another process: close it there first",
+	return fail(o, -EBUSY, "%s is open as a region already, here or in another process, or locked by another program: close it there first",
 		    o->path);
 }
 
@@ -126,6 +161,9 @@ static bool is_named_so(const struct opening *o)
 		return true;
 	if (stat(o->path, &by_path))
 		return errno != ENOENT;
+	/* a device is what its number says, whatever node leads to it */
+	if (S_ISBLK(by_fd.st_mode) || S_ISCHR(by_fd.st_mode))
+		return by_fd.st_rdev == by_path.st_rdev;
 	return by_fd.st_dev == by_path.st_dev && by_fd.st_ino == by_path.st_ino;
 }
 
@@ -180,24 +218,10 @@ static int sync_name(struct opening *o)
 
 /* --- size and kind --- */
 
-static int devdax_bytes(struct opening *o, uint64_t *bytes)
-{
-	char path[64], text[32] = "";
-	ssize_t n;
-	int fd;
-
-	snprintf(path, sizeof(path), "/sys/dev/char/%u:%u/size", major(o->st.st_rdev),
-		 minor(o->st.st_rdev));
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-	if (fd >= 0)
-		close(fd);
-	return n > 0 && sscanf(text, "%lu", bytes) == 1 ? 0 : -ENOTBLK;
-}
-
 static int find_bytes(struct opening *o, uint64_t *bytes)
 {
 	*bytes = 0;
+	o->m->align = ZD_PAGE_SIZE;
 	if (fstat(o->m->fd, &o->st))
 		return -errno;
 	if (S_ISREG(o->st.st_mode))
@@ -205,7 +229,7 @@ static int find_bytes(struct opening *o, uint64_t *bytes)
 	else if (S_ISBLK(o->st.st_mode))
 		return ioctl(o->m->fd, BLKGETSIZE64, bytes) ? -errno : 0;
 	else if (S_ISCHR(o->st.st_mode))
-		return devdax_bytes(o, bytes);
+		return zd_devdax_probe(o->st.st_rdev, bytes, &o->m->align) ? -ENOTBLK : 0;
 	else
 		return -ENOTBLK;
 	return 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * nbdkit/control.c - the server's end of the control socket, and its end.
+ * nbdkit/control.c - the server's end of the control socket.
  *
  * One thread does everything, one thing after the other: it alone takes the
  * region away and brings it back, so nothing here is locked.  While a removal
@@ -12,6 +12,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -24,17 +25,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#define NBDKIT_API_VERSION 2
-#include <nbdkit-plugin.h>
-
 #include "nbdkit/control.h"
-#include "nbdkit/hangup.h"
 #include "nbdkit/region.h"
+#include "nbdkit/say.h"
 
 #define MAX_CALLERS	8
 #define TURN_MS		50	/* of a wait, in between which is looked elsewhere */
-#define HANGUP_MS	5000	/* so long may clients go on that know that it ends */
-#define CUT_OFF_MS	10000	/* or don't even read what they are told */
 #define TELL_MS		1000	/* who waits is told so this often, if it changes */
 
 /* Who asked.  @deadline: < 0: waits for ever. */
@@ -48,11 +44,10 @@ struct caller {
 static struct {
 	const char *path;	/* of the region */
 	struct sockaddr_un addr;
-	int listener, stop, quit;	/* listener: -1: none */
+	int listener, stop;	/* listener: -1: none */
 	pthread_t thread;
 	bool running;
 	bool removing;		/* the region is to go, and hasn't yet */
-	int64_t quitting;	/* when the server was told to end; it has clients still */
 	struct caller callers[MAX_CALLERS];
 	unsigned int nr_callers;
 } control;
@@ -74,9 +69,9 @@ static void say(struct caller *c, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(line, sizeof(line), fmt, ap);
 	va_end(ap);
-	/* Who has gone, or doesn't read, needn't know. */
+	/* A caller that has gone, or doesn't read, needn't know. */
 	if (send(c->fd, line, strlen(line) + 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
-		nbdkit_debug("control: %s", strerrordesc_np(errno));
+		return;
 }
 
 static void hang_up(struct caller *c)
@@ -118,8 +113,8 @@ static void describe(const struct zd_pmem_holders *h, char *text, size_t len)
 static void removed(int ret)
 {
 	if (ret)
-		nbdkit_error("%s: %s", control.path, LOST);
-	nbdkit_error("%s was removed: requests fail with ESHUTDOWN until `zonedev add` "
+		server_say("%s: %s", control.path, LOST);
+	server_say("%s was removed: requests fail with ESHUTDOWN until `zonedev add` "
 		     "brings it back", control.path);
 	for (unsigned int i = control.nr_callers; i--;) {
 		if (!control.callers[i].waiting)
@@ -218,7 +213,7 @@ static void do_add(struct caller *c)
 	} else if (region_add(err, sizeof(err))) {
 		say(c, "error %s", err);
 	} else {
-		nbdkit_error("%s is back", control.path);
+		server_say("%s is back", control.path);
 		say(c, "ok");
 	}
 }
@@ -258,52 +253,29 @@ static void accept_caller(void)
 	control.callers[control.nr_callers++] = (struct caller){ .fd = fd };
 }
 
-/* The poll's timeout. */
-static int patience(void)
-{
-	/* a client that is busy, or was let in at the last moment, is found later */
-	return control.removing ? 0 : control.quitting ? TURN_MS : -1;
-}
-
-static enum hangup_patience patience_left(void)
-{
-	int64_t ms = now_ms() - control.quitting;
-
-	return ms > CUT_OFF_MS ? HANGUP_AT_ONCE : ms > HANGUP_MS ? HANGUP_NOW :
-	       HANGUP_WHEN_ANSWERED;
-}
-
 static void *control_thread(void *arg)
 {
-	struct pollfd fds[3 + MAX_CALLERS];
+	struct pollfd fds[2 + MAX_CALLERS];
 
 	(void)arg;
 	for (;;) {
 		unsigned int nr = control.nr_callers;
-		eventfd_t times;
 
 		fds[0] = (struct pollfd){ control.stop, POLLIN, 0 };
 		fds[1] = (struct pollfd){ control.listener, POLLIN, 0 };
-		fds[2] = (struct pollfd){ control.quit, POLLIN, 0 };
 		for (unsigned int i = 0; i < nr; i++)
-			fds[3 + i] = (struct pollfd){ control.callers[i].fd, POLLIN, 0 };
-		if (poll(fds, 3 + nr, patience()) < 0)
+			fds[2 + i] = (struct pollfd){ control.callers[i].fd, POLLIN, 0 };
+		if (poll(fds, 2 + nr, control.removing ? 0 : -1) < 0)
 			continue;
 		if (fds[0].revents)
 			break;
 		/* From the last on: who leaves is replaced by one that has been
 		 * looked at. */
 		for (unsigned int i = nr; i--;)
-			if (fds[3 + i].revents)
+			if (fds[2 + i].revents)
 				listen_to(&control.callers[i]);
 		if (fds[1].revents)
 			accept_caller();
-		if (control.quitting)
-			hangup_clients(patience_left());
-		/* after which there is a turn in which clients hear of it */
-		if (fds[2].revents && !eventfd_read(control.quit, &times))
-			/* told again and again, it doesn't begin again */
-			control.quitting = control.quitting ? control.quitting : now_ms();
 		if (control.removing)
 			remove_turn();
 	}
@@ -356,7 +328,7 @@ static int bind_listener(int fd, const char *dir, const char *name)
 
 static int make_listener(const char *path)
 {
-	char dir[80], key[96], name[128];
+	char dir[PATH_MAX], key[96], name[128];
 	int fd, ret;
 
 	ret = control_dir(dir, sizeof(dir), true);
@@ -377,34 +349,30 @@ static int make_listener(const char *path)
 	return ret;
 }
 
-int control_start(const char *path, bool hangup)
+int control_start(const char *path)
 {
 	sigset_t all, before;
 	int ret;
 
 	control.path = path;
 	control.stop = eventfd(0, EFD_CLOEXEC);
-	control.quit = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (control.stop < 0 || control.quit < 0)
+	if (control.stop < 0)
 		return -errno;
 	control.listener = make_listener(path);
 	if (control.listener < 0) {
-		nbdkit_error("`zonedev remove` won't find this server: no control socket: %s",
+		server_say("`zonedev remove` won't find this server: no control socket: %s",
 			     strerrordesc_np(-control.listener));
 		control.listener = -1;
 	}
-	/* Signals are for nbdkit's threads. */
+	/* Signals are for the server's threads. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	ret = -pthread_create(&control.thread, NULL, control_thread, NULL);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	control.running = !ret;
-	if (!ret && hangup)
-		hangup_start(control.quit);
 	return ret;
 }
 
-/* The descriptors stay: a signal may come at any time. */
 void control_stop(void)
 {
 	if (!control.running)

@@ -28,19 +28,26 @@
 #define CONTROL_MESSAGE	1024	/* the longest, with its zero */
 
 /*
- * control_dir - where the sockets are: /run/zonedev for root; else
- * /run/user/UID/zonedev, or /tmp/zonedev-UID where there is no /run/user/UID.
- * Not $XDG_RUNTIME_DIR: what starts servers and who removes regions don't always
- * have the same.
- * @create: make it.  0; -ENOENT; -EPERM: it is there, but isn't the user's alone.
+ * server_dir - this user's directory of servers' sockets: /run/zonedev for root, else
+ * .zonedev/HOST in the home directory.  There a server with no other address listens.
+ * control_dir - its subdirectory of control sockets.
+ *
+ * The home is that of the user database, or $HOME for a user that it doesn't have.  So all
+ * that a user runs agrees on the place, whatever session or service it belongs to: not
+ * /run/user/UID or $XDG_RUNTIME_DIR, which come and go with sessions, nor /tmp, where
+ * another user could be first.  HOST: a home may be on several hosts, a socket is on one.
+ *
+ * @len: PATH_MAX is enough.  @create: make it.  0; -ENOENT; -EPERM: it is there, but isn't
+ * the user's alone; -errno.
  */
+int server_dir(char *dir, size_t len, bool create);
 int control_dir(char *dir, size_t len, bool create);
 
 /* control_key - the region at @path: by its device and inode, or the device that
  * it stands for, or a memfd's name.  0 or -errno. */
 int control_key(const char *path, char *key, size_t len);
 
-/* control_address - of the socket NAME in @dir.  0 or -ENAMETOOLONG. */
+/* control_address - of the socket NAME in @dir, however long that is.  0 or -errno. */
 int control_address(struct sockaddr_un *addr, const char *dir, const char *name);
 
 /*
@@ -53,11 +60,10 @@ bool control_is_stale(const struct sockaddr_un *addr);
 
 /*
  * control_start - start the thread that takes the region of region.h, at @path, away
- * and brings it back; and that sends clients away when the server is to end, if
- * @hangup.  0 or -errno.
+ * and brings it back.  0 or -errno.
  * control_stop - end it.  The region may be in the middle of its removal.
  */
-int control_start(const char *path, bool hangup);
+int control_start(const char *path);
 void control_stop(void);
 
 #endif

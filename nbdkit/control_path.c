@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* Where the control sockets are; for the plugin and for the command. */
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pwd.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -13,30 +17,65 @@
 
 #define MEMFD "memfd:"
 
-int control_dir(char *dir, size_t len, bool create)
+static bool is_home(const char *dir)
 {
-	unsigned int uid = geteuid();
-	char parent[64];
 	struct stat st;
-	int n;
 
-	snprintf(parent, sizeof(parent), "/run/user/%u", uid);
-	if (!uid)
-		n = snprintf(dir, len, "/run/zonedev");
-	else if (!stat(parent, &st) && st.st_uid == uid)
-		n = snprintf(dir, len, "%s/zonedev", parent);
-	else
-		n = snprintf(dir, len, "/tmp/zonedev-%u", uid);
-	if (n < 0 || (size_t)n >= len)
+	return *dir == '/' && !stat(dir, &st) && S_ISDIR(st.st_mode) && st.st_uid == geteuid();
+}
+
+static int find_home(char *home, size_t len)
+{
+	struct passwd pw, *found = NULL;
+	const char *env = secure_getenv("HOME");
+	char buf[4096];
+
+	if (getpwuid_r(geteuid(), &pw, buf, sizeof(buf), &found) || !found || !is_home(pw.pw_dir)) {
+		if (!env || !is_home(env))
+			return -ENOENT;
+	} else {
+		env = pw.pw_dir;
+	}
+	return (size_t)snprintf(home, len, "%s", env) < len ? 0 : -ENAMETOOLONG;
+}
+
+/* Appends "/NAME" to @dir: a directory of the user's, and of nobody else's. */
+static int enter(char *dir, size_t len, const char *name, bool create)
+{
+	size_t n = strlen(dir);
+	struct stat st;
+
+	if ((size_t)snprintf(dir + n, len - n, "/%s", name) >= len - n)
 		return -ENAMETOOLONG;
 	if (create && mkdir(dir, 0700) && errno != EEXIST)
 		return -errno;
-	/* In /tmp anybody could have made it first. */
 	if (lstat(dir, &st))
 		return -errno;
-	if (!S_ISDIR(st.st_mode) || st.st_uid != uid || st.st_mode & 077)
-		return -EPERM;
-	return 0;
+	return S_ISDIR(st.st_mode) && st.st_uid == geteuid() && !(st.st_mode & 077) ? 0 : -EPERM;
+}
+
+int server_dir(char *dir, size_t len, bool create)
+{
+	char host[HOST_NAME_MAX + 1];
+	int ret;
+
+	if (!geteuid()) {
+		snprintf(dir, len, "/run");
+		return enter(dir, len, "zonedev", create);
+	}
+	if (gethostname(host, sizeof(host)))
+		return -errno;
+	ret = find_home(dir, len);
+	if (!ret)
+		ret = enter(dir, len, ".zonedev", create);
+	return ret ? ret : enter(dir, len, host, create);
+}
+
+int control_dir(char *dir, size_t len, bool create)
+{
+	int ret = server_dir(dir, len, create);
+
+	return ret ? ret : enter(dir, len, "control", create);
 }
 
 int control_key(const char *path, char *key, size_t len)
@@ -61,14 +100,35 @@ int control_key(const char *path, char *key, size_t len)
 	return n < 0 || (size_t)n >= len ? -ENAMETOOLONG : 0;
 }
 
+/* A descriptor of @dir, by which the names in it are short. */
+static int short_dir(const char *dir)
+{
+	static char opened[PATH_MAX];
+	static int fd = -1;
+
+	if (fd >= 0 && !strcmp(opened, dir))
+		return fd;
+	if (fd >= 0)
+		close(fd);
+	fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	snprintf(opened, sizeof(opened), "%s", dir);
+	return fd < 0 ? -errno : fd;
+}
+
 int control_address(struct sockaddr_un *addr, const char *dir, const char *name)
 {
-	int n;
+	size_t len = sizeof(addr->sun_path);
+	int fd;
 
 	memset(addr, 0, sizeof(*addr));
 	addr->sun_family = AF_UNIX;
-	n = snprintf(addr->sun_path, sizeof(addr->sun_path), "%s/%s", dir, name);
-	return n < 0 || (size_t)n >= sizeof(addr->sun_path) ? -ENAMETOOLONG : 0;
+	if ((size_t)snprintf(addr->sun_path, len, "%s/%s", dir, name) < len)
+		return 0;
+	fd = short_dir(dir);
+	if (fd < 0)
+		return fd;
+	return (size_t)snprintf(addr->sun_path, len, "/proc/self/fd/%d/%s", fd, name) < len ? 0 :
+	       -ENAMETOOLONG;
 }
 
 bool control_is_stale(const struct sockaddr_un *addr)

@@ -11,13 +11,12 @@
  * its API has no way to send from the mapping itself.
  */
 #include <errno.h>
-#include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
@@ -26,15 +25,22 @@
 
 #include "nbdkit/control.h"
 #include "nbdkit/region.h"
+#include "nbdkit/say.h"
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
 #define MAX_REQUEST (32u << 20)	/* the NBD protocol's portable limit */
 
 static struct region_config config;
-static const char *unlink_path, *announcement;
-static int announce_fd = -1;
-static bool hangup;
+
+void server_say(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	nbdkit_verror(fmt, ap);
+	va_end(ap);
+}
 
 /* --- parameters --- */
 
@@ -69,19 +75,6 @@ static int set_size(const char *value)
 	return 0;
 }
 
-/* Standard output is taken away before there is something to say. */
-static int set_announcement(const char *value)
-{
-	if (announce_fd < 0)
-		announce_fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-	if (announce_fd < 0) {
-		nbdkit_error("no standard output: %s", strerrordesc_np(errno));
-		return -1;
-	}
-	announcement = value;
-	return 0;
-}
-
 static int plugin_config(const char *key, const char *value)
 {
 	if (!strcmp(key, "path") && config.path) {
@@ -96,14 +89,6 @@ static int plugin_config(const char *key, const char *value)
 		return set_bool(&config.btt, value);
 	if (!strcmp(key, "readonly"))
 		return set_bool(&config.readonly, value);
-	if (!strcmp(key, "announce"))
-		return set_announcement(value);
-	if (!strcmp(key, "hangup"))
-		return set_bool(&hangup, value);
-	if (!strcmp(key, "unlink")) {
-		unlink_path = nbdkit_absolute_path(value);
-		return unlink_path ? 0 : -1;
-	}
 	nbdkit_error("unknown parameter '%s'", key);
 	return -1;
 }
@@ -112,10 +97,7 @@ static int plugin_config(const char *key, const char *value)
 	"path=PATH      (required) The file or device that holds the region.\n" \
 	"size=SIZE      Of a new region; a multiple of 4096.\n"		\
 	"btt=on         Writes of aligned blocks are atomic.\n"		\
-	"readonly=on    Nobody may write.\n"				\
-	"announce=TEXT  A line to print when all is up.\n"		\
-	"hangup=on      SIGTERM doesn't wait for clients to go.\n"	\
-	"unlink=SOCKET  A socket to remove when the server ends."
+	"readonly=on    Nobody may write."
 
 static int plugin_config_complete(void)
 {
@@ -162,12 +144,6 @@ static int plugin_get_ready(void)
 	return 0;
 }
 
-static void remove_socket(void)
-{
-	if (unlink_path)
-		unlink(unlink_path);
-}
-
 static int plugin_after_fork(void)
 {
 	char err[1024] = "";
@@ -176,27 +152,13 @@ static int plugin_after_fork(void)
 	zd_set_log(log_line, NULL);
 	if (region_open(&config, err, sizeof(err))) {
 		nbdkit_error("%s", err);
-		goto out_socket;
+		return -1;
 	}
-	ret = control_start(config.path, hangup);
-	if (ret) {
-		nbdkit_error("no control thread: %s", strerrordesc_np(-ret));
-		goto out_region;
-	}
-	/* nbdkit's handlers of signals are there, too. */
-	if (announcement && dprintf(announce_fd, "%s\n", announcement) < 0) {
-		nbdkit_error("can't write the address: %s", strerrordesc_np(errno));
-		goto out_control;
-	}
-	close(announce_fd);
-	return 0;
-out_control:
-	control_stop();
-out_region:
+	ret = control_start(config.path);
+	if (!ret)
+		return 0;
+	nbdkit_error("no control thread: %s", strerrordesc_np(-ret));
 	region_close();
-out_socket:
-	/* there will be no unload */
-	remove_socket();
 	return -1;
 }
 
@@ -208,8 +170,6 @@ static void plugin_cleanup(void)
 
 static void plugin_unload(void)
 {
-	remove_socket();
-	free((char *)unlink_path);
 	free((char *)config.path);
 }
 

@@ -34,7 +34,4 @@ int cmd_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
  */
 int cmd_find_preload(char *path, size_t len);
 
-/* cmd_find_plugin - the same for nbdkit's plugin. */
-int cmd_find_plugin(char *path, size_t len);
-
 #endif

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -56,7 +57,7 @@ static int connect_to(const char *dir, const char *name)
  * error. */
 static int find_servers(const char *path, struct servers *servers)
 {
-	char dir[80], key[96];
+	char dir[PATH_MAX], key[96];
 	struct dirent *entry;
 	size_t len;
 	int fd, ret;

@@ -1,38 +1,32 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * `zonedev serve`: everything that can be wrong before there is a server; then
- * this process becomes nbdkit, which takes over the listening socket (socket
- * activation); signals and the exit status are nbdkit's own.  The address is
- * printed by the plugin, when all is up.
+ * `zonedev serve`: the command line, and the life of a server: its socket, the region,
+ * the control socket, clients; and all of it back again.
  */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <netdb.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
+#include <zonedev.h>
 
 #include "drivers/spec.h"
+#include "nbd/server.h"
 #include "nbdkit/control.h"
+#include "nbdkit/region.h"
+#include "nbdkit/say.h"
 #include "tools/cmd.h"
-#include "zonedev/pmem.h"
+#include "tools/serve_socket.h"
 
-#define DEFAULT_PORT	"10809"	/* NBD's */
-#define BACKLOG		128
-#define ACTIVATION_FD	3	/* where socket activation has the first one */
+#define EXIT_FAILED	1
 
 struct serve {
 	struct zd_pmem_spec spec;
-	const char *socket_path, *port, *bind;
-	char socket_absolute[PATH_MAX];
-	char plugin[PATH_MAX];
+	struct serve_socket socket;
+	unsigned int max_clients;
 	bool readonly;
 };
 
@@ -41,6 +35,7 @@ static const struct option long_options[] = {
 	{ "port", required_argument, NULL, 'p' },
 	{ "bind", required_argument, NULL, 'b' },
 	{ "read-only", no_argument, NULL, 'r' },
+	{ "max-clients", required_argument, NULL, 'c' },
 	{ "help", no_argument, NULL, 'h' },
 	{ 0 },
 };
@@ -53,30 +48,54 @@ static int help(void)
 	       "One that isn't there is made, and needs a size.  With btt=on each aligned 4 KiB is\n"
 	       "written as a whole or not at all.  Prints the address, as an NBD URI.\n"
 	       "\n"
-	       "  --socket PATH  listen on a unix socket, for this user\n"
-	       "  --port N       listen on a TCP port; 0: any that is free (default: " DEFAULT_PORT ")\n"
-	       "  --bind ADDR    listen for others than this host: 0.0.0.0, :: or an address\n"
-	       "                 of this host (default: 127.0.0.1)\n"
-	       "  --read-only    nobody may write\n"
-	       "  --help, -h     this text\n"
+	       "It listens on a unix socket, for this user only, unless it is told to use TCP, where\n"
+	       "whoever can connect can write.\n"
+	       "\n"
+	       "  --socket PATH    the unix socket (default: in a directory of this user's)\n"
+	       "  --port N         listen on a TCP port; 0: any that is free (default: " SERVE_PORT ")\n"
+	       "  --bind ADDR      listen on TCP for others than this host: 0.0.0.0, :: or an\n"
+	       "                   address of this host (default: 127.0.0.1)\n"
+	       "  --read-only      nobody may write\n"
+	       "  --max-clients N  so many connections at a time (default: %u)\n"
+	       "  --help, -h       this text\n"
 	       "\n"
 	       "SIZE is in bytes, or with K, M, G or T (1.5G, 512MiB).  Exit status: 0 if it was\n"
-	       "ended by a signal, 1 if nbdkit failed, 2 for bad usage or a region that can't be\n"
-	       "served.\n");
+	       "ended by a signal and the region is durable, 1 if that or the server failed, 2 for\n"
+	       "bad usage or a region that can't be served.\n", NBD_DEFAULT_CLIENTS);
 	return 0;
 }
 
 /* -1: go on; else the exit status. */
 static int check_options(const struct serve *s)
 {
+	const struct serve_socket *at = &s->socket;
 	char *end;
 
-	if (s->socket_path && (s->port || s->bind))
-		return cmd_error("--socket and --%s exclude each other", s->port ? "port" : "bind");
-	if (s->port && (*s->port < '0' || *s->port > '9' ||
-			strtoul(s->port, &end, 10) > 65535 || *end))
-		return cmd_error("--port %s: not a port (try 10809, or 0 for any)", s->port);
+	if (at->path && (at->port || at->bind))
+		return cmd_error("--socket and --%s exclude each other", at->port ? "port" : "bind");
+	if (at->port && (*at->port < '0' || *at->port > '9' ||
+			 strtoul(at->port, &end, 10) > 65535 || *end))
+		return cmd_error("--port %s: not a port (try 10809, or 0 for any)", at->port);
 	return -1;
+}
+
+/* False if it isn't one. */
+static bool parse_clients(const char *text, unsigned int *clients)
+{
+	char *end;
+	unsigned long value = strtoul(text, &end, 10);
+
+	if (*text < '0' || *text > '9' || *end || !value || value > NBD_MOST_CLIENTS)
+		return false;
+	*clients = value;
+	return true;
+}
+
+/* Where a value of option @c goes that is text; NULL: it is none of these. */
+static const char **text_of(struct serve *s, int c)
+{
+	return c == 's' ? &s->socket.path : c == 'p' ? &s->socket.port :
+	       c == 'b' ? &s->socket.bind : NULL;
 }
 
 /* -1: go on; else the exit status. */
@@ -88,18 +107,19 @@ static int parse(int argc, char **argv, struct serve *s)
 	optind = 0;
 	opterr = 0;
 	while ((c = getopt_long(argc, argv, ":h", long_options, NULL)) != -1) {
-		if ((c == 's' && s->socket_path) || (c == 'p' && s->port) || (c == 'b' && s->bind))
+		if (text_of(s, c) && *text_of(s, c))
 			return cmd_error("--%s is given twice: leave one out",
 					 c == 's' ? "socket" : c == 'p' ? "port" : "bind");
 		switch (c) {
 		case 's':
-			s->socket_path = optarg;
-			break;
 		case 'p':
-			s->port = optarg;
-			break;
 		case 'b':
-			s->bind = optarg;
+			*text_of(s, c) = optarg;
+			break;
+		case 'c':
+			if (!parse_clients(optarg, &s->max_clients))
+				return cmd_error("--max-clients %s: not a number from 1 to %u",
+						 optarg, NBD_MOST_CLIENTS);
 			break;
 		case 'r':
 			s->readonly = true;
@@ -124,231 +144,109 @@ static int parse(int argc, char **argv, struct serve *s)
 	return check_options(s);
 }
 
-/* Open it once, for what the user would have to look for in nbdkit's words; a new
- * region is made here. */
-static int check_region(const struct serve *s)
+/* --- the server --- */
+
+static struct serve serve = { .max_clients = NBD_DEFAULT_CLIENTS };
+
+static void log_line(enum zd_log_level level, const char *msg, void *ctx)
 {
-	struct zd_pmem_attr attr = {
-		.size = sizeof(attr),
-		.bytes = s->spec.bytes,
-		.flags = (s->spec.btt ? ZD_PMEM_BTT : 0) |
-			 (s->readonly ? ZD_PMEM_READONLY : ZD_PMEM_CREATE),
+	(void)ctx;
+	if (level <= ZD_LOG_WARN)
+		server_say("%s", msg);
+}
+
+static int open_region(struct serve *s)
+{
+	static struct region_config config;
+	char err[1024] = "";
+
+	config = (struct region_config){
+		.path = s->spec.path, .bytes = s->spec.bytes, .btt = s->spec.btt,
+		.readonly = s->readonly,
 	};
-	struct zd_pmem *pmem;
-	char err[512] = "";
-	int ret;
+	if (!region_open(&config, err, sizeof(err)))
+		return 0;
+	return strstr(err, s->spec.path) ? cmd_error("%s", err) :
+	       cmd_error("%s: %s", s->spec.path, err);
+}
 
-	ret = zd_pmem_open(s->spec.path, &attr, &pmem, err, sizeof(err));
-	if (ret && strstr(err, s->spec.path))
-		return cmd_error("%s", err);
-	if (ret)
-		return cmd_error("%s: %s", s->spec.path, *err ? err : strerrordesc_np(-ret));
-	zd_pmem_close(pmem);
+/* Standard output is closed then: who reads the address to its end has all of it. */
+static int announce(const struct serve *s)
+{
+	char uri[3 * PATH_MAX + 64];
+	int null;
+
+	serve_uri(&s->socket, uri, sizeof(uri));
+	if (printf("%s\n", uri) < 0 || fflush(stdout)) {
+		server_say("can't write the address: %s", strerrordesc_np(errno));
+		return EXIT_FAILED;
+	}
+	null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	if (null >= 0) {
+		dup2(null, STDOUT_FILENO);
+		close(null);
+	}
 	return 0;
 }
 
-/* --- the socket --- */
-
-static int bind_unix(int fd, const struct sockaddr_un *addr)
+/* Before the listening socket is closed: then another server may take its name. */
+static void stop_listening(void)
 {
-	/* Who may write to the socket may write to the region. */
-	mode_t mask = umask(0177);
-	int ret = bind(fd, (const struct sockaddr *)addr, sizeof(*addr)) ? -errno : 0;
-
-	umask(mask);
-	return ret;
+	serve_unlisten(&serve.socket);
 }
 
-/* The descriptor, or minus the exit status. */
-static int listen_unix(struct serve *s)
+/* What was written is durable from here on, and what can't be is told. */
+static int sync_region(const struct serve *s)
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	char dir[PATH_MAX];
-	int fd, ret;
+	int ret = s->readonly || !region_is_live() ? 0 : region_rw(ZD_PMEM_FLUSH, 0, 0, 0, NULL);
 
-	/* an empty name would be an abstract one, which anybody may connect to */
-	if (!*s->socket_path)
-		return -cmd_error("--socket: give the path of the socket");
-	if (strlen(s->socket_path) >= sizeof(addr.sun_path))
-		return -cmd_error("--socket %s: longer than the %zu bytes that a socket may have",
-				  s->socket_path, sizeof(addr.sun_path) - 1);
-	strcpy(addr.sun_path, s->socket_path);
-	if (*s->socket_path == '/')
-		strcpy(s->socket_absolute, s->socket_path);
-	else if (!getcwd(dir, sizeof(dir)) ||
-		 snprintf(s->socket_absolute, PATH_MAX, "%s/%s", dir, s->socket_path) >= PATH_MAX)
-		return -cmd_error("--socket %s: give a path from /", s->socket_path);
-	if (strlen(s->socket_absolute) >= sizeof(addr.sun_path))
-		return -cmd_error("--socket %s: longer from / than the %zu bytes that a client can name",
-				  s->socket_path, sizeof(addr.sun_path) - 1);
-
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return -cmd_error("no socket: %s", strerrordesc_np(errno));
-	ret = bind_unix(fd, &addr);
-	if (ret == -EADDRINUSE && control_is_stale(&addr) && !unlink(addr.sun_path))
-		ret = bind_unix(fd, &addr);
-	if (!ret && listen(fd, BACKLOG))
-		ret = -errno;
-	if (!ret)
-		return fd;
-	close(fd);
-	return -cmd_error("--socket %s: %s", s->socket_path, ret == -EADDRINUSE ?
-			  "it is there already: end who listens on it, or name another" :
-			  strerrordesc_np(-ret));
+	if (!ret || ret == -ESHUTDOWN)
+		return 0;
+	server_say("%s: what was written last may not be durable: %s", s->spec.path,
+		   strerrordesc_np(-ret));
+	return EXIT_FAILED;
 }
 
-static int listen_tcp(const struct serve *s)
+/* The socket listens; the region is open. */
+static int run(struct serve *s)
 {
-	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST |
-				  AI_NUMERICSERV | AI_PASSIVE }, *ai;
-	const char *bind_to = s->bind ? s->bind : "127.0.0.1";
-	const char *port = s->port ? s->port : DEFAULT_PORT;
-	int fd, ret, on = 1;
+	int rc, ret = control_start(s->spec.path);
 
-	if (getaddrinfo(bind_to, port, &hints, &ai))
-		return -cmd_error("--bind %s: not an address (try 0.0.0.0 or 192.168.1.2)", bind_to);
-	fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) ||
-	    bind(fd, ai->ai_addr, ai->ai_addrlen) || listen(fd, BACKLOG)) {
-		ret = cmd_error("can't listen on port %s of %s: %s", port, bind_to,
-				strerrordesc_np(errno));
-		if (fd >= 0)
-			close(fd);
-		fd = -ret;
+	if (ret) {
+		server_say("no control thread: %s", strerrordesc_np(-ret));
+		return EXIT_FAILED;
 	}
-	freeaddrinfo(ai);
-	return fd;
-}
-
-/* RFC 3986 and NBD's URI specification: what isn't plain is %XX. */
-static void escape(const char *path, char *out, size_t len)
-{
-	size_t n = 0;
-
-	for (; *path && n + 4 <= len; path++) {
-		if ((*path >= '0' && *path <= '9') || (*path >= 'A' && *path <= 'Z') ||
-		    (*path >= 'a' && *path <= 'z') || strchr("/-._~", *path))
-			out[n++] = *path;
-		else
-			n += snprintf(out + n, len - n, "%%%02X", (unsigned char)*path);
+	rc = announce(s);
+	if (!rc) {
+		nbd_server_run(s->socket.fd, stop_listening);
+		rc = sync_region(s);
 	}
-	out[n] = '\0';
-}
-
-static void make_uri(const struct serve *s, int fd, char *uri, size_t len)
-{
-	char host[64] = "", port[16] = "", path[3 * PATH_MAX];
-	struct sockaddr_storage addr;
-	socklen_t addrlen = sizeof(addr);
-	bool v6;
-
-	if (s->socket_path) {
-		escape(s->socket_absolute, path, sizeof(path));
-		snprintf(uri, len, "nbd+unix:///?socket=%s", path);
-		return;
-	}
-	getsockname(fd, (struct sockaddr *)&addr, &addrlen);
-	getnameinfo((struct sockaddr *)&addr, addrlen, host, sizeof(host), port, sizeof(port),
-		    NI_NUMERICHOST | NI_NUMERICSERV);
-	v6 = addr.ss_family == AF_INET6;
-	snprintf(uri, len, "nbd://%s%s%s:%s", v6 ? "[" : "", host, v6 ? "]" : "", port);
-}
-
-/* --- nbdkit --- */
-
-/* The socket where nbdkit looks for it, and nowhere else. */
-static int hand_over(int fd)
-{
-	char pid[16];
-
-	if (fd == ACTIVATION_FD) {
-		if (fcntl(fd, F_SETFD, 0))
-			return -errno;
-	} else if (dup2(fd, ACTIVATION_FD) < 0) {
-		return -errno;
-	}
-	snprintf(pid, sizeof(pid), "%d", getpid());
-	if (setenv("LISTEN_PID", pid, 1) || setenv("LISTEN_FDS", "1", 1))
-		return -errno;
-	return 0;
-}
-
-/* Returns only if it fails. */
-static int become_nbdkit(const struct serve *s, int fd)
-{
-	char path[PATH_MAX + 8], size[32], unlink_it[PATH_MAX + 8];
-	char announce[3 * PATH_MAX + 64] = "announce=";
-	const char *argv[16];
-	int n = 0, ret;
-
-	snprintf(path, sizeof(path), "path=%s", s->spec.path);
-	make_uri(s, fd, announce + strlen(announce), sizeof(announce) - strlen(announce));
-	argv[n++] = "nbdkit";
-	argv[n++] = "--foreground";
-	if (s->readonly)
-		argv[n++] = "--readonly";
-	argv[n++] = s->plugin;
-	argv[n++] = path;
-	argv[n++] = "hangup=on";
-	argv[n++] = announce;
-	if (s->spec.bytes) {
-		snprintf(size, sizeof(size), "size=%llu", (unsigned long long)s->spec.bytes);
-		argv[n++] = size;
-	}
-	if (s->spec.btt)
-		argv[n++] = "btt=on";
-	if (s->readonly)
-		argv[n++] = "readonly=on";
-	if (s->socket_path) {
-		snprintf(unlink_it, sizeof(unlink_it), "unlink=%s", s->socket_absolute);
-		argv[n++] = unlink_it;
-	}
-	argv[n] = NULL;
-	ret = hand_over(fd);
-	if (!ret) {
-		execvp("nbdkit", (char **)argv);
-		ret = -errno;
-	}
-	return cmd_error("can't start nbdkit: %s", strerrordesc_np(-ret));
-}
-
-static bool have_nbdkit(void)
-{
-	const char *path = getenv("PATH") ?: "/usr/bin:/bin";
-	char file[PATH_MAX];
-	size_t len;
-
-	for (; *path; path += len + (path[len] == ':')) {
-		len = strcspn(path, ":");
-		snprintf(file, sizeof(file), "%.*s/nbdkit", (int)len, path);
-		if (len && !access(file, X_OK))
-			return true;
-	}
-	return false;
+	control_stop();
+	return rc;
 }
 
 int cmd_serve(int argc, char **argv)
 {
-	static struct serve s;
-	int fd, rc;
+	struct serve *s = &serve;
+	int rc = parse(argc, argv, s);
 
-	rc = parse(argc, argv, &s);
 	if (rc >= 0)
 		return rc;
-	if (!have_nbdkit())
-		return cmd_error("nbdkit is missing: install the package nbdkit");
-	if (cmd_find_plugin(s.plugin, sizeof(s.plugin)))
-		return cmd_error("%s is missing: build or install zonedev again, with "
-				 "nbdkit-plugin-dev installed", s.plugin);
+	rc = nbd_server_init(s->max_clients, s->readonly);
+	if (rc) {
+		cmd_error("can't wait for signals: %s", strerrordesc_np(-rc));
+		return EXIT_FAILED;
+	}
 	/* The socket first: no region is made for a server that can't be. */
-	fd = s.socket_path ? listen_unix(&s) : listen_tcp(&s);
-	if (fd < 0)
-		return -fd;
-	rc = check_region(&s);
-	if (!rc)
-		rc = become_nbdkit(&s, fd);
-	if (s.socket_path)
-		unlink(s.socket_absolute);
+	rc = serve_listen(&s->socket, s->spec.path);
+	if (rc)
+		return rc;
+	zd_set_log(log_line, NULL);
+	rc = open_region(s);
+	if (!rc) {
+		rc = run(s);
+		region_close();
+	}
+	serve_unlisten(&s->socket);
 	return rc;
 }

@@ -42,9 +42,3 @@ int cmd_find_preload(char *path, size_t len)
 	return find(path, len, "libzonedev-preload.so", "", "/" ZD_PRELOAD_FROM_BINDIR,
 		    ZD_PRELOAD_DIR);
 }
-
-int cmd_find_plugin(char *path, size_t len)
-{
-	return find(path, len, "nbdkit-zonedev-plugin.so", "/../nbdkit",
-		    "/" ZD_PLUGIN_FROM_BINDIR, ZD_PLUGIN_DIR);
-}

@@ -66,8 +66,9 @@ struct zd_dax_map;
  * @offset, @length: the stretch, in bytes; @offset a multiple of @align, @length
  *	0: up to the end, rounded down to a multiple of @align.
  * @align: of addresses, offsets and lengths of mappings: a power of two from 4096
- *	to 1 GiB; 0: what the device asks for, or 4096.  With 2 MiB the kernel can use
- *	huge pages, where what is below has them.
+ *	to 1 GiB; 0: what the device asks for, or 4096.  With 2 MiB the kernel is asked for
+ *	huge pages, where what is below has them.  With less, mappings of 2 MiB and more
+ *	lie so that it can use them all the same.
  */
 struct zd_dax_opts {
 	size_t size;

@@ -7,7 +7,7 @@
 . "$(dirname "$0")/../lib/lib.sh"
 # shellcheck source=tests/lib/nbd.sh
 . "$(dirname "$0")/../lib/nbd.sh"
-requires fio nbdinfo flock
+requires fio nbdinfo
 seeded
 
 rounds=20
@@ -41,7 +41,7 @@ fio_is_told() {
 # Neither a lock nor a mapping of the file is left.
 nothing_left() {
 	alive "$SERVER" || fail "the server ended"
-	flock --nonblock "$region" true || fail "the region is still locked"
+	unlocked "$region" || fail "the region is still locked"
 	! grep -F "$region" "/proc/$SERVER/maps" >&2 || fail "the region is still mapped"
 }
 

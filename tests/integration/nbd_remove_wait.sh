@@ -7,7 +7,7 @@
 . "$(dirname "$0")/../lib/lib.sh"
 # shellcheck source=tests/lib/nbd.sh
 . "$(dirname "$0")/../lib/nbd.sh"
-requires fio fsfreeze mkfs.ext4 nbdcopy flock
+requires fio fsfreeze mkfs.ext4 nbdcopy
 
 truncate -s 64M "$T/image"
 mkfs.ext4 -q "$T/image"
@@ -43,7 +43,7 @@ case $ERR in
 esac
 # Meanwhile it is neither here nor gone.
 expect_error "still being removed" "$ZONEDEV" add "$region"
-flock --nonblock "$region" true && fail "the lock is gone before the request is"
+unlocked "$region" && fail "the lock is gone before the request is"
 nbdcopy "$URI" "$T/out" 2>"$T/err" && fail "a new client is let in"
 
 # Who waits for ever is told for whom
@@ -55,7 +55,7 @@ alive "$remove" || fail "zonedev remove doesn't wait"
 
 fsfreeze --unfreeze "$T/mnt"
 wait "$remove" || fail "zonedev remove: $(cat "$T/waiting")"
-flock --nonblock "$region" true || fail "the region is still locked"
+unlocked "$region" || fail "the region is still locked"
 wait "$fio" || fail "the write that was in flight failed: $(cat "$T/fio.err" "$T/stuck.fio")"
 expect_status 0 "$ZONEDEV" add "$region"
 nbdcopy "$URI" "$T/out" || fail "nbdcopy"
@@ -70,7 +70,7 @@ wait_for 20 is_stuck ||
 expect_status 1 "$ZONEDEV" remove --timeout 0 "$region"
 fsfreeze --unfreeze "$T/mnt"
 wait "$fio" || fail "the write that was in flight failed: $(cat "$T/fio.err")"
-wait_for 20 "flock --nonblock '$region' true" || fail "the removal doesn't go on"
+wait_for 20 "unlocked '$region'" || fail "the removal doesn't go on"
 
 # A server that doesn't answer doesn't keep anybody longer than it may.
 expect_status 0 "$ZONEDEV" add "$region"

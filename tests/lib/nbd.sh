@@ -5,18 +5,13 @@
 #
 #	. "$(dirname "$0")/../lib/nbd.sh"
 
-# nbdkit has no sanitizer in it, so the runtime that the plugin needs must be there
-# first.  What nbdkit itself leaks is not our business.
-_zd_runtime=$(ldd "$ZD_BUILD/nbdkit/nbdkit-zonedev-plugin.so" |
-	awk '$1 ~ /^lib[at]san/ { print $3 }')
-nbdkit_env=()
-[ -z "$_zd_runtime" ] ||
-	nbdkit_env=(env "LD_PRELOAD=$_zd_runtime" "ASAN_OPTIONS=${ASAN_OPTIONS:-}:detect_leaks=0")
-
-# own_msync: servers from now on have the msync() of nbd_msync.c, told by files in $T
+# own_msync: servers from now on have the msync() of nbd_msync.c, told by files in $T.  A
+# sanitizer's runtime must come first.
+server_env=()
 own_msync() {
-	nbdkit_env=(env "LD_PRELOAD=${_zd_runtime:+$_zd_runtime:}$H/nbd_msync.so"
-		"ZD_MSYNC_DIR=$T" "ASAN_OPTIONS=${ASAN_OPTIONS:-}:detect_leaks=0")
+	local runtime
+	runtime=$(ldd "$ZONEDEV" | awk '$1 ~ /^lib[at]san/ { print $3 }')
+	server_env=(env "LD_PRELOAD=${runtime:+$runtime:}$H/nbd_msync.so" "ZD_MSYNC_DIR=$T")
 }
 
 # serve SPEC [OPTION...]: zonedev serve on a socket of its own (or as the options
@@ -27,7 +22,7 @@ serve() {
 	shift
 	[[ " $* " = *" --port "* || " $* " = *" --socket "* ]] || socket=(--socket "$T/nbd.sock")
 	rm -f "$T/uri"
-	start "${nbdkit_env[@]}" "$ZONEDEV" serve "$spec" "${socket[@]}" "$@" \
+	start "${server_env[@]}" "$ZONEDEV" serve "$spec" "${socket[@]}" "$@" \
 		>"$T/uri" 2>>"$T/serve.err"
 	SERVER=$PID
 	wait_for 20 "[ -s '$T/uri' ] || gone $SERVER" && [ -s "$T/uri" ] ||
@@ -76,8 +71,7 @@ ask() {
 	echo "$1" >&"$_zd_to"
 }
 
-# end_client: after it was down.  (In the middle of its work is no good: nbdkit 1.32
-# may abort when a client with many requests dies.)
+# end_client: after it was down
 end_client() {
 	ask quit
 	wait_for 20 "gone $CLIENT" || fail "nbd_client doesn't end"
@@ -91,4 +85,10 @@ seeded() {
 	SEED=${ZD_SEED:-$((($(date +%s%N) / 1000) % 1000000007))}
 	RANDOM=$((SEED % 32768))
 	say "seed $SEED (again: ZD_SEED=$SEED)"
+}
+
+# unlocked FILE: no region has it, and nobody else has all of it locked
+unlocked() {
+	python3 -c 'import fcntl, sys
+fcntl.lockf(open(sys.argv[1], "r+b"), fcntl.LOCK_EX | fcntl.LOCK_NB)' "$1" 2>/dev/null
 }

@@ -532,21 +532,29 @@ static void (*before_lock)(void);
 static const char *raced;
 static int faster = -1;
 
-int flock(int fd, int operation)
+int fcntl(int fd, int cmd, ...)
 {
 	void (*fn)(void) = before_lock;
+	va_list ap;
+	long arg;
 
-	before_lock = NULL;
-	if (fn)
+	va_start(ap, cmd);
+	arg = va_arg(ap, long);
+	va_end(ap);
+	if (fn && cmd == F_OFD_SETLK) {
+		before_lock = NULL;
 		fn();
-	return syscall(SYS_flock, fd, operation);
+	}
+	return syscall(SYS_fcntl, fd, cmd, arg);
 }
 
 static void be_faster(void)
 {
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
 	faster = open(raced, O_RDWR | O_CLOEXEC);
 	assert_true(faster >= 0);
-	assert_int_equal(syscall(SYS_flock, faster, LOCK_EX | LOCK_NB), 0);
+	assert_int_equal(fcntl(faster, F_OFD_SETLK, &lock), 0);
 }
 
 static void take_away(void)
