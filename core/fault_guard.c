@@ -4,16 +4,10 @@
  *
  * Mechanism.  One handler for the process.  It looks at where the thread was:
  *
- *	in the copy routine	go on at the fixup of that instruction, which
- *				returns what is left (the routine is a leaf, and all
- *				its state is in registers)
+ *	in a copy routine	go on at its fixup (fault_copy.c)
  *	in zd_fault_guard_call	the innermost guard of this thread whose range has
  *				the address: longjmp there
  *	elsewhere		whoever had the signal before us gets it
- *
- * The vector loop doesn't know how far it got within its 128 bytes.  Its fixup goes
- * on with the byte copy from where the loop stood, and that faults again, with the
- * exact count in rcx.
  *
  * The handlers in front of others' handlers.  A program that sets its own handler
  * after us and chains to ours must not be chained to by that same one of ours: the
@@ -34,7 +28,6 @@
  */
 #include "core/fault_guard.h"
 
-#include <cpuid.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
@@ -46,131 +39,13 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "core/fault_copy.h"
 #include "core/lock.h"
 #include "core/tls.h"
 #include "zonedev/log.h"
 
 #define MAX_INSTALLED	8
 #define HAD_IT(which)	(1 << (16 + (which)))	/* in si_errno */
-
-/* --- the routines that may fault --- */
-
-/*
- * rdi: destination; rsi: source; rdx: length.  Result in rax (left) and rdx
- * (address), as the ABI returns a struct of two words.  The handler sets rdx at a
- * fault, and rip to the fixup.
- *
- * Where source and destination are aligned to each other nothing is faster than rep
- * movsb, which doesn't read the lines that it writes (a third of the time of a copy
- * that misses the caches).  Where they aren't it is up to three times slower than the
- * loop on some CPUs, and on old ones always.
- */
-__asm__(
-"	.pushsection .text\n"
-"	.p2align 6\n"
-"	.type zd_fault_copy_vec, @function\n"
-"zd_fault_copy_vec:\n"
-"	.cfi_startproc\n"
-"	mov	%rdx, %rcx\n"
-"	sub	$128, %rcx\n"
-"	jb	2f\n"
-"	.p2align 5\n"
-"zd_fault_vec_begin:\n"
-"1:	vmovdqu	(%rsi), %ymm0\n"
-"	vmovdqu	32(%rsi), %ymm1\n"
-"	vmovdqu	64(%rsi), %ymm2\n"
-"	vmovdqu	96(%rsi), %ymm3\n"
-"	vmovdqu	%ymm0, (%rdi)\n"
-"	vmovdqu	%ymm1, 32(%rdi)\n"
-"	vmovdqu	%ymm2, 64(%rdi)\n"
-"	vmovdqu	%ymm3, 96(%rdi)\n"
-"zd_fault_vec_end:\n"
-"	sub	$-128, %rsi\n"
-"	sub	$-128, %rdi\n"
-"	sub	$128, %rcx\n"
-"	jae	1b\n"
-"zd_fault_vec_fixup:\n"
-"	vzeroupper\n"
-"2:	add	$128, %rcx\n"
-"	jz	3f\n"
-"zd_fault_vec_tail:\n"
-"	rep movsb\n"
-"3:	xor	%eax, %eax\n"
-"	xor	%edx, %edx\n"
-"	ret\n"
-"	.cfi_endproc\n"
-"	.size zd_fault_copy_vec, . - zd_fault_copy_vec\n"
-
-"	.type zd_fault_copy_bytes, @function\n"
-"zd_fault_copy_bytes:\n"
-"	.cfi_startproc\n"
-"	mov	%rdx, %rcx\n"
-"zd_fault_movsb:\n"
-"	rep movsb\n"
-"	xor	%eax, %eax\n"
-"	xor	%edx, %edx\n"
-"	ret\n"
-"	.cfi_endproc\n"
-"	.size zd_fault_copy_bytes, . - zd_fault_copy_bytes\n"
-
-"	.type zd_fault_zero_bytes, @function\n"
-"zd_fault_zero_bytes:\n"
-"	.cfi_startproc\n"
-"	mov	%rsi, %rcx\n"
-"	xor	%eax, %eax\n"
-"zd_fault_stosb:\n"
-"	rep stosb\n"
-"	xor	%edx, %edx\n"
-"	ret\n"
-"zd_fault_left:\n"
-"	mov	%rcx, %rax\n"
-"	ret\n"
-"	.cfi_endproc\n"
-"	.size zd_fault_zero_bytes, . - zd_fault_zero_bytes\n"
-
-"	.type zd_fault_store_4, @function\n"
-"zd_fault_store_4:\n"
-"	.cfi_startproc\n"
-"zd_fault_mov4:\n"
-"	mov	%esi, (%rdi)\n"
-"	mov	$1, %eax\n"
-"	ret\n"
-"zd_fault_not_stored:\n"
-"	xor	%eax, %eax\n"
-"	ret\n"
-"	.cfi_endproc\n"
-"	.size zd_fault_store_4, . - zd_fault_store_4\n"
-"	.popsection\n");
-
-struct zd_fault_result zd_fault_copy_vec(void *dst, const void *src, size_t len);
-struct zd_fault_result zd_fault_copy_bytes(void *dst, const void *src, size_t len);
-struct zd_fault_result zd_fault_zero_bytes(void *dst, size_t len);
-int zd_fault_store_4(uint32_t *dst, uint32_t value);
-extern const char zd_fault_mov4[], zd_fault_not_stored[];
-extern const char zd_fault_vec_begin[], zd_fault_vec_end[], zd_fault_vec_fixup[];
-extern const char zd_fault_vec_tail[], zd_fault_movsb[], zd_fault_stosb[], zd_fault_left[];
-
-/* Is the thread in the routine?  Then it goes on at the fixup. */
-static bool fix_up(ucontext_t *uc, const siginfo_t *info)
-{
-	greg_t *regs = uc->uc_mcontext.gregs;
-	uintptr_t ip = (uintptr_t)regs[REG_RIP];
-
-	if (ip >= (uintptr_t)zd_fault_vec_begin && ip < (uintptr_t)zd_fault_vec_end) {
-		regs[REG_RIP] = (greg_t)(uintptr_t)zd_fault_vec_fixup;
-		return true;
-	}
-	if (ip == (uintptr_t)zd_fault_mov4) {
-		regs[REG_RIP] = (greg_t)(uintptr_t)zd_fault_not_stored;
-		return true;
-	}
-	if (ip != (uintptr_t)zd_fault_vec_tail && ip != (uintptr_t)zd_fault_movsb &&
-	    ip != (uintptr_t)zd_fault_stosb)
-		return false;
-	regs[REG_RDX] = (greg_t)(uintptr_t)info->si_addr;
-	regs[REG_RIP] = (greg_t)(uintptr_t)zd_fault_left;
-	return true;
-}
 
 /* --- guarded calls --- */
 
@@ -183,65 +58,6 @@ struct guard {
 };
 
 static ZD_TLS struct guard *guards;	/* innermost first */
-static ZD_TLS bool unblocked;
-
-/* Blocked, a SIGBUS by a fault kills. */
-static void unblock(void)
-{
-	sigset_t set;
-
-	if (unblocked)
-		return;
-	sigemptyset(&set);
-	sigaddset(&set, SIGBUS);
-	pthread_sigmask(SIG_UNBLOCK, &set, NULL);
-	unblocked = true;
-}
-
-#define CPUID_7_EBX_ERMS	(1u << 9)	/* a fast rep movsb */
-
-/* The bits in which source and destination must agree for rep movsb to be used. */
-#define ANYWHERE	0
-#define SAME_IN_LINE	63
-#define NOWHERE		UINT8_MAX
-
-static uint8_t find_vec_mask(void)
-{
-	unsigned int eax, ebx = 0, ecx, edx;
-
-	if (!__builtin_cpu_supports("avx"))
-		return ANYWHERE;
-	if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) || !(ebx & CPUID_7_EBX_ERMS))
-		return NOWHERE;
-	return SAME_IN_LINE;
-}
-
-struct zd_fault_result zd_fault_copy(void *dst, const void *src, size_t len)
-{
-	static int16_t known = -1;	/* relaxed: everybody finds the same */
-	int16_t mask = __atomic_load_n(&known, __ATOMIC_RELAXED);
-
-	if (__builtin_expect(mask < 0, 0)) {
-		mask = find_vec_mask();
-		__atomic_store_n(&known, mask, __ATOMIC_RELAXED);
-	}
-	unblock();
-	if (mask == NOWHERE || ((uintptr_t)dst ^ (uintptr_t)src) & mask)
-		return zd_fault_copy_vec(dst, src, len);
-	return zd_fault_copy_bytes(dst, src, len);
-}
-
-struct zd_fault_result zd_fault_zero(void *dst, size_t len)
-{
-	unblock();
-	return zd_fault_zero_bytes(dst, len);
-}
-
-bool zd_fault_store32(uint32_t *dst, uint32_t value)
-{
-	unblock();
-	return zd_fault_store_4(dst, value);
-}
 
 /*
  * A guard's frame may be left in other ways than by return, and must be off the list then:
@@ -278,7 +94,7 @@ int zd_fault_guard_call(void (*fn)(void *arg), void *arg, const void *start, siz
 	guard.end = guard.start + len;
 	if (_pthread_cleanup_push)
 		_pthread_cleanup_push(&guard.left, guard_left, &guard);
-	unblock();
+	zd_fault_unblock();
 	if (_setjmp(guard.env)) {
 		/* the handler has taken it off the list */
 		if (addr)
@@ -315,6 +131,7 @@ static struct zd_mutex install_lock;
 static struct zd_mutex switch_lock;	/* a handler is set, the one before it not known yet */
 static struct sigaction before[MAX_INSTALLED];	/* each written before its handler is set */
 static unsigned int nr_installed;
+static unsigned int front;	/* the copy that was set last */
 
 /* Die of it as if we weren't here: at the faulting instruction if there is one,
  * when that is tried again. */
@@ -358,13 +175,15 @@ static void handle(unsigned int which, siginfo_t *info, void *context)
 	int saved = errno;
 
 	if (fault) {
-		if (fix_up(context, info))
+		if (zd_fault_fix_up(context, info))
 			return;
 		jump_out(context, (uintptr_t)info->si_addr);
 	}
-	/* just set by another thread: it is about to say what comes next */
-	while (zd_mutex_is_locked(&switch_lock))
+	/* being set by another thread, which is about to find out what comes next */
+	while (zd_mutex_is_locked(&switch_lock)) {
 		sched_yield();
+		which = __atomic_load_n(&front, __ATOMIC_RELAXED);
+	}
 	while (info->si_errno & HAD_IT(which)) {
 		if (!which--) {
 			die(fault);
@@ -396,7 +215,7 @@ static bool is_ours(const struct sigaction *act)
 	return false;
 }
 
-/* The copy that was in front of the same handler, or the next one. */
+/* The copy that was in front of the same handler, or the next one to be made. */
 static unsigned int copy_for(const struct sigaction *act)
 {
 	unsigned int i;
@@ -416,25 +235,47 @@ static void stay_loaded(void)
 		dlopen(info.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
 }
 
-/* Set copy @which; the handler that it replaces, at one stroke, is the one before it. */
-static int set_handler(unsigned int which)
+/* The copy for @act, one that there is or a new one; MAX_INSTALLED: there are too many. */
+static unsigned int prepare(const struct sigaction *act)
 {
-	struct sigaction act = { .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER }, theirs;
+	unsigned int which = copy_for(act);
+
+	if (which == nr_installed && which < MAX_INSTALLED) {
+		before[which] = *act;
+		nr_installed++;
+	}
+	return which;
+}
+
+/*
+ * Put a copy in front of @theirs, the handler that was seen to be set.  Another may have
+ * been set since, which the same call that sets ours tells: then the copy for that one.  A
+ * handler in another thread waits meanwhile, see handle(); in this thread there is none.
+ */
+static int go_in_front(struct sigaction theirs)
+{
+	struct sigaction act = { .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER }, old;
 	sigset_t all, saved;
-	int err = 0;
+	int err = -EBUSY;
 
 	sigemptyset(&act.sa_mask);
-	act.sa_sigaction = handlers[which];
-	/* a handler in this thread would wait for it */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &saved);
 	zd_mutex_lock(&switch_lock);
-	if (sigaction(SIGBUS, &act, &theirs))
-		err = -errno;
-	else if (!is_ours(&theirs))
-		before[which] = theirs;
-	else if (theirs.sa_sigaction != handlers[which])
-		sigaction(SIGBUS, &theirs, NULL);	/* set by others since we looked */
+	for (;; theirs = old) {
+		unsigned int which = prepare(&theirs);
+
+		if (which == MAX_INSTALLED)
+			break;
+		__atomic_store_n(&front, which, __ATOMIC_RELAXED);
+		act.sa_sigaction = handlers[which];
+		err = sigaction(SIGBUS, &act, &old) ? -errno : 0;
+		if (err || old.sa_handler == theirs.sa_handler || is_ours(&old))
+			break;
+		err = -EBUSY;	/* if there is no copy for it */
+	}
+	if (err == -EBUSY)
+		sigaction(SIGBUS, &theirs, NULL);
 	zd_mutex_unlock(&switch_lock);
 	pthread_sigmask(SIG_SETMASK, &saved, NULL);
 	return err;
@@ -443,25 +284,17 @@ static int set_handler(unsigned int which)
 static int install(void)
 {
 	struct sigaction theirs;
-	unsigned int which;
 	int err;
 
 	if (sigaction(SIGBUS, NULL, &theirs))
 		return -errno;
 	if (is_ours(&theirs))
 		return 0;
-	which = copy_for(&theirs);
-	if (which == MAX_INSTALLED) {
-		zd_warn_once("SIGBUS has been given a new handler too often");
-		return -EBUSY;
-	}
 	if (!nr_installed)
 		stay_loaded();
-	if (which == nr_installed) {
-		before[which] = theirs;
-		nr_installed++;
-	}
-	err = set_handler(which);
+	err = go_in_front(theirs);
+	if (err == -EBUSY)
+		zd_warn_once("SIGBUS has been given a new handler too often");
 	return err;
 }
 
