@@ -26,7 +26,7 @@ help:
 	@echo 'make check        every test: plain, ASan+UBSan, TSan, and against an installed copy'
 	@echo 'make check-quick  the plain tests only; TESTS=regex picks some by name'
 	@echo 'make asan, tsan   the tests under one sanitizer'
-	@echo 'make soak         the stress test, then the fuzzer, for long: SECONDS=600 each, SEED=n;'
+	@echo 'make soak         the stress tests and fuzzers, for long: SECONDS=600 each, FORKS=10000, SEED=n;'
 	@echo '                  BUILD=build-tsan, build-asan'
 	@echo 'make suites       tests that others wrote, under zonedev run; installs them; ONLY=regex'
 	@echo 'make bench        measure; every figure is a ratio of two runs on this machine'
@@ -78,12 +78,16 @@ tsan: check-deps
 
 # No address randomisation where there is a sanitizer: as in tests/run.
 SECONDS ?= 600
+FORKS ?= 10000
 BUILD ?= build
 soak: check-deps
 	@$(MAKE) $(BUILD)
 	@ZD_SECONDS=$(SECONDS) $(if $(SEED),ZD_SEED=$(SEED)) \
 		$(if $(filter build-%,$(BUILD)),setarch --addr-no-randomize) \
 		$(BUILD)/tests/stress/stress_lifetime
+	@ZD_FORKS=$(FORKS) $(if $(SEED),ZD_SEED=$(SEED)) \
+		$(if $(filter build-%,$(BUILD)),setarch --addr-no-randomize) \
+		$(BUILD)/tests/stress/stress_fork
 	@ZONEDEV=$(CURDIR)/$(BUILD)/tools/zonedev ZD_BUILD=$(CURDIR)/$(BUILD) ZD_SRC=$(CURDIR) \
 		ZD_SECONDS=$(SECONDS) $(if $(SEED),ZD_SEED=$(SEED)) \
 		bash tests/stress/fuzz_mm.sh soak
