@@ -14,6 +14,7 @@
  *	pmem_hole.c		giving storage back, and where there is none
  *	pmem_badblocks.c	the list of what failed
  *	btt*.c			atomic blocks on top of the media (btt.h)
+ *	pmem_check.c		examined, and mended, while nobody has it open
  *
  * Requests go pmem_io.c -> btt.c, if there is one -> pmem_media.c; nobody else
  * touches mapped memory.  Its pages, and mappings for the program, are dax.h's.
@@ -167,8 +168,10 @@ void zd_media_written(struct zd_media *m, uint64_t off, uint64_t len, uint64_t m
 /* The same for one buffer, all steps at once.  0 or -errno. */
 int zd_media_get(struct zd_media *m, uint64_t off, void *buf, uint64_t len);
 int zd_media_put(struct zd_media *m, uint64_t off, const void *buf, uint64_t len);
-/* One aligned word, never torn. */
-int zd_media_put32(struct zd_media *m, uint64_t off, uint32_t value);
+/* One aligned word, never torn; what lies beyond the end of a truncated file the caller's
+ * zd_media_check_end() finds out. */
+int zd_media_put64(struct zd_media *m, uint64_t off, uint64_t value);
+int zd_media_get64(struct zd_media *m, uint64_t off, uint64_t *value);
 
 int zd_media_inject_poison(struct zd_media *m, uint64_t first, uint64_t nr);
 bool zd_media_has_poison(struct zd_media *m);

@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * All of a BTT against all of it: which pages of its tables are not what was written there
+ * last.
+ *
+ * Of a region that was closed the sums of the pages say so.  Of another the tables do, by
+ * what they say of each other, after what the flog has left to do is done:
+ *
+ *	an owner that isn't valid		its page is bad
+ *	a map entry that can't be one		its page is bad
+ *	entry and owner disagree		the entry's page, if the owner is another
+ *						block's that agrees; else both pages
+ *	a block has a lane's data block		by their generations, the lane's slot is
+ *						old, or the map's page is
+ *	an owner is newer than the flog		the flog is old
+ *
+ * What follows from it is btt_mend.c's.
+ */
+#include "drivers/btt_check.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/alloc.h"
+
+void zd_btt_check_say(const struct zd_btt_check *c, const char *fmt, ...)
+{
+	char line[256];
+	va_list ap;
+
+	if (!c->say)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	c->say(c->arg, line);
+}
+
+static uint8_t *page_at(const struct zd_btt_check *c, uint64_t off)
+{
+	return &c->bad_page[(off - c->btt->info.map_off) / ZD_PAGE_SIZE];
+}
+
+uint8_t *zd_btt_check_map_page(const struct zd_btt_check *c, uint64_t block)
+{
+	return page_at(c, zd_btt_map_off(c->btt, block));
+}
+
+uint8_t *zd_btt_check_owner_page(const struct zd_btt_check *c, uint64_t at)
+{
+	return page_at(c, zd_btt_owner_off(c->btt, at));
+}
+
+/* --- as on the media --- */
+
+/* What can't be read is as if it were zeros. */
+static void load(struct zd_btt_check *c, uint64_t off, void *to, uint64_t len)
+{
+	for (uint64_t i = 0; i < len; i += ZD_PAGE_SIZE) {
+		uint64_t n = len - i < ZD_PAGE_SIZE ? len - i : ZD_PAGE_SIZE;
+		struct iovec iov = { (char *)to + i, n };
+		struct zd_iter it = { .iov = &iov, .nr = 1 };
+		uint64_t bad;
+
+		if (!zd_media_read(c->btt->m, off + i, &it, n, &bad))
+			continue;
+		memset((char *)to + i, 0, n);
+		*page_at(c, off + i) = 1;
+		c->damaged = true;
+	}
+}
+
+static int alloc_all(struct zd_btt_check *c)
+{
+	uint64_t nr = c->btt->nr_blocks, data = zd_btt_nr_data(c->btt);
+
+	c->map = zd_alloc(nr * sizeof(c->map[0]));
+	c->own = zd_alloc(data * sizeof(c->own[0]));
+	c->settled = zd_alloc(nr);
+	c->newest = zd_alloc(nr * sizeof(c->newest[0]));
+	c->claim = zd_alloc(data * sizeof(c->claim[0]));
+	c->bad_page = zd_alloc(zd_btt_nr_pages(c->btt));
+	if (!c->map || !c->own || !c->settled || !c->newest || !c->claim ||
+	    !c->bad_page)
+		return -ENOMEM;
+	memset(c->claim, 0xff, data * sizeof(c->claim[0]));
+	return 0;
+}
+
+static int load_all(struct zd_btt_check *c)
+{
+	struct zd_btt *btt = c->btt;
+	uint64_t nr_bad, bad;
+	int rc = zd_btt_bad_pages(btt, c->bad_page, &nr_bad);
+
+	if (rc < 0)
+		return rc;
+	c->exact = !rc;
+	c->damaged = c->exact ? nr_bad > 0 : btt->info.closed;
+	if (!c->exact && btt->info.closed)
+		zd_btt_check_say(c, "the sums of its pages are broken");
+	load(c, btt->info.map_off, c->map, btt->nr_blocks * sizeof(c->map[0]));
+	load(c, btt->info.owner_off, c->own, zd_btt_nr_data(btt) * sizeof(c->own[0]));
+	rc = zd_btt_read_log(btt, c->exact ? c->bad_page : NULL, &c->log);
+	if (!rc && zd_media_check_end(btt->m, 0, btt->m->bytes, &bad))
+		rc = -EIO;
+	/* one that was closed has nothing left to do */
+	for (uint32_t i = 0; i < c->log.nr_redo && !rc && !c->exact; i++) {
+		const struct zd_btt_redo *r = &c->log.redo[i];
+
+		c->nr_usual += r->changed;
+		c->map[r->block] = r->entry;
+		c->own[r->at] = r->owner;
+	}
+	return rc;
+}
+
+/* --- lanes --- */
+
+static bool owner_is_valid(const struct zd_btt_check *c, uint64_t at)
+{
+	return zd_btt_owner_is_valid(c->btt, &c->own[at], at);
+}
+
+static void lose_lane(struct zd_btt_check *c, uint32_t lane)
+{
+	if (c->log.state[lane] == ZD_BTT_LANE_LOST)
+		return;
+	c->log.state[lane] = ZD_BTT_LANE_LOST;
+	c->log.nr_lost++;
+}
+
+static uint32_t lane_free(const struct zd_btt_check *c, uint32_t lane)
+{
+	return zd_btt_data_block(c->log.newest[lane].old_entry);
+}
+
+static void find_max_gen(struct zd_btt_check *c)
+{
+	bool old = c->log.max_gen < c->btt->info.closed_gen;
+
+	c->max_gen = old ? c->btt->info.closed_gen : c->log.max_gen;
+	for (uint64_t d = 0; d < zd_btt_nr_data(c->btt); d++) {
+		uint64_t gen = zd_btt_owner_gen(&c->own[d]);
+
+		if (!owner_is_valid(c, d) || gen <= c->log.max_gen)
+			continue;
+		if (gen > c->max_gen)
+			c->max_gen = gen;
+		old |= !*zd_btt_check_owner_page(c, d);
+	}
+	/* the region has seen more than the flog tells of */
+	for (uint32_t i = 0; i < c->btt->nr_lanes && old; i++)
+		lose_lane(c, i);
+}
+
+static void check_lanes(struct zd_btt_check *c)
+{
+	uint32_t nr = c->btt->nr_lanes;
+
+	find_max_gen(c);
+	for (uint32_t i = 0; i < nr; i++) {
+		uint32_t at = lane_free(c, i);
+
+		if (c->log.state[i] == ZD_BTT_LANE_TORN && c->exact)
+			lose_lane(c, i);
+		if (c->log.state[i] == ZD_BTT_LANE_LOST)
+			continue;
+		/* it was written after the lane got it: the slot is old */
+		if (owner_is_valid(c, at) && !(c->exact && *zd_btt_check_owner_page(c, at)) &&
+		    zd_btt_owner_gen(&c->own[at]) > c->log.newest[i].gen)
+			lose_lane(c, i);
+		for (uint32_t k = 0; k < i; k++)
+			if (c->log.state[k] != ZD_BTT_LANE_LOST && lane_free(c, k) == at) {
+				lose_lane(c, i);
+				lose_lane(c, k);
+			}
+	}
+	for (uint32_t i = 0; i < nr; i++)
+		if (c->log.state[i] != ZD_BTT_LANE_LOST)
+			c->claim[lane_free(c, i)] = ZD_BTT_A_LANE;
+	c->lanes_known = !c->log.nr_lost;
+	c->damaged |= c->log.nr_lost > 0;
+	if (c->log.nr_lost)
+		zd_btt_check_say(c, "the log of %u of %u lanes is lost or old", c->log.nr_lost, nr);
+}
+
+/* --- pages --- */
+
+static bool agrees(const struct zd_btt_check *c, uint64_t block)
+{
+	uint64_t entry = c->map[block];
+
+	return zd_btt_is_entry(c->btt, entry) &&
+	       zd_btt_agree(c->btt, block, entry, &c->own[zd_btt_data_block(entry)]) !=
+		       ZD_BTT_NONE;
+}
+
+static void suspect(struct zd_btt_check *c, uint8_t *page)
+{
+	c->damaged = true;
+	if (!c->exact)
+		*page = 1;
+}
+
+/* Entry and owner aren't of the same: which of the two is wrong? */
+static void suspect_entry(struct zd_btt_check *c, uint64_t block)
+{
+	uint64_t entry = c->map[block];
+	uint32_t at = zd_btt_data_block(entry), other;
+
+	suspect(c, zd_btt_check_map_page(c, block));
+	if (!zd_btt_is_entry(c->btt, entry))
+		return;
+	other = c->own[at].what;
+	if (other != block && other < c->btt->nr_blocks &&
+	    zd_btt_data_block(c->map[other]) == at && agrees(c, other))
+		return;
+	/* a lane's keeps its last owner's name: a block that still names it is old */
+	if (c->claim[at] != ZD_BTT_A_LANE)
+		suspect(c, zd_btt_check_owner_page(c, at));
+}
+
+static void check_pages(struct zd_btt_check *c)
+{
+	for (uint64_t d = 0; d < zd_btt_nr_data(c->btt); d++)
+		if (!owner_is_valid(c, d))
+			suspect(c, zd_btt_check_owner_page(c, d));
+	for (uint64_t b = 0; b < c->btt->nr_blocks; b++)
+		if (!agrees(c, b))
+			suspect_entry(c, b);
+		else if (c->claim[zd_btt_data_block(c->map[b])] == ZD_BTT_A_LANE)
+			suspect(c, zd_btt_check_map_page(c, b));
+	for (uint64_t d = 0; d < zd_btt_nr_data(c->btt); d++)
+		c->bad_owners |= *zd_btt_check_owner_page(c, d);
+}
+
+static void say_pages(const struct zd_btt_check *c, const char *what, uint64_t from, uint64_t to)
+{
+	uint64_t nr = 0, first = 0;
+
+	for (uint64_t off = from; off < to; off += ZD_PAGE_SIZE)
+		if (*page_at(c, off) && !nr++)
+			first = off;
+	if (nr)
+		zd_btt_check_say(c, "%llu of %llu pages of its %s %s (the first at byte %llu)",
+				 (unsigned long long)nr,
+				 (unsigned long long)(to - from) / ZD_PAGE_SIZE, what,
+				 c->exact ? "are damaged" : "contradict others",
+				 (unsigned long long)first);
+}
+
+int zd_btt_check(struct zd_btt *btt, void (*say)(void *arg, const char *line), void *arg,
+		 struct zd_btt_check **out)
+{
+	struct zd_btt_check *c = zd_alloc(sizeof(*c));
+	const struct zd_btt_info_block *info = &btt->info;
+	int rc;
+
+	if (!c)
+		return -ENOMEM;
+	c->btt = btt;
+	c->say = say;
+	c->arg = arg;
+	rc = alloc_all(c);
+	if (!rc)
+		rc = load_all(c);
+	if (rc) {
+		zd_btt_check_free(c);
+		return rc;
+	}
+	check_lanes(c);
+	check_pages(c);
+	say_pages(c, "map", info->map_off, info->owner_off);
+	say_pages(c, "owners", info->owner_off, info->flog_off);
+	say_pages(c, "log", info->flog_off, info->sums_off);
+	zd_btt_check_resolve(c);
+	*out = c;
+	return 0;
+}
+
+void zd_btt_check_free(struct zd_btt_check *c)
+{
+	zd_btt_free_log(&c->log);
+	zd_free(c->bad_page);
+	zd_free(c->claim);
+	zd_free(c->newest);
+	zd_free(c->settled);
+	zd_free(c->own);
+	zd_free(c->map);
+	zd_free(c);
+}
+
+int zd_btt_check_damaged(const struct zd_btt_check *c)
+{
+	return c->damaged;
+}
+
+uint64_t zd_btt_check_nr_lost(const struct zd_btt_check *c)
+{
+	return c->nr_lost;
+}
+
+uint64_t zd_btt_check_gen(const struct zd_btt_check *c)
+{
+	return c->max_gen + (c->damaged ? 1 + c->btt->nr_lanes : 0);
+}
