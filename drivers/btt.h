@@ -287,6 +287,7 @@ struct zd_btt_redo {
 	uint64_t entry;			/* as it must be in the map... */
 	struct zd_btt_owner owner;	/* ... and data block @at's */
 	bool changed;
+	bool odd;			/* the owner is old, but the map isn't as before */
 };
 
 struct zd_btt_log {

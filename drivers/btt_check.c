@@ -164,7 +164,7 @@ static void check_lanes(struct zd_btt_check *c)
 	for (uint32_t i = 0; i < nr; i++) {
 		uint32_t at = lane_free(c, i);
 
-		if (c->log.state[i] == ZD_BTT_LANE_TORN && c->exact)
+		if (c->log.state[i] == ZD_BTT_LANE_TORN && c->btt->info.closed)
 			lose_lane(c, i);
 		if (c->log.state[i] == ZD_BTT_LANE_LOST)
 			continue;
@@ -211,9 +211,14 @@ static void suspect_entry(struct zd_btt_check *c, uint64_t block)
 	uint64_t entry = c->map[block];
 	uint32_t at = zd_btt_data_block(entry), other;
 
-	suspect(c, zd_btt_check_map_page(c, block));
-	if (!zd_btt_is_entry(c->btt, entry))
+	c->damaged = true;
+	if (!zd_btt_is_entry(c->btt, entry)) {
+		suspect(c, zd_btt_check_map_page(c, block));
 		return;
+	}
+	if (!owner_is_valid(c, at))
+		return;
+	suspect(c, zd_btt_check_map_page(c, block));
 	other = c->own[at].what;
 	if (other != block && other < c->btt->nr_blocks &&
 	    zd_btt_data_block(c->map[other]) == at && agrees(c, other))
@@ -223,16 +228,112 @@ static void suspect_entry(struct zd_btt_check *c, uint64_t block)
 		suspect(c, zd_btt_check_owner_page(c, at));
 }
 
+/* The owner's block is elsewhere: which of the two is old? */
+static void suspect_owner(struct zd_btt_check *c, uint32_t at)
+{
+	uint32_t block = c->own[at].what, other = zd_btt_data_block(c->map[block]);
+
+	if (!agrees(c, block)) {
+		if (c->lanes_known)
+			suspect(c, zd_btt_check_map_page(c, block));
+		return;
+	}
+	if (zd_btt_owner_gen(&c->own[at]) > zd_btt_owner_gen(&c->own[other])) {
+		suspect(c, zd_btt_check_map_page(c, block));
+		suspect(c, zd_btt_check_owner_page(c, other));
+	} else if (c->lanes_known) {
+		suspect(c, zd_btt_check_owner_page(c, at));
+	}
+}
+
+static void check_owner(struct zd_btt_check *c, uint32_t at)
+{
+	uint32_t block = c->own[at].what;
+
+	if (!owner_is_valid(c, at) || (c->lanes_known && block >= c->btt->nr_blocks &&
+				       c->claim[at] != ZD_BTT_A_LANE))
+		suspect(c, zd_btt_check_owner_page(c, at));
+	else if (block < c->btt->nr_blocks && c->claim[at] != ZD_BTT_A_LANE &&
+		 zd_btt_data_block(c->map[block]) != at)
+		suspect_owner(c, at);
+}
+
+/* The flog has it that the map isn't up to date, and the owner, too; but the map isn't as
+ * it was before: then it may be both that are old. */
+static void check_redo(struct zd_btt_check *c, const struct zd_btt_redo *r)
+{
+	if (r->odd)
+		suspect(c, zd_btt_check_owner_page(c, r->at));
+}
+
 static void check_pages(struct zd_btt_check *c)
 {
+	for (uint32_t i = 0; i < c->log.nr_redo; i++)
+		check_redo(c, &c->log.redo[i]);
 	for (uint64_t d = 0; d < zd_btt_nr_data(c->btt); d++)
-		if (!owner_is_valid(c, d))
-			suspect(c, zd_btt_check_owner_page(c, d));
+		check_owner(c, d);
 	for (uint64_t b = 0; b < c->btt->nr_blocks; b++)
 		if (!agrees(c, b))
 			suspect_entry(c, b);
 		else if (c->claim[zd_btt_data_block(c->map[b])] == ZD_BTT_A_LANE)
 			suspect(c, zd_btt_check_map_page(c, b));
+}
+
+/* A lane with one half left: that may be the older. Only the owner of what it has tells. */
+static void check_torn(struct zd_btt_check *c)
+{
+	uint32_t lost = c->log.nr_lost;
+
+	for (uint32_t i = 0; i < c->btt->nr_lanes; i++) {
+		uint32_t at = lane_free(c, i);
+
+		if (c->log.state[i] == ZD_BTT_LANE_TORN && *zd_btt_check_owner_page(c, at)) {
+			lose_lane(c, i);
+			c->claim[at] = ZD_BTT_NOBODY;
+		}
+	}
+	if (c->log.nr_lost == lost)
+		return;
+	c->damaged = true;
+	c->lanes_known = false;
+	zd_btt_check_say(c, "the log of %u more lanes is lost", c->log.nr_lost - lost);
+}
+
+/*
+ * Where the other table is gone nothing contradicts a page.  But one that is old tells, of
+ * some block, what the content isn't.
+ */
+static void check_contents(struct zd_btt_check *c)
+{
+	for (uint64_t b = 0; b < c->btt->nr_blocks; b++) {
+		uint64_t entry = c->map[b];
+		uint32_t at = zd_btt_data_block(entry);
+
+		if (!zd_btt_is_entry(c->btt, entry) || owner_is_valid(c, at))
+			continue;
+		if (c->claim[at] == ZD_BTT_A_LANE || !zd_btt_check_content(c, b, entry))
+			suspect(c, zd_btt_check_map_page(c, b));
+	}
+	for (uint64_t d = 0; d < zd_btt_nr_data(c->btt); d++) {
+		uint32_t block = c->own[d].what;
+
+		if (!owner_is_valid(c, d) || block >= c->btt->nr_blocks || agrees(c, block) ||
+		    c->claim[d] == ZD_BTT_A_LANE)
+			continue;
+		if (!zd_btt_check_content(c, block, zd_btt_check_implied(c, d)))
+			suspect(c, zd_btt_check_owner_page(c, d));
+	}
+}
+
+static void look(struct zd_btt_check *c)
+{
+	check_lanes(c);
+	/* twice: the second time with what the first has found about the lanes */
+	check_pages(c);
+	check_torn(c);
+	check_pages(c);
+	if (c->damaged && !c->exact)
+		check_contents(c);
 	for (uint64_t d = 0; d < zd_btt_nr_data(c->btt); d++)
 		c->bad_owners |= *zd_btt_check_owner_page(c, d);
 }
@@ -271,8 +372,7 @@ int zd_btt_check(struct zd_btt *btt, void (*say)(void *arg, const char *line), v
 		zd_btt_check_free(c);
 		return rc;
 	}
-	check_lanes(c);
-	check_pages(c);
+	look(c);
 	say_pages(c, "map", info->map_off, info->owner_off);
 	say_pages(c, "owners", info->owner_off, info->flog_off);
 	say_pages(c, "log", info->flog_off, info->sums_off);

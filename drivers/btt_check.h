@@ -38,6 +38,10 @@ void zd_btt_check_say(const struct zd_btt_check *c, const char *fmt, ...);
 /* The flag of the page with the block's map entry; with the data block's owner. */
 uint8_t *zd_btt_check_map_page(const struct zd_btt_check *c, uint64_t block);
 uint8_t *zd_btt_check_owner_page(const struct zd_btt_check *c, uint64_t at);
+/* The map's entry that the owner of a data block implies. */
+uint64_t zd_btt_check_implied(const struct zd_btt_check *c, uint32_t at);
+/* Has the entry's data block its content?  True, too, where it needs none. */
+bool zd_btt_check_content(const struct zd_btt_check *c, uint64_t block, uint64_t entry);
 /* Settle every block, as found or as lost. */
 void zd_btt_check_resolve(struct zd_btt_check *c);
 

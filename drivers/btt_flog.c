@@ -132,33 +132,33 @@ static bool read_owner(struct zd_btt *btt, uint32_t at, struct zd_btt_owner *o)
 }
 
 /*
- * What the newest slot @s says, if it is about what the map has: then both, as they must be.
- * An owner that is of a later generation tells that the slot isn't the newest: that is left
- * as it is, for those who compare (btt_open.c).
+ * What the newest slot @s says, and the media don't yet: the owner, where there is an older
+ * one, or none; and the map's entry, where there is the one before.  An owner that is older
+ * tells that nobody has written the block since, whatever the map has; one that is of a
+ * later generation, that the slot is old, or has done its work: that is left as it is, for
+ * those who compare (btt_open.c).
  */
 static bool find_redo(struct zd_btt *btt, const struct zd_btt_slot *s, struct zd_btt_redo *r)
 {
 	uint32_t at = zd_btt_data_block(s->new_entry), old = zd_btt_data_block(s->old_entry);
-	uint64_t entry, zeroed = zd_btt_kind_entry(btt, s->block, at, ZD_BTT_ZERO, s->gen);
+	uint64_t entry = 0, zeroed = zd_btt_kind_entry(btt, s->block, at, ZD_BTT_ZERO, s->gen);
 	struct zd_btt_owner have, before;
-	bool valid = read_owner(btt, at, &have);
+	bool valid = read_owner(btt, at, &have), todo;
 
-	if (zd_media_get(btt->m, zd_btt_map_off(btt, s->block), &entry, sizeof(entry)) ||
-	    (valid && zd_btt_owner_gen(&have) > s->gen))
+	if ((valid && zd_btt_owner_gen(&have) > s->gen) ||
+	    (read_owner(btt, old, &before) && zd_btt_owner_gen(&before) > s->gen))
 		return false;
-	if (entry != s->old_entry && entry != s->new_entry && entry != zeroed)
-		return false;
-	if (entry == s->old_entry && read_owner(btt, old, &before) &&
-	    zd_btt_owner_gen(&before) > s->gen)
-		return false;
+	zd_media_get(btt->m, zd_btt_map_off(btt, s->block), &entry, sizeof(entry));
+	todo = entry == s->old_entry || (valid && zd_btt_owner_gen(&have) < s->gen);
 	r->block = s->block;
 	r->at = at;
-	r->entry = entry == s->old_entry ? s->new_entry : entry;
+	r->entry = todo && entry != zeroed ? s->new_entry : entry;
 	r->owner = zd_btt_make_owner(btt, at, s->block, s->new_entry >> 32,
-				     zd_btt_kind(r->entry), s->gen);
+				     entry == zeroed ? ZD_BTT_ZERO : ZD_BTT_DATA, s->gen);
 	/* but for the kind: it has been zeroed since */
 	if (valid && zd_btt_owner_gen(&have) == s->gen && have.what == r->owner.what)
 		r->owner = have;
+	r->odd = todo && entry != s->old_entry && entry != s->new_entry && entry != zeroed;
 	r->changed = r->entry != entry || !valid || memcmp(&have, &r->owner, sizeof(have));
 	return true;
 }

@@ -5,10 +5,11 @@
  *
  * A block's place is certain
  *
- *  1. where map and owner agree, and not both are of bad pages;
+ *  1. where map and owner agree, and the entry is of a good page, or the owner is, and the
+ *     data block is no lane's: a free one keeps its last owner's name;
  *  2. by an owner of a good page, if its data block is no lane's: its last owner is its
- *     owner.  If it isn't known which are the lanes', of all such the newest, as long as no
- *     other owner's page is bad, which may have a newer one;
+ *     owner.  If it isn't known which are the lanes', of all such the newest, if it is
+ *     certain that no owner's page is bad, which may have a newer one;
  *  3. by a map entry of a good page;
  *  4. by an entry or owner of a bad page, if the content has their checksum, and the data
  *     block is no lane's: what was written there last was written for the block.
@@ -34,8 +35,7 @@ static bool is_bad_owner(const struct zd_btt_check *c, uint64_t at)
 	return *zd_btt_check_owner_page(c, at);
 }
 
-/* The map's entry that an owner implies. */
-static uint64_t implied_entry(const struct zd_btt_check *c, uint32_t at)
+uint64_t zd_btt_check_implied(const struct zd_btt_check *c, uint32_t at)
 {
 	const struct zd_btt_owner *o = &c->own[at];
 	enum zd_btt_kind kind = zd_btt_owner_kind(o);
@@ -45,11 +45,13 @@ static uint64_t implied_entry(const struct zd_btt_check *c, uint32_t at)
 	return zd_btt_kind_entry(c->btt, (uint32_t)o->what, at, kind, zd_btt_owner_gen(o));
 }
 
-static bool content_is(const struct zd_btt_check *c, uint64_t block, uint64_t entry)
+bool zd_btt_check_content(const struct zd_btt_check *c, uint64_t block, uint64_t entry)
 {
 	_Alignas(64) char buf[4096];
 	uint32_t at = zd_btt_data_block(entry);
 
+	if (zd_btt_kind(entry) != ZD_BTT_DATA)
+		return true;
 	return !zd_media_get(c->btt->m, zd_btt_data_off(c->btt, at), buf, c->btt->block) &&
 	       zd_btt_data_entry(c->btt, block, at, buf) == entry;
 }
@@ -59,7 +61,7 @@ static void settle(struct zd_btt_check *c, uint64_t block, uint32_t at, uint32_t
 		   enum zd_btt_kind kind, uint64_t gen)
 {
 	c->own[at] = zd_btt_make_owner(c->btt, at, block, sum, kind, gen);
-	c->map[block] = implied_entry(c, at);
+	c->map[block] = zd_btt_check_implied(c, at);
 	c->claim[at] = block;
 	c->settled[block] = 1;
 	c->nr_lost += kind == ZD_BTT_LOST;
@@ -74,7 +76,7 @@ static void settle_agreed(struct zd_btt_check *c, uint64_t block)
 	enum zd_btt_kind kind;
 
 	if (!zd_btt_is_entry(c->btt, entry) || c->claim[at] != ZD_BTT_NOBODY ||
-	    (is_bad_map(c, block) && is_bad_owner(c, at)))
+	    (is_bad_map(c, block) && (is_bad_owner(c, at) || !c->lanes_known)))
 		return;
 	o = c->own[at];
 	kind = zd_btt_agree(c->btt, block, entry, &o);
@@ -99,7 +101,7 @@ static void settle_by_owner(struct zd_btt_check *c, uint32_t at)
 	const struct zd_btt_owner o = c->own[at];
 	enum zd_btt_kind kind = zd_btt_owner_kind(&o);
 
-	if (kind == ZD_BTT_DATA && !content_is(c, (uint32_t)o.what, implied_entry(c, at)))
+	if (!zd_btt_check_content(c, (uint32_t)o.what, zd_btt_check_implied(c, at)))
 		return;
 	settle(c, (uint32_t)o.what, at, o.what >> 32, kind, zd_btt_owner_gen(&o));
 	c->nr_rebuilt++;
@@ -123,7 +125,7 @@ static void find_newest(struct zd_btt_check *c)
 
 static void settle_by_owners(struct zd_btt_check *c)
 {
-	if (!c->lanes_known && c->bad_owners)
+	if (!c->lanes_known && (c->bad_owners || !c->exact))
 		return;
 	if (!c->lanes_known)
 		find_newest(c);
@@ -142,7 +144,7 @@ static void settle_by_map(struct zd_btt_check *c, uint64_t block)
 	if (!zd_btt_is_entry(c->btt, entry) || is_bad_map(c, block) ||
 	    c->claim[at] != ZD_BTT_NOBODY)
 		return;
-	if (zd_btt_kind(entry) == ZD_BTT_DATA && !content_is(c, block, entry))
+	if (!zd_btt_check_content(c, block, entry))
 		return;
 	settle(c, block, at, entry >> 32, zd_btt_kind(entry), c->max_gen + 1);
 	c->nr_rebuilt++;
@@ -156,7 +158,7 @@ static void settle_by_content(struct zd_btt_check *c, uint64_t block, uint64_t e
 	enum zd_btt_kind kind = ZD_BTT_DATA;
 
 	if (!zd_btt_is_entry(c->btt, entry) || zd_btt_kind(entry) != ZD_BTT_DATA ||
-	    c->claim[at] != ZD_BTT_NOBODY || !content_is(c, block, entry))
+	    c->claim[at] != ZD_BTT_NOBODY || !zd_btt_check_content(c, block, entry))
 		return;
 	/* the owner of the same content says that it reads as zeros by now */
 	if (o->what == (entry >> 32 << 32 | block) && zd_btt_owner_is_valid(c->btt, o, at))
@@ -174,7 +176,7 @@ static void settle_by_contents(struct zd_btt_check *c)
 			settle_by_content(c, b, c->map[b]);
 	for (uint64_t d = 0; d < zd_btt_nr_data(c->btt); d++)
 		if (owner_tells(c, d) && zd_btt_owner_kind(&c->own[d]) == ZD_BTT_DATA)
-			settle_by_content(c, (uint32_t)c->own[d].what, implied_entry(c, d));
+			settle_by_content(c, (uint32_t)c->own[d].what, zd_btt_check_implied(c, d));
 }
 
 /* --- what is lost --- */
