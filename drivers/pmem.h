@@ -222,7 +222,8 @@ enum zd_media_event {
 	ZD_MEDIA_STORE,		/* the range was stored to */
 	ZD_MEDIA_FLUSH,		/* it is on its way: CLWB */
 	ZD_MEDIA_DRAIN,		/* what is on its way has arrived: SFENCE */
-	ZD_MEDIA_SYNC,		/* all that was stored has arrived: msync */
+	ZD_MEDIA_SYNC_BEGIN,	/* msync starts... */
+	ZD_MEDIA_SYNC,		/* ... and all that was stored before has arrived */
 };
 extern void (*zd_media_hook)(struct zd_media *m, enum zd_media_event event, uint64_t off,
 			     uint64_t len);

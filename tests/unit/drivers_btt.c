@@ -447,6 +447,111 @@ static void test_zero_and_write(void **state)
 	unlink(region_path);
 }
 
+/* A reader is through while a writer is at any of its steps, of the same block or another. */
+struct reader {
+	uint64_t sector;
+	int64_t gen;
+};
+
+static void *read_one(void *arg)
+{
+	struct reader *r = arg;
+	char buf[4096];
+
+	r->gen = rd(region, r->sector, 8, buf) ? -1 : stamped(buf, r->sector);
+	return NULL;
+}
+
+static int64_t read_in_thread(uint64_t sector)
+{
+	struct reader r = { .sector = sector };
+	struct timespec until;
+	pthread_t t;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += 20;
+	assert_int_equal(pthread_create(&t, NULL, read_one, &r), 0);
+	if (pthread_timedjoin_np(t, NULL, &until))
+		exit(3);		/* it waits for the writer, who is us */
+	return r.gen;
+}
+
+static void read_between(struct zd_media *m, enum zd_media_event what, uint64_t off, uint64_t len)
+{
+	(void)m;
+	(void)what;
+	(void)off;
+	(void)len;
+	events++;
+	/* old or new: but not torn, and not waiting */
+	assert_in_range(read_in_thread(8), 1, 2);
+	assert_int_equal(read_in_thread(16), 1);
+}
+
+static void test_read_and_write(void **state)
+{
+	static char buf[4 * 4096];
+
+	(void)state;
+	region_path = tmp_path("beside");
+	unlink(region_path);
+	region = open_btt(region_path, 4096);
+	assert_non_null(region);
+	stamp(buf, 0, 32, 1);
+	assert_int_equal(wr(region, 0, 32, buf), 0);
+	events = 0;
+	stamp(buf, 8, 8, 2);
+	zd_media_hook = read_between;
+	assert_int_equal(wr(region, 8, 8, buf), 0);
+	zd_media_hook = NULL;
+	assert_true(events >= 5);
+	assert_int_equal(read_in_thread(8), 2);
+	zd_pmem_close(region);
+	unlink(region_path);
+}
+
+/* The writer of a free data block waits for who still reads what it had. */
+static void *write_all(void *arg)
+{
+	static char buf[4096];
+
+	for (int i = 0; i < 600; i++) {
+		stamp(buf, 24, 8, 3);
+		if (wr(region, 24, 8, buf))
+			break;
+	}
+	__atomic_store_n((uint32_t *)arg, 1, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+static void test_writer_waits(void **state)
+{
+	uint32_t done = 0, at, *word;
+	pthread_t t;
+
+	(void)state;
+	region_path = tmp_path("waits");
+	unlink(region_path);
+	region = open_btt(region_path, 4096);
+	assert_non_null(region);
+	at = region->btt->lanes[2].free;
+	word = &region->btt->readers[5].word;
+	__atomic_store_n(word, at + 1, __ATOMIC_SEQ_CST);
+	assert_int_equal(pthread_create(&t, NULL, write_all, &done), 0);
+	for (int i = 0; __atomic_load_n(word, __ATOMIC_RELAXED) == at + 1; i++) {
+		assert_true(i < 200000);
+		usleep(100);
+	}
+	assert_int_equal(__atomic_load_n(&done, __ATOMIC_ACQUIRE), 0);
+	assert_int_equal(*(uint64_t *)(region->media.base + zd_btt_data_off(region->btt, at)), 0);
+	__atomic_store_n(word, 0, __ATOMIC_SEQ_CST);
+	zd_futex_wake(word, INT32_MAX);
+	assert_int_equal(pthread_join(t, NULL), 0);
+	assert_int_equal(done, 1);
+	zd_pmem_close(region);
+	unlink(region_path);
+}
+
 /* The file is cut when the flog has been written, and the map not yet. */
 static void cut_map(struct zd_media *m, enum zd_media_event what, uint64_t off, uint64_t len)
 {
@@ -541,6 +646,8 @@ int main(void)
 		cmocka_unit_test(test_extent),
 		cmocka_unit_test(test_bad),
 		cmocka_unit_test(test_half_written),
+		cmocka_unit_test(test_read_and_write),
+		cmocka_unit_test(test_writer_waits),
 		cmocka_unit_test(test_full),
 		cmocka_unit_test(test_zero_and_write),	/* the last: it chooses how to persist */
 	};

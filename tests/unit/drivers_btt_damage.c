@@ -318,8 +318,9 @@ static void try_open_mended(int fd, const struct zd_pmem_check *c, const char *p
 		fail_msg("mended, and doesn't open: %s: %s", err, text);
 	bad = read_all(pmem, "mended");
 	if (bad != c->nr_lost)
-		fail_msg("%lu blocks fail, and %lu are lost: %s", (unsigned long)bad,
-			 (unsigned long)c->nr_lost, text);
+		fail_msg("%s, %s: %lu blocks fail, and %lu are lost (image %lu): %s", w.kind->name,
+			 w.closed ? "closed" : "cut off", (unsigned long)bad,
+			 (unsigned long)c->nr_lost, (unsigned long)totals.images, text);
 	write_some(pmem);
 	read_all(pmem, "mended, and some written");
 	zd_pmem_close(pmem);
@@ -329,6 +330,13 @@ static void try_open_mended(int fd, const struct zd_pmem_check *c, const char *p
 		fail_msg("mended, and damaged: %s", text);
 }
 
+/* What the check says joins what a failure prints. */
+static void hear(void *arg, const char *line)
+{
+	(void)arg;
+	note("[%s] ", line);
+}
+
 static void try_check(int fd)
 {
 	struct zd_pmem_check look, c;
@@ -336,7 +344,7 @@ static void try_check(int fd)
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	if (zd_pmem_check(path, ZD_PMEM_CHECK_LOOK, NULL, NULL, &look, sizeof(look), err, sizeof(err)) ||
-	    zd_pmem_check(path, 0, NULL, NULL, &c, sizeof(c), err, sizeof(err)))
+	    zd_pmem_check(path, 0, hear, NULL, &c, sizeof(c), err, sizeof(err)))
 		fail_msg("can't be examined: %s: %s", err, text);
 	assert_int_equal(look.damaged, c.damaged);
 	assert_int_equal(look.nr_lost, c.nr_lost);
