@@ -117,6 +117,15 @@ static int load_all(struct zd_btt_check *c)
 	return rc;
 }
 
+static bool agrees(const struct zd_btt_check *c, uint64_t block)
+{
+	uint64_t entry = c->map[block];
+
+	return zd_btt_is_entry(c->btt, entry) &&
+	       zd_btt_agree(c->btt, block, entry, &c->own[zd_btt_data_block(entry)]) !=
+		       ZD_BTT_NONE;
+}
+
 /* --- lanes --- */
 
 static bool owner_is_valid(const struct zd_btt_check *c, uint64_t at)
@@ -145,7 +154,8 @@ static void find_max_gen(struct zd_btt_check *c)
 	for (uint64_t d = 0; d < zd_btt_nr_data(c->btt); d++) {
 		uint64_t gen = zd_btt_owner_gen(&c->own[d]);
 
-		if (!owner_is_valid(c, d) || gen <= c->log.max_gen)
+		if (!owner_is_valid(c, d) || gen <= c->log.max_gen ||
+		    (c->exact && *zd_btt_check_owner_page(c, d)))
 			continue;
 		if (gen > c->max_gen)
 			c->max_gen = gen;
@@ -189,20 +199,74 @@ static void check_lanes(struct zd_btt_check *c)
 
 /* --- pages --- */
 
-static bool agrees(const struct zd_btt_check *c, uint64_t block)
-{
-	uint64_t entry = c->map[block];
-
-	return zd_btt_is_entry(c->btt, entry) &&
-	       zd_btt_agree(c->btt, block, entry, &c->own[zd_btt_data_block(entry)]) !=
-		       ZD_BTT_NONE;
-}
-
 static void suspect(struct zd_btt_check *c, uint8_t *page)
 {
 	c->damaged = true;
 	if (!c->exact)
 		*page = 1;
+}
+
+/* What is whole by itself, and fits the lanes, is not old; unless the other one is, too. */
+static void suspect_map(struct zd_btt_check *c, uint64_t block)
+{
+	c->damaged = true;
+	if (!c->map_whole || c->owners_whole)
+		suspect(c, zd_btt_check_map_page(c, block));
+}
+
+static void suspect_owners(struct zd_btt_check *c, uint64_t at)
+{
+	c->damaged = true;
+	if (!c->owners_whole || c->map_whole)
+		suspect(c, zd_btt_check_owner_page(c, at));
+}
+
+/* Where the two differ: is the entry the block's, and not another's?  Of zeros, which have
+ * no content, nobody can tell. */
+static bool entry_is_own(const struct zd_btt_check *c, uint64_t block)
+{
+	uint64_t entry = c->map[block];
+
+	return agrees(c, block) || (zd_btt_kind(entry) == ZD_BTT_DATA &&
+				    zd_btt_check_content(c, block, entry));
+}
+
+static bool owner_is_own(const struct zd_btt_check *c, uint32_t at)
+{
+	uint32_t block = c->own[at].what;
+
+	return (zd_btt_data_block(c->map[block]) == at && agrees(c, block)) ||
+	       zd_btt_check_content(c, block, zd_btt_check_implied(c, at));
+}
+
+/* @newest serves as a flag for each block. */
+static void find_whole(struct zd_btt_check *c)
+{
+	uint64_t nr = c->btt->nr_blocks, named = 0, owned = 0;
+
+	for (uint64_t d = 0; d < zd_btt_nr_data(c->btt); d++) {
+		uint32_t block = c->own[d].what;
+
+		if (c->claim[d] == ZD_BTT_A_LANE || !owner_is_valid(c, d) || block >= nr ||
+		    c->newest[block] || !owner_is_own(c, d))
+			continue;
+		c->newest[block] = 1;
+		owned++;
+	}
+	for (uint64_t b = 0; b < nr; b++) {
+		uint32_t at = zd_btt_data_block(c->map[b]);
+
+		if (!zd_btt_is_entry(c->btt, c->map[b]) || c->claim[at] != ZD_BTT_NOBODY ||
+		    !entry_is_own(c, b))
+			continue;
+		c->claim[at] = b;
+		named++;
+	}
+	for (uint64_t d = 0; d < zd_btt_nr_data(c->btt); d++)
+		if (c->claim[d] != ZD_BTT_A_LANE)
+			c->claim[d] = ZD_BTT_NOBODY;
+	c->map_whole = c->lanes_known && named == nr;
+	c->owners_whole = c->lanes_known && owned == nr;
 }
 
 /* Entry and owner aren't of the same: which of the two is wrong? */
@@ -213,19 +277,19 @@ static void suspect_entry(struct zd_btt_check *c, uint64_t block)
 
 	c->damaged = true;
 	if (!zd_btt_is_entry(c->btt, entry)) {
-		suspect(c, zd_btt_check_map_page(c, block));
+		suspect_map(c, block);
 		return;
 	}
 	if (!owner_is_valid(c, at))
 		return;
-	suspect(c, zd_btt_check_map_page(c, block));
+	suspect_map(c, block);
 	other = c->own[at].what;
 	if (other != block && other < c->btt->nr_blocks &&
 	    zd_btt_data_block(c->map[other]) == at && agrees(c, other))
 		return;
 	/* a lane's keeps its last owner's name: a block that still names it is old */
 	if (c->claim[at] != ZD_BTT_A_LANE)
-		suspect(c, zd_btt_check_owner_page(c, at));
+		suspect_owners(c, at);
 }
 
 /* The owner's block is elsewhere: which of the two is old? */
@@ -235,14 +299,14 @@ static void suspect_owner(struct zd_btt_check *c, uint32_t at)
 
 	if (!agrees(c, block)) {
 		if (c->lanes_known)
-			suspect(c, zd_btt_check_map_page(c, block));
+			suspect_map(c, block);
 		return;
 	}
 	if (zd_btt_owner_gen(&c->own[at]) > zd_btt_owner_gen(&c->own[other])) {
-		suspect(c, zd_btt_check_map_page(c, block));
-		suspect(c, zd_btt_check_owner_page(c, other));
+		suspect_map(c, block);
+		suspect_owners(c, other);
 	} else if (c->lanes_known) {
-		suspect(c, zd_btt_check_owner_page(c, at));
+		suspect_owners(c, at);
 	}
 }
 
@@ -252,7 +316,7 @@ static void check_owner(struct zd_btt_check *c, uint32_t at)
 
 	if (!owner_is_valid(c, at) || (c->lanes_known && block >= c->btt->nr_blocks &&
 				       c->claim[at] != ZD_BTT_A_LANE))
-		suspect(c, zd_btt_check_owner_page(c, at));
+		suspect_owners(c, at);
 	else if (block < c->btt->nr_blocks && c->claim[at] != ZD_BTT_A_LANE &&
 		 zd_btt_data_block(c->map[block]) != at)
 		suspect_owner(c, at);
@@ -263,7 +327,7 @@ static void check_owner(struct zd_btt_check *c, uint32_t at)
 static void check_redo(struct zd_btt_check *c, const struct zd_btt_redo *r)
 {
 	if (r->odd)
-		suspect(c, zd_btt_check_owner_page(c, r->at));
+		suspect_owners(c, r->at);
 }
 
 static void check_pages(struct zd_btt_check *c)
@@ -276,7 +340,7 @@ static void check_pages(struct zd_btt_check *c)
 		if (!agrees(c, b))
 			suspect_entry(c, b);
 		else if (c->claim[zd_btt_data_block(c->map[b])] == ZD_BTT_A_LANE)
-			suspect(c, zd_btt_check_map_page(c, b));
+			suspect_map(c, b);
 }
 
 /* A lane with one half left: that may be the older. Only the owner of what it has tells. */
@@ -295,7 +359,7 @@ static void check_torn(struct zd_btt_check *c)
 	if (c->log.nr_lost == lost)
 		return;
 	c->damaged = true;
-	c->lanes_known = false;
+	c->lanes_known = c->map_whole = c->owners_whole = false;
 	zd_btt_check_say(c, "the log of %u more lanes is lost", c->log.nr_lost - lost);
 }
 
@@ -312,7 +376,7 @@ static void check_contents(struct zd_btt_check *c)
 		if (!zd_btt_is_entry(c->btt, entry) || owner_is_valid(c, at))
 			continue;
 		if (c->claim[at] == ZD_BTT_A_LANE || !zd_btt_check_content(c, b, entry))
-			suspect(c, zd_btt_check_map_page(c, b));
+			suspect_map(c, b);
 	}
 	for (uint64_t d = 0; d < zd_btt_nr_data(c->btt); d++) {
 		uint32_t block = c->own[d].what;
@@ -321,13 +385,14 @@ static void check_contents(struct zd_btt_check *c)
 		    c->claim[d] == ZD_BTT_A_LANE)
 			continue;
 		if (!zd_btt_check_content(c, block, zd_btt_check_implied(c, d)))
-			suspect(c, zd_btt_check_owner_page(c, d));
+			suspect_owners(c, d);
 	}
 }
 
 static void look(struct zd_btt_check *c)
 {
 	check_lanes(c);
+	find_whole(c);
 	/* twice: the second time with what the first has found about the lanes */
 	check_pages(c);
 	check_torn(c);

@@ -24,6 +24,9 @@ struct zd_btt_check {
 	 * seems. */
 	uint8_t *bad_page;
 	bool exact;			/* by the sums of the pages: no doubt */
+	/* Of all data blocks that are no lane's each is named once: by the map; by the owners,
+	 * for one block each; and has the content for it, where the two differ. */
+	bool map_whole, owners_whole;
 	bool bad_owners;		/* any page of the owners is bad */
 	bool damaged;			/* beyond what an interrupted request leaves */
 	bool lanes_known;		/* all that are free, that is */

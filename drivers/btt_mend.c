@@ -10,12 +10,10 @@
  *  2. by an owner of a good page, if its data block is no lane's: its last owner is its
  *     owner.  If it isn't known which are the lanes', of all such the newest, if it is
  *     certain that no owner's page is bad, which may have a newer one;
- *  3. by a map entry of a good page;
- *  4. by an entry or owner of a bad page, if the content has their checksum, and the data
- *     block is no lane's: what was written there last was written for the block.
+ *  3. by a map entry of a good page.
  *
- * In 2 and 3, too, content must have its checksum.  Anything else could be an old content,
- * and is lost.
+ * In 2 and 3 content must have its checksum, too.  Anything else could be an old content,
+ * and is lost: that a checksum fits says nothing, as other blocks may have the same content.
  *
  * The order of writing: map and owners, durable, then the flog.  Interrupted it is
  * damaged as before, and mended by the next.
@@ -150,35 +148,6 @@ static void settle_by_map(struct zd_btt_check *c, uint64_t block)
 	c->nr_rebuilt++;
 }
 
-/* 4. */
-static void settle_by_content(struct zd_btt_check *c, uint64_t block, uint64_t entry)
-{
-	uint32_t at = zd_btt_data_block(entry);
-	const struct zd_btt_owner *o = &c->own[at];
-	enum zd_btt_kind kind = ZD_BTT_DATA;
-
-	if (!zd_btt_is_entry(c->btt, entry) || zd_btt_kind(entry) != ZD_BTT_DATA ||
-	    c->claim[at] != ZD_BTT_NOBODY || !zd_btt_check_content(c, block, entry))
-		return;
-	/* the owner of the same content says that it reads as zeros by now */
-	if (o->what == (entry >> 32 << 32 | block) && zd_btt_owner_is_valid(c->btt, o, at))
-		kind = zd_btt_owner_kind(o);
-	settle(c, block, at, entry >> 32, kind, c->max_gen + 1);
-	c->nr_rebuilt++;
-}
-
-static void settle_by_contents(struct zd_btt_check *c)
-{
-	if (!c->lanes_known)
-		return;
-	for (uint64_t b = 0; b < c->btt->nr_blocks; b++)
-		if (!c->settled[b])
-			settle_by_content(c, b, c->map[b]);
-	for (uint64_t d = 0; d < zd_btt_nr_data(c->btt); d++)
-		if (owner_tells(c, d) && zd_btt_owner_kind(&c->own[d]) == ZD_BTT_DATA)
-			settle_by_content(c, (uint32_t)c->own[d].what, zd_btt_check_implied(c, d));
-}
-
 /* --- what is lost --- */
 
 /* The next that is nobody's.  There are as many as are needed: each of the others is one
@@ -245,7 +214,6 @@ void zd_btt_check_resolve(struct zd_btt_check *c)
 	for (uint64_t b = 0; b < c->btt->nr_blocks; b++)
 		if (!c->settled[b])
 			settle_by_map(c, b);
-	settle_by_contents(c);
 	for (uint64_t b = 0; b < c->btt->nr_blocks; b++)
 		if (!c->settled[b])
 			settle(c, b, take_free(c, &next), 0, ZD_BTT_LOST, c->max_gen + 1);

@@ -75,7 +75,12 @@ struct zd_btt_owner zd_btt_make_owner(const struct zd_btt *btt, uint32_t at, uin
 
 bool zd_btt_owner_is_valid(const struct zd_btt *btt, const struct zd_btt_owner *o, uint32_t at)
 {
-	return zd_btt_owner_kind(o) != ZD_BTT_NONE &&
+	uint32_t block = o->what;
+
+	/* 16 bits alone are few for a page of junk; and there must be room for more writes */
+	if (block >= btt->nr_blocks && (block != ZD_BTT_NO_BLOCK || o->what >> 32))
+		return false;
+	return zd_btt_owner_kind(o) != ZD_BTT_NONE && zd_btt_owner_gen(o) < ZD_BTT_GEN_MASK / 2 &&
 	       o->gen >> OWNER_CHECK_SHIFT << OWNER_CHECK_SHIFT ==
 		       owner_check(btt, o->what, o->gen, at);
 }

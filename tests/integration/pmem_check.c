@@ -140,8 +140,7 @@ static void test_mended(void)
 	CHECK_EQ(zonedev("check", ""), 0);
 }
 
-/* The map's page and the owners' of the same blocks: what was written is found by its
- * checksums, zeros aren't. */
+/* The map and the owners, both: nothing else knows. */
 static void test_lost(void)
 {
 	struct zd_pmem *pmem;
