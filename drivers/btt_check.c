@@ -401,6 +401,8 @@ static void look(struct zd_btt_check *c)
 		check_contents(c);
 	for (uint64_t d = 0; d < zd_btt_nr_data(c->btt); d++)
 		c->bad_owners |= *zd_btt_check_owner_page(c, d);
+	for (uint64_t b = 0; b < c->btt->nr_blocks && c->bad_owners && !c->exact; b++)
+		c->doubt |= *zd_btt_check_map_page(c, b);
 }
 
 static void say_pages(const struct zd_btt_check *c, const char *what, uint64_t from, uint64_t to)

@@ -28,6 +28,7 @@ struct zd_btt_check {
 	 * for one block each; and has the content for it, where the two differ. */
 	bool map_whole, owners_whole;
 	bool bad_owners;		/* any page of the owners is bad */
+	bool doubt;			/* so is one of the map, and it isn't exact: others may be */
 	bool damaged;			/* beyond what an interrupted request leaves */
 	bool lanes_known;		/* all that are free, that is */
 	uint64_t max_gen;		/* of all there is */

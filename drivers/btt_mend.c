@@ -12,6 +12,9 @@
  *     certain that no owner's page is bad, which may have a newer one;
  *  3. by a map entry of a good page.
  *
+ * Where it is not certain which pages are bad, and both tables have such, it is only 1, of
+ * two good pages: what hasn't been found to be old may be, for want of what would tell.
+ *
  * In 2 and 3 content must have its checksum, too.  Anything else could be an old content,
  * and is lost: that a checksum fits says nothing, as other blocks may have the same content.
  *
@@ -74,7 +77,8 @@ static void settle_agreed(struct zd_btt_check *c, uint64_t block)
 	enum zd_btt_kind kind;
 
 	if (!zd_btt_is_entry(c->btt, entry) || c->claim[at] != ZD_BTT_NOBODY ||
-	    (is_bad_map(c, block) && (is_bad_owner(c, at) || !c->lanes_known)))
+	    (is_bad_map(c, block) && (is_bad_owner(c, at) || !c->lanes_known)) ||
+	    (c->doubt && (is_bad_map(c, block) || is_bad_owner(c, at))))
 		return;
 	o = c->own[at];
 	kind = zd_btt_agree(c->btt, block, entry, &o);
@@ -210,8 +214,9 @@ void zd_btt_check_resolve(struct zd_btt_check *c)
 
 	for (uint64_t b = 0; b < c->btt->nr_blocks; b++)
 		settle_agreed(c, b);
-	settle_by_owners(c);
-	for (uint64_t b = 0; b < c->btt->nr_blocks; b++)
+	if (!c->doubt)
+		settle_by_owners(c);
+	for (uint64_t b = 0; b < c->btt->nr_blocks && !c->doubt; b++)
 		if (!c->settled[b])
 			settle_by_map(c, b);
 	for (uint64_t b = 0; b < c->btt->nr_blocks; b++)
