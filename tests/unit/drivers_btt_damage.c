@@ -10,8 +10,9 @@
  *	open		fails, with a line that says why; or each block reads as it
  *			should, or fails: before and after others are written
  *	check		mends it, or says what can't be; then it opens, each block reads as
- *			it should or is one of those that the check has counted as lost, and
- *			can be written; and the next check finds nothing
+ *			it should or is one of those that the check has counted as lost, or
+ *			as broken (a block that was zeroed, and whose entry and owner both are
+ *			as before, has no content any more); and the next check finds nothing
  *
  * ZD_IMAGES: how many, 250 if it isn't set; ZD_SEED repeats a run.  A failure prints its
  * world and image, and what was done to it.
@@ -317,7 +318,7 @@ static void try_open_mended(int fd, const struct zd_pmem_check *c, const char *p
 	if (!pmem)
 		fail_msg("mended, and doesn't open: %s: %s", err, text);
 	bad = read_all(pmem, "mended");
-	if (bad != c->nr_lost)
+	if (bad != c->nr_lost + c->nr_bad)
 		fail_msg("%s, %s: %lu blocks fail, and %lu are lost (image %lu): %s", w.kind->name,
 			 w.closed ? "closed" : "cut off", (unsigned long)bad,
 			 (unsigned long)c->nr_lost, (unsigned long)totals.images, text);
@@ -326,7 +327,7 @@ static void try_open_mended(int fd, const struct zd_pmem_check *c, const char *p
 	zd_pmem_close(pmem);
 	assert_int_equal(zd_pmem_check(path, ZD_PMEM_CHECK_DATA, NULL, NULL, &again, sizeof(again),
 				       err, sizeof(err)), 0);
-	if (again.damaged || again.nr_bad || again.nr_lost > c->nr_lost)
+	if (again.damaged || again.nr_bad > c->nr_bad || again.nr_lost > c->nr_lost)
 		fail_msg("mended, and damaged: %s", text);
 }
 
@@ -344,7 +345,7 @@ static void try_check(int fd)
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	if (zd_pmem_check(path, ZD_PMEM_CHECK_LOOK, NULL, NULL, &look, sizeof(look), err, sizeof(err)) ||
-	    zd_pmem_check(path, 0, hear, NULL, &c, sizeof(c), err, sizeof(err)))
+	    zd_pmem_check(path, ZD_PMEM_CHECK_DATA, hear, NULL, &c, sizeof(c), err, sizeof(err)))
 		fail_msg("can't be examined: %s: %s", err, text);
 	assert_int_equal(look.damaged, c.damaged);
 	assert_int_equal(look.nr_lost, c.nr_lost);
