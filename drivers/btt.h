@@ -13,7 +13,7 @@
  *	owners		16 bytes a data block: whose content it has, the map's reverse
  *	flog		64 bytes a lane, four times: two halves, written in turn, each in
  *			two copies; each of the four in pages of its own
- *	page sums	4 bytes for each page of map, owners and flog
+ *	page sums	4 bytes for each page of map, owners and flog; and again
  *	info block	again, in the last 4096 bytes
  *
  * There are more data blocks than blocks: a lane owns one that is free.  To write block
@@ -73,6 +73,7 @@
 #define ZD_BTT_LOCKS		256u
 #define ZD_BTT_READERS		32u
 #define ZD_BTT_NR_INFOS		3u
+#define ZD_BTT_SUMS_COPIES	2u
 #define ZD_BTT_NO_BLOCK		UINT32_MAX
 
 #define ZD_BTT_MAGIC		"ZONEDEV BTT\n\x1a"	/* and NULs, 16 bytes in all */
@@ -348,6 +349,8 @@ int zd_btt_check(struct zd_btt *btt, void (*say)(void *arg, const char *line), v
 void zd_btt_check_free(struct zd_btt_check *c);
 /* 0: nothing is wrong that isn't usual after a crash; 1: it is. */
 int zd_btt_check_damaged(const struct zd_btt_check *c);
+/* And it can't be put right: don't apply it. */
+bool zd_btt_check_hopeless(const struct zd_btt_check *c);
 uint64_t zd_btt_check_nr_lost(const struct zd_btt_check *c);
 /* The last generation there is when it has been applied. */
 uint64_t zd_btt_check_gen(const struct zd_btt_check *c);

@@ -239,6 +239,12 @@ static bool owner_is_own(const struct zd_btt_check *c, uint32_t at)
 	       zd_btt_check_content(c, block, zd_btt_check_implied(c, at));
 }
 
+/* Or a request was cut off: it isn't relied on then. */
+static bool log_is_damaged(const struct zd_btt_check *c)
+{
+	return c->log.nr_mended || c->log.nr_torn || c->log.nr_lost;
+}
+
 /* @newest serves as a flag for each block. */
 static void find_whole(struct zd_btt_check *c)
 {
@@ -265,8 +271,9 @@ static void find_whole(struct zd_btt_check *c)
 	for (uint64_t d = 0; d < zd_btt_nr_data(c->btt); d++)
 		if (c->claim[d] != ZD_BTT_A_LANE)
 			c->claim[d] = ZD_BTT_NOBODY;
-	c->map_whole = c->lanes_known && named == nr;
-	c->owners_whole = c->lanes_known && owned == nr;
+	/* a log that is damaged, too, may fit what is old */
+	c->map_whole = named == nr && !log_is_damaged(c) && !c->btt->info.closed;
+	c->owners_whole = owned == nr && !log_is_damaged(c) && !c->btt->info.closed;
 }
 
 /* Entry and owner aren't of the same: which of the two is wrong? */
@@ -391,6 +398,8 @@ static void check_contents(struct zd_btt_check *c)
 
 static void look(struct zd_btt_check *c)
 {
+	bool bad_map = false;
+
 	check_lanes(c);
 	find_whole(c);
 	/* twice: the second time with what the first has found about the lanes */
@@ -401,8 +410,10 @@ static void look(struct zd_btt_check *c)
 		check_contents(c);
 	for (uint64_t d = 0; d < zd_btt_nr_data(c->btt); d++)
 		c->bad_owners |= *zd_btt_check_owner_page(c, d);
-	for (uint64_t b = 0; b < c->btt->nr_blocks && c->bad_owners && !c->exact; b++)
-		c->doubt |= *zd_btt_check_map_page(c, b);
+	for (uint64_t b = 0; b < c->btt->nr_blocks; b++)
+		bad_map |= *zd_btt_check_map_page(c, b);
+	c->doubt = !c->exact && bad_map + c->bad_owners + log_is_damaged(c) +
+				(c->btt->info.closed == 1) > 1;
 }
 
 static void say_pages(const struct zd_btt_check *c, const char *what, uint64_t from, uint64_t to)
@@ -443,7 +454,13 @@ int zd_btt_check(struct zd_btt *btt, void (*say)(void *arg, const char *line), v
 	say_pages(c, "map", info->map_off, info->owner_off);
 	say_pages(c, "owners", info->owner_off, info->flog_off);
 	say_pages(c, "log", info->flog_off, info->sums_off);
-	zd_btt_check_resolve(c);
+	/* what is left of the log tells of writes that neither map nor owners have, and more of
+	 * it is missing: both may be of one earlier moment, and agree */
+	c->hopeless = !c->exact && c->log.nr_lost && c->nr_usual;
+	if (c->hopeless)
+		zd_btt_check_say(c, "its map, owners and log are of different times: nobody can tell which blocks are old. Restore it from a copy");
+	else
+		zd_btt_check_resolve(c);
 	*out = c;
 	return 0;
 }
@@ -473,4 +490,9 @@ uint64_t zd_btt_check_nr_lost(const struct zd_btt_check *c)
 uint64_t zd_btt_check_gen(const struct zd_btt_check *c)
 {
 	return c->max_gen + (c->damaged ? 1 + c->btt->nr_lanes : 0);
+}
+
+bool zd_btt_check_hopeless(const struct zd_btt_check *c)
+{
+	return c->hopeless;
 }

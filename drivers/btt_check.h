@@ -28,9 +28,12 @@ struct zd_btt_check {
 	 * for one block each; and has the content for it, where the two differ. */
 	bool map_whole, owners_whole;
 	bool bad_owners;		/* any page of the owners is bad */
-	bool doubt;			/* so is one of the map, and it isn't exact: others may be */
+	/* Not exact, and two of map, owners, log and sums are damaged: then what isn't known to
+	 * be bad may be old all the same. */
+	bool doubt;
 	bool damaged;			/* beyond what an interrupted request leaves */
 	bool lanes_known;		/* all that are free, that is */
+	bool hopeless;			/* all of it may be old: nothing is put right */
 	uint64_t max_gen;		/* of all there is */
 	uint64_t nr_usual, nr_lost, nr_rebuilt;
 	void (*say)(void *arg, const char *line);

@@ -37,11 +37,11 @@ static int compute(struct zd_btt_info_block *info)
 	lanes = lanes < MIN_LANES ? MIN_LANES : lanes > ZD_BTT_MAX_LANES ? ZD_BTT_MAX_LANES : lanes;
 	flog = 4 * ALIGN_UP(lanes * sizeof(struct zd_btt_slot));
 	per_block = sizeof(uint64_t) + sizeof(struct zd_btt_owner);
-	/* rounding, of each area; the sums, of a thousandth of the tables and the flog */
-	fixed = ZD_BTT_NR_INFOS * ZD_BTT_INFO_BYTES + flog + 8 * ZD_PAGE_SIZE +
+	/* rounding, of each area; the sums, two thousandths of the tables and the flog */
+	fixed = ZD_BTT_NR_INFOS * ZD_BTT_INFO_BYTES + flog + 9 * ZD_PAGE_SIZE +
 		lanes * (block + sizeof(struct zd_btt_owner));
 	room = bytes - fixed;
-	room -= room / block * per_block / 1000;
+	room -= room / block * per_block / 500;
 	info->nr_blocks = room / (block + per_block);
 	/* a whole number of pages in any case */
 	info->nr_blocks &= ~(ZD_PAGE_SIZE / block - 1);
@@ -57,7 +57,7 @@ static int compute(struct zd_btt_info_block *info)
 	info->flog_off = info->owner_off +
 			 ALIGN_UP((info->nr_blocks + lanes) * sizeof(struct zd_btt_owner));
 	info->sums_off = info->flog_off + flog;
-	end = info->sums_off +
+	end = info->sums_off + ZD_BTT_SUMS_COPIES *
 	      ALIGN_UP((info->sums_off - info->map_off) / ZD_PAGE_SIZE * sizeof(uint32_t));
 	return end <= info->info_off[2] ? 0 : -EINVAL;
 }

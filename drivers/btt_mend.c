@@ -12,8 +12,9 @@
  *     certain that no owner's page is bad, which may have a newer one;
  *  3. by a map entry of a good page.
  *
- * Where it is not certain which pages are bad, and both tables have such, it is only 1, of
- * two good pages: what hasn't been found to be old may be, for want of what would tell.
+ * Where it is not certain which pages are bad, and two tables have such (the log and the
+ * sums count), it is only 1, of two good pages: what hasn't been found to be old may be, for
+ * want of what would tell.
  *
  * In 2 and 3 content must have its checksum, too.  Anything else could be an old content,
  * and is lost: that a checksum fits says nothing, as other blocks may have the same content.

@@ -33,6 +33,21 @@ static uint32_t sums_sum(const struct zd_btt *btt, const uint32_t *sums)
 	return zd_crc32c(btt->seed, sums, zd_btt_nr_pages(btt) * sizeof(*sums));
 }
 
+static uint64_t sums_off(const struct zd_btt *btt, uint32_t copy)
+{
+	uint64_t bytes = zd_btt_nr_pages(btt) * sizeof(uint32_t);
+
+	return btt->info.sums_off + copy * ((bytes + ZD_PAGE_SIZE - 1) & ZD_PAGE_MASK);
+}
+
+/* 0: they are right. */
+static int read_sums(struct zd_btt *btt, uint32_t *sums, uint32_t copy)
+{
+	return zd_media_get(btt->m, sums_off(btt, copy), sums,
+			    zd_btt_nr_pages(btt) * sizeof(*sums)) ||
+	       sums_sum(btt, sums) != btt->info.sums_sum;
+}
+
 int zd_btt_bad_pages(struct zd_btt *btt, uint8_t *bad, uint64_t *nr_bad)
 {
 	uint64_t nr = zd_btt_nr_pages(btt), where;
@@ -45,9 +60,7 @@ int zd_btt_bad_pages(struct zd_btt *btt, uint8_t *bad, uint64_t *nr_bad)
 	sums = zd_alloc(nr * sizeof(*sums));
 	if (!sums)
 		return -ENOMEM;
-	rc = zd_media_get(btt->m, btt->info.sums_off, sums, nr * sizeof(*sums));
-	if (rc || sums_sum(btt, sums) != btt->info.sums_sum)
-		rc = 1;
+	rc = read_sums(btt, sums, 0) && read_sums(btt, sums, 1);
 	for (uint64_t page = 0; page < nr && !rc; page++) {
 		bad[page] = page_sum(btt, page, &sum) || sum != sums[page];
 		*nr_bad += bad[page];
@@ -65,7 +78,9 @@ int zd_btt_put_sums(struct zd_btt *btt)
 	for (uint64_t page = 0; page < nr && !rc; page++)
 		rc = page_sum(btt, page, &sums[page]);
 	if (!rc)
-		rc = zd_media_put(btt->m, btt->info.sums_off, sums, nr * sizeof(*sums));
+		rc = zd_media_put(btt->m, sums_off(btt, 0), sums, nr * sizeof(*sums));
+	if (!rc)
+		rc = zd_media_put(btt->m, sums_off(btt, 1), sums, nr * sizeof(*sums));
 	if (!rc)
 		btt->info.sums_sum = sums_sum(btt, sums);
 	zd_free(sums);

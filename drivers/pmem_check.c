@@ -52,6 +52,8 @@ static int mend(struct zd_btt *btt, struct zd_btt_check *check)
 {
 	int rc;
 
+	if (zd_btt_check_hopeless(check))
+		return -EUCLEAN;
 	btt->info.closed = 0;
 	rc = zd_btt_put_infos(btt);
 	if (!rc)
@@ -75,6 +77,10 @@ static int check_tables(const struct checking *k, struct zd_btt *btt, uint32_t n
 	k->out->nr_lost = zd_btt_check_nr_lost(check);
 	if (!look)
 		rc = mend(btt, check);
+	if (rc == -EUCLEAN) {		/* it has said so */
+		zd_btt_check_free(check);
+		return 0;
+	}
 	k->out->mended = k->out->damaged && !look && !rc;
 	/* what isn't mended can't be looked up */
 	if (!rc && k->flags & ZD_PMEM_CHECK_DATA && (!look || !k->out->damaged))
