@@ -15,7 +15,7 @@ OPTS_build-asan := -Db_sanitize=address,undefined -Dbench=false
 OPTS_build-tsan := -Db_sanitize=thread -Dbench=false
 BUILDS          := build build-asan build-tsan
 
-.PHONY: all deps check-deps demo check check-quick asan tsan soak suites bench lab lab-docs model abi-update install clean help $(BUILDS)
+.PHONY: all deps check-deps demo check check-quick asan tsan soak damage suites bench lab lab-docs model abi-update install clean help $(BUILDS)
 
 all: check-deps build
 
@@ -28,6 +28,7 @@ help:
 	@echo 'make asan, tsan   the tests under one sanitizer'
 	@echo 'make soak         the stress tests and fuzzers, for long: SECONDS=600 each, FORKS=10000, SEED=n;'
 	@echo '                  BUILD=build-tsan, build-asan'
+	@echo 'make damage       IMAGES=10000 damaged regions opened and mended; SEED=n, BUILD='
 	@echo 'make suites       tests that others wrote, under zonedev run; installs them; ONLY=regex'
 	@echo 'make bench        measure; every figure is a ratio of two runs on this machine'
 	@echo 'make lab          the protocols of the 2017 thread, measured: lab/results/'
@@ -80,6 +81,7 @@ tsan: check-deps
 SECONDS ?= 600
 FORKS ?= 10000
 BUILD ?= build
+IMAGES ?= 10000
 soak: check-deps
 	@$(MAKE) $(BUILD)
 	@ZD_SECONDS=$(SECONDS) $(if $(SEED),ZD_SEED=$(SEED)) \
@@ -94,6 +96,13 @@ soak: check-deps
 	@ZONEDEV=$(CURDIR)/$(BUILD)/tools/zonedev ZD_BUILD=$(CURDIR)/$(BUILD) ZD_SRC=$(CURDIR) \
 		ZD_SECONDS=$(SECONDS) $(if $(SEED),ZD_SEED=$(SEED)) \
 		bash tests/integration/nbd_rude.sh
+
+# 10,000 damaged regions, opened and mended.
+damage: check-deps
+	@$(MAKE) $(BUILD)
+	@ZD_IMAGES=$(IMAGES) $(if $(SEED),ZD_SEED=$(SEED)) \
+		$(if $(filter build-%,$(BUILD)),setarch --addr-no-randomize) \
+		$(BUILD)/tests/unit/drivers_btt_damage
 
 # Its list has what takes long to fetch: so it isn't in make deps.
 suites:

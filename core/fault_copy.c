@@ -92,25 +92,41 @@ __asm__(
 "	.cfi_endproc\n"
 "	.size zd_fault_zero_bytes, . - zd_fault_zero_bytes\n"
 
-"	.type zd_fault_store_4, @function\n"
-"zd_fault_store_4:\n"
+"	.type zd_fault_store_8, @function\n"
+"zd_fault_store_8:\n"
 "	.cfi_startproc\n"
-"zd_fault_mov4:\n"
-"	mov	%esi, (%rdi)\n"
+"zd_fault_mov8:\n"
+"	mov	%rsi, (%rdi)\n"
 "	mov	$1, %eax\n"
 "	ret\n"
-"zd_fault_not_stored:\n"
+"zd_fault_not_done:\n"
 "	xor	%eax, %eax\n"
 "	ret\n"
 "	.cfi_endproc\n"
-"	.size zd_fault_store_4, . - zd_fault_store_4\n"
+"	.size zd_fault_store_8, . - zd_fault_store_8\n"
+
+/* the result in rax, the value in rdx */
+"	.type zd_fault_load_8, @function\n"
+"zd_fault_load_8:\n"
+"	.cfi_startproc\n"
+"zd_fault_get8:\n"
+"	mov	(%rdi), %rdx\n"
+"	mov	$1, %eax\n"
+"	ret\n"
+"	.cfi_endproc\n"
+"	.size zd_fault_load_8, . - zd_fault_load_8\n"
 "	.popsection\n");
+
+struct loaded {
+	uint64_t done, value;
+};
 
 struct zd_fault_result zd_fault_copy_vec(void *dst, const void *src, size_t len);
 struct zd_fault_result zd_fault_copy_bytes(void *dst, const void *src, size_t len);
 struct zd_fault_result zd_fault_zero_bytes(void *dst, size_t len);
-int zd_fault_store_4(uint32_t *dst, uint32_t value);
-extern const char zd_fault_mov4[], zd_fault_not_stored[];
+int zd_fault_store_8(uint64_t *dst, uint64_t value);
+struct loaded zd_fault_load_8(const uint64_t *src);
+extern const char zd_fault_mov8[], zd_fault_get8[], zd_fault_not_done[];
 extern const char zd_fault_vec_begin[], zd_fault_vec_end[], zd_fault_vec_fixup[];
 extern const char zd_fault_vec_tail[], zd_fault_movsb[], zd_fault_stosb[], zd_fault_left[];
 
@@ -123,8 +139,8 @@ bool zd_fault_fix_up(ucontext_t *uc, const siginfo_t *info)
 		regs[REG_RIP] = (greg_t)(uintptr_t)zd_fault_vec_fixup;
 		return true;
 	}
-	if (ip == (uintptr_t)zd_fault_mov4) {
-		regs[REG_RIP] = (greg_t)(uintptr_t)zd_fault_not_stored;
+	if (ip == (uintptr_t)zd_fault_mov8 || ip == (uintptr_t)zd_fault_get8) {
+		regs[REG_RIP] = (greg_t)(uintptr_t)zd_fault_not_done;
 		return true;
 	}
 	if (ip != (uintptr_t)zd_fault_vec_tail && ip != (uintptr_t)zd_fault_movsb &&
@@ -188,8 +204,18 @@ struct zd_fault_result zd_fault_zero(void *dst, size_t len)
 	return zd_fault_zero_bytes(dst, len);
 }
 
-bool zd_fault_store32(uint32_t *dst, uint32_t value)
+bool zd_fault_store64(uint64_t *dst, uint64_t value)
 {
 	zd_fault_unblock();
-	return zd_fault_store_4(dst, value);
+	return zd_fault_store_8(dst, value);
+}
+
+bool zd_fault_load64(const uint64_t *src, uint64_t *value)
+{
+	struct loaded l;
+
+	zd_fault_unblock();
+	l = zd_fault_load_8(src);
+	*value = l.value;
+	return l.done;
 }

@@ -47,9 +47,11 @@ struct zd_fault_result {
 struct zd_fault_result zd_fault_copy(void *dst, const void *src, size_t len);
 struct zd_fault_result zd_fault_zero(void *dst, size_t len);
 
-/* zd_fault_store32 - one store, of an aligned word: seen, and written to the medium,
- * whole or not at all.  False: it faulted. */
-bool zd_fault_store32(uint32_t *dst, uint32_t value);
+/* zd_fault_store64 - one store, of an aligned word: seen, and written to
+ * the medium, whole or not at all.  False: it faulted.
+ * zd_fault_load64 - one load: what one store wrote, never parts of two. */
+bool zd_fault_store64(uint64_t *dst, uint64_t value);
+bool zd_fault_load64(const uint64_t *src, uint64_t *value);
 
 /*
  * zd_fault_guard_call - fn(arg), ended when this thread faults (SIGBUS) at an address

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Blocks that are written as a whole or not at all: lanes, reads, writes.  See btt.h. */
+/* Blocks that are written as a whole or not at all: lanes, and writes.  See btt.h. */
 #include "drivers/btt.h"
 
 #include <errno.h>
@@ -13,7 +13,9 @@ struct batch {
 	struct zd_btt *btt;
 	uint64_t first;			/* block */
 	uint32_t nr;
-	uint32_t map[ZD_BTT_GROUP];
+	uint64_t old[ZD_BTT_GROUP];	/* map entries */
+	uint64_t new[ZD_BTT_GROUP];
+	uint64_t gen[ZD_BTT_GROUP];
 	uint32_t lane[ZD_BTT_GROUP];
 };
 
@@ -27,7 +29,8 @@ bool zd_btt_has_failed(struct zd_btt *btt)
 /* Under ring_lock. */
 static void tell_waiters(struct zd_btt *btt)
 {
-	__atomic_add_fetch(&btt->ring_turn, 1, __ATOMIC_RELAXED);	/* he looks without it */
+	/* a waiter looks at it without the lock */
+	__atomic_add_fetch(&btt->ring_turn, 1, __ATOMIC_RELAXED);
 	zd_futex_wake(&btt->ring_turn, INT_MAX);
 }
 
@@ -78,109 +81,44 @@ uint32_t zd_btt_in_group(const struct zd_btt *btt, uint64_t first, uint64_t end)
 	return (last < group_end ? last : group_end) - first;
 }
 
-static bool is_entry(const struct zd_btt *btt, uint32_t entry)
-{
-	return !entry || (entry & ZD_BTT_MAP_VALID &&
-			  (entry & ZD_BTT_MAP_BLOCK) < btt->nr_blocks + btt->nr_lanes);
-}
+/* --- write --- */
 
-int zd_btt_read_map(struct zd_btt *btt, uint64_t first, uint32_t nr, uint32_t *map)
+int zd_btt_look_up(struct zd_btt *btt, uint64_t block, uint64_t *entry,
+		   struct zd_btt_owner *owner)
 {
-	struct iovec iov = { map, nr * sizeof(*map) };
-	struct zd_iter it = { .iov = &iov, .nr = 1 };
-	uint64_t bad;
-	int rc = zd_media_read(btt->m, zd_btt_map_off(btt, first), &it, iov.iov_len, &bad);
+	uint64_t off;
+	int rc = zd_media_get64(btt->m, zd_btt_map_off(btt, block), entry);
 
-	for (uint32_t i = 0; i < nr && !rc; i++)
-		if (!is_entry(btt, map[i]))
-			rc = -EIO;
+	if (!rc && !zd_btt_is_entry(btt, *entry))
+		rc = -EIO;
+	if (rc)
+		return rc;
+	off = zd_btt_owner_off(btt, zd_btt_data_block(*entry));
+	rc = zd_media_get64(btt->m, off, &owner->what);
+	if (!rc)
+		rc = zd_media_get64(btt->m, off + sizeof(owner->what), &owner->gen);
+	if (!rc && zd_btt_agree(btt, block, *entry, owner) == ZD_BTT_NONE)
+		rc = -EIO;
 	return rc;
 }
 
-/* The part of @block that [off, end) covers. */
-static void part_of(const struct zd_btt *btt, uint64_t block, uint64_t off, uint64_t end,
-		    uint64_t *start, uint64_t *len)
+/* A lane must not get a data block that is another block's: so what the map says is what
+ * the owner says, or nothing is written. */
+static int read_map(struct batch *b)
 {
-	uint64_t block_off = block * btt->block;
-
-	*start = off > block_off ? off - block_off : 0;
-	*len = (end < block_off + btt->block ? end - block_off : btt->block) - *start;
-}
-
-/* --- read --- */
-
-static int read_block(struct zd_btt *btt, uint64_t block, uint32_t entry, uint64_t off,
-		      uint64_t end, struct zd_iter *to, uint64_t *bad)
-{
-	uint64_t start, len, at;
-	int rc;
-
-	part_of(btt, block, off, end, &start, &len);
-	if (zd_btt_reads_as_zeros(entry))
-		return zd_iter_zero(to, len);
-	at = zd_btt_data_off(btt, zd_btt_data_block(entry, block)) + start;
-	rc = zd_media_read(btt->m, at, to, len, bad);
-	if (rc == -EIO)
-		*bad = block * btt->block + start + (*bad - at);
-	return rc;
-}
-
-static int read_group(struct zd_btt *btt, uint64_t off, uint64_t end, uint32_t nr,
-		      struct zd_iter *to, uint64_t *bad)
-{
-	uint64_t first = off / btt->block;
-	uint32_t map[ZD_BTT_GROUP];
-	int rc;
-
-	*bad = off;
-	rc = zd_btt_read_map(btt, first, nr, map);
-	for (uint32_t i = 0; i < nr && !rc; i++)
-		rc = read_block(btt, first + i, map[i], off, end, to, bad);
-	return rc;
-}
-
-/* Somebody has shortened the file: nothing of it makes sense any more. */
-int zd_btt_check_media(struct zd_btt *btt, uint64_t off, uint64_t *bad)
-{
-	uint64_t where;
-
-	if (!zd_media_check_end(btt->m, 0, btt->m->bytes, &where))
-		return 0;
-	*bad = off;
-	return -EIO;
-}
-
-int zd_btt_read(struct zd_btt *btt, uint64_t off, struct zd_iter *to, uint64_t len,
-		uint64_t *bad)
-{
-	uint64_t start = off, end = off + len, next;
+	struct zd_btt_owner owner;
 	int rc = 0;
 
-	for (; off < end && !rc; off = next) {
-		uint64_t first = off / btt->block;
-		uint32_t nr = zd_btt_in_group(btt, first, end);
-		struct zd_mutex *lock = zd_btt_group_lock(btt, first);
-
-		next = (first + nr) * btt->block < end ? (first + nr) * btt->block : end;
-		zd_mutex_lock(lock);
-		rc = read_group(btt, off, next, nr, to, bad);
-		zd_mutex_unlock(lock);
-	}
-	return rc ? rc : zd_btt_check_media(btt, start, bad);
+	for (uint32_t i = 0; i < b->nr && !rc; i++)
+		rc = zd_btt_look_up(b->btt, b->first + i, &b->old[i], &owner);
+	return rc;
 }
-
-/* --- write --- */
 
 /* A part of a block: the rest is what it was. */
 static int merge(struct batch *b, uint32_t i, uint64_t start, uint64_t len, struct zd_iter *from,
 		 char *buf)
 {
-	struct zd_btt *btt = b->btt;
-	struct iovec iov = { buf, btt->block };
-	struct zd_iter old = { .iov = &iov, .nr = 1 };
-	uint64_t block = b->first + i, bad;
-	int rc = read_block(btt, block, b->map[i], block * btt->block, (block + 1) * btt->block,
-			    &old, &bad);
+	int rc = zd_btt_fetch(b->btt, b->first + i, b->old[i], buf);
 
 	if (rc)
 		return rc;
@@ -189,86 +127,96 @@ static int merge(struct batch *b, uint32_t i, uint64_t start, uint64_t len, stru
 	return from->iov ? zd_iter_read(from, buf + start, len) : 0;
 }
 
-/* Step 1 of one block. */
+static int gather(struct batch *b, uint32_t i, uint64_t off, uint64_t end, struct zd_iter *from,
+		  char *buf)
+{
+	uint64_t start, len;
+
+	zd_btt_part_of(b->btt, b->first + i, off, end, &start, &len);
+	if (len < b->btt->block)
+		return merge(b, i, start, len, from, buf);
+	if (from->iov)
+		return zd_iter_read(from, buf, len);
+	memset(buf, 0, len);
+	return 0;
+}
+
+/* Step 1 of one block.  By way of a buffer: the caller's may change meanwhile, and what is
+ * written is what the checksum is of. */
 static int write_data(struct batch *b, uint32_t i, uint64_t off, uint64_t end,
 		      struct zd_iter *from)
 {
 	struct zd_btt *btt = b->btt;
-	uint64_t at = zd_btt_data_off(btt, btt->lanes[b->lane[i]].free), start, len, bad;
-	char buf[4096];
+	uint32_t at = btt->lanes[b->lane[i]].free;
+	_Alignas(64) char buf[4096];
 	struct iovec iov = { buf, btt->block };
-	struct zd_iter merged = { .iov = &iov, .nr = 1 };
-	int rc;
+	struct zd_iter it = { .iov = &iov, .nr = 1 };
+	uint64_t bad;
+	int rc = gather(b, i, off, end, from, buf);
 
-	part_of(btt, b->first + i, off, end, &start, &len);
-	if (len == btt->block) {
-		rc = zd_media_write(btt->m, at, from, len, &bad);
-	} else {
-		rc = merge(b, i, start, len, from, buf);
-		if (!rc)
-			rc = zd_media_write(btt->m, at, &merged, btt->block, &bad);
-	}
-	return rc;
-}
-
-static uint32_t new_entry(const struct batch *b, uint32_t i)
-{
-	return ZD_BTT_MAP_VALID | b->btt->lanes[b->lane[i]].free;
+	if (rc)
+		return rc;
+	b->new[i] = zd_btt_data_entry(btt, b->first + i, at, buf);
+	return zd_media_write(btt->m, zd_btt_data_off(btt, at), &it, btt->block, &bad);
 }
 
 /* Step 2 of one block. */
 static int write_flog(struct batch *b, uint32_t i)
 {
 	struct zd_btt *btt = b->btt;
-	uint32_t nr = b->lane[i];
-	struct zd_btt_lane *lane = &btt->lanes[nr];
+	struct zd_btt_lane *lane = &btt->lanes[b->lane[i]];
 	struct zd_btt_slot slot = {
-		.block = b->first + i, .old_map = b->map[i], .new_map = new_entry(b, i),
-		.seq = lane->seq % 3 + 1,
+		.old_entry = b->old[i], .new_entry = b->new[i], .block = b->first + i,
+		.gen = __atomic_add_fetch(&btt->gen, 1, __ATOMIC_RELAXED), .prev_gen = lane->gen,
 	};
-	struct iovec iov = { &slot, sizeof(slot) };
+
+	b->gen[i] = slot.gen;
+	return zd_btt_put_slot(btt, b->lane[i], lane->half, &slot);
+}
+
+static int put_owner(struct zd_btt *btt, uint32_t at, const struct zd_btt_owner *o)
+{
+	struct iovec iov = { (void *)o, sizeof(*o) };
 	struct zd_iter it = { .iov = &iov, .nr = 1 };
 	uint64_t bad;
 
-	slot.checksum = zd_btt_slot_checksum(&slot, nr);
-	return zd_media_write(btt->m, zd_btt_flog_off(btt, nr, lane->slot), &it, sizeof(slot), &bad);
+	return zd_media_write(btt->m, zd_btt_owner_off(btt, at), &it, sizeof(*o), &bad);
 }
 
 /* Step 3 of one block: the lane's free block changes. */
 static int write_map(struct batch *b, uint32_t i)
 {
-	struct zd_btt_lane *lane = &b->btt->lanes[b->lane[i]];
-	uint64_t block = b->first + i;
-	int rc = zd_media_put32(b->btt->m, zd_btt_map_off(b->btt, block), new_entry(b, i));
+	struct zd_btt *btt = b->btt;
+	struct zd_btt_lane *lane = &btt->lanes[b->lane[i]];
+	struct zd_btt_owner o = zd_btt_make_owner(btt, lane->free, b->first + i, b->new[i] >> 32,
+						  ZD_BTT_DATA, b->gen[i]);
+	int rc = put_owner(btt, lane->free, &o);
 
+	if (!rc)
+		rc = zd_media_put64(btt->m, zd_btt_map_off(btt, b->first + i), b->new[i]);
 	if (rc)
 		return rc;
-	lane->free = zd_btt_data_block(b->map[i], block);
-	lane->seq = lane->seq % 3 + 1;
-	lane->slot = !lane->slot;
+	lane->free = zd_btt_data_block(b->old[i]);
+	lane->gen = b->gen[i];
+	lane->half = !lane->half;
 	return 0;
 }
 
-/*
- * In a sparse file the map's page may have no storage yet, and the file system none to
- * give: find out before there is something to undo.  (A group's entries are in one page;
- * the flog has its storage from the start.)
- */
-static int touch_map(struct batch *b)
+static void wait_readers(struct batch *b)
 {
+	uint32_t at[ZD_BTT_GROUP];
+
 	for (uint32_t i = 0; i < b->nr; i++)
-		if (!b->map[i])
-			return zd_media_put32(b->btt->m, zd_btt_map_off(b->btt, b->first + i), 0);
-	return 0;
+		at[i] = b->btt->lanes[b->lane[i]].free;
+	zd_btt_wait_readers(b->btt, at, b->nr);
 }
 
 static int prepare(struct batch *b, uint64_t off, uint64_t end, struct zd_iter *from)
 {
 	uint64_t bad;
-	int rc = zd_btt_read_map(b->btt, b->first, b->nr, b->map);
+	int rc = read_map(b);
 
-	if (!rc)
-		rc = touch_map(b);
+	wait_readers(b);
 	for (uint32_t i = 0; i < b->nr && !rc; i++)
 		rc = write_data(b, i, off, end, from);
 	if (!rc)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A BTT on its media: found, laid out, recovered.  See btt.h.
+ * Where everything of a BTT is, its info blocks, and how it comes to be.  See btt.h.
  *
- * Laying out: map and flog are zeros first, then the second info block, then the first;
- * each durable before the next.  So where an info block is, all else is; and where the
- * first is still zeros, and the second isn't whole, nothing was ever written.
+ * Laying out: the first info block says that it is being laid out; then the tables; then the
+ * other info blocks; then the first; each durable before the next.  So where a valid info
+ * block is, all else is; and where only that first one is, nothing was ever written.
  */
 #include <errno.h>
 #include <string.h>
@@ -17,61 +17,61 @@
 #define DEFAULT_BLOCK	4096u
 #define MIN_LANES	16u
 #define BLOCKS_PER_LANE	64u	/* a small region has fewer lanes */
+#define CHUNK		65536u
 
 #define ALIGN_UP(n)	(((n) + ZD_PAGE_SIZE - 1) & ZD_PAGE_MASK)
 
 static const char magic[16] = ZD_BTT_MAGIC;
+static const uint32_t block_sizes[] = { 4096, 512 };
 
-/* Of whole 64-bit words. */
-uint64_t zd_media_checksum(const void *data, size_t len, uint64_t h)
-{
-	uint64_t word;
+/* --- where --- */
 
-	for (size_t i = 0; i < len; i += sizeof(word)) {
-		memcpy(&word, (const char *)data + i, sizeof(word));
-		h = (h ^ word) * UINT64_C(0x9e3779b97f4a7c15);
-		h ^= h >> 32;
-	}
-	return h;
-}
-
-static uint64_t info_checksum(const struct zd_btt_info_block *info)
-{
-	return zd_media_checksum(info, offsetof(struct zd_btt_info_block, checksum),
-				 ZD_BTT_VERSION);
-}
-
-uint64_t zd_btt_slot_checksum(const struct zd_btt_slot *slot, uint32_t lane)
-{
-	return zd_media_checksum(slot, offsetof(struct zd_btt_slot, checksum), ~(uint64_t)lane);
-}
-
-/* --- info blocks --- */
-
-/* Where everything is, of so many bytes.  -EINVAL: too few, or too many. */
+/* Of so many bytes.  -EINVAL: too few, or too many. */
 static int compute(struct zd_btt_info_block *info)
 {
-	uint64_t bytes = info->media_bytes, block = info->block, map, flog, room;
-	uint64_t lanes = bytes / block / BLOCKS_PER_LANE;
+	uint64_t bytes = info->media_bytes, block = info->block, room, flog, end;
+	uint64_t lanes = bytes / block / BLOCKS_PER_LANE, per_block, fixed;
 
 	if (bytes < ZD_BTT_MIN_BYTES)
 		return -EINVAL;
 	lanes = lanes < MIN_LANES ? MIN_LANES : lanes > ZD_BTT_MAX_LANES ? ZD_BTT_MAX_LANES : lanes;
-	flog = ALIGN_UP(lanes * sizeof(struct zd_btt_flog));
-	/* two info blocks, and a page each for the data's and the map's rounding */
-	room = bytes - 2 * ZD_BTT_INFO_BYTES - flog - 2 * ZD_PAGE_SIZE - lanes * block;
-	info->nr_blocks = room / (block + sizeof(uint32_t));
+	flog = 4 * ALIGN_UP(lanes * sizeof(struct zd_btt_slot));
+	per_block = sizeof(uint64_t) + sizeof(struct zd_btt_owner);
+	/* rounding, of each area; the sums, two thousandths of the tables and the flog */
+	fixed = ZD_BTT_NR_INFOS * ZD_BTT_INFO_BYTES + flog + 9 * ZD_PAGE_SIZE +
+		lanes * (block + sizeof(struct zd_btt_owner));
+	room = bytes - fixed;
+	room -= room / block * per_block / 500;
+	info->nr_blocks = room / (block + per_block);
 	/* a whole number of pages in any case */
 	info->nr_blocks &= ~(ZD_PAGE_SIZE / block - 1);
-	if (info->nr_blocks + lanes > ZD_BTT_MAP_BLOCK)
+	if (info->nr_blocks + lanes >= ZD_BTT_BLOCK_MASK)
 		return -EINVAL;
-	map = ALIGN_UP(info->nr_blocks * sizeof(uint32_t));
 	info->nr_lanes = lanes;
 	info->data_off = ZD_BTT_INFO_BYTES;
-	info->map_off = info->data_off + ALIGN_UP((info->nr_blocks + lanes) * block);
-	info->flog_off = info->map_off + map;
-	info->info2_off = bytes - ZD_BTT_INFO_BYTES;
-	return info->flog_off + flog <= info->info2_off ? 0 : -EINVAL;
+	info->info_off[0] = 0;
+	info->info_off[1] = info->data_off + ALIGN_UP((info->nr_blocks + lanes) * block);
+	info->info_off[2] = bytes - ZD_BTT_INFO_BYTES;
+	info->map_off = info->info_off[1] + ZD_BTT_INFO_BYTES;
+	info->owner_off = info->map_off + ALIGN_UP(info->nr_blocks * sizeof(uint64_t));
+	info->flog_off = info->owner_off +
+			 ALIGN_UP((info->nr_blocks + lanes) * sizeof(struct zd_btt_owner));
+	info->sums_off = info->flog_off + flog;
+	end = info->sums_off + ZD_BTT_SUMS_COPIES *
+	      ALIGN_UP((info->sums_off - info->map_off) / ZD_PAGE_SIZE * sizeof(uint32_t));
+	return end <= info->info_off[2] ? 0 : -EINVAL;
+}
+
+/* --- info blocks --- */
+
+static bool has_magic(const struct zd_btt_info_block *info)
+{
+	return !memcmp(info->magic, magic, sizeof(magic));
+}
+
+static bool is_whole(const struct zd_btt_info_block *info)
+{
+	return has_magic(info) && info->checksum == zd_btt_info_sum(info);
 }
 
 /* A valid one describes what compute() would, of this version. */
@@ -79,322 +79,261 @@ static bool is_valid(const struct zd_btt_info_block *info, uint64_t media_bytes)
 {
 	struct zd_btt_info_block want = *info;
 
-	if (memcmp(info->magic, magic, sizeof(magic)) || info->version != ZD_BTT_VERSION ||
-	    info->checksum != info_checksum(info) || info->media_bytes != media_bytes ||
-	    (info->block != 512 && info->block != 4096))
+	if (!is_whole(info) || info->version != ZD_BTT_VERSION ||
+	    info->media_bytes != media_bytes || (info->block != 512 && info->block != 4096))
 		return false;
 	return !compute(&want) && !memcmp(&want, info, sizeof(want));
 }
 
-/* Both, each with what reading it said. */
-struct infos {
-	struct zd_btt_info_block b[2];
-	int rc[2];
-};
-
-static void read_infos(struct zd_media *m, struct infos *i)
+static void read_info(struct zd_media *m, struct zd_btt_infos *infos, uint32_t k, uint64_t off)
 {
-	i->rc[0] = zd_media_get(m, 0, &i->b[0], sizeof(i->b[0]));
-	i->rc[1] = zd_media_get(m, m->bytes - ZD_BTT_INFO_BYTES, &i->b[1], sizeof(i->b[1]));
+	infos->rc[k] = zd_media_get(m, off, &infos->b[k], sizeof(infos->b[k]));
+	infos->valid[k] = !infos->rc[k] && is_valid(&infos->b[k], m->bytes) &&
+			  infos->b[k].info_off[k] == off;
+	if (infos->rc[k])
+		memset(&infos->b[k], 0, sizeof(infos->b[k]));
 }
 
-static bool has_magic(const struct infos *i)
+/* The one in the middle: where depends on the size of blocks. */
+static void read_middle(struct zd_media *m, struct zd_btt_infos *infos)
 {
-	return (!i->rc[0] && !memcmp(i->b[0].magic, magic, sizeof(magic))) ||
-	       (!i->rc[1] && !memcmp(i->b[1].magic, magic, sizeof(magic)));
+	for (uint32_t i = 0; i < 2 && !infos->valid[1]; i++) {
+		struct zd_btt_info_block where = { .media_bytes = m->bytes, .block = block_sizes[i] };
+
+		if (!compute(&where))
+			read_info(m, infos, 1, where.info_off[1]);
+	}
 }
 
-/* Laying it out was interrupted. */
-static bool is_unfinished(const struct infos *i, uint64_t media_bytes)
+/* An older one is usual, unless the region was closed: then it has come back. */
+static bool is_broken(const struct zd_btt_infos *infos, uint32_t k)
 {
-	static const struct zd_btt_info_block zeros;
+	const struct zd_btt_info_block *best = &infos->b[infos->best];
 
-	return !i->rc[0] && !memcmp(&i->b[0], &zeros, sizeof(zeros)) &&
-	       !(!i->rc[1] && is_valid(&i->b[1], media_bytes));
+	return !infos->valid[k] || (best->closed && infos->b[k].serial != best->serial);
+}
+
+void zd_btt_read_infos(struct zd_media *m, struct zd_btt_infos *infos)
+{
+	memset(infos, 0, sizeof(*infos));
+	read_info(m, infos, 0, 0);
+	read_middle(m, infos);
+	read_info(m, infos, 2, m->bytes - ZD_BTT_INFO_BYTES);
+	infos->best = -1;
+	for (int k = 0; k < (int)ZD_BTT_NR_INFOS; k++)
+		if (infos->valid[k] &&
+		    (infos->best < 0 || infos->b[k].serial > infos->b[infos->best].serial))
+			infos->best = k;
+	infos->unfinished = infos->best < 0 && !infos->rc[0] && is_whole(&infos->b[0]) &&
+			    infos->b[0].version == ZD_BTT_UNFINISHED;
+	for (uint32_t k = 0; k < ZD_BTT_NR_INFOS && infos->best >= 0; k++)
+		infos->nr_broken += is_broken(infos, k);
+}
+
+int zd_btt_explain_infos(struct zd_media *m, const struct zd_btt_infos *infos, char *err,
+			 size_t errlen)
+{
+	for (uint32_t k = 0; k < ZD_BTT_NR_INFOS; k++) {
+		const struct zd_btt_info_block *info = &infos->b[k];
+
+		if (has_magic(info) && info->version && info->version < ZD_BTT_VERSION)
+			return zd_pmem_fail(err, errlen, -EUCLEAN,
+					    "its BTT has layout %u, and this zonedev knows %u: copy its content with the zonedev that made it, into a new file",
+					    info->version, ZD_BTT_VERSION);
+		if (is_whole(info) && info->version != ZD_BTT_UNFINISHED &&
+		    info->version > ZD_BTT_VERSION)
+			return zd_pmem_fail(err, errlen, -EUCLEAN,
+					    "its BTT has layout %u, and this zonedev knows %u: use a newer one",
+					    info->version, ZD_BTT_VERSION);
+		if (is_whole(info) && info->media_bytes != m->bytes)
+			return zd_pmem_fail(err, errlen, -EUCLEAN,
+					    "its BTT was made for %llu bytes, and it has %llu: give it that size again",
+					    (unsigned long long)info->media_bytes,
+					    (unsigned long long)m->bytes);
+	}
+	return zd_pmem_fail(err, errlen, -EUCLEAN,
+			    "all three descriptions of its BTT are broken: restore it from a copy");
 }
 
 int zd_btt_probe(struct zd_media *m)
 {
-	struct infos *i;
-	int rc;
+	struct zd_btt_infos *infos;
+	int rc = 0;
 
 	if (m->bytes < ZD_BTT_MIN_BYTES)
 		return 0;
-	i = zd_alloc(sizeof(*i));
-	if (!i)
+	infos = zd_alloc(sizeof(*infos));
+	if (!infos)
 		return -ENOMEM;
-	read_infos(m, i);
-	rc = has_magic(i);
-	zd_free(i);
+	zd_btt_read_infos(m, infos);
+	for (uint32_t k = 0; k < ZD_BTT_NR_INFOS; k++)
+		rc |= has_magic(&infos->b[k]);
+	zd_free(infos);
+	return rc;
+}
+
+static int put_info(struct zd_media *m, struct zd_btt_info_block *info, uint32_t k)
+{
+	int rc;
+
+	info->checksum = zd_btt_info_sum(info);
+	rc = zd_media_put(m, info->info_off[k], info, sizeof(*info));
+	return rc ? rc : zd_media_sync(m);
+}
+
+/* One is whole at any time. */
+int zd_btt_put_infos(struct zd_btt *btt)
+{
+	int rc = 0;
+
+	btt->info.serial++;
+	for (uint32_t k = ZD_BTT_NR_INFOS; k-- && !rc;)
+		rc = put_info(btt->m, &btt->info, k);
 	return rc;
 }
 
 /* --- laying out --- */
 
-static int zero_area(struct zd_media *m, uint64_t from, uint64_t to, bool punch)
-{
-	uint64_t bad;
+struct filler {
+	struct zd_btt *btt;
+	char buf[CHUNK];
+	uint64_t off;			/* where the buffer goes */
+	size_t used;
+};
 
-	return zd_media_zero(m, from, to - from, punch, &bad);
+static int flush(struct filler *f)
+{
+	int rc = f->used ? zd_media_put(f->btt->m, f->off, f->buf, f->used) : 0;
+
+	f->off += f->used;
+	f->used = 0;
+	return rc;
 }
 
-static int put_info(struct zd_media *m, uint64_t off, const struct zd_btt_info_block *info)
+static int add(struct filler *f, const void *data, size_t len)
 {
-	int rc = zd_media_put(m, off, info, sizeof(*info));
+	int rc = f->used + len > sizeof(f->buf) ? flush(f) : 0;
 
+	memcpy(f->buf + f->used, data, len);
+	f->used += len;
+	return rc;
+}
+
+/* Block i is in data block i, and reads as zeros. */
+static int fill_map(struct filler *f)
+{
+	struct zd_btt *btt = f->btt;
+	int rc = 0;
+
+	f->off = btt->info.map_off;
+	for (uint64_t b = 0; b < btt->nr_blocks && !rc; b++) {
+		uint64_t entry = zd_btt_kind_entry(btt, b, b, ZD_BTT_ZERO, 0);
+
+		rc = add(f, &entry, sizeof(entry));
+	}
+	return rc ? rc : flush(f);
+}
+
+static int fill_owners(struct filler *f)
+{
+	struct zd_btt *btt = f->btt;
+	int rc = 0;
+
+	f->off = btt->info.owner_off;
+	for (uint64_t d = 0; d < zd_btt_nr_data(btt) && !rc; d++) {
+		uint32_t block = d < btt->nr_blocks ? d : ZD_BTT_NO_BLOCK;
+		struct zd_btt_owner o = zd_btt_make_owner(btt, d, block, 0, ZD_BTT_ZERO, 0);
+
+		rc = add(f, &o, sizeof(o));
+	}
+	return rc ? rc : flush(f);
+}
+
+static int fill_flog(struct filler *f, uint32_t half, uint32_t copy)
+{
+	struct zd_btt *btt = f->btt;
+	int rc = 0;
+
+	f->off = zd_btt_slot_off(btt, 0, half, copy);
+	for (uint32_t i = 0; i < btt->nr_lanes && !rc; i++) {
+		struct zd_btt_slot s = zd_btt_blank_slot(btt->nr_blocks + i, 0, 0);
+
+		s.checksum = zd_btt_slot_sum(btt, &s, i, half);
+		rc = add(f, &s, sizeof(s));
+	}
+	return rc ? rc : flush(f);
+}
+
+static int fill(struct zd_btt *btt)
+{
+	struct filler *f = zd_alloc(sizeof(*f));
+	uint64_t bad;
+	int rc;
+
+	if (!f)
+		return -ENOMEM;
+	f->btt = btt;
+	/* what is behind the last entries, too: all of it has sums */
+	rc = zd_media_zero(btt->m, btt->info.map_off, btt->info.info_off[2] - btt->info.map_off,
+			   false, &bad);
+	if (!rc)
+		rc = fill_map(f);
+	if (!rc)
+		rc = fill_owners(f);
+	for (uint32_t part = 0; part < 4 && !rc; part++)
+		rc = fill_flog(f, part % 2, part / 2);
+	zd_free(f);
+	return rc ? rc : zd_media_sync(btt->m);
+}
+
+static void name(struct zd_media *m, struct zd_btt_info_block *info)
+{
+	uint64_t other[2] = { m->identity.ino, m->identity.born_ns };
+
+	if (getrandom(info->uuid, sizeof(info->uuid), GRND_NONBLOCK) < 0)
+		memcpy(info->uuid, other, sizeof(other));
+}
+
+/* Whole, or not to be known for one. */
+static int put_first(struct zd_media *m, struct zd_btt_info_block *info)
+{
+	int rc;
+
+	info->checksum = zd_btt_info_sum(info);
+	memset(info->magic, 0, sizeof(info->magic));
+	rc = zd_media_put(m, 0, info, sizeof(*info));
+	memcpy(info->magic, magic, sizeof(magic));
+	if (!rc)
+		rc = zd_media_sync(m);
+	if (!rc)
+		rc = zd_media_put(m, 0, info->magic, sizeof(info->magic));
 	return rc ? rc : zd_media_sync(m);
 }
 
-static int create(struct zd_media *m, uint32_t block, struct zd_btt_info_block *info)
+int zd_btt_create(struct zd_media *m, uint32_t block, struct zd_btt_info_block *info)
 {
+	struct zd_btt *btt;
 	int rc;
 
 	memset(info, 0, sizeof(*info));
 	memcpy(info->magic, magic, sizeof(magic));
-	info->version = ZD_BTT_VERSION;
+	info->version = ZD_BTT_UNFINISHED;
 	info->block = block ? block : DEFAULT_BLOCK;
 	info->media_bytes = m->bytes;
 	rc = compute(info);
 	if (rc)
 		return rc;
-	if (getrandom(info->uuid, sizeof(info->uuid), GRND_NONBLOCK) < 0)
-		memcpy(info->uuid, &m->base, sizeof(m->base));	/* only a name */
-	info->checksum = info_checksum(info);
-	rc = zero_area(m, 0, ZD_BTT_INFO_BYTES, false);
-	if (!rc)
-		rc = zero_area(m, info->map_off, info->flog_off, true);
-	/* the flog gets its storage now: a write must not fail for it halfway */
-	if (!rc)
-		rc = zero_area(m, info->flog_off, m->bytes, false);
-	if (!rc)
-		rc = zd_media_sync(m);
-	if (!rc)
-		rc = put_info(m, info->info2_off, info);
-	return rc ? rc : put_info(m, 0, info);
-}
-
-/* The valid one of the two mends the other. */
-static int find(struct zd_media *m, struct infos *i, struct zd_btt_info_block *info)
-{
-	bool valid[2];
-
-	for (int k = 0; k < 2; k++)
-		valid[k] = !i->rc[k] && is_valid(&i->b[k], m->bytes);
-	if (!valid[0] && !valid[1])
-		return -EUCLEAN;
-	*info = i->b[valid[0] ? 0 : 1];
-	if (m->readonly || (valid[0] && valid[1] && !memcmp(&i->b[0], &i->b[1], sizeof(*info))))
-		return 0;
-	zd_log(ZD_LOG_WARN, "pmem: one of the BTT's two descriptions was broken, and is mended");
-	return put_info(m, valid[0] ? info->info2_off : 0, info);
-}
-
-/* --- recovery --- */
-
-static bool slot_is_valid(const struct zd_btt *btt, const struct zd_btt_slot *s, uint32_t lane)
-{
-	uint64_t total = btt->nr_blocks + btt->nr_lanes;
-
-	return s->seq >= 1 && s->seq <= 3 && s->checksum == zd_btt_slot_checksum(s, lane) &&
-	       s->block < btt->nr_blocks && (s->new_map & ZD_BTT_MAP_BLOCK) < total &&
-	       (s->old_map & ZD_BTT_MAP_BLOCK) < total;
-}
-
-static bool is_blank(const struct zd_btt_slot *s)
-{
-	static const struct zd_btt_slot blank;
-
-	return !memcmp(s, &blank, sizeof(blank));
-}
-
-/* Which slot is the newer: 0, 1; -1: none was ever completed; -EUCLEAN. */
-static int newer_slot(const struct zd_btt *btt, const struct zd_btt_flog *f, uint32_t lane)
-{
-	bool a = slot_is_valid(btt, &f->slot[0], lane), b = slot_is_valid(btt, &f->slot[1], lane);
-
-	if (a && b) {
-		if (f->slot[1].seq == f->slot[0].seq % 3 + 1)
-			return 1;
-		return f->slot[0].seq == f->slot[1].seq % 3 + 1 ? 0 : -EUCLEAN;
-	}
-	if (a || b)
-		return b;
-	/* the first write of all may have been torn: it went to slot 0 */
-	return is_blank(&f->slot[1]) ? -1 : -EUCLEAN;
-}
-
-/* What was written, and is not in the map: put it there.  What is there is stored once
- * more: it may have been seen in a cache only. */
-static int redo(struct zd_btt *btt, const struct zd_btt_slot *s)
-{
-	uint32_t entry;
-	int rc = zd_media_get(btt->m, zd_btt_map_off(btt, s->block), &entry, sizeof(entry));
-
-	if (rc)
-		return rc;
-	if (btt->m->readonly)
-		return entry == s->old_map ? -EROFS : 0;
-	return zd_media_put32(btt->m, zd_btt_map_off(btt, s->block),
-			      entry == s->old_map ? s->new_map : entry);
-}
-
-static int recover_lane(struct zd_btt *btt, uint32_t i, const struct zd_btt_flog *f)
-{
-	struct zd_btt_lane *lane = &btt->lanes[i];
-	int newer = newer_slot(btt, f, i);
-	const struct zd_btt_slot *s;
-
-	if (newer < -1)
-		return newer;
-	if (newer < 0) {
-		lane->free = btt->nr_blocks + i;
-		return 0;
-	}
-	s = &f->slot[newer];
-	lane->free = zd_btt_data_block(s->old_map, s->block);
-	lane->seq = s->seq;
-	lane->slot = !newer;
-	return redo(btt, s);
-}
-
-/* One data block can't be free twice. */
-static int check_lanes(const struct zd_btt *btt)
-{
-	for (uint32_t i = 0; i < btt->nr_lanes; i++)
-		for (uint32_t k = 0; k < i; k++)
-			if (btt->lanes[i].free == btt->lanes[k].free)
-				return -EUCLEAN;
-	return 0;
-}
-
-/*
- * What a killed process left, or one whose msync failed, may be in a cache and not on
- * the media.  So the rule of btt.h, slot durable and then the map, holds for the
- * recovery, too, and what it finds is stored anew before it builds on it.
- */
-static int recover(struct zd_btt *btt)
-{
-	size_t bytes = btt->nr_lanes * sizeof(struct zd_btt_flog);
-	struct zd_btt_flog *flog = zd_alloc(bytes);
-	int rc;
-
-	if (!flog)
-		return -ENOMEM;
-	rc = zd_media_get(btt->m, btt->flog_off, flog, bytes);
-	if (!rc && !btt->m->readonly)
-		rc = zd_media_put(btt->m, btt->flog_off, flog, bytes);
-	if (!rc)
-		rc = zd_media_order(btt->m);
-	for (uint32_t i = 0; i < btt->nr_lanes && !rc; i++)
-		rc = recover_lane(btt, i, &flog[i]);
-	zd_free(flog);
-	if (!rc)
-		rc = check_lanes(btt);
-	return rc ? rc : zd_media_sync(btt->m);
-}
-
-/* --- open and close --- */
-
-static struct zd_btt *btt_alloc(struct zd_media *m, const struct zd_btt_info_block *info)
-{
-	struct zd_btt *btt = zd_alloc(sizeof(*btt));
-
+	name(m, info);
+	btt = zd_btt_alloc(m, info);
 	if (!btt)
-		return NULL;
-	btt->m = m;
-	btt->block = info->block;
-	btt->nr_blocks = info->nr_blocks;
-	btt->nr_lanes = info->nr_lanes;
-	btt->data_off = info->data_off;
-	btt->map_off = info->map_off;
-	btt->flog_off = info->flog_off;
-	btt->info2_off = info->info2_off;
-	memcpy(btt->uuid, info->uuid, sizeof(btt->uuid));
-	btt->lanes = zd_alloc(btt->nr_lanes * sizeof(btt->lanes[0]));
-	btt->ring = zd_alloc(btt->nr_lanes * sizeof(btt->ring[0]));
-	if (btt->lanes && btt->ring) {
-		for (uint32_t i = 0; i < btt->nr_lanes; i++)
-			btt->ring[i] = i;
-		btt->ring_nr = btt->nr_lanes;
-		return btt;
-	}
-	zd_free(btt->ring);
-	zd_free(btt->lanes);
-	zd_free(btt);
-	return NULL;
-}
-
-static void btt_free(struct zd_btt *btt)
-{
-	zd_free(btt->ring);
-	zd_free(btt->lanes);
-	zd_free(btt);
-}
-
-static int explain(struct zd_media *m, int rc, char *err, size_t errlen)
-{
-	switch (rc) {
-	case -ENOENT:
-		return zd_pmem_fail(err, errlen, rc, "there is no BTT on it: leave btt=on out, or open it for writing");
-	case -EINVAL:
-		return zd_pmem_fail(err, errlen, rc, "%llu bytes are too few or too many for a BTT: give 1M to 4T (512G in blocks of 512)",
-				    (unsigned long long)m->bytes);
-	case -EUCLEAN:
-		return zd_pmem_fail(err, errlen, rc, "its BTT is broken, or was made for another size: restore it from a copy");
-	case -EROFS:
-		return zd_pmem_fail(err, errlen, -EUCLEAN, "its BTT was in use when it was last seen: open it once for writing");
-	default:
-		return zd_pmem_fail(err, errlen, rc, "its BTT: %s", strerrordesc_np(-rc));
-	}
-}
-
-static int open_or_create(struct zd_media *m, bool may_create, uint32_t block,
-			  struct zd_btt_info_block *info)
-{
-	struct infos *i = zd_alloc(sizeof(*i));
-	int rc;
-
-	if (!i)
 		return -ENOMEM;
-	if (m->bytes < ZD_BTT_MIN_BYTES) {
-		rc = -EINVAL;
-	} else {
-		read_infos(m, i);
-		if (has_magic(i) && !is_unfinished(i, m->bytes))
-			rc = find(m, i, info);
-		else
-			rc = may_create ? create(m, block, info) : -ENOENT;
-	}
-	zd_free(i);
+	rc = put_first(m, info);
+	if (!rc)
+		rc = fill(btt);
+	btt->info.version = ZD_BTT_VERSION;
+	if (!rc)
+		rc = zd_btt_put_infos(btt);
+	*info = btt->info;
+	zd_btt_free(btt);
 	return rc;
-}
-
-int zd_btt_open(struct zd_media *m, bool may_create, uint32_t block, struct zd_btt **out,
-		char *err, size_t errlen)
-{
-	struct zd_btt_info_block *info = zd_alloc(sizeof(*info));
-	struct zd_btt *btt = NULL;
-	int rc = -ENOMEM;
-
-	if (info)
-		rc = open_or_create(m, may_create, block, info);
-	if (!rc) {
-		btt = btt_alloc(m, info);
-		rc = btt ? recover(btt) : -ENOMEM;
-	}
-	zd_free(info);
-	if (!rc) {
-		*out = btt;
-		return 0;
-	}
-	if (btt)
-		btt_free(btt);
-	return explain(m, rc, err, errlen);
-}
-
-void zd_btt_close(struct zd_btt *btt)
-{
-	/* the map: what isn't durable there the flog has */
-	zd_media_sync(btt->m);
-	btt_free(btt);
 }

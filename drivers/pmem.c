@@ -204,7 +204,7 @@ static int open_btt(struct zd_pmem *pmem, const struct zd_pmem_attr *attr, bool 
 				    "it holds data, which btt=on would overwrite: name a new or empty file");
 	rc = zd_btt_open(&pmem->media, create, attr->btt_block, &pmem->btt, err, errlen);
 	if (!rc)
-		memcpy(pmem->btt_uuid, pmem->btt->uuid, sizeof(pmem->btt_uuid));
+		memcpy(pmem->btt_uuid, pmem->btt->info.uuid, sizeof(pmem->btt_uuid));
 	return rc;
 }
 

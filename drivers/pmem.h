@@ -15,6 +15,7 @@
  *	pmem_badblocks.c	the list of what failed
  *	pmem_record.c		the same, for those who open the region next
  *	btt*.c			atomic blocks on top of the media (btt.h)
+ *	pmem_check.c		examined, and mended, while nobody has it open
  *
  * Requests go pmem_io.c -> btt.c, if there is one -> pmem_media.c; nobody else
  * touches mapped memory.  Its pages, and mappings for the program, are dax.h's.
@@ -200,8 +201,10 @@ int zd_media_written(struct zd_media *m, uint64_t off, uint64_t len, uint64_t ma
 /* The same for one buffer, all steps at once.  0 or -errno. */
 int zd_media_get(struct zd_media *m, uint64_t off, void *buf, uint64_t len);
 int zd_media_put(struct zd_media *m, uint64_t off, const void *buf, uint64_t len);
-/* One aligned word, never torn. */
-int zd_media_put32(struct zd_media *m, uint64_t off, uint32_t value);
+/* One aligned word, never torn; what lies beyond the end of a truncated file the caller's
+ * zd_media_check_end() finds out. */
+int zd_media_put64(struct zd_media *m, uint64_t off, uint64_t value);
+int zd_media_get64(struct zd_media *m, uint64_t off, uint64_t *value);
 
 int zd_media_inject_poison(struct zd_media *m, uint64_t first, uint64_t nr);
 bool zd_media_has_poison(struct zd_media *m);
@@ -270,9 +273,6 @@ static inline void zd_media_record(struct zd_media *m, enum zd_record_what what)
 		__zd_media_record(m, what);
 }
 
-/* btt_layout.c: of whole 64-bit words. */
-uint64_t zd_media_checksum(const void *data, size_t len, uint64_t h);
-
 /* --- durability --- */
 
 /* Stores to the range are on their way (CLWB); nothing where msync does it. */
@@ -314,7 +314,8 @@ enum zd_media_event {
 	ZD_MEDIA_STORE,		/* the range was stored to */
 	ZD_MEDIA_FLUSH,		/* it is on its way: CLWB */
 	ZD_MEDIA_DRAIN,		/* what is on its way has arrived: SFENCE */
-	ZD_MEDIA_SYNC,		/* all that was stored has arrived: msync */
+	ZD_MEDIA_SYNC_BEGIN,	/* msync starts... */
+	ZD_MEDIA_SYNC,		/* ... and all that was stored before has arrived */
 };
 extern void (*zd_media_hook)(struct zd_media *m, enum zd_media_event event, uint64_t off,
 			     uint64_t len);

@@ -365,12 +365,12 @@ int zd_media_put(struct zd_media *m, uint64_t off, const void *buf, uint64_t len
 	return rc;
 }
 
-int zd_media_put32(struct zd_media *m, uint64_t off, uint32_t value)
+int zd_media_put64(struct zd_media *m, uint64_t off, uint64_t value)
 {
-	uint32_t *at = (uint32_t *)(m->base + off);
+	uint64_t *at = (uint64_t *)(m->base + off);
 	uint64_t last = NO_PAGE, bad;
 
-	while (!zd_fault_store32(at, value)) {
+	while (!zd_fault_store64(at, value)) {
 		int rc = store_fault(m, (uintptr_t)at, &last, &bad);
 
 		if (rc)
@@ -378,4 +378,15 @@ int zd_media_put32(struct zd_media *m, uint64_t off, uint32_t value)
 	}
 	zd_media_tell(m, ZD_MEDIA_STORE, off, sizeof(value));
 	return zd_media_flush(m, off, sizeof(value));
+}
+
+int zd_media_get64(struct zd_media *m, uint64_t off, uint64_t *value)
+{
+	uint64_t bad;
+
+	if (good_len(m, off, sizeof(*value)) < sizeof(*value))
+		return -EIO;
+	if (zd_fault_load64((const uint64_t *)(m->base + off), value))
+		return 0;
+	return load_failed(m, off, &bad);
 }

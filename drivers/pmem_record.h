@@ -14,7 +14,7 @@
  *			were mended, but not durably: bad after the system was started anew
  *	24	u64	by a hash of its boot_id
  *	32	u64[2]	inode and time of birth of the file
- *	48	u64	checksum of all words but this one
+ *	48	u64	CRC-32C of all but this
  *	56		the ranges of the two lists, each ascending: sectors from the end of
  *			the one before, and how many; in 7 bits a byte, the lowest first,
  *			128 added to all but a number's last; zeros up to a multiple of 8

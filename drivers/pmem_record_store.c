@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "core/alloc.h"
+#include "drivers/crc32c.h"
 #include "drivers/pmem_record.h"
 #include "zonedev/log.h"
 
@@ -50,16 +51,17 @@ static uint64_t boot_hash(void)
 
 	if (fd >= 0)
 		close(fd);
-	return n > 0 ? zd_media_checksum(id, sizeof(id), 2) | 1 : 0;
+	return n > 0 ? (uint64_t)zd_crc32c(1, id, sizeof(id)) << 32 |
+		       zd_crc32c(2, id, sizeof(id)) | 1 : 0;
 }
 
 /* --- its form --- */
 
 static uint64_t checksum(const struct head *head, const unsigned char *rest, size_t len)
 {
-	uint64_t h = zd_media_checksum(head, offsetof(struct head, checksum), 1);
+	uint32_t crc = zd_crc32c(0, head, offsetof(struct head, checksum));
 
-	return zd_media_checksum(rest, len, h);
+	return zd_crc32c(crc, rest, len);
 }
 
 static size_t put_number(unsigned char *to, uint64_t n)

@@ -87,6 +87,7 @@ static void sync_once(struct zd_media *m)
 
 	s->busy = true;
 	zd_mutex_unlock(&s->lock);
+	zd_media_tell(m, ZD_MEDIA_SYNC_BEGIN, 0, m->bytes);
 	rc = msync(m->base, m->bytes, MS_SYNC) ? -errno : 0;
 	zd_media_tell(m, ZD_MEDIA_SYNC, 0, m->bytes);
 	/* what was mended before, if nothing was meanwhile */

@@ -18,6 +18,7 @@ static const struct command {
 	{ "serve", cmd_serve, "serve a region of persistent memory to NBD clients" },
 	{ "remove", cmd_remove, "take a served region away from its clients" },
 	{ "add", cmd_add, "bring it back" },
+	{ "check", cmd_check, "examine a region that is not in use, and mend it" },
 	{ "info", cmd_info, "what this host can do" },
 };
 

@@ -43,7 +43,9 @@
  *	the hardware reports as broken takes none: its page has to be given back
  *	first, by punching a hole into the file (fallocate -p), or by replacing
  *	it.)  Under a BTT that is so for data; where its own tables can't
- *	be read, the blocks that they describe fail until it is opened anew.
+ *	be read, the blocks that they describe fail, and it can't be opened
+ *	anew before zd_pmem_check() has mended it.  A block of a BTT whose content
+ *	isn't what was written there fails, too: each has a checksum.
  *	What lies
  *	beyond the end of a truncated file is never read as zeros.
  *	A hole heals, as zeros do: ZD_PMEM_DISCARD, ZD_PMEM_WRITE_ZEROES.
@@ -151,10 +153,10 @@ struct zd_pmem_attr {
  * -EEXIST: BTT asked for, and the file holds data that isn't laid out so (of a
  *	block device only the first MiB is looked at);
  * -EMEDIUMTYPE: laid out by BTT, but opened without ZD_PMEM_BTT;
- * -EUCLEAN: a BTT whose description is broken, or (ZD_PMEM_READONLY) one that
- *	must be recovered first, by an open for writing; a file that is shorter
- *	than it was, and wasn't asked for by its size; a list of what it has lost
- *	that is damaged, or gone;
+ * -EUCLEAN: a BTT whose tables are damaged: zd_pmem_check() mends what can be; or that was
+ *	made by another version, or for another size; or (ZD_PMEM_READONLY) one that must be
+ *	recovered first, by an open for writing; a file that is shorter than it was, and
+ *	wasn't asked for by its size; a list of what it has lost that is damaged, or gone;
  * -EIO: the media fail; -ENOSPC, -EFBIG, -EACCES, -EROFS, -ENOMEM...: as the
  * system says.
  * May block.
@@ -166,6 +168,47 @@ int zd_pmem_open(const char *path, const struct zd_pmem_attr *attr, struct zd_pm
  * open on: it is opened anew, through /proc/self/fd, and @fd stays the caller's. */
 int zd_pmem_open_fd(int fd, const struct zd_pmem_attr *attr, struct zd_pmem **pmem,
 		    char *err, size_t errlen);
+
+/* --- check --- */
+
+#define ZD_PMEM_CHECK_LOOK	(1u << 0)	/* change nothing */
+#define ZD_PMEM_CHECK_DATA	(1u << 1)	/* read every block, too */
+
+/*
+ * struct zd_pmem_check - what a check has found.
+ *
+ * @btt: there is a BTT; else nothing was looked at but whether the file can be opened as a
+ *	region.
+ * @damaged: its tables were; @mended: and are put right, but for what is lost.
+ * @nr_blocks, @block_bytes: of the region.
+ * @nr_lost: blocks whose content is not known any more, by this damage or an earlier one:
+ *	reads of them fail with -EIO until they are written.
+ * @nr_bad: with ZD_PMEM_CHECK_DATA: blocks whose content can't be read, or isn't what was
+ *	written: the same holds for these.
+ */
+struct zd_pmem_check {
+	bool btt, damaged, mended;
+	uint32_t block_bytes;
+	uint64_t nr_blocks, nr_lost, nr_bad;
+};
+
+/*
+ * zd_pmem_check - examine a region that nobody has open, and mend it.
+ *
+ * @path: as for zd_pmem_open(), but for "memfd:".  @flags: ZD_PMEM_CHECK_*.  @say: told of
+ * each finding, one line, without newline; may be NULL; @arg goes to it.  @check: result;
+ * @size: sizeof(struct zd_pmem_check).
+ *
+ * A region without a BTT has nothing to mend.  The tables of a BTT tell the same several
+ * times over: what is damaged is made anew from what isn't.  A block is mended only where
+ * nothing else can be right; else it is lost, and the check says which.  A check that is
+ * killed, or whose power goes, can be made again.
+ *
+ * 0: examined, see @check; -errno: it can't be, as for zd_pmem_open(), with @err.  Needs
+ * memory of some 50 bytes for each block of a damaged region.  May block.
+ */
+int zd_pmem_check(const char *path, unsigned int flags, void (*say)(void *arg, const char *line),
+		  void *arg, struct zd_pmem_check *check, size_t size, char *err, size_t errlen);
 
 /* How a store becomes durable. */
 enum zd_pmem_persist {

@@ -17,7 +17,7 @@ expect_status 0 "$ZONEDEV" --version
 
 expect_status 0 "$ZONEDEV" help
 commands=$(sed -n '/^Commands:/,/^$/s/^  \([a-z]*\) .*/\1/p' <<<"$OUT" | grep -vx help)
-for cmd in run info; do
+for cmd in run info check; do
 	grep -qx "$cmd" <<<"$commands" || fail "zonedev help doesn't list $cmd"
 done
 

@@ -58,6 +58,7 @@ static void test_count(void **state)
 {
 	char *bad = half(1), *edge = bad + PAGE;
 	static char good[2 * PAGE];
+	uint64_t word;
 
 	(void)state;
 	/* cmocka sets a handler of its own for each test */
@@ -79,9 +80,12 @@ static void test_count(void **state)
 	assert_int_equal(zd_fault_copy(good, edge - 300, 1000).left, 700);
 	assert_int_equal(good[299], 0x5a);
 	assert_int_equal(good[300], 0);
-	assert_true(zd_fault_store32((uint32_t *)(edge - 4), 42));
-	assert_int_equal(*(uint32_t *)(edge - 4), 42);
-	assert_false(zd_fault_store32((uint32_t *)edge, 42));
+	assert_true(zd_fault_store64((uint64_t *)(edge - 8), 42));
+	assert_int_equal(*(uint64_t *)(edge - 8), 42);
+	assert_false(zd_fault_store64((uint64_t *)edge, 42));
+	assert_true(zd_fault_load64((uint64_t *)(edge - 8), &word));
+	assert_int_equal(word, 42);
+	assert_false(zd_fault_load64((uint64_t *)edge, &word));
 	munmap(bad, 2 * PAGE);
 }
 

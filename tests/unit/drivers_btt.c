@@ -32,9 +32,9 @@ static void check_owners(struct zd_pmem *pmem)
 	uint8_t *owned = calloc(total, 1);
 
 	for (uint64_t b = 0; b < btt->nr_blocks; b++) {
-		uint32_t entry = *(uint32_t *)(btt->m->base + zd_btt_map_off(btt, b));
+		uint64_t entry = *(uint64_t *)(btt->m->base + zd_btt_map_off(btt, b));
 
-		owned[zd_btt_data_block(entry, b)]++;
+		owned[zd_btt_data_block(entry)]++;
 	}
 	for (uint32_t l = 0; l < btt->nr_lanes; l++)
 		owned[btt->lanes[l].free]++;
@@ -250,17 +250,17 @@ static void test_open(void **state)
 	assert_int_equal(reopen(path, ZD_PMEM_FORCE), 0);
 	assert_int_equal(reopen(path, ZD_PMEM_BTT | ZD_PMEM_READONLY), 0);
 
-	/* either description is enough, and mends the other */
-	scribble(path, 100, 50);
-	assert_int_equal(reopen(path, ZD_PMEM_BTT | ZD_PMEM_READONLY), 0);
-	assert_int_equal(reopen(path, 0), -EMEDIUMTYPE);
-	assert_int_equal(reopen(path, ZD_PMEM_BTT), 0);
-	scribble(path, btt.info2_off, 4096);
-	assert_int_equal(reopen(path, ZD_PMEM_BTT), 0);
-	scribble(path, 16, 4);
-	assert_int_equal(reopen(path, ZD_PMEM_BTT), 0);
-	scribble(path, 16, 4);
-	scribble(path, btt.info2_off + 4090, 4);
+	/* any description is enough, and mends the others */
+	for (int keep = 0; keep < 3; keep++) {
+		for (int k = 0; k < 3; k++)
+			if (k != keep)
+				scribble(path, btt.info.info_off[k] + 100, k ? 50 : 3996);
+		assert_int_equal(reopen(path, ZD_PMEM_BTT | ZD_PMEM_READONLY), 0);
+		assert_int_equal(reopen(path, 0), -EMEDIUMTYPE);
+		assert_int_equal(reopen(path, ZD_PMEM_BTT), 0);
+	}
+	for (int k = 0; k < 3; k++)
+		scribble(path, btt.info.info_off[k] + 16, 4);
 	assert_int_equal(reopen(path, ZD_PMEM_BTT), -EUCLEAN);
 	unlink(path);
 }
@@ -287,10 +287,10 @@ static void test_resized(void **state)
 /* A step 3 that was lost is done by opening; and not by a reader. */
 static void test_redo(void **state)
 {
+	static char image[BYTES];
 	const char *path = tmp_path("redo");
-	uint64_t map_off;
+	uint64_t map_off, old, now;
 	struct zd_pmem *pmem;
-	uint32_t old, now;
 	char buf[4096];
 	int fd;
 
@@ -301,13 +301,16 @@ static void test_redo(void **state)
 	map_off = zd_btt_map_off(pmem->btt, 5);
 	stamp(buf, 40, 8, 1);
 	assert_int_equal(wr(pmem, 40, 8, buf), 0);
-	old = *(uint32_t *)(pmem->media.base + map_off);
+	old = *(uint64_t *)(pmem->media.base + map_off);
 	stamp(buf, 40, 8, 2);
 	assert_int_equal(wr(pmem, 40, 8, buf), 0);
-	zd_pmem_close(pmem);
 	fd = open(path, O_RDWR | O_CLOEXEC);
-	assert_int_equal(pread(fd, &now, 4, map_off), 4);
-	assert_int_equal(pwrite(fd, &old, 4, map_off), 4);
+	/* as if it had been killed */
+	assert_int_equal(pread(fd, image, BYTES, 0), BYTES);
+	zd_pmem_close(pmem);
+	assert_int_equal(pwrite(fd, image, BYTES, 0), BYTES);
+	assert_int_equal(pread(fd, &now, 8, map_off), 8);
+	assert_int_equal(pwrite(fd, &old, 8, map_off), 8);
 	assert_int_equal(reopen(path, ZD_PMEM_BTT | ZD_PMEM_READONLY), -EUCLEAN);
 	pmem = open_btt(path, 0);
 	assert_non_null(pmem);
@@ -316,7 +319,7 @@ static void test_redo(void **state)
 	for (uint64_t s = 40; s < 48; s++)
 		assert_int_equal(stamped(buf + (s - 40) * SECTOR, s), 2);
 	zd_pmem_close(pmem);
-	assert_int_equal(pread(fd, &old, 4, map_off), 4);
+	assert_int_equal(pread(fd, &old, 8, map_off), 8);
 	assert_int_equal(old, now);
 	close(fd);
 	unlink(path);
@@ -354,8 +357,7 @@ static void test_bad(void **state)
 	const char *path = tmp_path("bad");
 	struct zd_pmem *pmem;
 	static char buf[64 * KIB];
-	uint32_t entry;
-	uint64_t media;
+	uint64_t media, entry;
 
 	(void)state;
 	unlink(path);
@@ -363,8 +365,8 @@ static void test_bad(void **state)
 	assert_non_null(pmem);
 	stamp(buf, 0, 128, 1);
 	assert_int_equal(wr(pmem, 0, 128, buf), 0);
-	entry = *(uint32_t *)(pmem->media.base + zd_btt_map_off(pmem->btt, 3));
-	media = zd_btt_data_off(pmem->btt, zd_btt_data_block(entry, 3)) / SECTOR;
+	entry = *(uint64_t *)(pmem->media.base + zd_btt_map_off(pmem->btt, 3));
+	media = zd_btt_data_off(pmem->btt, zd_btt_data_block(entry)) / SECTOR;
 	assert_int_equal(zd_pmem_inject_poison(pmem, media, 1), 0);
 	assert_int_equal(rd(pmem, 24, 8, buf), -EIO);
 	assert_int_equal(rd(pmem, 32, 96, buf), 0);
@@ -385,9 +387,9 @@ static void test_bad(void **state)
 
 	/* an entry that somebody has overwritten isn't followed */
 	media = zd_btt_map_off(pmem->btt, 40);
-	entry = ZD_BTT_MAP_VALID | ZD_BTT_MAP_BLOCK;
-	for (int i = 0; i < 2; i++, entry = 5) {
-		assert_int_equal(pwrite(pmem->media.fd, &entry, 4, media), 4);
+	entry = UINT32_MAX;
+	for (int i = 0; i < 3; i++, entry = i % 2 ? 5 : *(uint64_t *)(pmem->media.base + media + 8)) {
+		assert_int_equal(pwrite(pmem->media.fd, &entry, 8, media), 8);
 		assert_int_equal(rd(pmem, 320, 8, buf), -EIO);
 		assert_int_equal(wr(pmem, 320, 8, buf), -EIO);
 		assert_int_equal(zd_pmem_rw(pmem, ZD_PMEM_DISCARD, 0, 320, 8, NULL), -EIO);
@@ -445,12 +447,117 @@ static void test_zero_and_write(void **state)
 	unlink(region_path);
 }
 
+/* A reader is through while a writer is at any of its steps, of the same block or another. */
+struct reader {
+	uint64_t sector;
+	int64_t gen;
+};
+
+static void *read_one(void *arg)
+{
+	struct reader *r = arg;
+	char buf[4096];
+
+	r->gen = rd(region, r->sector, 8, buf) ? -1 : stamped(buf, r->sector);
+	return NULL;
+}
+
+static int64_t read_in_thread(uint64_t sector)
+{
+	struct reader r = { .sector = sector };
+	struct timespec until;
+	pthread_t t;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += 20;
+	assert_int_equal(pthread_create(&t, NULL, read_one, &r), 0);
+	if (pthread_timedjoin_np(t, NULL, &until))
+		exit(3);		/* it waits for the writer, who is us */
+	return r.gen;
+}
+
+static void read_between(struct zd_media *m, enum zd_media_event what, uint64_t off, uint64_t len)
+{
+	(void)m;
+	(void)what;
+	(void)off;
+	(void)len;
+	events++;
+	/* old or new: but not torn, and not waiting */
+	assert_in_range(read_in_thread(8), 1, 2);
+	assert_int_equal(read_in_thread(16), 1);
+}
+
+static void test_read_and_write(void **state)
+{
+	static char buf[4 * 4096];
+
+	(void)state;
+	region_path = tmp_path("beside");
+	unlink(region_path);
+	region = open_btt(region_path, 4096);
+	assert_non_null(region);
+	stamp(buf, 0, 32, 1);
+	assert_int_equal(wr(region, 0, 32, buf), 0);
+	events = 0;
+	stamp(buf, 8, 8, 2);
+	zd_media_hook = read_between;
+	assert_int_equal(wr(region, 8, 8, buf), 0);
+	zd_media_hook = NULL;
+	assert_true(events >= 5);
+	assert_int_equal(read_in_thread(8), 2);
+	zd_pmem_close(region);
+	unlink(region_path);
+}
+
+/* The writer of a free data block waits for who still reads what it had. */
+static void *write_all(void *arg)
+{
+	static char buf[4096];
+
+	for (int i = 0; i < 600; i++) {
+		stamp(buf, 24, 8, 3);
+		if (wr(region, 24, 8, buf))
+			break;
+	}
+	__atomic_store_n((uint32_t *)arg, 1, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+static void test_writer_waits(void **state)
+{
+	uint32_t done = 0, at, *word;
+	pthread_t t;
+
+	(void)state;
+	region_path = tmp_path("waits");
+	unlink(region_path);
+	region = open_btt(region_path, 4096);
+	assert_non_null(region);
+	at = region->btt->lanes[2].free;
+	word = &region->btt->readers[5].word;
+	__atomic_store_n(word, at + 1, __ATOMIC_SEQ_CST);
+	assert_int_equal(pthread_create(&t, NULL, write_all, &done), 0);
+	for (int i = 0; __atomic_load_n(word, __ATOMIC_RELAXED) == at + 1; i++) {
+		assert_true(i < 200000);
+		usleep(100);
+	}
+	assert_int_equal(__atomic_load_n(&done, __ATOMIC_ACQUIRE), 0);
+	assert_int_equal(*(uint64_t *)(region->media.base + zd_btt_data_off(region->btt, at)), 0);
+	__atomic_store_n(word, 0, __ATOMIC_SEQ_CST);
+	zd_futex_wake(word, INT32_MAX);
+	assert_int_equal(pthread_join(t, NULL), 0);
+	assert_int_equal(done, 1);
+	zd_pmem_close(region);
+	unlink(region_path);
+}
+
 /* The file is cut when the flog has been written, and the map not yet. */
 static void cut_map(struct zd_media *m, enum zd_media_event what, uint64_t off, uint64_t len)
 {
 	(void)len;
-	if (what == ZD_MEDIA_STORE && off >= region->btt->flog_off && !events++)
-		assert_int_equal(ftruncate(m->fd, region->btt->map_off), 0);
+	if (what == ZD_MEDIA_STORE && off >= region->btt->info.flog_off && !events++)
+		assert_int_equal(ftruncate(m->fd, region->btt->info.map_off), 0);
 }
 
 /* Nobody can tell then who owns which data block: no more writes. */
@@ -539,6 +646,8 @@ int main(void)
 		cmocka_unit_test(test_extent),
 		cmocka_unit_test(test_bad),
 		cmocka_unit_test(test_half_written),
+		cmocka_unit_test(test_read_and_write),
+		cmocka_unit_test(test_writer_waits),
 		cmocka_unit_test(test_full),
 		cmocka_unit_test(test_zero_and_write),	/* the last: it chooses how to persist */
 	};
