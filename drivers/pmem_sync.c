@@ -236,6 +236,7 @@ static int sync_through(struct zd_media *m, int fd, uint64_t off, uint64_t len)
 
 	if (p == MAP_FAILED)
 		return -ENOMEM;
+	zd_media_tell(m, ZD_MEDIA_SYNC_BEGIN, off, len);
 	rc = msync(p, len, MS_SYNC) ? -errno : 0;
 	munmap(p, len);
 	if (rc)

@@ -491,7 +491,7 @@ static void *set_mine(void *arg)
 
 	__atomic_add_fetch(&at_start, 1, __ATOMIC_ACQ_REL);
 	while (__atomic_load_n(&at_start, __ATOMIC_ACQUIRE) < 2)
-		;
+		sched_yield();
 	sigaction(SIGBUS, &act, NULL);
 	return arg;
 }
@@ -501,7 +501,7 @@ static void install_and_set(void)
 {
 	char *bad = half(1) + PAGE;
 
-	for (int i = 0; i < 3000; i++) {
+	for (int i = 0; i < 1000; i++) {
 		pthread_t t;
 
 		signal(SIGBUS, SIG_DFL);
@@ -509,7 +509,7 @@ static void install_and_set(void)
 		MUST(!pthread_create(&t, NULL, set_mine, NULL));
 		__atomic_add_fetch(&at_start, 1, __ATOMIC_ACQ_REL);
 		while (__atomic_load_n(&at_start, __ATOMIC_ACQUIRE) < 2)
-			;
+			sched_yield();
 		MUST(!zd_fault_guard_init());
 		MUST(!pthread_join(t, NULL));
 		if (!sigsetjmp(out_with_mask, 1)) {

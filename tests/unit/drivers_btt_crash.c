@@ -107,9 +107,9 @@ static void arrive(void)
 }
 
 /* What was stored while it ran may have arrived or not: by leak(). */
-static void finish_sync(void)
+static void finish_sync(uint64_t off, uint64_t len)
 {
-	for (uint64_t i = 0; i < LINES; i++)
+	for (uint64_t i = off / LINE; i * LINE < off + len; i++)
 		if (arrived[i] < sync_began)
 			memcpy(sh->image + i * LINE, synced + i * LINE, LINE);
 }
@@ -129,11 +129,11 @@ static void record(const char *base, enum zd_media_event what, uint64_t off, uin
 		arrive();
 		break;
 	case ZD_MEDIA_SYNC_BEGIN:
-		memcpy(synced, base, BYTES);
+		memcpy(synced + off, base + off, len);
 		sync_began = clock_now++;
 		break;
 	case ZD_MEDIA_SYNC:
-		finish_sync();
+		finish_sync(off, len);
 		break;
 	}
 }
@@ -281,8 +281,9 @@ static void apply(const struct op *op, bool completed)
 		model[s] = op->gen;
 		certain[s] = durable;
 	}
-	/* FUA of one is a sync of all */
-	if (completed && op->fua)
+	/* in memory all is durable but holes, for which FUA is a sync of all; of a disk it
+	 * syncs its own range */
+	if (completed && op->fua && !disk)
 		memset(certain, 1, sizeof(certain));
 }
 
