@@ -109,8 +109,26 @@ int zd_fault_guard_call(void (*fn)(void *arg), void *arg, const void *start, siz
 	return 0;
 }
 
+/*
+ * glibc doesn't come by what is left from a signal stack that lies in the thread's own.  A
+ * guard below the stack pointer is gone, unless that is the signal stack's.
+ */
+static void drop_left(uintptr_t sp)
+{
+	stack_t ss;
+
+	if (!guards || (uintptr_t)guards >= sp)
+		return;
+	if (!sigaltstack(NULL, &ss) && !(ss.ss_flags & SS_DISABLE) &&
+	    sp - (uintptr_t)ss.ss_sp < ss.ss_size)
+		return;
+	while (guards && (uintptr_t)guards < sp)
+		guards = guards->outer;
+}
+
 static void jump_out(const ucontext_t *uc, uintptr_t addr)
 {
+	drop_left((uintptr_t)uc->uc_mcontext.gregs[REG_RSP]);
 	for (struct guard *g = guards; g; g = g->outer) {
 		if (addr < g->start || addr >= g->end)
 			continue;

@@ -12,7 +12,7 @@
  *	data	under each lock is such that its state after any store of a writer is one
  *		that the next holder can start from; or the holder is told that it took
  *		the lock from a lost one, and finishes or undoes what was begun
- *	RCU	has readers that are counted; the child starts with none (rcu.c)
+ *	RCU	has readers that are counted, in the child anew (rcu.c)
  *
  * so that the child's handler has three things to do, none of which can fail or wait.
  *

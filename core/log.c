@@ -13,12 +13,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <zonedev/log.h>
 
 #include "core/bug.h"
 #include "core/lock.h"
+#include "core/rawsys.h"
 
 #define LOG_PREFIX	"zonedev: "
 #define LOG_MAX		1024	/* with the final newline or NUL */
@@ -65,9 +67,9 @@ static void write_line(char *line)
 	size_t len = strlen(line);
 
 	line[len++] = '\n';
-	/* Nowhere to report that stderr doesn't take it. */
-	if (write(STDERR_FILENO, line, len) < 0)
-		return;
+	/* Nowhere to report that stderr doesn't take it.  Not by write(), where a thread
+	 * that is cancelled would end, with whatever lock it says this under. */
+	raw_syscall(SYS_write, STDERR_FILENO, (long)line, len, 0, 0, 0);
 }
 
 static void emit(enum zd_log_level level, char *line, bool always)

@@ -36,7 +36,7 @@
 
 bool __zd_page_refuse(const struct zd_page *page, const char *what)
 {
-	zd_warn_once("%s: refused: " PAGE_FMT, what, PAGE_ARGS(page));
+	zd_warn_once("%s: not right: " PAGE_FMT, what, PAGE_ARGS(page));
 	return false;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* A system call by instruction: the result, or -errno; libc's errno, which
- * belongs to another thread, stays as it is. */
+ * may belong to another thread, stays as it is.  No cancellation point, either. */
 #ifndef CORE_RAWSYS_H
 #define CORE_RAWSYS_H
 

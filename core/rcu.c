@@ -30,17 +30,28 @@
 #include "core/percpu.h"
 #include "core/rcu.h"
 
-static struct {
+/*
+ * Two pairs of sides: a process uses the one, its children the other.  So a section in
+ * which a signal handler forked ends, in the child, on the side that it began on, which is
+ * of no use there.
+ */
+static struct side {
 	struct zd_percpu_ref ref;
 	struct zd_completion idle;
-} side[2];
+} side[4];
+
+/* The first side of this process's pair. */
+static unsigned int pair(void)
+{
+	return zd_fork_generation / 4 % 2 * 2;
+}
 
 static unsigned int current;
 static bool ready;
 
 static void last_put(struct zd_percpu_ref *ref)
 {
-	zd_complete(&side[ref != &side[0].ref].idle);
+	zd_complete(&((struct side *)ref)->idle);
 }
 
 int zd_rcu_init(void)
@@ -49,7 +60,7 @@ int zd_rcu_init(void)
 
 	if (ready)
 		return 0;
-	for (unsigned int i = 0; i < 2; i++) {
+	for (unsigned int i = 0; i < 4; i++) {
 		err = zd_percpu_ref_init(&side[i].ref, last_put, 0);
 		if (err)
 			goto err_exit;
@@ -58,17 +69,18 @@ int zd_rcu_init(void)
 	return 0;
 
 err_exit:
-	zd_percpu_ref_exit(&side[0].ref);
+	for (unsigned int i = 0; i < 4; i++)
+		zd_percpu_ref_exit(&side[i].ref);
 	return err;
 }
 
 unsigned int zd_rcu_read_lock(void)
 {
-	unsigned int s = __atomic_load_n(&current, __ATOMIC_RELAXED);
+	unsigned int s = pair() + __atomic_load_n(&current, __ATOMIC_RELAXED);
 
 	while (!zd_percpu_ref_tryget_live(&side[s].ref)) {
 		__atomic_thread_fence(__ATOMIC_SEQ_CST);
-		s = !s;
+		s ^= 1;
 	}
 	return s;
 }
@@ -78,13 +90,15 @@ void zd_rcu_read_unlock(unsigned int section)
 	zd_percpu_ref_put(&side[section].ref);
 }
 
-static void drain(unsigned int s)
+static void drain(unsigned int which)
 {
-	__atomic_store_n(&current, !s, __ATOMIC_RELAXED);
-	zd_completion_init(&side[s].idle);
-	zd_percpu_ref_kill(&side[s].ref);
-	zd_wait_for_completion(&side[s].idle);
-	zd_percpu_ref_reinit(&side[s].ref);
+	struct side *s = &side[pair() + which];
+
+	__atomic_store_n(&current, !which, __ATOMIC_RELAXED);
+	zd_completion_init(&s->idle);
+	zd_percpu_ref_kill(&s->ref);
+	zd_wait_for_completion(&s->idle);
+	zd_percpu_ref_reinit(&s->ref);
 }
 
 void zd_synchronize_rcu(void)
@@ -95,6 +109,6 @@ void zd_synchronize_rcu(void)
 
 void zd_rcu_after_fork_child(void)
 {
-	for (unsigned int i = 0; i < 2 && ready; i++)
+	for (unsigned int i = pair(); i < pair() + 2 && ready; i++)
 		zd_percpu_ref_reset(&side[i].ref);
 }

@@ -23,7 +23,7 @@ int zd_rcu_init(void);
  * is pagemap.c's with map_lock. */
 void zd_synchronize_rcu(void);
 
-/* In the child, before it does anything: no thread is in a section. */
+/* In the child, before it does anything: its own sections begin now. */
 void zd_rcu_after_fork_child(void);
 
 /* Pointers: publish with release, read with acquire (consume, in practice). */

@@ -35,7 +35,7 @@ static const struct zd_pagemap_ops dax_pagemap_ops = {
 
 bool zd_dax_is_ours(const struct zd_dax *dax)
 {
-	if (getpid() == dax->pid)
+	if (zd_is_this_process(&dax->process))
 		return true;
 	zd_warn_once("a region belongs to the process that opened it, not to its children");
 	return false;
@@ -149,7 +149,7 @@ int zd_dax_setup(struct zd_dax *dax, const struct zd_dax_config *cfg)
 	if (rc)
 		return rc;
 	dax->cfg = *cfg;
-	dax->pid = getpid();
+	dax->process = zd_this_process();
 	CDS_INIT_LIST_HEAD(&dax->maps);
 	dax->grave = make_grave();
 	if (dax->grave < 0)

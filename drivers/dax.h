@@ -73,7 +73,7 @@ struct zd_dax {
 	zd_pfn_t pfn;			/* of the pagemap; stays when that is gone */
 	char *base;
 	int grave;			/* an empty memfd: mappings of it raise SIGBUS */
-	pid_t pid;
+	struct zd_process process;
 	struct zd_mutex page_lock;
 	uint64_t *live;			/* not @by_owner: a bit a page */
 	struct cds_list_head maps;	/* maps_lock */

@@ -37,7 +37,7 @@ struct zd_dax_map {
 	char *addr;
 	uint64_t offset, len;
 	int prot;
-	pid_t pid;
+	struct zd_process process;
 	bool revoked;			/* set before its memory goes */
 };
 
@@ -254,7 +254,7 @@ static int map_region(struct zd_dax *dax, struct zd_mm *mm, void *addr, uint64_t
 	map->offset = offset;
 	map->len = length;
 	map->prot = prot;
-	map->pid = dax->pid;
+	map->process = dax->process;
 	rc = hold_pages(map);
 	if (rc)
 		goto err_free;
@@ -315,7 +315,7 @@ int zd_dax_munmap(struct zd_dax_map *map)
 {
 	if (!map)
 		return -EINVAL;
-	if (map->pid != getpid()) {
+	if (!zd_is_this_process(&map->process)) {
 		zd_warn_once("a mapping's handle belongs to the process that made it, not to its children");
 		return -EINVAL;
 	}

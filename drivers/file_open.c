@@ -293,6 +293,7 @@ void zd_file_close(struct zd_file_target *target)
 	else if (target->clear && ftruncate(target->fd, 0))
 		zd_log(ZD_LOG_WARN, "file device: can't empty the file: %s",
 		       strerror(errno));
+	zd_unlock_file(target->fd);
 	close(target->fd);
 	target->fd = -1;
 }

@@ -26,8 +26,9 @@ static bool try_again(int *tries)
 
 int zd_lock_file(int fd, bool shared)
 {
-	struct flock lock = { .l_type = shared ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
-
+	/* up to the byte that pmem_record.c has for its own */
+	struct flock lock = { .l_type = shared ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET,
+			      .l_len = ZD_LOCK_BYTES };
 	int tries = 0;
 
 	while (fcntl(fd, F_OFD_SETLK, &lock)) {
@@ -37,6 +38,13 @@ int zd_lock_file(int fd, bool shared)
 			return -EBUSY;
 	}
 	return 0;
+}
+
+void zd_unlock_file(int fd)
+{
+	struct flock none = { .l_type = F_UNLCK, .l_whence = SEEK_SET, .l_len = ZD_LOCK_BYTES };
+
+	fcntl(fd, F_OFD_SETLK, &none);
 }
 
 int zd_open_exclusive(const char *path, int flags)

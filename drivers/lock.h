@@ -18,6 +18,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /*
  * zd_lock_file - lock @fd, open for writing, or for reading with @shared, until its last
@@ -26,6 +27,12 @@
  * 0, also on a file system without locks; -EBUSY.  Blocks.
  */
 int zd_lock_file(int fd, bool shared);
+
+/* zd_unlock_file - before it is closed: a forked child has a duplicate. */
+void zd_unlock_file(int fd);
+
+/* The bytes that are locked: all but one, which the record of a region is locked by. */
+#define ZD_LOCK_BYTES	(INT64_MAX - 1)
 
 /*
  * zd_open_exclusive - open(2) a block device with O_EXCL: -EBUSY is waited out, too.

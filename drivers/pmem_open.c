@@ -333,6 +333,7 @@ void zd_pmem_close_file(struct zd_media *m)
 	if (m->program_fd != m->fd)
 		close(m->program_fd);
 	zd_media_record_close(m);
+	zd_unlock_file(m->fd);
 	close(m->fd);
 }
 

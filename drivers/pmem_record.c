@@ -34,10 +34,11 @@
 #include <unistd.h>
 
 #include "core/alloc.h"
+#include "drivers/lock.h"
 #include "drivers/pmem_record.h"
 #include "zonedev/log.h"
 
-#define LOCK_BYTE	(INT64_MAX - 1)
+#define LOCK_BYTE	ZD_LOCK_BYTES
 #define LOCK_TRIES	200		/* of 10 ms: the holder stores a few KiB */
 
 /* --- open --- */
@@ -191,16 +192,22 @@ void zd_media_record_size(struct zd_media *m)
 
 /* --- store --- */
 
-static void lock_record(const struct zd_media *m, short type)
+static int lock_record(const struct zd_media *m, short type)
 {
 	struct flock l = { .l_type = type, .l_whence = SEEK_SET, .l_start = LOCK_BYTE, .l_len = 1 };
 	const struct timespec pause = { .tv_nsec = 10000000 };
 
 	/* who writes the region has it alone */
 	if (!m->readonly)
-		return;
-	for (int i = 0; i < LOCK_TRIES && fcntl(m->record.fd, F_OFD_SETLK, &l); i++)
+		return 0;
+	for (int i = 0; fcntl(m->record.fd, F_OFD_SETLK, &l); i++) {
+		if (errno != EAGAIN && errno != EACCES && errno != EINTR)
+			return 0;	/* a file system without locks */
+		if (i == LOCK_TRIES)
+			return -EBUSY;
 		nanosleep(&pause, NULL);
+	}
+	return 0;
 }
 
 /* Sharers have added to it since. */
@@ -232,7 +239,9 @@ static int store(struct zd_media *m)
 	struct zd_record r = { .bytes = m->bytes };
 	int rc;
 
-	lock_record(m, F_WRLCK);
+	rc = lock_record(m, F_WRLCK);
+	if (rc)
+		return rc;
 	rc = merge(m);
 	if (!rc)
 		rc = copy_lists(m, &r);

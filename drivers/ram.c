@@ -47,6 +47,7 @@ struct zd_ram {
 	char *mem;
 	size_t bytes;
 	int timer;
+	struct zd_process process;	/* which uses it: its maker may fork and go on in the child */
 	struct zd_mutex lock;
 	uint64_t batch_due;		/* for the timer; 0: none */
 	uint64_t punch_due;		/* when idle words are given back; 0: none */
@@ -80,6 +81,10 @@ static void arm(struct zd_ram *ram)
 {
 	uint64_t due = ram->batch_due;
 	struct itimerspec when = { 0 };
+
+	/* a child that puts its copy of a page has the parent's timer */
+	if (!zd_is_this_process(&ram->process))
+		return;
 
 	if (!due || (ram->punch_due && ram->punch_due < due))
 		due = ram->punch_due;
@@ -201,6 +206,7 @@ static void ram_submit(struct zd_device *dev, struct zd_device_io *io)
 
 	zd_mutex_lock(&ram->lock);
 	latency_us = ram->faults.latency_us;
+	ram->process = zd_this_process();
 	zd_mutex_unlock(&ram->lock);
 
 	/* A queue that is not empty keeps its order, even if the latency has
@@ -324,6 +330,7 @@ int zd_ram_device_create(uint64_t size, struct zd_device **dev)
 	/* A core dump of the program is no place for a copy of it all. */
 	madvise(ram->mem, ram->bytes, MADV_DONTDUMP);
 
+	ram->process = zd_this_process();
 	ram->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	if (ram->timer < 0) {
 		ret = -errno;

@@ -161,7 +161,7 @@ int zd_devmap_install(struct zd_mm *mm, uint64_t start, uint64_t end, zd_entry_t
 	if (!__atomic_load_n(&mm->devmaps, __ATOMIC_RELAXED))
 		return -ENOENT;
 	/* the locks may be held by a thread that a child doesn't have */
-	if (getpid() != zd_library_of(mm)->pid) {
+	if (!zd_is_this_process(&zd_library_of(mm)->process)) {
 		zd_warn_once("a zd_mm belongs to the process that opened it, not to its children");
 		return -EINVAL;
 	}

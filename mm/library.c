@@ -72,7 +72,7 @@ int zd_library_attach(struct zd_library *lib, struct zd_device *dev)
 
 int zd_library_callable(const struct zd_library *lib)
 {
-	if (getpid() != lib->pid) {
+	if (!zd_is_this_process(&lib->process)) {
 		zd_warn_once("a zd_mm belongs to the process that opened it, not to its children");
 		return -EINVAL;
 	}

@@ -42,7 +42,7 @@ struct zd_library {
 	struct zd_server server;
 	struct zd_mm *mm;		/* this process's; the handle */
 	struct zd_library *next;	/* all open ones, see library_open.c */
-	pid_t pid;
+	struct zd_process process;
 	pthread_t thread;
 	void *stack;
 	struct zd_source wake;		/* eventfd: the inbox has something */

@@ -138,7 +138,7 @@ static int make_mark(struct zd_library *lib)
 	static unsigned int serial;
 	int fd;
 
-	snprintf(lib->mark, sizeof(lib->mark), "zonedev-%d-%u-%llx", (int)lib->pid,
+	snprintf(lib->mark, sizeof(lib->mark), "zonedev-%d-%u-%llx", (int)lib->process.pid,
 		 __atomic_fetch_add(&serial, 1, __ATOMIC_RELAXED),
 		 (unsigned long long)zd_now_ns());
 	fd = memfd_create(lib->mark, MFD_CLOEXEC);
@@ -181,7 +181,7 @@ int zd_mm_open(const struct zd_mm_attr *attr, struct zd_mm **mm)
 	lib = zd_alloc(sizeof(*lib));
 	if (!lib)
 		return rc;
-	lib->pid = getpid();
+	lib->process = zd_this_process();
 	lib->detach.step = zd_library_detach_step;
 	rc = zd_server_init(&lib->server, &host, lib);
 	if (rc)
@@ -350,7 +350,7 @@ int zd_mm_close(struct zd_mm *mm)
 __attribute__((destructor)) static void push_home_at_exit(void)
 {
 	for (struct zd_library *lib = open_libs; lib; lib = lib->next) {
-		if (lib->pid != getpid())
+		if (!zd_is_this_process(&lib->process))
 			continue;
 		if (!push_home(lib, false))
 			zd_library_stop_guards(lib);

@@ -212,6 +212,8 @@ static enum step meta_context(struct nbd_conn *c, struct option *o)
 	const char *query;
 	uint32_t len, nr;
 
+	if (!is_list)
+		c->allocation = false;	/* also if this one is refused */
 	if (!c->structured || !take_string(o, &len) || !take_u32(o, &nr))
 		return refuse(c, o, NBD_REP_ERR_INVALID);
 	found = is_list && !nr;

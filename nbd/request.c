@@ -134,7 +134,9 @@ static int check(const struct nbd_conn *c, const struct nbd_request *r)
 		return -EPERM;
 	if (r->type == NBD_CMD_BLOCK_STATUS && !c->allocation)
 		return -EINVAL;
-	if (!r->len || r->offset > region_bytes() || r->len > region_bytes() - r->offset)
+	if (!r->len)
+		return -EINVAL;
+	if (r->offset > region_bytes() || r->len > region_bytes() - r->offset)
 		return r->type == NBD_CMD_WRITE || r->type == NBD_CMD_WRITE_ZEROES ? -ENOSPC :
 		       -EINVAL;
 	if (has_data(r) && r->len > NBD_MAX_REQUEST)

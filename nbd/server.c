@@ -72,15 +72,20 @@ bool nbd_server_is_readonly(void)
 
 static void say_line(const char *fmt, va_list ap)
 {
+	static pthread_mutex_t saying = PTHREAD_MUTEX_INITIALIZER;
+	struct pollfd err = { .fd = STDERR_FILENO, .events = POLLOUT };
 	char line[1024] = "zonedev: ";
 	size_t n = strlen(line);
 
 	vsnprintf(line + n, sizeof(line) - n - 1, fmt, ap);
 	n = strlen(line);
 	line[n++] = '\n';
-	/* nobody may be listening any more */
-	if (write(STDERR_FILENO, line, n) < 0)
-		return;
+	/* Nobody may be listening any more; and who doesn't read the pipe must not stop the
+	 * thread.  A pipe that can be written to has room for a line, if one thread writes. */
+	pthread_mutex_lock(&saying);
+	if (poll(&err, 1, 0) == 1 && err.revents & POLLOUT && write(STDERR_FILENO, line, n) < 0)
+		n = 0;
+	pthread_mutex_unlock(&saying);
 }
 
 void server_say(const char *fmt, ...)
@@ -265,13 +270,17 @@ static void raise_fd_limit(unsigned int clients)
 int nbd_server_init(unsigned int max_clients, bool readonly)
 {
 	static const int ending[] = { SIGTERM, SIGINT, SIGQUIT, SIGHUP };
+	struct sigaction old;
 	sigset_t set;
 
 	server.max_clients = max_clients;
 	server.readonly = readonly;
 	sigemptyset(&set);
+	/* what is ignored, as by nohup or in a shell's background, is blocked nevertheless
+	 * and would be read here */
 	for (size_t i = 0; i < sizeof(ending) / sizeof(ending[0]); i++)
-		sigaddset(&set, ending[i]);
+		if (!sigaction(ending[i], NULL, &old) && old.sa_handler != SIG_IGN)
+			sigaddset(&set, ending[i]);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	server.signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);

@@ -192,6 +192,8 @@ void serve_unlisten(struct serve_socket *s)
 
 	if (*s->absolute && !lstat(s->absolute, &st) && st.st_dev == s->dev && st.st_ino == s->ino)
 		unlink(s->absolute);
+	/* once: the number of what is gone is given to another, which may be our successor's */
+	*s->absolute = '\0';
 }
 
 /* RFC 3986 and NBD's URI specification: what isn't plain is %XX. */

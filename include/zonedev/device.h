@@ -22,8 +22,9 @@
  * does (most libraries) says so by ZD_DEVICE_NO_MALLOC.  Of any other the pages of malloc's
  * own arenas are refused (zd_migrate_result.protection) and stay in RAM: small blocks, and
  * what lies beside them; a block that malloc mapped by itself, as it does with large ones,
- * goes.  glibc's malloc is recognised; with another one the program must not give memory of
- * its heap to a driver without the flag.
+ * goes.  glibc's malloc is recognised, but for what it maps where brk(2) has no room left,
+ * or with huge pages of its own (glibc.malloc.hugetlb); with these, or another malloc, the
+ * program must not give memory of its heap to a driver without the flag.
  */
 #ifndef ZONEDEV_DEVICE_H
 #define ZONEDEV_DEVICE_H

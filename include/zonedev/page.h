@@ -187,7 +187,7 @@ static inline void zd_get_page(struct zd_page *page)
 {
 #ifdef ZD_PAGE_DEBUG
 	if ((int32_t)__atomic_fetch_add(&page->refcount, 1, __ATOMIC_RELAXED) <= 0)
-		__zd_page_refuse(page, "zd_get_page() of a page that nobody holds");
+		__zd_page_refuse(page, "zd_get_page() of a page that nobody holds, counted all the same");
 #else
 	__atomic_add_fetch(&page->refcount, 1, __ATOMIC_RELAXED);
 #endif
@@ -252,7 +252,8 @@ static inline void zd_put_page(struct zd_page *page)
 		__zd_put_page(page);
 }
 
-/* zd_put_page_refs - drop @refs references at once: as zd_put_page(). */
+/* zd_put_page_refs - drop @refs references at once: as zd_put_page().  2^31 or more: none,
+ * with a warning. */
 static inline void zd_put_page_refs(struct zd_page *page, uint32_t refs)
 {
 	ZD_PAGE_TRACE_(put, page, refs);

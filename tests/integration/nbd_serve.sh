@@ -154,3 +154,28 @@ expect_status 0 "$ZONEDEV" remove memfd:scratch
 expect_error "went with its removal" "$ZONEDEV" add memfd:scratch
 kill "$SERVER"
 ended 0
+
+# What is ignored when it starts, as under nohup, doesn't end it; and a stderr that is
+# full, and that nobody reads, stops neither it nor its clients.
+mkfifo "$T/full"
+exec 9<>"$T/full"
+dd if=/dev/zero of="$T/full" bs=4k oflag=nonblock status=none 2>"$T/dd" && fail "the pipe takes everything"
+trap '' HUP
+rm -f "$T/uri"
+start "$ZONEDEV" serve "pmem:$T/new,size=1M" --socket "$T/hup.sock" --max-clients 1 >"$T/uri" 2>"$T/full"
+SERVER=$PID
+trap - HUP
+wait_for 20 "[ -s '$T/uri' ]" || fail "it doesn't start"
+URI=$(cat "$T/uri")
+kill -HUP "$SERVER"
+mkfifo "$T/commands"
+start qemu-io -f raw "$URI" <"$T/commands" >"$T/io" 2>&1
+exec 8>"$T/commands"
+echo "read 0 4k" >&8
+wait_for 20 "grep -q 'read 4096' '$T/io'" || fail "$(cat "$T/io")"
+for _ in 1 2 3; do nbdinfo --size "$URI" >"$T/size" 2>&1 && fail "a second client was let in"; done
+exec 8>&-
+wait_for 20 "nbdinfo --size '$URI' >'$T/size' 2>&1" || fail "it serves nobody any more"
+kill "$SERVER"
+wait_for 20 "gone $SERVER" || fail "it doesn't end"
+exec 9>&-

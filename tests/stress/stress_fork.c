@@ -372,7 +372,7 @@ int main(void)
 		      -1, 0);
 	zd_devm_init(&devm);
 	if (!bad || shared == MAP_FAILED || zd_memremap_pages(&inherited) ||
-	    zd_percpu_ref_init(&ref, never, 0))
+	    zd_percpu_ref_init(&ref, never, 0) || zd_fault_guard_init())
 		return 1;
 	for (unsigned int i = 0; i < WORKS; i++) {
 		workers[i] = (struct worker){ .work = works[i], .arg = &ref };

@@ -199,9 +199,9 @@ static void test_wrong_counts(void **state)
 	assert_true(warns_with(unpin_of_a_get, "never freed: pfn 0x200 count -1022"));
 	assert_true(warns_with(get_free_then_put, "it stays free"));
 	assert_true(warns_with(put_never_live, "it stays free"));
-	assert_true(warns_with(full, "refused: pfn 0x200 count 2147483646"));
+	assert_true(warns_with(full, "not right: pfn 0x200 count 2147483646"));
 	assert_true(warns_with(over_full, "never freed"));
-	assert_true(warns_with(sums_that_wrap, "refused: pfn 0x200 count 1"));
+	assert_true(warns_with(sums_that_wrap, "not right: pfn 0x200 count 1"));
 #ifdef ZD_PAGE_DEBUG
 	assert_true(warns_with(get_free_then_put, "that nobody holds"));
 #endif

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 #include "core_test.h"
 
+#include <fcntl.h>
 #include <pthread.h>
+#include <sys/time.h>
 #include <zonedev/log.h>
 #include <zonedev/pagemap.h>
 
@@ -370,6 +372,95 @@ static void test_size_of_process(void **state)
 	assert_int_equal(status, 0);
 }
 
+/* --- forks and cancellations in the middle --- */
+
+static volatile sig_atomic_t in_child;
+static int children, wrong_children;
+
+static void fork_in_handler(int sig)
+{
+	int status;
+	pid_t pid = fork();
+
+	(void)sig;
+	if (pid == 0) {
+		in_child = 1;
+		alarm(20);	/* it may hang */
+		return;
+	}
+	children++;
+	if (waitpid(pid, &status, 0) != pid || status)
+		wrong_children++;
+}
+
+/* A handler may fork inside a lookup: the child goes on with it, and uses the rest. */
+static void test_fork_in_handler(void **state)
+{
+	struct itimerval often = { { 0, 2000 }, { 0, 2000 } }, never = { { 0, 0 }, { 0, 0 } };
+	struct zd_pagemap m = make(600), n = make(600);
+
+	(void)state;
+	if (SANITIZED)		/* its own locks are in the way */
+		skip();
+	assert_int_equal(zd_memremap_pages(&m), 0);
+	signal(SIGVTALRM, fork_in_handler);
+	setitimer(ITIMER_VIRTUAL, &often, NULL);	/* of the time spent in lookups */
+	while (children < 50 && !in_child) {
+		if (zd_get_dev_pagemap(m.pfn + 5) != &m)
+			_exit(9);
+		zd_put_dev_pagemap(&m);
+	}
+	setitimer(ITIMER_VIRTUAL, &never, NULL);
+	if (in_child) {
+		bool bad = zd_memremap_pages(&n) || zd_memunmap_pages(&n);
+
+		_exit(bad);
+	}
+	assert_int_equal(wrong_children, 0);
+	assert_int_equal(zd_memunmap_pages(&m), 0);
+	signal(SIGVTALRM, SIG_DFL);
+}
+
+static void *map_and_log(void *arg)
+{
+	for (;;) {
+		struct zd_pagemap m = make(600);
+
+		pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, NULL);
+		zd_log(ZD_LOG_ERR, "%s", "");
+		if (!zd_memremap_pages(&m))
+			zd_memunmap_pages(&m);
+		zd_memunmap_pages(&m);
+		pthread_testcancel();
+	}
+	return arg;
+}
+
+/* A thread that is cancelled leaves no lock behind. */
+static void test_cancel(void **state)
+{
+	int null = open("/dev/null", O_WRONLY | O_CLOEXEC), err = dup(STDERR_FILENO);
+	struct zd_pagemap m = make(600);
+
+	(void)state;
+	zd_set_log(NULL, NULL);
+	dup2(null, STDERR_FILENO);
+	for (int i = 0; i < 100; i++) {
+		pthread_t t;
+
+		assert_int_equal(pthread_create(&t, NULL, map_and_log, NULL), 0);
+		usleep(200 + i * 7);
+		pthread_cancel(t);
+		pthread_join(t, NULL);
+		assert_int_equal(zd_memremap_pages(&m), 0);
+		assert_int_equal(zd_memunmap_pages(&m), 0);
+	}
+	dup2(err, STDERR_FILENO);
+	close(err);
+	close(null);
+	zd_set_log(catch_log, NULL);
+}
+
 /* In a child: with less address space the table is smaller, and says so. */
 static void test_small_address_space(void **state)
 {
@@ -531,6 +622,8 @@ int main(void)
 		cmocka_unit_test_setup(test_small_address_space, setup),
 		cmocka_unit_test_setup(test_out_of_memory, setup),
 		cmocka_unit_test_setup(test_map_unmap, setup),
+		cmocka_unit_test_setup(test_fork_in_handler, setup),
+		cmocka_unit_test_setup(test_cancel, setup),
 		cmocka_unit_test_setup(test_bad_arguments, setup),
 		cmocka_unit_test_setup(test_short_ops, setup),
 		cmocka_unit_test_setup(test_lookup, setup),

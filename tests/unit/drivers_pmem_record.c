@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include "drivers/crc32c.h"
+#include "drivers/lock.h"
 #include "drivers/pmem_record.h"
 
 static struct {
@@ -477,7 +478,9 @@ static void test_sharers(void **state)
 {
 	const char *path = tmp_path("sharers");
 	struct zd_pmem *a = start(path, 0, MIB), *b;
+	struct flock turn = { .l_type = F_WRLCK, .l_start = ZD_LOCK_BYTES, .l_len = 1 };
 	char buf[SECTOR];
+	int fd;
 
 	(void)state;
 	zd_pmem_close(a);
@@ -489,6 +492,14 @@ static void test_sharers(void **state)
 	assert_int_equal(rd(a, 80, 1, buf), -EIO);
 	assert_int_equal(rd(b, 160, 1, buf), -EIO);
 	assert_int_equal(rd(b, 80, 1, buf), -EIO);	/* it has heard of it by that */
+	/* the lock by which they take turns isn't their own lock of the file */
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	assert_int_equal(fcntl(fd, F_OFD_GETLK, &turn), 0);
+	assert_int_equal(turn.l_type, F_UNLCK);
+	turn = (struct flock){ .l_type = F_WRLCK, .l_len = 1 };
+	assert_int_equal(fcntl(fd, F_OFD_GETLK, &turn), 0);
+	assert_int_equal(turn.l_type, F_RDLCK);
+	close(fd);
 	zd_pmem_close(a);
 	zd_pmem_close(b);
 	a = open_at(path, 0, 0);
