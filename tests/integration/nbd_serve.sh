@@ -169,11 +169,12 @@ wait_for 20 "[ -s '$T/uri' ]" || fail "it doesn't start"
 URI=$(cat "$T/uri")
 kill -HUP "$SERVER"
 mkfifo "$T/commands"
+exec 8<>"$T/commands"
 start qemu-io -f raw "$URI" <"$T/commands" >"$T/io" 2>&1
-exec 8>"$T/commands"
 echo "read 0 4k" >&8
 wait_for 20 "grep -q 'read 4096' '$T/io'" || fail "$(cat "$T/io")"
 for _ in 1 2 3; do nbdinfo --size "$URI" >"$T/size" 2>&1 && fail "a second client was let in"; done
+echo quit >&8
 exec 8>&-
 wait_for 20 "nbdinfo --size '$URI' >'$T/size' 2>&1" || fail "it serves nobody any more"
 kill "$SERVER"
