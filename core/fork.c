@@ -27,8 +27,6 @@
 #include "core/rcu.h"
 #include "core/vmemmap.h"
 
-uint32_t zd_fork_generation = 4;
-
 static void after_fork_child(void)
 {
 	zd_fork_generation += 4;
