@@ -27,6 +27,9 @@
 #include "core/rcu.h"
 #include "core/vmemmap.h"
 
+/* Here, so that whatever takes a lock has the handler below linked in. */
+uint32_t zd_fork_generation = 4;
+
 static void after_fork_child(void)
 {
 	zd_fork_generation += 4;

@@ -42,7 +42,6 @@ int zd_futex_wake(uint32_t *word, int nr)
 	return (int)n;
 }
 
-uint32_t zd_fork_generation = 4;	/* changed by fork.c alone */
 uint64_t zd_locks_lost;
 
 static bool is_lost(uint32_t word)
