@@ -227,9 +227,10 @@ static int call_revoke(struct zd_pagemap *pgmap, int (*revoke)(struct zd_pagemap
 	int err;
 
 	zd_teardown_step(pgmap, "revoke");
-	pgmap->state->revoking_in = &self;
+	/* relaxed: only this thread can find itself there */
+	__atomic_store_n(&pgmap->state->revoking_in, &self, __ATOMIC_RELAXED);
 	err = revoke(pgmap);
-	pgmap->state->revoking_in = NULL;
+	__atomic_store_n(&pgmap->state->revoking_in, NULL, __ATOMIC_RELAXED);
 	return err;
 }
 
@@ -312,7 +313,8 @@ static int begin_unmap(struct zd_pagemap *pgmap)
 	lock_maps();
 	if (!zd_pfn_range_has(pgmap))
 		err = -EINVAL;
-	else if (zd_in_page_free || pgmap->state->revoking_in == &self)
+	else if (zd_in_page_free ||
+		 __atomic_load_n(&pgmap->state->revoking_in, __ATOMIC_RELAXED) == &self)
 		err = -EDEADLK;
 	else if (pgmap->state->busy)
 		err = -EBUSY;
