@@ -87,9 +87,8 @@ soak: check-deps
 	@ZD_SECONDS=$(SECONDS) $(if $(SEED),ZD_SEED=$(SEED)) \
 		$(if $(filter build-%,$(BUILD)),setarch --addr-no-randomize) \
 		$(BUILD)/tests/stress/stress_lifetime
-	@ZD_FORKS=$(FORKS) $(if $(SEED),ZD_SEED=$(SEED)) \
-		$(if $(filter build-%,$(BUILD)),setarch --addr-no-randomize) \
-		$(BUILD)/tests/stress/stress_fork
+	@$(if $(filter build-%,$(BUILD)),,ZD_FORKS=$(FORKS) $(if $(SEED),ZD_SEED=$(SEED)) \
+		$(BUILD)/tests/stress/stress_fork)
 	@ZONEDEV=$(CURDIR)/$(BUILD)/tools/zonedev ZD_BUILD=$(CURDIR)/$(BUILD) ZD_SRC=$(CURDIR) \
 		ZD_SECONDS=$(SECONDS) $(if $(SEED),ZD_SEED=$(SEED)) \
 		bash tests/stress/fuzz_mm.sh soak

@@ -60,8 +60,8 @@ struct guard {
 static ZD_TLS struct guard *guards;	/* innermost first */
 
 /*
- * A guard's frame may be left in other ways than by return, and must be off the list then:
- * its stack is somebody else's.  An exception, pthread_exit() and a cancellation unwind it,
+ * A guard's frame may be left in other ways than by return, and the guard must be off the
+ * list then: other frames use its stack.  An exception, pthread_exit() and a cancellation unwind it,
  * and so run the cleanup of the variable.  longjmp() doesn't unwind; but glibc's calls the
  * handlers that were pushed with _pthread_cleanup_push() in the frames that it leaves.
  * (Declared here: <pthread.h> knows it no more.  Weak, for a C library without it.)
@@ -268,8 +268,8 @@ static unsigned int prepare(const struct sigaction *act)
 }
 
 /*
- * Put a copy in front of @theirs, the handler that was seen to be set.  Another may have
- * been set since, which the same call that sets ours tells: then the copy for that one.  A
+ * Put a copy in front of @theirs, the handler that was seen to be set.  Another handler may
+ * have been set since, which the same call that sets ours tells: then the copy for that one.  A
  * handler in another thread waits meanwhile, see handle(); in this thread there is none.
  */
 static int go_in_front(struct sigaction theirs)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a fork means for zonedev's own state.  The rule for whoever adds a lock or a
- * thread-local word is told in docs/fork.md.
+ * What a fork means for zonedev's own state.  The rule for a new lock, and for a new
+ * thread-local word, is told in docs/fork.md.
  */
 #ifndef CORE_FORK_H
 #define CORE_FORK_H

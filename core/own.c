@@ -2,7 +2,7 @@
 /*
  * The table of zonedev's own mappings.
  *
- * Mechanism.  A sorted array, so that "is this ours" needs no lock of anybody else's.
+ * Mechanism.  A sorted array, so that "is this ours" needs no lock but this file's.
  * There are two of them: a change is made in the one that isn't in use, and one store of a
  * word, which has how many there are and in which array, makes it the one.
  *

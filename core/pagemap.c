@@ -391,7 +391,8 @@ int zd_memunmap_pages_timeout_sized(struct zd_pagemap *pgmap, unsigned int ms,
 				    struct zd_pagemap_holders *out, size_t size)
 {
 	struct zd_pagemap_holders holders = { 0 };
-	int err = zd_pagemap_unmap(pgmap, ms < INT_MAX ? (int)ms : INT_MAX, &holders, NULL);
+	int err = zd_pagemap_unmap(pgmap, ms < INT_MAX ? (int)ms : INT_MAX,
+				   out ? &holders : NULL, NULL);
 
 	if (out)
 		zd_fill(out, size, &holders, sizeof(holders));

@@ -9,8 +9,9 @@
  * lock, are those of the devices that it has.  Others may map something there; the kernel
  * does so from the far end of such a hole, or from the near one in the old layout
  * (vm.legacy_va_layout), where the place is chosen far away; what is in the way all the
- * same makes _open() fail, not break.  What is mapped is committed by touching, and a range's descriptors are zero when
- * it is given out because they are decommitted when it was unmapped.
+ * same makes _open() fail, not break.  What is mapped is committed by touching, and a
+ * range's descriptors are zero when it is given out because they are decommitted when it
+ * was unmapped.
  *
  * A page that no access is allowed to lies before the first and behind the last descriptor.
  *

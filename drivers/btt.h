@@ -39,7 +39,7 @@
  *  - A map entry has a checksum of the content, the block and the data block (of the
  *    block, the data block and the owner's generation where there is no content): so what
  *    a read returns was written there, for this block.
- *  - It may have been written long ago.  But then its data block is somebody else's by
+ *  - It may have been written long ago.  But then its data block is another block's by
  *    now, or a lane's: map, owners and lanes must agree on every data block, and do in no
  *    mixture of old and new pages that leaves out one of the three.
  *  - A region that was closed has a sum of each page, and its info blocks the sum of those:

@@ -30,7 +30,7 @@ struct pass {
 	char buf[CHUNK];
 };
 
-/* 0; 1: somebody else has named it. */
+/* 0; 1: another block, or a lane, has named it. */
 static int name(struct pass *p, uint32_t at)
 {
 	uint64_t bit = UINT64_C(1) << (at % 64), *word = &p->named[at / 64];

@@ -43,7 +43,7 @@ static int mark_zero(struct zd_btt *btt, uint64_t first, uint32_t nr)
 	rc = zd_btt_has_failed(btt) ? -EIO : 0;
 	for (uint32_t i = 0; i < nr && !rc; i++)
 		rc = mark_block(btt, first + i);
-	/* before anybody writes one of them: that writer's flog tells of the entry as it is
+	/* before a writer writes one of them: that writer's flog tells of the entry as it is
 	 * now.  With msync the writer's own step 1 makes it durable in time. */
 	if (!rc && btt->m->drain_fn)
 		rc = zd_media_order(btt->m);
@@ -66,7 +66,7 @@ static void wipe(struct zd_btt *btt, uint32_t at, bool punch)
 		zd_media_put64(btt->m, off, WIPED);
 }
 
-/* Under the group's lock.  Somebody else may have marked a block that was written since, and
+/* Under the group's lock.  Another zeroing may have marked a block that was written since, and
  * that mark isn't durable: its content must not go before. */
 static int order_marks(struct zd_btt *btt, uint64_t ticket)
 {

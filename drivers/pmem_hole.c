@@ -80,7 +80,7 @@ void zd_media_punch(struct zd_media *m, uint64_t off, uint64_t len)
 	punch(m, off / ZD_PAGE_SIZE, (off + len) / ZD_PAGE_SIZE);
 }
 
-/* Held by somebody; or poisoned, which heals by stores alone: for a test the mapping there
+/* The page is held; or poisoned, which heals by stores alone: for a test the mapping there
  * is of something else. */
 static bool must_stay(struct zd_media *m, uint64_t page, bool poison)
 {

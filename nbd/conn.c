@@ -16,7 +16,7 @@
 
 /* --- the socket --- */
 
-/* Nothing comes in or goes out any more: whoever sends or reads is woken. */
+/* Nothing comes in or goes out any more: a thread that sends or reads is woken. */
 static void cut(struct nbd_conn *c)
 {
 	shutdown(c->fd, SHUT_RDWR);

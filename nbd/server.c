@@ -83,8 +83,9 @@ static void say_line(const char *fmt, va_list ap)
 	/* Nobody may be listening any more; and who doesn't read the pipe must not stop the
 	 * thread.  A pipe that can be written to has room for a line, if one thread writes. */
 	pthread_mutex_lock(&saying);
-	if (poll(&err, 1, 0) == 1 && err.revents & POLLOUT && write(STDERR_FILENO, line, n) < 0)
-		n = 0;
+	if (poll(&err, 1, 0) == 1 && err.revents & POLLOUT && write(STDERR_FILENO, line, n) < 0) {
+		/* nor is there where to say so */
+	}
 	pthread_mutex_unlock(&saying);
 }
 

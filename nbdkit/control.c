@@ -115,7 +115,7 @@ static void removed(int ret)
 	if (ret)
 		server_say("%s: %s", control.path, LOST);
 	server_say("%s was removed: requests fail with ESHUTDOWN until `zonedev add` "
-		     "brings it back", control.path);
+		   "brings it back", control.path);
 	for (unsigned int i = control.nr_callers; i--;) {
 		if (!control.callers[i].waiting)
 			continue;
@@ -361,7 +361,7 @@ int control_start(const char *path)
 	control.listener = make_listener(path);
 	if (control.listener < 0) {
 		server_say("`zonedev remove` won't find this server: no control socket: %s",
-			     strerrordesc_np(-control.listener));
+			   strerrordesc_np(-control.listener));
 		control.listener = -1;
 	}
 	/* Signals are for the server's threads. */

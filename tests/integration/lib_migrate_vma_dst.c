@@ -370,7 +370,7 @@ static void order(void)
 	end(p);
 }
 
-/* --- steps that somebody else can't finish, or that nobody does --- */
+/* --- steps that another process can't finish, or that are never finished --- */
 
 static struct zd_migrate_vma open_steps;
 

@@ -12,15 +12,6 @@ region=$T/region
 python3 -c 'import os, sys; os.setxattr(sys.argv[1], "user.zd", b"1")' "$T" 2>/dev/null ||
 	skip "needs extended attributes in $T"
 
-io() {
-	local text=$1 args=()
-	shift
-	for c; do args+=(-c "$c"); done
-	qemu-io -f raw "${args[@]}" "$URI" >"$T/io" 2>&1 || true
-	grep -q "$text" "$T/io" || fail "qemu-io: $*: no '$text' in: $(cat "$T/io")"
-	! grep -q "Pattern verification failed" "$T/io" || fail "qemu-io: $*: $(cat "$T/io")"
-}
-
 lost() {
 	io "read failed: Input/output error" "read $1 $2"
 }

@@ -10,15 +10,6 @@ requires qemu-io
 own_msync
 region=$T/region
 
-# io TEXT COMMAND...: qemu-io says TEXT of the commands
-io() {
-	local text=$1 args=()
-	shift
-	for c; do args+=(-c "$c"); done
-	qemu-io -f raw "${args[@]}" "$URI" >"$T/io" 2>&1 || true
-	grep -q "$text" "$T/io" || fail "qemu-io: $*: no '$text' in: $(cat "$T/io")"
-}
-
 # It says nothing of it but by its status.
 flush_fails() {
 	! qemu-io -f raw -c flush "$URI" >"$T/io" 2>&1 || fail "a flush succeeds"

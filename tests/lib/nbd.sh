@@ -45,6 +45,16 @@ fio_nbd() {
 	fio --name="$name" --aux-path="$T" --ioengine=nbd --uri="$URI" --output="$T/$name.fio" "$@"
 }
 
+# io TEXT COMMAND...: qemu-io says TEXT of the commands on $URI
+io() {
+	local text=$1 args=()
+	shift
+	for c; do args+=(-c "$c"); done
+	qemu-io -f raw "${args[@]}" "$URI" >"$T/io" 2>&1 || true
+	grep -q "$text" "$T/io" || fail "qemu-io: $*: no '$text' in: $(cat "$T/io")"
+	! grep -q "Pattern verification failed" "$T/io" || fail "qemu-io: $*: $(cat "$T/io")"
+}
+
 # client WHAT: start nbd_client on $URI; ask it, and hear what it says.  $CLIENT
 client() {
 	mkfifo "$T/to" "$T/from"

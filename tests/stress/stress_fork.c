@@ -32,11 +32,7 @@
 #include "core/lock.h"
 #include "core/own.h"
 
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-#define FORKS	100
-#else
 #define FORKS	400
-#endif
 #define BOUND_S	60	/* for one child, on a machine that is busy */
 
 ZD_DEFINE_STATIC_KEY(key);

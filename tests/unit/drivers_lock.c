@@ -7,8 +7,10 @@
 #include "drivers_common.h"
 #include "pmem_test.h"
 
+#include <stdarg.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 
@@ -93,9 +95,28 @@ static void test_links(void **state)
 	unlink(soft);
 }
 
+static unsigned int refused;	/* locks, by the kernel */
+
+int fcntl(int fd, int cmd, ...)
+{
+	va_list ap;
+	void *arg;
+	int rc;
+
+	va_start(ap, cmd);
+	arg = va_arg(ap, void *);
+	va_end(ap);
+	rc = syscall(SYS_fcntl, fd, cmd, arg);
+	if (rc && cmd == F_OFD_SETLK)
+		__atomic_add_fetch(&refused, 1, __ATOMIC_RELEASE);
+	return rc;
+}
+
+/* When it has been in the way. */
 static void *let_go(void *fd)
 {
-	usleep(100000);
+	for (int i = 0; !__atomic_load_n(&refused, __ATOMIC_ACQUIRE) && i < 60000; i++)
+		usleep(1000);
 	close(*(int *)fd);
 	return NULL;
 }
@@ -110,8 +131,10 @@ static void test_moment(void **state)
 	assert_int_equal(zd_lock_file(holder, false), 0);
 	assert_int_equal(zd_lock_file(fd, false), -EBUSY);
 	assert_int_equal(zd_lock_file(fd, true), -EBUSY);
+	__atomic_store_n(&refused, 0, __ATOMIC_RELEASE);
 	assert_int_equal(pthread_create(&t, NULL, let_go, &holder), 0);
 	assert_int_equal(zd_lock_file(fd, false), 0);
+	assert_true(__atomic_load_n(&refused, __ATOMIC_ACQUIRE) > 0);
 	pthread_join(t, NULL);
 	close(fd);
 }

@@ -183,9 +183,9 @@ static void test_beside_flush(void **state)
 	assert_int_equal(wr(region, 64, 8, buf), 0);
 	sync_calls.hold = 1;
 	assert_int_equal(pthread_create(&t, NULL, flush_it, NULL), 0);
+	alarm(60);		/* one that waits would do so for ever */
 	while (!__atomic_load_n(&sync_calls.held, __ATOMIC_ACQUIRE))
 		usleep(1000);
-	alarm(60);		/* one that waits would do so for ever */
 	assert_int_equal(rd(region, 64, 8, buf), 0);
 	assert_int_equal(wr(region, 64, 8, buf), 0);
 	assert_int_equal(zd_pmem_rw(region, ZD_PMEM_WRITE, ZD_PMEM_FUA, 64, 8, buf), 0);

@@ -106,8 +106,8 @@ static bool is_bad(struct zd_pmem *pmem, uint64_t sector, uint64_t nr)
 	       n == nr;
 }
 
-/* The issue's own case, and that it is in the record when somebody is told: the process
- * may die at once, and the power go. */
+/* What a truncation took is in the record when a request is told of it: the process may die
+ * at once, and the power go. */
 static void test_truncated(void **state)
 {
 	const char *path = tmp_path("cut");
