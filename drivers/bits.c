@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "core/alloc.h"
+#include "base/alloc.h"
 
 int zd_bits_init(struct zd_bits *bits, enum zd_bits_kind kind, uint64_t nr)
 {

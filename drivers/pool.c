@@ -19,7 +19,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "core/bug.h"
+#include "base/bug.h"
 
 int zd_pool_init(struct zd_pool *pool, uint64_t nr_pages, enum zd_pool_policy policy,
 		 uint64_t kick, bool keep)

@@ -26,7 +26,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "core/lock.h"
+#include "base/lock.h"
 #include "drivers/bits.h"
 
 #define ZD_POOL_WORD_PAGES 64

@@ -2,7 +2,7 @@
 /* Mapping, removal and what is out of line, for protocols a to e. */
 #include <stdlib.h>
 
-#include "core/lock.h"
+#include "base/lock.h"
 #include "lab.h"
 
 const char *const lab_title = LAB_TITLE;

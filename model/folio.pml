@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Folios (mm/system.h): descriptors that are made, and go, together; here two pages
+ * Folios (engine/system.h): descriptors that are made, and go, together; here two pages
  * instead of 512.
  *
  * The folio's count is 1 while any of its entries is left, and its pins; each page's

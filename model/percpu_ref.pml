@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * core/percpu_ref.c, operation by operation.  Included by percpu.pml, which
+ * pages/percpu_ref.c, operation by operation.  Included by percpu.pml, which
  * checks it alone, and by zonedev.pml, whose pagemap it holds.
  *
  * One step is one atomic instruction of the C.  A slot's sign bit is the array

@@ -40,7 +40,7 @@
 #define NPAGES		4
 #define IS_DEVICE(p)	((p) < 2)
 
-/* --- entries: mm/table.h --- */
+/* --- entries: space/table.h --- */
 #define NONE		0
 #define SYSTEM		8	/* RAM with a descriptor */
 #define DEVICE		16
@@ -114,7 +114,7 @@ inline give_back(p) {
 	p = 0
 }
 
-/* --- core/page.c, include/zonedev/page.h --- */
+/* --- pages/page.c, include/zonedev/page.h --- */
 
 /*
  * zd_page_init().  Lookup, hold, and the page is live: three steps that a caller
@@ -197,7 +197,7 @@ inline put_hold(p, cpu, last_ref) {
 	fi
 }
 
-/* --- mm/system.c --- */
+/* --- engine/system.c --- */
 
 #define DESCRIPTOR_FREE	(!used[2] || !used[3])
 
@@ -213,7 +213,7 @@ inline system_install() {		/* in a d_step */
 	x = 0
 }
 
-/* --- events: mm/event.c --- */
+/* --- events: engine/event.c --- */
 
 /* A batch that has not been moved yet is not moved any more: ->cancel. */
 #ifdef NO_CANCEL
@@ -222,7 +222,7 @@ inline system_install() {		/* in a d_step */
 #define CANCEL	out_refused = out_refused || (out_inflight && !out_moved)
 #endif
 
-/* --- mm/mm.c: an entry is no more (munmap, madvise, exit) --- */
+/* --- engine/mm.c: an entry is no more (munmap, madvise, exit) --- */
 
 /* Entries that are in flight give up their place in the batch, and that is all:
  * the reference of a page on its way home is the batch's. */
@@ -268,7 +268,7 @@ inline zd_mm_drop(a) {
 	fi
 }
 
-/* --- mm/devmap.c --- */
+/* --- hmm/devmap.c --- */
 
 /* zd_devmap_remove(): by who unmaps it, or by revoke */
 inline zd_devmap_remove(p, last_ref) {
@@ -645,7 +645,7 @@ proctype fault() {
 out:	atomic { a = 0; pfn = 0 }
 }
 
-/* --- removal: core/pagemap.c, mm/removal.c --- */
+/* --- removal: pages/pagemap.c, hmm/removal.c --- */
 
 /* One entry of the drain: zd_home() */
 inline home_direct(a, pfn) {

@@ -14,7 +14,7 @@
 #include "nbd/conn.h"
 #include "nbd/proto.h"
 #include "nbd/server.h"
-#include "nbdkit/region.h"
+#include "serve/region.h"
 
 #define MAX_OPTION	8192		/* two names of 4096 bytes, as the protocol has them */
 #define MAX_OPTIONS	64		/* then the client is not on its way to an export */

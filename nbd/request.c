@@ -16,7 +16,7 @@
 #include "nbd/conn.h"
 #include "nbd/proto.h"
 #include "nbd/server.h"
-#include "nbdkit/region.h"
+#include "serve/region.h"
 
 #define QUICK_BYTES	(256u << 10)	/* copied in the time of a wake-up or two */
 #define MAX_EXTENTS	4096		/* in one answer; the client asks for the rest */

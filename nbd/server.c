@@ -28,7 +28,7 @@
 
 #include "nbd/conn.h"
 #include "nbd/server.h"
-#include "nbdkit/say.h"
+#include "serve/say.h"
 
 #define ENDING_MS	5000
 #define TURN_MS		20		/* between two looks at connections that are to go */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * nbd/server.h - the region of nbdkit/region.h as a network block device.
+ * nbd/server.h - the region of serve/region.h as a network block device.
  *
  * The server of `zonedev serve`.  Its promise is what nbdkit 1.32, in which the same
  * region runs as a plugin, can't give: a client can end its own connection only,
@@ -44,7 +44,7 @@ bool nbd_server_is_readonly(void);
 void nbd_server_enter(struct nbd_conn *c);
 void nbd_server_leave(struct nbd_conn *c);
 
-/* At most one line a second of what clients bring about; see nbdkit/say.h. */
+/* At most one line a second of what clients bring about; see serve/say.h. */
 void nbd_complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 #endif

@@ -23,9 +23,9 @@
 
 #include <zonedev.h>
 
-#include "nbdkit/control.h"
-#include "nbdkit/region.h"
-#include "nbdkit/say.h"
+#include "serve/control.h"
+#include "serve/region.h"
+#include "serve/say.h"
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 

@@ -14,7 +14,7 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include "nbdkit/control.h"
+#include "serve/control.h"
 #include "tools/cmd.h"
 
 #define EXIT_HELD	1

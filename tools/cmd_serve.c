@@ -15,9 +15,9 @@
 
 #include "drivers/spec.h"
 #include "nbd/server.h"
-#include "nbdkit/control.h"
-#include "nbdkit/region.h"
-#include "nbdkit/say.h"
+#include "serve/control.h"
+#include "serve/region.h"
+#include "serve/say.h"
 #include "tools/cmd.h"
 #include "tools/serve_socket.h"
 

@@ -12,8 +12,8 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-#include "mm/uapi.h"
-#include "mm/uffd.h"
+#include "base/uapi.h"
+#include "space/uffd.h"
 #include "tools/cmd.h"
 #include "tools/probe.h"
 #include "zonedev/page.h"

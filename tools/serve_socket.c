@@ -22,7 +22,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "nbdkit/control.h"
+#include "serve/control.h"
 #include "tools/cmd.h"
 
 #define BACKLOG		128

@@ -6,8 +6,8 @@
  * meant to): GPU memory, a file, another machine.  A driver fills a
  * struct zd_device_ops, calls zd_device_register(), and from then on answers
  * four requests: give me free pages, copy these pages, what has finished, and
- * "this page is free again".  drivers/example.c is the one to copy;
- * drivers/ram.c is the reference.
+ * "this page is free again".  drivers/example/example.c is the one to copy;
+ * drivers/ram/ram.c is the reference.
  *
  * Thread rules.  ->submit, ->reap and ->direct_access of one device are called
  * by one thread at a time (the server's).  ->alloc_pages and ->page_free may be

@@ -150,7 +150,7 @@ void __zd_static_key_module_del(struct zd_static_key_module *module);
  * form, which has no room for the long one's target. */
 #if defined(__x86_64__)
 #define ZD_JUMP_INSN_ ".byte 0xe9\n\t.long %l[zd_check_] - . - 4\n\t"
-#define ZD_JUMP_CLOBBER_ "cc"	/* core/static_key.c: between NOP and jump */
+#define ZD_JUMP_CLOBBER_ "cc"	/* base/static_key.c: between NOP and jump */
 #else
 #define ZD_JUMP_INSN_ "b %l[zd_check_]\n\t"
 #define ZD_JUMP_CLOBBER_

@@ -5,7 +5,7 @@
  */
 #include <dirent.h>
 
-#include "core/alloc.h"
+#include "base/alloc.h"
 #include "tests/integration/p2p_test.h"
 
 #define N	16

@@ -5,7 +5,7 @@
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 
-#include "core/alloc.h"
+#include "base/alloc.h"
 #include "tests/integration/lib_test.h"
 
 static struct zd_mm *mm;

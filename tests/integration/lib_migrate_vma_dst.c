@@ -6,7 +6,7 @@
  */
 #include <sys/prctl.h>
 
-#include "core/alloc.h"
+#include "base/alloc.h"
 #include "tests/integration/lib_gate.h"
 
 #define N 16

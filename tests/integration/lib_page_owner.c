@@ -69,7 +69,7 @@ static void held_device_pages(void)
 	zd_pfn_t pfns[N];
 
 	/* one for each entry, and the server's thread took it */
-	CHECK_EQ(taken(&dev->pgmap, "mm/out.c", 0, 1), N);
+	CHECK_EQ(taken(&dev->pgmap, "engine/out.c", 0, 1), N);
 	CHECK(o[0].tid != gettid());
 	CHECK_EQ(zd_migrate_device_pfns(mm, mem, N * PAGE, pfns, N), 0);
 	line = __LINE__ + 2;
@@ -113,8 +113,8 @@ static void held_by_a_child(void)
 	CHECK(!pipe(go));
 	pid = child_start(wait_to_go, NULL);
 	/* fork returns when the server begins to copy the entries */
-	WAIT_FOR(taken(&dev->pgmap, "mm/mm.c", 0, 1) == N);
-	CHECK_EQ(taken(&dev->pgmap, "mm/out.c", 0, 1), N);
+	WAIT_FOR(taken(&dev->pgmap, "engine/mm.c", 0, 1) == N);
+	CHECK_EQ(taken(&dev->pgmap, "engine/out.c", 0, 1), N);
 	CHECK_EQ(write(go[1], "", 1), 1);
 	child_ok(pid);
 	munmap(mem, N * PAGE);
@@ -142,7 +142,7 @@ static void pinned_memory(void)
 	system = zd_page_pagemap(page[0]);
 	CHECK_EQ(taken(system, me, pin, ZD_PIN_BIAS), 10);
 	CHECK_EQ(taken(system, me, get, 1), 2);
-	CHECK_EQ(taken(system, "mm/gup.c", 0, ZD_PIN_BIAS), 0);
+	CHECK_EQ(taken(system, "hmm/gup.c", 0, ZD_PIN_BIAS), 0);
 	zd_unpin_user_pages(page, 9);
 	CHECK_EQ(taken(system, me, pin, ZD_PIN_BIAS), 1);
 	CHECK_EQ(o[0].pfn, zd_page_to_pfn(page[0]));
@@ -170,7 +170,7 @@ static void batch_in_flight(void)
 	CHECK_EQ(zd_device_unregister_timeout(&g->dev, 0, NULL), -ETIMEDOUT);
 	CHECK_EQ(nr_logged, 1);
 	CHECK(strstr(logged[0], "1 holds of the pagemap taken at ") &&
-	      strstr(logged[0], "mm/out.c:"));
+	      strstr(logged[0], "engine/out.c:"));
 	migration_finish(&m);
 	CHECK_EQ(zd_device_unregister(&g->dev), 0);
 	CHECK_FILLED(m.mem, N, 4);

@@ -4,7 +4,7 @@
  * goes on, and a device that doesn't answer is waited for as long as asked.
  *
  * (lib_removal_flight: pages on their way; lib_removal_held: I/O, children, other
- * removals; lib_removal_error: removals that can't be; core_removal: pins, and from
+ * removals; lib_removal_error: removals that can't be; pages_removal: pins, and from
  * inside page_free.)
  */
 #include "tests/integration/lib_test.h"

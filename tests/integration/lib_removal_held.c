@@ -68,7 +68,7 @@ static struct zd_page *module_pin(const struct module *m, unsigned int i)
  * A read in flight into a page of the device: removal waits for the pin that covers it,
  * and names the page; so the memory is there when the data comes.
  *
- * Linux 6.1: the I/O's pin doesn't hold the pagemap (unit test core_removal says why).
+ * Linux 6.1: the I/O's pin doesn't hold the pagemap (unit test pages_removal says why).
  * Unbinding a pmem namespace removes struct pages and mapping under an O_DIRECT or vmsplice
  * that is in flight; when it lets go of the page, the kernel oopses in the put.
  */
@@ -253,7 +253,7 @@ static void *removal_thread(void *arg)
 }
 
 /* A second removal while the first brings pages home: told that somebody is at it.  What
- * Linux does is said in the unit test core_removal. */
+ * Linux does is said in the unit test pages_removal. */
 static void two_removals(struct gate *g)
 {
 	struct zd_mm *mm = open_mm();

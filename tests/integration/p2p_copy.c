@@ -5,7 +5,7 @@
  */
 #include "tests/integration/p2p_test.h"
 
-#include "drivers/example.c"	/* one that says nothing of peers */
+#include "drivers/example/example.c"	/* one that says nothing of peers */
 
 #define N	150	/* more than two batches */
 

@@ -9,7 +9,7 @@
 
 #include <sys/wait.h>
 
-#include "drivers/btt.h"
+#include "drivers/btt/btt.h"
 
 #define BYTES	(8 * MIB)
 #define GEN	7u

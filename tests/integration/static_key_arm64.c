@@ -22,7 +22,7 @@
 
 extern const struct zd_jump_entry __start_zd_jump_table[], __stop_zd_jump_table[];
 
-/* core/fork.c's, which would bring all of core; nothing forks here */
+/* base/fork.c's, which would bring all of core; nothing forks here */
 uint32_t zd_fork_generation = 4;
 
 ZD_DEFINE_STATIC_KEY(key);

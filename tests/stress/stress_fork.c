@@ -27,10 +27,10 @@
 #include <zonedev/log.h>
 #include <zonedev/static_key.h>
 
-#include "core/alloc.h"
-#include "core/fault_guard.h"
-#include "core/lock.h"
-#include "core/own.h"
+#include "base/alloc.h"
+#include "base/fault_guard.h"
+#include "base/lock.h"
+#include "base/own.h"
 
 #define FORKS	400
 #define BOUND_S	60	/* for one child, on a machine that is busy */

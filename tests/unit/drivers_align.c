@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-#include "drivers/devdax.h"
+#include "drivers/dax/devdax.h"
 
 #define GIB		(1024 * MIB)
 #define DEVICE		"/dev/zero"

@@ -5,7 +5,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
-#include "drivers/btt.h"
+#include "drivers/btt/btt.h"
 
 #define BYTES	(4 * MIB)
 

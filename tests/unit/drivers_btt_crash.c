@@ -20,7 +20,7 @@
  */
 #include "pmem_test.h"
 
-#include "drivers/btt.h"
+#include "drivers/btt/btt.h"
 
 #define BYTES		MIB
 #define LINE		64u

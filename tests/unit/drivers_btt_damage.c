@@ -22,7 +22,7 @@
  */
 #include "pmem_test.h"
 
-#include "drivers/btt.h"
+#include "drivers/btt/btt.h"
 
 #define MAX_BYTES	(2 * MIB)
 #define MAX_SECTORS	(MAX_BYTES / SECTOR)

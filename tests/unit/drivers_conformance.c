@@ -8,9 +8,9 @@
 #include <pthread.h>
 #include <sys/stat.h>
 
-#include "drivers/file.h"
+#include "drivers/file/file.h"
 #include "zonedev/log.h"
-#include "../../drivers/example.c"
+#include "../../drivers/example/example.c"
 
 #define SIZE (16UL << 20)
 #define NR_PAGES (SIZE / ZD_PAGE_SIZE)

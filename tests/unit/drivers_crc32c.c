@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* CRC-32C: the value that everybody has, and the same with and without the instruction. */
-#include "core_test.h"
+#include "unit_test.h"
 
-#include "drivers/crc32c.h"
+#include "drivers/media/crc32c.h"
 
 static void test_known(void **state)
 {

@@ -9,7 +9,7 @@
 #include <sys/statvfs.h>
 #include <sys/wait.h>
 
-#include "drivers/file.h"
+#include "drivers/file/file.h"
 #include "zonedev/log.h"
 
 #define NR_PAGES 1024

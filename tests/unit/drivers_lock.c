@@ -14,7 +14,7 @@
 #include <sys/sysmacros.h>
 #include <sys/wait.h>
 
-#include "drivers/lock.h"
+#include "drivers/file_lock.h"
 
 static const char *path;
 

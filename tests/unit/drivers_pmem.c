@@ -6,8 +6,8 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
-#include "core/vmemmap.h"
-#include "drivers/pmem.h"
+#include "pages/vmemmap.h"
+#include "drivers/pmem/pmem.h"
 
 #define NR	2048u		/* sectors of a MiB */
 

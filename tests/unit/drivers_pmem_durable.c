@@ -5,8 +5,8 @@
 
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include "core/lock.h"
-#include "drivers/pmem.h"
+#include "base/lock.h"
+#include "drivers/pmem/pmem.h"
 
 static struct {
 	uint32_t calls, whole, fail;	/* fail: so many calls from now on */

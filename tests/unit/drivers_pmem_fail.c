@@ -4,7 +4,7 @@
 
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include "drivers/pmem.h"
+#include "drivers/pmem/pmem.h"
 
 /* --- the list, against a bitmap --- */
 

@@ -7,9 +7,9 @@
 #include <stddef.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
-#include "drivers/crc32c.h"
-#include "drivers/lock.h"
-#include "drivers/pmem_record.h"
+#include "drivers/media/crc32c.h"
+#include "drivers/file_lock.h"
+#include "drivers/media/record.h"
 
 static struct {
 	int set_errno, get_errno;	/* != 0: those calls fail with it */

@@ -3,7 +3,7 @@
  * punched out. */
 #include "pmem_test.h"
 
-#include "drivers/btt.h"
+#include "drivers/btt/btt.h"
 
 #define A_WHILE_MS	50	/* for what must not happen: late is as good as never */
 

@@ -3,7 +3,7 @@
 #ifndef PMEM_TEST_H
 #define PMEM_TEST_H
 
-#include "core_test.h"
+#include "unit_test.h"
 
 #include <pthread.h>
 #include <sys/syscall.h>

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* When a program is told that it waits for pages most of the time, and with what --ram. */
-#include "tests/unit/core_test.h"
+#include "tests/unit/unit_test.h"
 
-#include "tools/run/run.h"
+#include "run/run.h"
 #include "zonedev/log.h"
 
 #define SECOND		1000000000ull

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Fork: all that zonedev does about it, in one handler.
+ *
+ * Mechanism.  A fork copies the memory at one instant, and of the threads only the one that
+ * called.  What other threads were in the middle of stays as it was then, for good.
+ * zonedev takes no lock before a fork: fork() waits until the process's server has read its
+ * userfaultfd event, and the server may be waiting for just that lock.  Instead
+ *
+ *	locks	belong to a generation (drivers/file_lock.h); one that is held by another
+ *		generation's thread is free
+ *	data	under each lock is such that its state after any store of a writer is one
+ *		that the next holder can start from; or the holder is told that it took
+ *		the lock from a lost one, and finishes or undoes what was begun
+ *	RCU	has readers that are counted, in the child anew (rcu.c)
+ *
+ * so that the child's handler has three things to do, none of which can fail or wait.
+ *
+ * The handler runs before those of libraries that were loaded later, and before the child's
+ * main program.  vfork(), and clone() with CLONE_VM, share the memory: there is nothing to
+ * do.  A bare clone() or _Fork() runs no handlers: its child may call nothing that takes a
+ * lock, as it may not call malloc().
+ */
+#include <pthread.h>
+
+#include "base/fork.h"
+#include "pages/rcu.h"
+#include "pages/vmemmap.h"
+
+/* Here, so that whatever takes a lock has the handler below linked in. */
+uint32_t zd_fork_generation = 4;
+
+static void after_fork_child(void)
+{
+	zd_fork_generation += 4;
+	if (!zd_fork_generation)	/* 0 is a free lock's */
+		zd_fork_generation = 4;
+	zd_rcu_after_fork_child();
+	zd_vmemmap_after_fork_child();
+}
+
+/* Here and not at first use: pthread_atfork() mallocs. */
+__attribute__((constructor)) static void fork_init(void)
+{
+	pthread_atfork(NULL, NULL, after_fork_child);
+}

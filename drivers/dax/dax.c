@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: MIT */
+/* Regions of CPU-addressable device memory, and their pages; see dax.h. */
+#include "drivers/dax/dax.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/fault_guard.h"
+#include "pages/vmemmap.h"
+#include "zonedev/gup.h"
+#include "zonedev/log.h"
+
+static void dax_page_free(struct zd_page *page)
+{
+	struct zd_dax *dax = zd_page_pagemap(page)->owner;
+	uint64_t index = zd_page_to_pfn(page) - dax->pgmap.pfn;
+
+	if (dax->live) {
+		zd_mutex_lock(&dax->page_lock);
+		dax->live[index / 64] &= ~(UINT64_C(1) << (index % 64));
+		zd_mutex_unlock(&dax->page_lock);
+	}
+	if (dax->cfg.page_free)
+		dax->cfg.page_free(dax, page);
+}
+
+static const struct zd_pagemap_ops dax_pagemap_ops = {
+	.size = sizeof(dax_pagemap_ops),
+	.page_free = dax_page_free,
+};
+
+bool zd_dax_is_ours(const struct zd_dax *dax)
+{
+	if (zd_is_this_process(&dax->process))
+		return true;
+	zd_warn_once("a region belongs to the process that opened it, not to its children");
+	return false;
+}
+
+void *zd_dax_address_of(const struct zd_page *page)
+{
+	const struct zd_pagemap *pgmap = zd_page_pagemap(page);
+
+	if (pgmap && pgmap->ops == &dax_pagemap_ops && !zd_dax_is_ours(pgmap->owner))
+		return NULL;
+	return zd_page_address(page);
+}
+
+/* False: not yet: the page's last putter is still on its way to page_free, or its owner
+ * is at it. */
+static bool hold_now(struct zd_dax *dax, struct zd_page *page, int *rc)
+{
+	uint64_t index = zd_page_to_pfn(page) - dax->pgmap.pfn;
+	uint64_t bit = UINT64_C(1) << (index % 64);
+	bool done = true;
+
+	*rc = 0;
+	zd_mutex_lock(&dax->page_lock);
+	if (dax->live[index / 64] & bit) {
+		done = zd_try_get_page(page);
+	} else if (dax->cfg.may_hold && !dax->cfg.may_hold(dax, index)) {
+		done = false;
+	} else {
+		*rc = zd_page_init(page);
+		if (!*rc) {
+			page->word = (uintptr_t)zd_dax_page_addr(dax, page);
+			dax->live[index / 64] |= bit;
+		}
+	}
+	zd_mutex_unlock(&dax->page_lock);
+	return done;
+}
+
+bool zd_dax_get(const struct zd_dax *dax)
+{
+	struct zd_pagemap *pgmap = zd_get_dev_pagemap(dax->pfn);
+
+	if (pgmap == &dax->pgmap)
+		return true;
+	/* somebody else has these pfns now */
+	if (pgmap)
+		zd_put_dev_pagemap(pgmap);
+	return false;
+}
+
+int zd_dax_hold(struct zd_dax *dax, struct zd_page *page)
+{
+	int rc;
+
+	if (!dax->live)
+		return zd_try_get_page(page) ? 0 : -EINVAL;
+	while (!hold_now(dax, page, &rc))
+		sched_yield();
+	return rc;
+}
+
+/* A memfd that stays empty: whoever touches a mapping of it gets SIGBUS. */
+static int make_grave(void)
+{
+	int fd = memfd_create("zonedev-revoked", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	int rc;
+
+	if (fd < 0)
+		return -errno;
+	if (fcntl(fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SEAL)) {
+		rc = -errno;
+		close(fd);
+		return rc;
+	}
+	return fd;
+}
+
+static int map_base(struct zd_dax *dax)
+{
+	int prot = dax->cfg.rdonly ? PROT_READ : PROT_READ | PROT_WRITE;
+
+	dax->base = dax->cfg.base;
+	if (dax->base)
+		return 0;
+	dax->base = zd_dax_place(dax, NULL, 0, zd_dax_bytes(dax), prot);
+	if (dax->base == MAP_FAILED)
+		return -errno;
+	/* A child that has it could use a region that is gone.  And a core dump
+	 * has what the program mapped. */
+	madvise(dax->base, zd_dax_bytes(dax), MADV_DONTFORK);
+	madvise(dax->base, zd_dax_bytes(dax), MADV_DONTDUMP);
+	return 0;
+}
+
+static void unmap_base(struct zd_dax *dax)
+{
+	if (!dax->cfg.base)
+		munmap(dax->base, zd_dax_bytes(dax));
+}
+
+static size_t live_bytes(const struct zd_dax *dax)
+{
+	return (dax->cfg.nr_pages + 63) / 64 * sizeof(*dax->live);
+}
+
+int zd_dax_setup(struct zd_dax *dax, const struct zd_dax_config *cfg)
+{
+	int rc = zd_fault_guard_init();
+
+	if (rc)
+		return rc;
+	dax->cfg = *cfg;
+	dax->process = zd_this_process();
+	CDS_INIT_LIST_HEAD(&dax->maps);
+	dax->grave = make_grave();
+	if (dax->grave < 0)
+		return dax->grave;
+	rc = map_base(dax);
+	if (rc)
+		goto err_grave;
+	if (!cfg->by_owner) {
+		rc = -ENOMEM;
+		dax->live = zd_reserve(live_bytes(dax));
+		if (!dax->live)
+			goto err_base;
+	}
+	dax->pgmap.type = cfg->type;
+	dax->pgmap.ops = &dax_pagemap_ops;
+	dax->pgmap.owner = dax;
+	dax->pgmap.nr_pages = cfg->nr_pages;
+	rc = zd_memremap_pages(&dax->pgmap);
+	if (rc)
+		goto err_live;
+	dax->pfn = dax->pgmap.pfn;
+	return 0;
+
+err_live:
+	if (dax->live)
+		zd_unreserve(dax->live, live_bytes(dax));
+err_base:
+	unmap_base(dax);
+err_grave:
+	close(dax->grave);
+	return rc;
+}
+
+int zd_dax_wait(struct zd_dax *dax, int ms, struct zd_pagemap_holders *out)
+{
+	return zd_pagemap_wait(&dax->pgmap, ms, out);
+}
+
+void zd_dax_exit(struct zd_dax *dax)
+{
+	zd_pagemap_exit(&dax->pgmap);
+	if (dax->live)
+		zd_unreserve(dax->live, live_bytes(dax));
+	unmap_base(dax);
+	close(dax->grave);
+}
+
+uint64_t zd_dax_size(const struct zd_dax *dax)
+{
+	return zd_dax_bytes(dax);
+}
+
+uint64_t zd_dax_align(const struct zd_dax *dax)
+{
+	return dax->cfg.align;
+}
+
+const struct zd_pagemap *zd_dax_pagemap(const struct zd_dax *dax)
+{
+	return &dax->pgmap;
+}
+
+/* The region is held. */
+static long hold_pages(struct zd_dax *dax, uint64_t pgoff, long nr_pages)
+{
+	for (long nr = 0; nr < nr_pages; nr++) {
+		int rc = zd_dax_hold(dax, zd_dax_page(dax, pgoff + nr));
+
+		if (rc)
+			return nr ? nr : rc;
+	}
+	return nr_pages;
+}
+
+long zd_dax_direct_access(struct zd_dax *dax, uint64_t pgoff, long nr_pages, void **kaddr,
+			  zd_pfn_t *pfn)
+{
+	long nr;
+
+	if (!dax || nr_pages <= 0 || !zd_dax_is_ours(dax))
+		return -EINVAL;
+	if (pgoff >= dax->cfg.nr_pages)
+		return -ERANGE;
+	if ((uint64_t)nr_pages > dax->cfg.nr_pages - pgoff)
+		nr_pages = dax->cfg.nr_pages - pgoff;
+	if (!zd_dax_get(dax))
+		return -ENODEV;
+	nr = hold_pages(dax, pgoff, nr_pages);
+	if (nr > 0 && kaddr)
+		*kaddr = dax->base + pgoff * ZD_PAGE_SIZE;
+	if (nr > 0 && pfn)
+		*pfn = dax->pfn + pgoff;
+	zd_put_dev_pagemap(&dax->pgmap);
+	return nr;
+}

@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * drivers/dax/dax.h - memory of a device that the CPU can address, as its drivers see
+ * it: dax.c, pmem.c and p2pdma.c embed a struct zd_dax and share
+ *
+ *	dax.c		the region: its pagemap, its own mapping, its live pages
+ *	dax/map.c	mappings for the program, their end, guarded access
+ *	dax/steps.c	its end, step by step
+ *	dax/open.c	from a path to a struct zd_dax of its own
+ *
+ * Two mappings of one memory.  The region's own (@base) is what the kernel has in
+ * its direct map: made once, never in a forked child, there until nobody holds a
+ * page; zd_page_address() points into it.  The program's are made by zd_dax_mmap()
+ * and can be revoked.
+ *
+ * Which pages are live.  A page goes from 0 to 1 when somebody first asks for it
+ * (zd_dax_hold()), whichever of several mappings and callers that is, and back when
+ * the last lets go.  In between "count is 0" and "free" lies the putter's way to
+ * page_free; a bit a page tells the two apart, set and cleared under @page_lock.
+ * With @by_owner pages are live from when their owner allocated them, and
+ * zd_dax_hold() only adds.
+ *
+ * Locks.  maps_lock (dax/map.c, one for all regions, since a mapping can outlive
+ * its region): the lists of mappings, dax->killed.  Held over mmap, and while the last
+ * one in a mapping that is revoked gets its page, which may be being punched out: but
+ * never over a fault.  Then mm->devmap_lock, devmap->lock,
+ * page_lock and whatever ->page_free takes.
+ */
+#ifndef ZD_DRIVERS_DAX_DAX_H
+#define ZD_DRIVERS_DAX_DAX_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <urcu/list.h>
+
+#include "base/lock.h"
+#include "hmm/devmap.h"
+#include "zonedev/dax.h"
+#include "zonedev/devm.h"
+
+/*
+ * struct zd_dax_config - what is to become a region.
+ *
+ * @fd, @offset: of the memory; the owner's, open until zd_dax_exit().  @map_flags: for
+ * mmap(), instead of MAP_SHARED (say, MAP_SHARED_VALIDATE | MAP_SYNC).
+ * @base: where the owner has mapped all of it, or NULL: zd_dax_setup() does.
+ * @by_owner: the owner makes pages live.
+ * @may_hold: may page @index become live now?  Asked under @page_lock; while it says
+ * no, who wants the page waits.  May be NULL.
+ * @page_free: the last reference to @page was put (page lock not held); may be NULL.
+ * @destroy: the last step of zd_dax_teardown(): close what is open, free what is held.
+ */
+struct zd_dax_config {
+	enum zd_memory_type type;
+	int fd;
+	uint64_t offset;
+	uint64_t nr_pages;
+	uint64_t align;
+	int map_flags;
+	bool rdonly;
+	bool by_owner;
+	void *base;
+	void *owner;
+	bool (*may_hold)(struct zd_dax *dax, uint64_t index);
+	void (*page_free)(struct zd_dax *dax, struct zd_page *page);
+	void (*destroy)(struct zd_dax *dax);
+};
+
+struct zd_dax {
+	struct zd_dax_config cfg;
+	struct zd_pagemap pgmap;	/* owner: the struct zd_dax */
+	zd_pfn_t pfn;			/* of the pagemap; stays when that is gone */
+	char *base;
+	int grave;			/* an empty memfd: mappings of it raise SIGBUS */
+	struct zd_process process;
+	struct zd_mutex page_lock;
+	uint64_t *live;			/* not @by_owner: a bit a page */
+	struct cds_list_head maps;	/* maps_lock */
+	bool killed;			/* maps_lock: no new mappings */
+	/* dax/steps.c */
+	struct zd_devm own_devm;
+	struct zd_devm *devm;		/* has the steps of its end; NULL: its owner takes them */
+	uint32_t closing;
+};
+
+static inline uint64_t zd_dax_bytes(const struct zd_dax *dax)
+{
+	return dax->cfg.nr_pages * ZD_PAGE_SIZE;
+}
+
+/* Make @dax, zeroed, a region.  0 or -errno; undone by the four steps below, in
+ * this order, each once. */
+int zd_dax_setup(struct zd_dax *dax, const struct zd_dax_config *cfg);
+
+/* New references and mappings fail.  -EBUSY, -EINVAL as zd_pagemap_kill(). */
+int zd_dax_kill(struct zd_dax *dax);
+/* The mappings go; the base reference is put. */
+void zd_dax_end(struct zd_dax *dax);
+/* zd_pagemap_wait() */
+int zd_dax_wait(struct zd_dax *dax, int ms, struct zd_pagemap_holders *out);
+void zd_dax_exit(struct zd_dax *dax);
+
+/* Register these steps, and cfg.destroy, with @devm, NULL: one of its own.  When it
+ * fails (-ENOMEM) they have been taken: @dax is gone. */
+int zd_dax_add_steps(struct zd_dax *dax, struct zd_devm *devm);
+/* True, warned once: the caller is inside a page_free, and mustn't take any of them. */
+bool zd_dax_in_page_free(void);
+/* Take them, as zd_dax_close_timeout(); @ms < 0: as zd_dax_close(). */
+int zd_dax_teardown(struct zd_dax *dax, int ms, struct zd_pagemap_holders *out);
+
+/* Hold the region itself (zd_put_dev_pagemap()), so that its pages and its memory stay;
+ * false: it is being removed, or is gone. */
+bool zd_dax_get(const struct zd_dax *dax);
+
+/* One more reference to a page of the region, or the first.  0; -ENODEV: being
+ * removed; -EINVAL: (@by_owner) not live.  Any thread. */
+int zd_dax_hold(struct zd_dax *dax, struct zd_page *page);
+
+static inline struct zd_page *zd_dax_page(const struct zd_dax *dax, uint64_t index)
+{
+	return zd_pfn_to_page(dax->pgmap.pfn + index);
+}
+
+static inline void *zd_dax_page_addr(const struct zd_dax *dax, const struct zd_page *page)
+{
+	return dax->base + (zd_page_to_pfn(page) - dax->pgmap.pfn) * ZD_PAGE_SIZE;
+}
+
+/* False, warned once: a forked child's call. */
+bool zd_dax_is_ours(const struct zd_dax *dax);
+
+/* zd_page_address(), but NULL for a page of a region that this process, a forked child,
+ * doesn't have. */
+void *zd_dax_address_of(const struct zd_page *page);
+
+/*
+ * dax/map.c: where a mapping of @len bytes from byte @offset of a file on may be: @align is
+ * what its device demands.  What is 2 MiB or longer lies as the file does modulo 2 MiB, so
+ * that the kernel can map it by huge pages (THP, DAX), whatever is demanded.
+ *
+ * zd_dax_reserve: such a place, reserved and inaccessible; map over it (MAP_FIXED), or
+ * munmap() it.  MAP_FAILED with errno.
+ */
+void *zd_dax_reserve(uint64_t offset, uint64_t len, uint64_t align);
+
+/* dax/map.c: an aligned mapping of the region's memory; MAP_FAILED with errno. */
+void *zd_dax_place(const struct zd_dax *dax, void *hint, uint64_t offset, uint64_t len,
+		   int prot);
+
+#endif

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+#include "drivers/file_lock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <time.h>
+#include <unistd.h>
+
+#define TRIES	25
+#define TRY_NS	20000000
+
+/* The next try; false: there were enough. */
+static bool try_again(int *tries)
+{
+	const struct timespec pause = { .tv_nsec = TRY_NS };
+
+	if (++*tries > TRIES)
+		return false;
+	nanosleep(&pause, NULL);
+	return true;
+}
+
+int zd_lock_file(int fd, bool shared)
+{
+	/* up to the byte that media/record.c has for its own */
+	struct flock lock = { .l_type = shared ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET,
+			      .l_len = ZD_LOCK_BYTES };
+	int tries = 0;
+
+	while (fcntl(fd, F_OFD_SETLK, &lock)) {
+		if (errno != EAGAIN && errno != EACCES && errno != EINTR)
+			return 0;		/* a file system without locks */
+		if (!try_again(&tries))
+			return -EBUSY;
+	}
+	return 0;
+}
+
+void zd_unlock_file(int fd)
+{
+	struct flock none = { .l_type = F_UNLCK, .l_whence = SEEK_SET, .l_len = ZD_LOCK_BYTES };
+
+	fcntl(fd, F_OFD_SETLK, &none);
+}
+
+int zd_open_exclusive(const char *path, int flags)
+{
+	int tries = 0, fd;
+
+	do
+		fd = open(path, flags | O_EXCL);
+	while (fd < 0 && errno == EBUSY && try_again(&tries));
+	return fd < 0 ? -errno : fd;
+}
+
+/* What sysfs calls the device: "DEVNAME=loop0\n". */
+static bool find_name(const struct stat *st, char *name, size_t len)
+{
+	char path[64], text[1024], *at;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/dev/%s/%u:%u/uevent",
+		 S_ISBLK(st->st_mode) ? "block" : "char", major(st->st_rdev), minor(st->st_rdev));
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	text[n < 0 ? 0 : n] = '\0';
+	at = strstr(text, "DEVNAME=");
+	if (!at)
+		return false;
+	at += strlen("DEVNAME=");
+	at[strcspn(at, "\n")] = '\0';
+	return (size_t)snprintf(name, len, "/dev/%s", at) < len;
+}
+
+const char *zd_device_node(const char *path, char *name, size_t len)
+{
+	struct stat st, node;
+
+	if (stat(path, &st) || !(S_ISBLK(st.st_mode) || S_ISCHR(st.st_mode)) ||
+	    !find_name(&st, name, len) || stat(name, &node) || node.st_rdev != st.st_rdev ||
+	    (node.st_mode ^ st.st_mode) & S_IFMT)
+		return path;
+	return name;
+}

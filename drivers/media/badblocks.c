@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The list of bad sectors: ascending ranges in an array.  It is short, and nearly
+ * always empty; the media's users look at @nr before they come here.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "drivers/pmem/pmem.h"
+
+/* Index of the first range that ends above @sector. */
+static uint32_t range_above(const struct zd_badblocks *bb, uint64_t sector)
+{
+	uint32_t lo = 0, hi = bb->nr;
+
+	while (lo < hi) {
+		uint32_t mid = (lo + hi) / 2;
+
+		if (bb->ranges[mid].end > sector)
+			hi = mid;
+		else
+			lo = mid + 1;
+	}
+	return lo;
+}
+
+static void set_nr(struct zd_badblocks *bb, uint32_t nr)
+{
+	__atomic_store_n(&bb->nr, nr, __ATOMIC_RELAXED);	/* zd_badblocks_any() */
+}
+
+static int reserve(struct zd_badblocks *bb, uint32_t nr)
+{
+	uint32_t capacity = bb->capacity ? bb->capacity : 16;
+	struct zd_bad_range *ranges;
+
+	while (capacity < nr)
+		capacity *= 2;
+	if (capacity == bb->capacity)
+		return 0;
+	ranges = zd_realloc(bb->ranges, capacity * sizeof(*ranges));
+	if (!ranges)
+		return -ENOMEM;
+	bb->ranges = ranges;
+	bb->capacity = capacity;
+	return 0;
+}
+
+/* @nr ranges at @at become @with ranges, whose content the caller sets. */
+static void replace(struct zd_badblocks *bb, uint32_t at, uint32_t nr, uint32_t with)
+{
+	memmove(&bb->ranges[at + with], &bb->ranges[at + nr],
+		(bb->nr - at - nr) * sizeof(bb->ranges[0]));
+	set_nr(bb, bb->nr - nr + with);
+}
+
+int zd_badblocks_check(struct zd_badblocks *bb, uint64_t sector, uint64_t nr,
+		       uint64_t *first_bad, uint64_t *nr_bad)
+{
+	uint64_t end = sector + nr, first, last;
+	int found = 0;
+	uint32_t at;
+
+	if (!nr || !zd_badblocks_any(bb))
+		return 0;
+	zd_mutex_lock(&bb->lock);
+	at = range_above(bb, sector);
+	if (at < bb->nr && bb->ranges[at].first < end) {
+		found = 1;
+		first = bb->ranges[at].first > sector ? bb->ranges[at].first : sector;
+		last = bb->ranges[at].end < end ? bb->ranges[at].end : end;
+		if (first_bad)
+			*first_bad = first;
+		if (nr_bad)
+			*nr_bad = last - first;
+	}
+	zd_mutex_unlock(&bb->lock);
+	return found;
+}
+
+int zd_badblocks_set(struct zd_badblocks *bb, uint64_t sector, uint64_t nr)
+{
+	struct zd_bad_range r = { sector, sector + nr };
+	uint32_t at, n = 0;
+	int rc;
+
+	if (!nr)
+		return 0;
+	zd_mutex_lock(&bb->lock);
+	__atomic_add_fetch(&bb->marks, 1, __ATOMIC_RELEASE);
+	rc = reserve(bb, bb->nr + 1);
+	if (rc)
+		goto out;
+	at = range_above(bb, sector);
+	if (at < bb->nr && bb->ranges[at].first <= sector && bb->ranges[at].end >= r.end)
+		goto out;	/* nothing new */
+	/* all that overlap or touch become one */
+	at = range_above(bb, sector ? sector - 1 : 0);
+	while (at + n < bb->nr && bb->ranges[at + n].first <= r.end) {
+		const struct zd_bad_range *o = &bb->ranges[at + n++];
+
+		r.first = o->first < r.first ? o->first : r.first;
+		r.end = o->end > r.end ? o->end : r.end;
+	}
+	replace(bb, at, n, 1);
+	bb->ranges[at] = r;
+	__atomic_add_fetch(&bb->sets, 1, __ATOMIC_RELEASE);
+	__atomic_add_fetch(&bb->changes, 1, __ATOMIC_RELEASE);
+out:
+	zd_mutex_unlock(&bb->lock);
+	return rc;
+}
+
+int zd_badblocks_clear(struct zd_badblocks *bb, uint64_t sector, uint64_t nr, uint64_t marks)
+{
+	struct zd_bad_range keep[2];
+	uint64_t end = sector + nr;
+	uint32_t at, n = 0, kept = 0;
+	int rc = 0;
+
+	if (!nr || !zd_badblocks_any(bb))
+		return 0;
+	zd_mutex_lock(&bb->lock);
+	if (marks != ZD_BAD_ALWAYS && marks != bb->marks)
+		goto out;
+	at = range_above(bb, sector);
+	while (at + n < bb->nr && bb->ranges[at + n].first < end)
+		n++;
+	if (!n)
+		goto out;
+	/* one range that is cut in the middle becomes two */
+	rc = reserve(bb, bb->nr + 1);
+	if (rc)
+		goto out;
+	if (bb->ranges[at].first < sector)
+		keep[kept++] = (struct zd_bad_range){ bb->ranges[at].first, sector };
+	if (bb->ranges[at + n - 1].end > end)
+		keep[kept++] = (struct zd_bad_range){ end, bb->ranges[at + n - 1].end };
+	replace(bb, at, n, kept);
+	memcpy(&bb->ranges[at], keep, kept * sizeof(keep[0]));
+	__atomic_add_fetch(&bb->changes, 1, __ATOMIC_RELEASE);
+out:
+	zd_mutex_unlock(&bb->lock);
+	return rc;
+}
+
+int zd_badblocks_copy(struct zd_badblocks *to, struct zd_badblocks *from)
+{
+	int rc;
+
+	zd_mutex_lock(&from->lock);
+	rc = reserve(to, from->nr);
+	if (!rc) {
+		if (from->nr)
+			memcpy(to->ranges, from->ranges, from->nr * sizeof(to->ranges[0]));
+		to->nr = from->nr;
+		to->sets = from->sets;
+		to->marks = from->marks;
+		to->changes = from->changes;
+	}
+	zd_mutex_unlock(&from->lock);
+	return rc;
+}
+
+void zd_badblocks_exit(struct zd_badblocks *bb)
+{
+	zd_mutex_lock(&bb->lock);
+	zd_free(bb->ranges);
+	bb->ranges = NULL;
+	bb->capacity = 0;
+	set_nr(bb, 0);
+	zd_mutex_unlock(&bb->lock);
+}
+
+static bool in_media(const struct zd_pmem *pmem, uint64_t sector, uint64_t nr)
+{
+	uint64_t sectors = pmem->info.media_bytes >> ZD_SECTOR_SHIFT;
+
+	return sector <= sectors && nr <= sectors - sector;
+}
+
+static bool is_gone(const struct zd_pmem *pmem)
+{
+	return __atomic_load_n(&pmem->gone, __ATOMIC_ACQUIRE);
+}
+
+int zd_pmem_badblocks_check(struct zd_pmem *pmem, uint64_t sector, uint64_t nr,
+			    uint64_t *first_bad, uint64_t *nr_bad)
+{
+	if (!in_media(pmem, sector, nr))
+		return -EINVAL;
+	if (is_gone(pmem))
+		return 0;
+	return zd_badblocks_check(&pmem->media.bad, sector, nr, first_bad, nr_bad);
+}
+
+static int recorded(struct zd_pmem *pmem, int rc)
+{
+	if (!rc)
+		zd_media_record(&pmem->media, ZD_RECORD_ALL);
+	return rc;
+}
+
+int zd_pmem_badblocks_set(struct zd_pmem *pmem, uint64_t sector, uint64_t nr)
+{
+	if (!in_media(pmem, sector, nr))
+		return -EINVAL;
+	if (is_gone(pmem))
+		return -ENODEV;
+	return recorded(pmem, zd_badblocks_set(&pmem->media.bad, sector, nr));
+}
+
+int zd_pmem_badblocks_clear(struct zd_pmem *pmem, uint64_t sector, uint64_t nr)
+{
+	if (!in_media(pmem, sector, nr))
+		return -EINVAL;
+	if (is_gone(pmem))
+		return -ENODEV;
+	return recorded(pmem, zd_badblocks_clear(&pmem->media.bad, sector, nr, ZD_BAD_ALWAYS));
+}

@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The media: a file, mapped as a whole, that may fail page by page.
+ *
+ * Everything that touches the mapping does it by the guarded routines of
+ * base/fault_guard.h.  A page that faults is
+ *
+ *	poisoned for a test	a write heals it, sector by sector
+ *	without storage		a write into a hole of a full file system raises
+ *				SIGBUS, too: fallocate() tells, and may help.  (In a
+ *				tmpfs even a load does: pread() reads zeros there)
+ *	beyond the end		somebody has truncated the file
+ *	broken			all else
+ *
+ * and the last two join the bad blocks.
+ *
+ * The page that a truncation cut in the middle raises nothing: its rest reads as
+ * zeros, and so may, on some kernels, whole pages after it.  So after each copy the
+ * file's length is asked for: the kernel shortens the file before it zeroes anything,
+ * hence who asks after a copy that saw such zeros is told the new length.
+ * What lies beyond the shortest length ever seen is bad until it is written again,
+ * even if the file grows back.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "base/fault_guard.h"
+#include "drivers/pmem/pmem.h"
+
+#define NO_PAGE		UINT64_MAX
+#define MAX_MENDED	64u
+
+void (*zd_media_hook)(struct zd_media *m, enum zd_media_event event, uint64_t off, uint64_t len);
+
+/* --- the end of the file --- */
+
+/*
+ * The file's length.  Asked for with every request: FIONREAD, of a regular file its length
+ * less its position (which stays 0), takes half of fstat()'s time, and no lock, as
+ * lseek() does, which threads on few CPUs queue up for.  But it is only an int: what it
+ * says is believed where that is what the file should have.
+ */
+static uint64_t file_size(const struct zd_media *m)
+{
+	struct stat st;
+	int size;
+
+	if (m->bytes <= UINT32_MAX && m->program_fd != m->fd && !ioctl(m->fd, FIONREAD, &size) &&
+	    (uint32_t)size == m->bytes)
+		return m->bytes;
+	return fstat(m->fd, &st) ? 0 : st.st_size;
+}
+
+/* Its length, if that is short of @end; else @end. */
+static uint64_t short_end(struct zd_media *m, uint64_t end)
+{
+	uint64_t size;
+
+	if (!m->can_shrink)
+		return end;
+	size = file_size(m);
+	return size < end ? size : end;
+}
+
+int zd_media_check_end(struct zd_media *m, uint64_t off, uint64_t len, uint64_t *bad)
+{
+	uint64_t size = short_end(m, off + len), sector = size >> ZD_SECTOR_SHIFT;
+
+	if (size == off + len)
+		return 0;
+	zd_badblocks_set(&m->bad, sector, (m->bytes >> ZD_SECTOR_SHIFT) - sector);
+	*bad = size < off ? off : sector << ZD_SECTOR_SHIFT;
+	return -EIO;
+}
+
+/* --- faults --- */
+
+/* Is @addr in the pages of [off, off + len)?  A caller's buffer may be in the media, too. */
+static bool is_at(const struct zd_media *m, uintptr_t addr, uint64_t off, uint64_t len)
+{
+	uint64_t at = addr - (uintptr_t)m->base;
+
+	return at >= (off & ZD_PAGE_MASK) && at < ((off + len + ZD_PAGE_SIZE - 1) & ZD_PAGE_MASK);
+}
+
+int zd_media_page_failed(struct zd_media *m, uint64_t page)
+{
+	return zd_badblocks_set(&m->bad, page * ZD_PAGE_SECTORS, ZD_PAGE_SECTORS);
+}
+
+/* A page could not be written to.  0: try again. */
+static int write_fault(struct zd_media *m, uint64_t page)
+{
+	uint64_t bad;
+
+	if (zd_media_heal_poison(m, page))
+		return 0;
+	if (zd_media_check_end(m, page * ZD_PAGE_SIZE, ZD_PAGE_SIZE, &bad))
+		return -EIO;
+	if (m->can_allocate) {
+		if (!fallocate(m->fd, FALLOC_FL_KEEP_SIZE, page * ZD_PAGE_SIZE, ZD_PAGE_SIZE))
+			return 0;
+		if (errno == ENOSPC || errno == EDQUOT)
+			return -ENOSPC;
+	}
+	return -EIO;
+}
+
+/*
+ * What to do about a fault of a store at @addr, the last one having been in *@last.
+ * 0: try again.
+ */
+static int store_fault(struct zd_media *m, uintptr_t addr, uint64_t *last, uint64_t *bad)
+{
+	uint64_t page = (addr - (uintptr_t)m->base) / ZD_PAGE_SIZE;
+	int rc;
+
+	/* twice at one page: nothing helped */
+	rc = page == *last ? -EIO : write_fault(m, page);
+	*last = page;
+	if (rc == -EIO)
+		zd_media_page_failed(m, page);
+	if (rc)
+		*bad = (addr - (uintptr_t)m->base) & ~(ZD_SECTOR_SIZE - 1);
+	return rc;
+}
+
+static int load_failed(struct zd_media *m, uint64_t off, uint64_t *bad)
+{
+	uint64_t end;
+
+	if (!zd_media_check_end(m, off & ZD_PAGE_MASK, ZD_PAGE_SIZE, &end))
+		zd_media_page_failed(m, off / ZD_PAGE_SIZE);
+	*bad = off & ~(ZD_SECTOR_SIZE - 1);
+	return -EIO;
+}
+
+static bool fs_is_full(const struct zd_media *m)
+{
+	struct statfs fs;
+
+	return !fstatfs(m->fd, &fs) && !fs.f_bavail;
+}
+
+/*
+ * A load at @off has failed: read on by a system call, up to @end or the end of the page.
+ * How much was read; -EFAULT: the buffer; 0: nothing helps.  Only where there is a lack of
+ * storage: in a file that was cut, and is whole again by now, pread() finds zeros.
+ */
+static int64_t read_page(struct zd_media *m, uint64_t off, uint64_t end, struct zd_iter *to)
+{
+	uint64_t n = ZD_PAGE_SIZE - off % ZD_PAGE_SIZE;
+	ssize_t got;
+	void *buf;
+
+	if (n > end - off)
+		n = end - off;
+	if (zd_media_is_poisoned(m, off / ZD_PAGE_SIZE) || !fs_is_full(m))
+		return 0;
+	buf = zd_iter_buf(to, &n);
+	got = pread(m->fd, buf, n, off);
+	if (got < 0)
+		return errno == EFAULT ? -EFAULT : 0;
+	zd_iter_advance(to, got);
+	return got;
+}
+
+/* --- transfers --- */
+
+void *zd_iter_buf(const struct zd_iter *it, uint64_t *len)
+{
+	uint64_t left = it->iov->iov_len - it->done;
+
+	if (*len > left)
+		*len = left;
+	return (char *)it->iov->iov_base + it->done;
+}
+
+void zd_iter_advance(struct zd_iter *it, uint64_t len)
+{
+	it->done += len;
+	while (it->nr && it->done == it->iov->iov_len) {
+		it->iov++;
+		it->nr--;
+		it->done = 0;
+	}
+}
+
+int zd_iter_zero(struct zd_iter *it, uint64_t len)
+{
+	while (len) {
+		uint64_t n = len;
+		void *buf = zd_iter_buf(it, &n);
+
+		if (zd_fault_zero(buf, n).left)
+			return -EFAULT;
+		zd_iter_advance(it, n);
+		len -= n;
+	}
+	return 0;
+}
+
+int zd_iter_read(struct zd_iter *it, void *to, uint64_t len)
+{
+	while (len) {
+		uint64_t n = len;
+		void *buf = zd_iter_buf(it, &n);
+
+		if (zd_fault_copy(to, buf, n).left)
+			return -EFAULT;
+		zd_iter_advance(it, n);
+		to = (char *)to + n;
+		len -= n;
+	}
+	return 0;
+}
+
+/* How much of the range can be read before a bad block. */
+static uint64_t good_len(struct zd_media *m, uint64_t off, uint64_t len)
+{
+	uint64_t first, sector = off >> ZD_SECTOR_SHIFT;
+	uint64_t end = (off + len + ZD_SECTOR_SIZE - 1) >> ZD_SECTOR_SHIFT;
+
+	if (!zd_badblocks_check(&m->bad, sector, end - sector, &first, NULL))
+		return len;
+	first <<= ZD_SECTOR_SHIFT;
+	return first > off ? first - off : 0;
+}
+
+int zd_media_read(struct zd_media *m, uint64_t off, struct zd_iter *to, uint64_t len,
+		  uint64_t *bad)
+{
+	uint64_t end = off + len, good = off + good_len(m, off, len);
+
+	while (off < good) {
+		uint64_t n = good - off;
+		void *buf = zd_iter_buf(to, &n);
+		struct zd_fault_result r = zd_fault_copy(buf, m->base + off, n);
+		int64_t more;
+
+		n -= r.left;
+		zd_iter_advance(to, n);
+		off += n;
+		if (!r.left)
+			continue;
+		if (!is_at(m, r.addr, off, r.left))
+			return -EFAULT;
+		more = read_page(m, off, good, to);
+		if (more < 0)
+			return more;
+		if (!more)
+			return load_failed(m, off, bad);
+		off += more;
+	}
+	*bad = good;
+	return good < end ? -EIO : 0;
+}
+
+static struct zd_fault_result store(struct zd_media *m, uint64_t off, const struct zd_iter *from,
+				    uint64_t *n)
+{
+	const void *buf;
+
+	if (!from->iov)
+		return zd_fault_zero(m->base + off, *n);
+	buf = zd_iter_buf(from, n);
+	return zd_fault_copy(m->base + off, buf, *n);
+}
+
+int zd_media_write(struct zd_media *m, uint64_t off, struct zd_iter *from, uint64_t len,
+		   uint64_t *bad)
+{
+	uint64_t start = off, end = off + len, last = NO_PAGE;
+
+	/* In the page that a truncation cut stores succeed, and are lost when the file
+	 * grows: what is bad for that heals only in a file that has its length. */
+	if (good_len(m, off, len) < len && zd_media_check_end(m, off, len, bad))
+		return -EIO;
+	while (off < end) {
+		uint64_t n = end - off;
+		struct zd_fault_result r = store(m, off, from, &n);
+
+		n -= r.left;
+		off += n;
+		if (from->iov)
+			zd_iter_advance(from, n);
+		if (r.left && !is_at(m, r.addr, off, r.left))
+			return -EFAULT;
+		if (r.left) {
+			int rc = store_fault(m, r.addr, &last, bad);
+
+			if (rc)
+				return rc;
+		}
+	}
+	zd_media_tell(m, ZD_MEDIA_STORE, start, len);
+	return zd_media_flush(m, start, len);
+}
+
+/* What is bad of [first, end) is mended, once the next sync is done. */
+static int mend(struct zd_media *m, uint64_t first, uint64_t end)
+{
+	uint64_t bad, nr;
+	int rc = 0;
+
+	for (; !rc && zd_badblocks_check(&m->bad, first, end - first, &bad, &nr) == 1;
+	     first = bad + nr)
+		rc = zd_badblocks_set(&m->mended, bad, nr);
+	return rc;
+}
+
+int zd_media_written(struct zd_media *m, uint64_t off, uint64_t len, uint64_t marks)
+{
+	uint64_t first = (off + ZD_SECTOR_SIZE - 1) >> ZD_SECTOR_SHIFT;
+	uint64_t end = (off + len) >> ZD_SECTOR_SHIFT;
+	int rc;
+
+	if (first >= end || !zd_badblocks_check(&m->bad, first, end - first, NULL, NULL))
+		return 0;
+	rc = m->drain_fn ? zd_media_order(m) : 0;
+	/* on this list before they leave the other: see copy_lists() */
+	if (!rc && !zd_media_writes_last(m))
+		rc = mend(m, first, end);
+	if (rc)
+		return -EIO;
+	zd_badblocks_clear(&m->bad, first, end - first, marks);
+	/* a record of many is a long one */
+	if (__atomic_load_n(&m->mended.nr, __ATOMIC_RELAXED) > MAX_MENDED)
+		zd_media_sync(m);
+	zd_media_record(m, ZD_RECORD_MENDED);
+	return 0;
+}
+
+int zd_media_get(struct zd_media *m, uint64_t off, void *buf, uint64_t len)
+{
+	struct iovec iov = { buf, len };
+	struct zd_iter it = { .iov = &iov, .nr = 1 };
+	uint64_t bad;
+	int rc = zd_media_read(m, off, &it, len, &bad);
+
+	return rc ? rc : zd_media_check_end(m, off, len, &bad);
+}
+
+int zd_media_put(struct zd_media *m, uint64_t off, const void *buf, uint64_t len)
+{
+	struct iovec iov = { (void *)buf, len };
+	uint64_t marks, bad;
+	int tries = 2, rc;
+
+	/* again, if what we healed was marked for that */
+	do {
+		struct zd_iter it = { .iov = &iov, .nr = 1 };
+
+		marks = zd_badblocks_marks(&m->bad);
+		rc = zd_media_write(m, off, &it, len, &bad);
+		if (!rc)
+			rc = zd_media_check_end(m, off, len, &bad);
+		if (!rc)
+			rc = zd_media_written(m, off, len, marks);
+	} while (!rc && --tries && zd_badblocks_marks(&m->bad) != marks);
+	return rc;
+}
+
+int zd_media_put64(struct zd_media *m, uint64_t off, uint64_t value)
+{
+	uint64_t *at = (uint64_t *)(m->base + off);
+	uint64_t last = NO_PAGE, bad;
+
+	while (!zd_fault_store64(at, value)) {
+		int rc = store_fault(m, (uintptr_t)at, &last, &bad);
+
+		if (rc)
+			return rc;
+	}
+	zd_media_tell(m, ZD_MEDIA_STORE, off, sizeof(value));
+	return zd_media_flush(m, off, sizeof(value));
+}
+
+int zd_media_get64(struct zd_media *m, uint64_t off, uint64_t *value)
+{
+	uint64_t bad;
+
+	if (good_len(m, off, sizeof(*value)) < sizeof(*value))
+		return -EIO;
+	if (zd_fault_load64((const uint64_t *)(m->base + off), value))
+		return 0;
+	return load_failed(m, off, &bad);
+}

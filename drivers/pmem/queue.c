@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The queue: who is inside.
+ *
+ * Two counts a request.  The pagemap's reference is the usage counter: it is what
+ * removal waits for, as it does for pages.  The gate is a reference of the queue's
+ * own, which counts the same requests and nothing else; a freeze kills it and waits for
+ * its last holder, an unfreeze brings it to life again.  With one count for both, as
+ * Linux had, a freeze would wait for every pinned page.
+ *
+ * The gate comes first and goes last, so who holds it may look at the pagemap's
+ * reference: removal waits for the gate to be empty before the pagemap goes.
+ *
+ * Waiters at a closed gate sleep on @changes, which the end of a freeze and the death
+ * of the queue change: after the gate has been opened, or @dying been set, so who
+ * reads @changes first and then finds the gate closed can't miss it.
+ */
+#include <errno.h>
+#include <limits.h>
+
+#include "drivers/pmem/pmem.h"
+#include "zonedev/log.h"
+
+static void gate_empty(struct zd_percpu_ref *gate)
+{
+	zd_complete(&caa_container_of(gate, struct zd_pmem_queue, gate)->empty);
+}
+
+int zd_pmem_queue_init(struct zd_pmem_queue *q)
+{
+	return zd_percpu_ref_init(&q->gate, gate_empty, 0);
+}
+
+void zd_pmem_queue_destroy(struct zd_pmem_queue *q)
+{
+	zd_percpu_ref_exit(&q->gate);
+}
+
+uint64_t zd_pmem_queue_users(const struct zd_pmem_queue *q)
+{
+	/* less the initial reference, while that is there */
+	int64_t n = zd_percpu_ref_read(&q->gate) - !zd_percpu_ref_is_dying(&q->gate);
+
+	return n < 0 ? 0 : (uint64_t)n;
+}
+
+static bool is_dying(const struct zd_pmem_queue *q)
+{
+	return __atomic_load_n(&q->dying, __ATOMIC_ACQUIRE);
+}
+
+static void tell_waiters(struct zd_pmem_queue *q)
+{
+	/* release: the gate, or @dying, comes first */
+	__atomic_add_fetch(&q->changes, 1, __ATOMIC_RELEASE);
+	zd_futex_wake(&q->changes, INT_MAX);
+}
+
+int zd_pmem_queue_enter(struct zd_pmem *pmem, unsigned int flags)
+{
+	struct zd_pmem_queue *q = &pmem->queue;
+
+	if (flags & ~ZD_PMEM_NOWAIT)
+		return -EINVAL;
+	for (;;) {
+		uint32_t changes = __atomic_load_n(&q->changes, __ATOMIC_ACQUIRE);
+
+		if (zd_percpu_ref_tryget_live(&q->gate))
+			break;
+		if (is_dying(q))
+			return -ENODEV;
+		if (flags & ZD_PMEM_NOWAIT)
+			return -EAGAIN;
+		zd_futex_wait(&q->changes, changes, -1);
+	}
+	if (zd_percpu_ref_tryget_live(q->usage))
+		return 0;
+	zd_percpu_ref_put(&q->gate);
+	return -ENODEV;
+}
+
+void zd_pmem_queue_exit(struct zd_pmem *pmem)
+{
+	zd_percpu_ref_put(pmem->queue.usage);
+	zd_percpu_ref_put(&pmem->queue.gate);
+}
+
+/* Under q->lock. */
+static void close_gate(struct zd_pmem_queue *q)
+{
+	if (q->depth++)
+		return;
+	zd_completion_init(&q->empty);
+	zd_percpu_ref_kill(&q->gate);
+}
+
+void zd_pmem_queue_freeze_start(struct zd_pmem *pmem)
+{
+	zd_mutex_lock(&pmem->queue.lock);
+	close_gate(&pmem->queue);
+	zd_mutex_unlock(&pmem->queue.lock);
+}
+
+bool zd_pmem_queue_freeze_wait(struct zd_pmem *pmem, unsigned int ms)
+{
+	return zd_wait_for_completion_timeout(&pmem->queue.empty, ms);
+}
+
+void zd_pmem_queue_freeze(struct zd_pmem *pmem)
+{
+	zd_pmem_queue_freeze_start(pmem);
+	zd_wait_for_completion(&pmem->queue.empty);
+}
+
+void zd_pmem_queue_unfreeze(struct zd_pmem *pmem)
+{
+	struct zd_pmem_queue *q = &pmem->queue;
+
+	zd_mutex_lock(&q->lock);
+	/* Only an empty gate can be opened.  Not waited for with the lock: a removal that
+	 * must not block takes it, too. */
+	while (q->depth == 1 && !zd_wait_for_completion_timeout(&q->empty, 0)) {
+		zd_mutex_unlock(&q->lock);
+		zd_wait_for_completion(&q->empty);
+		zd_mutex_lock(&q->lock);
+	}
+	if (!q->depth)
+		zd_warn_once("zd_pmem_queue_unfreeze: the queue isn't frozen");
+	else if (!--q->depth) {
+		zd_percpu_ref_reinit(&q->gate);
+		tell_waiters(q);
+	}
+	zd_mutex_unlock(&q->lock);
+}
+
+void zd_pmem_queue_die(struct zd_pmem_queue *q)
+{
+	/* first: who finds the gate closed by this must not wait */
+	__atomic_store_n(&q->dying, true, __ATOMIC_RELEASE);
+	zd_mutex_lock(&q->lock);
+	close_gate(q);
+	zd_mutex_unlock(&q->lock);
+	tell_waiters(q);
+}

@@ -1,0 +1,428 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The log of an address space's changes.
+ *
+ * The kernel tells of an unmap, a move or a fork when it is done and the address space
+ * is anybody's again.  By the time its event is read another thread may have mapped
+ * something in the same place, or moved it there; and a thread that was held up between
+ * its change and its event is heard whenever the event gets there, behind others that
+ * came later.  So no event says by itself what the address space looks like now.
+ *
+ * But from before a change until after the reading of its last event the kernel refuses
+ * to put pages in place, to move or to mark them (EAGAIN), in the whole address space.
+ * When it doesn't refuse, the address space is *still*: each change that was made has
+ * been heard.
+ *
+ *  - Events are logged when they are read, and nothing is done: entries, ranges and
+ *    pages in flight go on naming places as they were before the first of them.  While
+ *    there is a log nothing is put in place, moved out or registered; faults wait.
+ *  - Once the address space is still the log is whole, and is followed.  Changes of
+ *    places that have nothing to do with each other commute.  Of those that touch the
+ *    same places order.c finds the order, and for that it has more than the events:
+ *    the marks that pages that are out have in the program's page table (uffd.h), which
+ *    moved, died and were copied with their mappings when things happened.
+ *  - A mapping that moves tells of it twice: MOVE, and when that has been read, UNMAP of
+ *    the place that it left (the echo).  Both are in the log by then, and the echo is
+ *    taken out.  A move without one was MREMAP_DONTUNMAP.
+ *  - A forked child is born when its parent's log is followed: it gets the entries that
+ *    the parent had at that point of the order.  Its faults wait until then.
+ *  - A madvise() is told before it is done.  What it gives up is dropped.  Where a move
+ *    came close to it, nothing is done: the madvise takes the marks, and pages without
+ *    one are let go when they are looked for (home.c).  While nothing of its place is out
+ *    it needs no log.  What is in RAM stays there for a while (table.h: GOING).
+ *
+ * A thread goes on as soon as its event has been read.  From before the reading until
+ * the log is empty again mm->behind keeps other threads from looking at entries by
+ * themselves (gup.c), and what else they ask for is done after.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "engine/changes.h"
+#include "engine/mig.h"
+#include "engine/mm.h"
+#include "space/uffd.h"
+#include "zonedev/log.h"
+
+/* Pages of [start, end) that are out, or on their way? */
+static bool is_out(const struct zd_mm *mm, uint64_t start, uint64_t end)
+{
+	size_t i = zd_ranges_first(&mm->ranges, start);
+
+	for (; i < mm->ranges.nr && mm->ranges.v[i].start < end; i++) {
+		uint64_t a = mm->ranges.v[i].start > start ? mm->ranges.v[i].start : start;
+		uint64_t to = mm->ranges.v[i].end < end ? mm->ranges.v[i].end : end;
+
+		for (a = zd_table_next(&mm->table, a, to); a < to;
+		     a = zd_table_next(&mm->table, a + ZD_PAGE_SIZE, to)) {
+			zd_entry_t e = *zd_mm_entry(mm, a);
+
+			if (e & ZD_ENTRY_LOCK || (zd_entry_state(e) != ZD_ENTRY_PRESENT &&
+						  zd_entry_state(e) != ZD_ENTRY_GOING))
+				return true;
+		}
+	}
+	return false;
+}
+
+void zd_mm_changed(struct zd_mm *mm, const struct zd_change *c)
+{
+	if (c->type == ZD_CHANGE_REMOVE)
+		zd_mm_going(mm, c->start, c->end);
+	if (c->type == ZD_CHANGE_REMOVE && !mm->nr_changes && !is_out(mm, c->start, c->end))
+		return;
+	if (mm->nr_changes == mm->cap_changes) {
+		unsigned int cap = mm->cap_changes ? mm->cap_changes * 2 : 16;
+		struct zd_change *v = zd_realloc(mm->changes, cap * sizeof(*v));
+
+		if (!v) {
+			zd_log(ZD_LOG_ERR, "out of memory while following an address space: "
+			       "it can't be served any more");
+			mm->server->host->kill(mm);
+			return;
+		}
+		mm->changes = v;
+		mm->cap_changes = cap;
+	}
+	mm->changes[mm->nr_changes++] = *c;
+	mm->server->unsettled = true;
+}
+
+void zd_mm_behind(struct zd_mm *mm, bool reading)
+{
+	/* before the read that lets a thread go on; pairs with the load in gup() */
+	__atomic_store_n(&mm->behind, reading || mm->nr_changes, __ATOMIC_SEQ_CST);
+}
+
+/* --- following --- */
+
+static void follow(struct zd_mm *mm, const struct zd_change *c)
+{
+	switch (c->type) {
+	case ZD_CHANGE_MOVE:
+		/* nothing is there, unless the order wasn't found */
+		zd_mm_forget(mm, c->to, c->to + zd_change_len(c));
+		zd_mm_remap(mm, c->start, c->to, zd_change_len(c));
+		/* MREMAP_DONTUNMAP: the kernel knows whether it is mapped still */
+		if (c->stays && !mm->dead)
+			zd_mm_list(mm, c->start, c->end);
+		break;
+	case ZD_CHANGE_UNMAP:
+		zd_mm_forget(mm, c->start, c->end);
+		break;
+	case ZD_CHANGE_REMOVE:
+		zd_mm_remove(mm, c->start, c->end);
+		zd_mm_going(mm, c->start, c->end);
+		break;
+	case ZD_CHANGE_FORK:
+		if (c->child)
+			zd_mm_born(mm, c->child);
+		break;
+	}
+}
+
+/* Which device page is where can't be known: SIGBUS for the thread that touches one,
+ * never another page's content. */
+static void give_up(struct zd_mm *mm, const struct zd_doubt *d)
+{
+	unsigned int nr = 0;
+
+	for (uint64_t a = zd_table_next(&mm->table, d->start, d->end); a < d->end;
+	     a = zd_table_next(&mm->table, a + ZD_PAGE_SIZE, d->end)) {
+		zd_entry_t *entry = zd_mm_entry(mm, a);
+
+		if (*entry & ZD_ENTRY_LOCK)
+			zd_migs_drop(mm, a, a + ZD_PAGE_SIZE, ZD_ENTRY_POISON);
+		else if (zd_entry_state(*entry) == ZD_ENTRY_DEVICE)
+			zd_mm_put_device(mm, entry, ZD_ENTRY_POISON);
+		else
+			continue;
+		mm->server->stats.c.pages_poisoned++;
+		nr++;
+	}
+	if (nr)
+		zd_log(ZD_LOG_ERR, "%u pages from %#llx on are lost: threads moved mappings in an "
+		       "order that can't be known; touching them is SIGBUS", nr,
+		       (unsigned long long)d->start);
+}
+
+/* Can it have happened now, as far as we know? */
+static bool is_possible(const struct zd_mm *mm, const struct zd_change *c)
+{
+	size_t i = zd_ranges_first(&mm->ranges, c->to);
+
+	return c->type != ZD_CHANGE_MOVE || i == mm->ranges.nr ||
+	       mm->ranges.v[i].start >= c->to + zd_change_len(c);
+}
+
+/* In the order of @v, but what isn't possible yet waits for what makes it so. */
+static void follow_as_read(struct zd_mm *mm, unsigned int nr, uint32_t *v)
+{
+	while (nr) {
+		const struct zd_change *c;
+		unsigned int i = 0;
+
+		while (i < nr && !is_possible(mm, &mm->changes[v[i]]))
+			i++;
+		if (i == nr)
+			i = 0;
+		c = &mm->changes[v[i]];
+		nr--;
+		for (; i < nr; i++)
+			v[i] = v[i + 1];
+		follow(mm, c);
+	}
+}
+
+/* Has a move in the log to do with the place of @c? */
+static bool is_near_move(const struct zd_mm *mm, const struct zd_change *c)
+{
+	for (unsigned int i = 0; i < mm->nr_changes; i++) {
+		const struct zd_change *m = &mm->changes[i];
+
+		if (m->type == ZD_CHANGE_MOVE &&
+		    ((m->to < c->end && m->to + zd_change_len(m) > c->start) ||
+		     (m->start < c->end && m->end > c->start)))
+			return true;
+	}
+	return false;
+}
+
+/* Changes among which there are moves or forks: their order matters.  False: @mm isn't
+ * still any more. */
+static bool follow_in_order(struct zd_mm *mm, unsigned int nr, struct zd_order *order)
+{
+	unsigned int kept = 0;
+	int rc = 0;
+
+	/* a madvise where something was moved as well: to the end */
+	for (unsigned int i = 0; i < nr; i++) {
+		uint32_t this = order->v[i];
+
+		if (mm->changes[this].type == ZD_CHANGE_REMOVE &&
+		    is_near_move(mm, &mm->changes[this]))
+			continue;
+		order->v[i] = order->v[kept];
+		order->v[kept++] = this;
+	}
+	order->nr_doubts = 0;
+	if (kept > 1 && !mm->dead)
+		rc = zd_order_find(mm, mm->changes, kept, order);
+	if (rc == -EAGAIN)
+		return false;
+	if (rc)
+		zd_log(ZD_LOG_DEBUG, "%u changes of an address space are followed as they were "
+		       "read: %s", kept, strerrordesc_np(-rc));
+	for (unsigned int i = 0; i < order->nr_doubts; i++)
+		give_up(mm, &order->doubts[i]);
+	if (rc)
+		follow_as_read(mm, kept, order->v);
+	else
+		for (unsigned int i = 0; i < kept; i++)
+			follow(mm, &mm->changes[order->v[i]]);
+	for (unsigned int i = kept; i < nr; i++)
+		zd_mm_going(mm, mm->changes[order->v[i]].start, mm->changes[order->v[i]].end);
+	return true;
+}
+
+/* The changes of one group: @order->v has their indexes, as read.  False: not now. */
+static bool follow_group(struct zd_mm *mm, unsigned int nr, struct zd_order *order)
+{
+	bool matters = false;
+
+	for (unsigned int i = 0; i < nr; i++)
+		matters |= mm->changes[order->v[i]].type == ZD_CHANGE_MOVE ||
+			   mm->changes[order->v[i]].type == ZD_CHANGE_FORK;
+	if (matters)
+		return follow_in_order(mm, nr, order);
+	follow_as_read(mm, nr, order->v);
+	return true;
+}
+
+/*
+ * The move in the first @nr changes whose echo @c may be: the last from that place that
+ * has none yet, unless something has been moved there since.  Then @c may as well be the
+ * unmapping of that, and order.c tells.
+ */
+static struct zd_change *move_of(struct zd_mm *mm, unsigned int nr, const struct zd_change *c)
+{
+	while (c->type == ZD_CHANGE_UNMAP && nr--) {
+		struct zd_change *m = &mm->changes[nr];
+
+		if (m->type != ZD_CHANGE_MOVE)
+			continue;
+		if (m->stays && m->start == c->start && m->end == c->end)
+			return m;
+		if (m->to < c->end && m->to + zd_change_len(m) > c->start)
+			break;
+	}
+	return NULL;
+}
+
+/* Take the echoes of moves out of the log. */
+static void drop_echoes(struct zd_mm *mm)
+{
+	unsigned int kept = 0;
+
+	for (unsigned int i = 0; i < mm->nr_changes; i++) {
+		struct zd_change *m = move_of(mm, kept, &mm->changes[i]);
+
+		if (m)
+			m->stays = false;
+		else
+			mm->changes[kept++] = mm->changes[i];
+	}
+	mm->nr_changes = kept;
+}
+
+/* --- groups: changes that touch the same places, also by way of others --- */
+
+struct touch {
+	uint64_t start, end;
+	uint32_t change;
+};
+
+/* Shell's sort: qsort() may call malloc(). */
+static void sort_by_start(struct touch *v, unsigned int nr)
+{
+	for (unsigned int gap = nr / 2; gap; gap /= 2)
+		for (unsigned int i = gap, k; i < nr; i++) {
+			struct touch t = v[i];
+
+			for (k = i; k >= gap && v[k - gap].start > t.start; k -= gap)
+				v[k] = v[k - gap];
+			v[k] = t;
+		}
+}
+
+/* The group of change @i is named by its first member. */
+static uint32_t group_of(struct zd_change *changes, uint32_t i)
+{
+	while (changes[i].group != i)
+		i = changes[i].group = changes[changes[i].group].group;
+	return i;
+}
+
+static void join(struct zd_change *changes, uint32_t a, uint32_t b)
+{
+	a = group_of(changes, a);
+	b = group_of(changes, b);
+	if (a < b)
+		changes[b].group = a;
+	else
+		changes[a].group = b;
+}
+
+/* @touch: room for two of each change. */
+static void make_groups(struct zd_mm *mm, struct touch *touch)
+{
+	unsigned int nr = 0, last = 0;
+
+	for (uint32_t i = 0; i < mm->nr_changes; i++) {
+		struct zd_change *c = &mm->changes[i];
+
+		c->group = i;
+		if (c->type == ZD_CHANGE_FORK)	/* touches all */
+			touch[nr++] = (struct touch){ 0, UINT64_MAX, i };
+		else
+			touch[nr++] = (struct touch){ c->start, c->end, i };
+		if (c->type == ZD_CHANGE_MOVE)
+			touch[nr++] = (struct touch){ c->to, c->to + zd_change_len(c), i };
+	}
+	sort_by_start(touch, nr);
+	for (unsigned int i = 1; i < nr; i++) {
+		if (touch[i].start < touch[last].end)
+			join(mm->changes, touch[last].change, touch[i].change);
+		if (touch[i].end > touch[last].end)
+			last = i;
+	}
+}
+
+/* The groups that are named in @done have been followed. */
+static void drop_followed(struct zd_mm *mm, const bool *done)
+{
+	unsigned int kept = 0;
+
+	for (uint32_t i = 0; i < mm->nr_changes; i++)	/* while all are in their places */
+		mm->changes[i].group = group_of(mm->changes, i);
+	for (uint32_t i = 0; i < mm->nr_changes; i++)
+		if (!done[mm->changes[i].group])
+			mm->changes[kept++] = mm->changes[i];
+	mm->nr_changes = kept;
+}
+
+static void follow_groups(struct zd_mm *mm, struct touch *touch, struct zd_order *order,
+			  bool *done)
+{
+	make_groups(mm, touch);
+	for (uint32_t g = 0; g < mm->nr_changes; g++) {
+		unsigned int nr = 0;
+
+		if (mm->changes[g].group != g)
+			continue;
+		for (uint32_t i = g; i < mm->nr_changes; i++)
+			if (group_of(mm->changes, i) == g)
+				order->v[nr++] = i;
+		done[g] = follow_group(mm, nr, order);
+		if (!done[g])
+			break;
+	}
+	drop_followed(mm, done);
+}
+
+/* Follow the log, group by group.  False: not all of it now. */
+static bool follow_all(struct zd_mm *mm)
+{
+	struct zd_order order = { 0 };
+	struct touch *touch;
+	bool *done;
+
+	drop_echoes(mm);
+	if (mm->nr_changes == 1) {	/* mostly */
+		follow(mm, &mm->changes[0]);
+		mm->nr_changes = 0;
+		return true;
+	}
+	touch = zd_alloc(2 * mm->nr_changes * sizeof(*touch));
+	order.v = zd_alloc(mm->nr_changes * sizeof(*order.v));
+	done = zd_alloc(mm->nr_changes * sizeof(*done));
+	if (touch && order.v && done)
+		follow_groups(mm, touch, &order, done);
+	zd_free(done);
+	zd_free(order.v);
+	zd_free(touch);
+	return !mm->nr_changes;
+}
+
+/* --- still --- */
+
+bool zd_mm_still(struct zd_mm *mm)
+{
+	if (mm->unborn || zd_uffd_changing(zd_mm_uffd(mm)))
+		return false;
+	if (mm->nr_changes && !follow_all(mm))
+		return false;
+	zd_mm_behind(mm, false);
+	return true;
+}
+
+void zd_mm_end_log(struct zd_mm *mm)
+{
+	if (mm->nr_changes && !follow_all(mm))
+		zd_log(ZD_LOG_ERR, "out of memory: children of an address space that has ended "
+		       "can't be served");
+	mm->nr_changes = 0;
+}
+
+bool zd_mms_settle(struct zd_server *server)
+{
+	bool all = true;
+	struct zd_mm *mm;
+
+	/* a child that is born by this joins the list behind its parent */
+	cds_list_for_each_entry(mm, &server->mms, node)
+		if (!mm->dead && mm->nr_changes)
+			all &= zd_mm_still(mm);
+	return all;
+}

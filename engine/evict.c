@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Eviction: keep server->resident at server->limit.
+ *
+ * It starts a margin below the limit, so that a fault finds room, and takes the
+ * oldest inactive runs of one address space at a time, a batch each.  When the
+ * limit itself is reached while a batch is on its way out, faults that would add
+ * pages wait for it; when nothing can go out (everything is pinned, the device
+ * is full, the program is stopped) they don't: the limit is a target, the
+ * program's life is not.  So the last few pages stay, too, where what can't go out
+ * is over the limit by itself: an instruction that needs two of them, each of which
+ * waits until the other has left, would be tried for ever.
+ */
+#include <errno.h>
+
+#include "engine/mig.h"
+#include "engine/mm.h"
+#include "zonedev/log.h"
+
+#define BATCH_PAGES	256
+#define KEEP_PAGES	128	/* an instruction's pages must be able to be here together */
+#define DEMOTE_PAGES	4096	/* each time the whole inactive queue is looked at */
+#define PAUSE_MIN_NS	1000000ull
+#define PAUSE_MAX_NS	100000000ull
+#define STUCK_NS	100000000ull
+
+static struct zd_mm *mm_of(void *ctx, unsigned int slot)
+{
+	struct zd_server *server = ctx;
+
+	return slot < server->nr_slots ? server->slots[slot] : NULL;
+}
+
+static uint64_t margin(const struct zd_server *server)
+{
+	uint64_t m = server->limit / 16;
+
+	if (m < 128)
+		m = 128;
+	return m < 4096 ? m : 4096;
+}
+
+/* A mover that has not answered for long belongs to a stopped program: nobody
+ * waits for it. */
+static bool is_stuck(const struct zd_mig *mig)
+{
+	return zd_now_ns() - mig->start_ns > STUCK_NS;
+}
+
+/* Pages that movers have been asked to take out. */
+static uint64_t leaving(const struct zd_server *server)
+{
+	const struct zd_mm *mm;
+	uint64_t nr = 0;
+
+	cds_list_for_each_entry(mm, &server->mms, node)
+		if (mm->out && !is_stuck(mm->out))
+			nr += mm->out->nr;
+	return nr;
+}
+
+/* A batch that got nowhere (all pinned, shared, refused) will get nowhere at
+ * once again: wait, longer each time. */
+static void landed(struct zd_mig *mig)
+{
+	struct zd_server *server = mig->server;
+	unsigned int gone = 0;
+
+	for (unsigned int i = 0; i < mig->nr; i++)
+		gone += !mig->page[i].error;
+	if (gone) {
+		server->evict_pause_ns = 0;
+		return;
+	}
+	server->evict_pause_ns = server->evict_pause_ns ? server->evict_pause_ns * 2 : PAUSE_MIN_NS;
+	if (server->evict_pause_ns > PAUSE_MAX_NS)
+		server->evict_pause_ns = PAUSE_MAX_NS;
+	server->evict_after_ns = zd_now_ns() + server->evict_pause_ns;
+}
+
+/* Add the pages that still belong to @run.  What must stay leaves the queue. */
+static unsigned int collect(struct zd_mm *mm, const struct zd_run *run, uint64_t *addrs)
+{
+	bool (*kept)(struct zd_mm *mm, uint64_t addr) = mm->server->host->kept;
+	unsigned int nr = 0;
+
+	for (unsigned int i = 0; i < zd_run_nr(run); i++) {
+		uint64_t addr = zd_run_addr(run) + i * ZD_PAGE_SIZE;
+
+		if (!zd_lru_in_run(&mm->table, addr, run))
+			continue;
+		if (kept && kept(mm, addr)) {
+			zd_lru_forget(&mm->server->lru, *zd_mm_entry(mm, addr));
+			zd_entry_store(zd_mm_entry(mm, addr), 0);
+			continue;
+		}
+		addrs[nr++] = addr;
+	}
+	return nr;
+}
+
+/*
+ * The pages of the next batch, all of one mm that can move pages now.  Runs of
+ * those that can't (no agent yet, one at work, kept by a debugger) go to the
+ * end of the queue: they must not hold up the others.
+ */
+static unsigned int pick(struct zd_server *server, struct zd_mm **out, uint64_t *addrs)
+{
+	struct zd_lru *lru = &server->lru;
+	uint64_t look = lru->fifo[ZD_LRU_INACTIVE].runs;
+	struct zd_mm *mm = NULL;
+	unsigned int nr = 0;
+	struct zd_run run;
+
+	while (nr < BATCH_PAGES && look-- && zd_lru_peek(lru, &run)) {
+		struct zd_mm *owner = mm_of(server, zd_run_slot(&run));
+
+		if (mm && owner != mm)
+			break;
+		if (!owner || owner->dead) {
+			zd_lru_pop(lru);
+			continue;
+		}
+		if (!owner->mover || owner->stays || owner->keep || (owner->out && is_stuck(owner->out))) {
+			zd_lru_rotate(lru);
+			continue;
+		}
+		if (owner->out)
+			break;		/* done in a moment */
+		if (nr + zd_run_nr(&run) > ZD_MIG_MAX)
+			break;
+		/* a huge page goes alone: its slots must line up with it */
+		if (nr && zd_run_nr(&run) == ZD_RUN_MAX)
+			break;
+		mm = owner;
+		nr += collect(mm, &run, addrs + nr);
+		zd_lru_pop(lru);
+	}
+	*out = mm;
+	return nr;
+}
+
+static void device_full(struct zd_server *server)
+{
+	/* once, however often it is full again */
+	if (!server->full)
+		zd_log(ZD_LOG_WARN, "%s is full: pages stay in memory from now on (--ram is exceeded "
+		       "until some are freed); give it a larger size", server->dev->name);
+	server->full = true;
+	server->evict_after_ns = zd_now_ns() + PAUSE_MAX_NS;
+}
+
+/* Pages that were picked and can't go now keep their place as well as a FIFO
+ * allows: at its end. */
+static void put_back(struct zd_server *server, struct zd_mm *mm, const uint64_t *addrs,
+		     unsigned int nr)
+{
+	for (unsigned int i = 0, run; i < nr; i += run) {
+		run = 1;
+		while (i + run < nr && addrs[i + run] == addrs[i] + run * ZD_PAGE_SIZE)
+			run++;
+		for (unsigned int k = 0; k < run; k++)
+			zd_lru_forget(&server->lru, *zd_mm_entry(mm, addrs[i + k]));
+		zd_lru_add(&server->lru, mm, addrs[i], run, false);
+	}
+}
+
+void zd_server_evict(struct zd_server *server)
+{
+	static const struct zd_out_want want_none;
+	struct zd_out_want want = want_none;
+	uint64_t addrs[ZD_MIG_MAX], target;
+	struct zd_mm *mm;
+
+	if (!server->limit || !server->dev || server->hold_evictions)
+		return;
+	if (server->unsettled)	/* pages where changes are unheard would be refused */
+		server->unsettled = !zd_mms_settle(server);
+	target = server->limit - margin(server);
+	want.dev = server->dev;
+	want.landed = landed;
+	if (server->resident > target + leaving(server))
+		server->host->resync(server);
+	while (server->resident > target + leaving(server)) {
+		unsigned int nr;
+		int rc;
+
+		if (zd_now_ns() < server->evict_after_ns ||
+		    zd_lru_present(&server->lru) <= KEEP_PAGES)
+			return;
+		zd_lru_balance(&server->lru, mm_of, server);
+		nr = pick(server, &mm, addrs);
+		if (!nr) {
+			/* leftovers only; or the inactive queue belongs to those
+			 * that are stopped */
+			if (mm || (!leaving(server) && zd_lru_demote(&server->lru, DEMOTE_PAGES,
+								     mm_of, server)))
+				continue;
+			return;
+		}
+		rc = zd_out_start(mm, addrs, nr, &want);
+		if (rc < 0) {
+			put_back(server, mm, addrs, nr);
+			if (rc == -ENOSPC) {
+				server->stats.c.refused_device += nr;
+				device_full(server);
+			}
+			return;
+		}
+		/* the device had room for some: the others stay in line */
+		if ((unsigned int)rc < nr) {
+			server->stats.c.refused_device += nr - rc;
+			put_back(server, mm, addrs + rc, nr - rc);
+		}
+	}
+}
+
+bool zd_server_throttle(struct zd_server *server)
+{
+	if (!server->limit || server->resident < server->limit)
+		return false;
+	server->host->resync(server);
+	if (server->resident < server->limit)
+		return false;
+	zd_server_evict(server);
+	return leaving(server) > 0;
+}

@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Home: device pages back to program memory.
+ *
+ * Where the server can address the device's memory, the kernel copies straight
+ * from it (UFFDIO_COPY) and nothing is ever in flight.  Otherwise entries are
+ * locked, the device reads into the batch's buffer, and the copy follows when
+ * it is done.
+ *
+ * A copy that can't be made now (EAGAIN: an event waits to be read) changes
+ * nothing: the entry stays DEVICE, and the thread that waits is woken to fault
+ * again, behind the event.
+ *
+ * A page that is out has its mark in the program's page table (uffd.h).  Where the mark
+ * has gone the program has dropped the page and no event said so: by a madvise that was
+ * heard before the page moved out and done after, by MADV_GUARD_INSTALL, or in a child by
+ * MADV_WIPEONFORK.  COPY would come in over a guard as over a mark, so marks are read
+ * first, and pages without one are let go.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "base/trace.h"
+#include "space/maps.h"
+#include "engine/mig.h"
+#include "space/uffd.h"
+#include "zonedev/log.h"
+
+#define HOME_BATCHES	64	/* in flight at a time */
+
+/* The entries of [addr, addr + nr pages) become those of pages in RAM; what they
+ * were is kept in @old. */
+static void leave_device(struct zd_mm *mm, uint64_t addr, unsigned int nr, zd_entry_t *old)
+{
+	struct zd_server *server = mm->server;
+
+	for (unsigned int i = 0; i < nr; i++) {
+		zd_entry_t *entry = zd_mm_entry(mm, addr + i * ZD_PAGE_SIZE);
+
+		old[i] = *entry;
+		if (!server->track)
+			zd_entry_store(entry, 0);
+	}
+	if (server->track)
+		zd_lru_add(&server->lru, mm, addr, nr,
+			   nr == 1 && zd_lru_refault_is_hot(&server->lru, old[0]));
+	mm->nr_device -= nr;
+	server->stats.c.pages_device -= nr;
+}
+
+/* The one of @addr didn't come: it is what it was. */
+static void back_on_device(struct zd_mm *mm, uint64_t addr, zd_entry_t old)
+{
+	zd_entry_t *entry = zd_mm_entry(mm, addr);
+
+	if (zd_entry_state(*entry) == ZD_ENTRY_PRESENT)
+		zd_lru_forget(&mm->server->lru, *entry);
+	zd_entry_store(entry, old);
+	mm->nr_device++;
+	mm->server->stats.c.pages_device++;
+}
+
+/* The page of @addr is nobody's any more. */
+static void let_go(struct zd_mm *mm, uint64_t addr, zd_entry_t old)
+{
+	back_on_device(mm, addr, old);
+	zd_mm_put_device(mm, zd_mm_entry(mm, addr), 0);
+	mm->server->stats.c.pages_freed++;
+	zd_uffd_wake(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE);
+}
+
+/* Of a child whose pagemap isn't known (before its hello, of a bare clone, of a program that
+ * uses the library): the kernel puts the zero page where nothing is, which is right there,
+ * and not over a mark. */
+static bool probe_marks(int uffd, uint64_t addr, unsigned int nr, bool *marked)
+{
+	for (unsigned int i = 0; i < nr; i++) {
+		ssize_t rc = zd_uffd_zeropage(uffd, addr + i * ZD_PAGE_SIZE, ZD_PAGE_SIZE, false);
+
+		if (rc == -EAGAIN)
+			return false;
+		marked[i] = rc < 0;
+	}
+	return true;
+}
+
+/* Which pages have their mark?  Where that can't be seen, all.  False: not now, a mark
+ * may have moved with its mapping, and its event is still to come. */
+static bool read_marks(const struct zd_mm *mm, uint64_t addr, unsigned int nr, bool *marked)
+{
+	if (mm->pagemap_fd < 0)
+		return probe_marks(zd_mm_uffd(mm), addr, nr, marked);
+	if (zd_marks_read(mm->pagemap_fd, addr, nr, marked)) {
+		memset(marked, true, nr * sizeof(*marked));
+		return true;
+	}
+	return !memchr(marked, false, nr * sizeof(*marked)) || !zd_uffd_changing(zd_mm_uffd(mm));
+}
+
+static unsigned int run_of(const bool *marked, unsigned int nr)
+{
+	unsigned int n = 0;
+
+	while (n < nr && marked[n])
+		n++;
+	return n;
+}
+
+/*
+ * Copy [addr, addr + nr pages) from @content and let the device pages go.
+ * Returns pages done, or -errno for the first.
+ *
+ * @wake: the copy also wakes who waits for those done, which saves a system
+ * call.  So the entries change first: from the copy on the program may write to
+ * the page, and nobody may be led by its entry to what the device has.  The
+ * device pages are put when there is time.
+ */
+static int place(struct zd_mm *mm, uint64_t addr, unsigned int nr, const char *content, bool wake)
+{
+	struct zd_server *server = mm->server;
+	zd_entry_t old[ZD_RUN_MAX];
+	bool marked[ZD_RUN_MAX];
+	unsigned int done = 0;
+	ssize_t rc = 0;
+
+	if (!zd_mm_is_current(mm) || !read_marks(mm, addr, nr, marked))
+		return -EAGAIN;
+	leave_device(mm, addr, nr, old);
+	while (done < nr) {
+		uint64_t at = addr + done * ZD_PAGE_SIZE;
+		unsigned int run = run_of(marked + done, nr - done);
+
+		if (!run) {
+			let_go(mm, at, old[done++]);
+			continue;
+		}
+		rc = zd_uffd_copy(zd_mm_uffd(mm), at, content + done * ZD_PAGE_SIZE,
+				  run * ZD_PAGE_SIZE, wake);
+		if (rc > 0) {
+			unsigned int got = rc / ZD_PAGE_SIZE;
+
+			server->resident += got;
+			server->stats.c.pages_home += got;
+			server->stats.c.bytes_from_device += rc;
+			while (got--)
+				zd_server_put_later(server, zd_entry_val(old[done++]));
+		} else if (rc == -EEXIST) {
+			/* a page that is there is newer than ours: a forked
+			 * child that wrote to it while it was in flight */
+			let_go(mm, at, old[done++]);
+		} else {
+			break;
+		}
+	}
+	for (unsigned int i = done; i < nr; i++)
+		back_on_device(mm, addr + i * ZD_PAGE_SIZE, old[i]);
+	if (rc == -EAGAIN)
+		mm->event_due = true;
+	return done ? (int)done : rc;
+}
+
+/* @content: of the first page. */
+static int home_direct(struct zd_mm *mm, uint64_t addr, unsigned int nr, char *content, bool wake)
+{
+	struct zd_device *dev = mm->server->dev;
+	unsigned int done = 0;
+	int rc = 0;
+
+	while (done < nr && content) {
+		uint64_t at = addr + done * ZD_PAGE_SIZE;
+		char *next = NULL;
+		unsigned int run = 1;
+
+		for (; done + run < nr; run++) {
+			zd_entry_t e = *zd_mm_entry(mm, at + run * ZD_PAGE_SIZE);
+
+			next = dev->ops->direct_access(dev, zd_entry_val(e));
+			if (next != content + run * ZD_PAGE_SIZE)
+				break;
+		}
+		rc = place(mm, at, run, content, wake);
+		if (rc < 0)
+			break;
+		done += rc;
+		if ((unsigned int)rc < run)
+			break;
+		content = next;
+	}
+	return done ? (int)done : rc;
+}
+
+static void unlock(struct zd_mm *mm, uint64_t addr)
+{
+	zd_entry_t *entry = zd_mm_entry(mm, addr);
+
+	zd_entry_store(entry, *entry & ~(ZD_ENTRY_LOCK | ZD_ENTRY_WAIT));
+}
+
+/* The device could not read the page back. */
+static void unreadable(struct zd_mm *mm, uint64_t addr, int error)
+{
+	zd_entry_t *entry = zd_mm_entry(mm, addr);
+
+	zd_log(ZD_LOG_ERR, "%s: can't read page %llu: %s", mm->server->dev->name,
+	       (unsigned long long)zd_device_page_index(mm->server->dev, zd_entry_val(*entry)),
+	       strerrordesc_np(-error));
+	zd_mm_put_device(mm, entry, 0);
+	zd_mm_poison(mm, addr);
+}
+
+static void fault_done(struct zd_mig *mig)
+{
+	if (mig->is_fault)
+		zd_fault_end(mig->server, mig->first, mig->start_ns);
+	mig->is_fault = false;
+}
+
+/*
+ * What nobody needs and can't be read is left as it was; a homing is told (homing.c).  A
+ * thread that waits for it here faults again, and only then is it lost.
+ */
+static void keep_away(struct zd_mm *mm, uint64_t addr, int error)
+{
+	mm->home_error = error;
+	mm->nr_home_errors++;
+	zd_uffd_wake(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE);
+}
+
+static void not_read(const struct zd_mig *mig, struct zd_mm *mm, uint64_t addr, int error)
+{
+	if (mig->why == ZD_HOME_CLOSE || (mig->why == ZD_HOME_FAULT && addr == mig->needed))
+		unreadable(mm, addr, error);
+	else
+		keep_away(mm, addr, error);
+}
+
+/* ->done of the device. */
+static void arrived_in_buffer(struct zd_device_io *io)
+{
+	struct zd_mig *mig = io->owner;
+
+	for (unsigned int i = 0; i < mig->nr; i++)
+		mig->page[i].error = io->pages[i].error;
+	for (unsigned int i = 0; i < mig->nr; i++) {
+		struct zd_mig_page *p = &mig->page[i];
+		unsigned int run = 1;
+		int rc;
+
+		p->step = ZD_MIG_DONE;
+		if (!p->mm) {	/* unmapped meanwhile; the reference is ours */
+			zd_put_page(zd_pfn_to_page(p->pfn));
+			continue;
+		}
+		unlock(p->mm, p->addr);
+		if (p->error) {
+			not_read(mig, p->mm, p->addr, p->error);
+			continue;
+		}
+		for (; i + run < mig->nr; run++) {
+			struct zd_mig_page *q = &mig->page[i + run];
+
+			if (q->mm != p->mm || q->error || q->addr != p->addr + run * ZD_PAGE_SIZE)
+				break;
+			q->step = ZD_MIG_DONE;
+			unlock(q->mm, q->addr);
+		}
+		rc = place(p->mm, p->addr, run, zd_mig_buffer(mig, i), false);
+		mig->gone += rc > 0 ? rc : 0;
+		if (rc == -ENOMEM && mig->why != ZD_HOME_FAULT)
+			keep_away(p->mm, p->addr, rc);
+		fault_done(mig);
+		zd_uffd_wake(zd_mm_uffd(p->mm), p->addr, run * ZD_PAGE_SIZE);
+		i += run - 1;
+	}
+	fault_done(mig);	/* no page came */
+	ZD_PROBE3(migrate_end, 1, mig->first, mig->gone);
+	zd_server_settle(mig->server);
+	zd_mig_free(mig);
+}
+
+static int home_read(struct zd_mm *mm, uint64_t addr, unsigned int nr, enum zd_home_for why,
+		     uint64_t needed, uint64_t start_ns)
+{
+	struct zd_server *server = mm->server;
+	struct zd_mig *mig;
+
+	if (server->nr_migs[ZD_FROM_DEVICE] >= HOME_BATCHES)
+		return -ENOBUFS;
+	mig = zd_mig_new(server, mm, ZD_FROM_DEVICE);
+	if (!mig)
+		return -ENOBUFS;
+	mig->is_fault = why == ZD_HOME_FAULT;
+	mig->why = why;
+	mig->needed = needed;
+	mig->start_ns = start_ns;
+	mig->first = addr;
+	mig->gone = 0;
+	mig->nr = nr;
+	for (unsigned int i = 0; i < nr; i++) {
+		zd_entry_t *entry = zd_mm_entry(mm, addr + i * ZD_PAGE_SIZE);
+		zd_pfn_t pfn = zd_entry_val(*entry);
+
+		mig->page[i] = (struct zd_mig_page){
+			.mm = mm, .addr = addr + i * ZD_PAGE_SIZE, .pfn = pfn,
+		};
+		mig->io_page[i] = (struct zd_io_page){ pfn, zd_mig_buffer(mig, i), 0 };
+		zd_entry_store(entry, *entry | ZD_ENTRY_LOCK);
+	}
+	mig->io = (struct zd_device_io){
+		.dir = ZD_FROM_DEVICE, .nr = nr, .pages = mig->io_page,
+		.done = arrived_in_buffer, .owner = mig,
+	};
+	ZD_PROBE3(migrate_begin, 1, addr, nr);
+	server->dev->ops->submit(server->dev, &mig->io);
+	return nr;
+}
+
+int zd_home(struct zd_mm *mm, uint64_t addr, unsigned int nr, enum zd_home_for why,
+	    uint64_t needed, uint64_t start_ns)
+{
+	const struct zd_device_ops *ops = mm->server->dev->ops;
+	/* A fault that is timed is not woken by the copy: on one CPU its thread
+	 * goes on before we see the clock again. */
+	bool wake = !start_ns;
+	char *content = NULL;
+	int rc;
+
+	if (ops->direct_access)
+		content = ops->direct_access(mm->server->dev,
+					     zd_entry_val(*zd_mm_entry(mm, addr)));
+	if (!content)
+		return home_read(mm, addr, nr, why, needed, start_ns);
+	ZD_PROBE3(migrate_begin, 1, addr, nr);
+	rc = home_direct(mm, addr, nr, content, wake);
+	if (rc == -EFAULT) {
+		/* memory of the device that is there no more: a file was cut */
+		if (why == ZD_HOME_FAULT && addr != needed) {
+			/* that one came along for nothing: without it, then */
+			ZD_PROBE3(migrate_end, 1, addr, 0);
+			return zd_home(mm, needed, 1, why, needed, start_ns);
+		}
+		if (why == ZD_HOME_MOVE)
+			keep_away(mm, addr, -EIO);
+		else
+			unreadable(mm, addr, rc);
+		rc = 1;
+		wake = false;
+	}
+	ZD_PROBE3(migrate_end, 1, addr, rc > 0 ? rc : 0);
+	if (rc > 0) {
+		unsigned int woken = wake ? rc : 0;
+
+		if (why == ZD_HOME_FAULT)
+			zd_fault_end(mm->server, addr, start_ns);
+		/* who waits for a page that didn't come faults again */
+		if (woken < nr)
+			zd_uffd_wake(zd_mm_uffd(mm), addr + woken * ZD_PAGE_SIZE,
+				     (nr - woken) * ZD_PAGE_SIZE);
+	}
+	if (why != ZD_HOME_FAULT)
+		zd_server_settle(mm->server);
+	return rc;
+}

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT */
+/* The queues; their mechanism is told in lru.h. */
+#include <errno.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "engine/lru.h"
+#include "engine/mm.h"
+
+#define CHUNK_RUNS	255
+
+struct zd_fifo_chunk {
+	struct zd_fifo_chunk *next;
+	struct zd_run run[CHUNK_RUNS];
+};
+
+static int fifo_push(struct zd_fifo *f, const struct zd_run *run)
+{
+	if (!f->tail || f->tail_pos == CHUNK_RUNS) {
+		struct zd_fifo_chunk *chunk = zd_alloc(sizeof(*chunk));
+
+		if (!chunk)
+			return -ENOMEM;
+		if (f->tail)
+			f->tail->next = chunk;
+		else
+			f->head = chunk;
+		f->tail = chunk;
+		f->tail_pos = 0;
+	}
+	f->tail->run[f->tail_pos++] = *run;
+	f->runs++;
+	f->pages += zd_run_nr(run);
+	return 0;
+}
+
+static bool fifo_peek(const struct zd_fifo *f, struct zd_run *run)
+{
+	if (!f->runs)
+		return false;
+	*run = f->head->run[f->head_pos];
+	return true;
+}
+
+static void fifo_pop(struct zd_fifo *f)
+{
+	struct zd_fifo_chunk *chunk = f->head;
+
+	f->pages -= zd_run_nr(&chunk->run[f->head_pos]);
+	f->runs--;
+	f->head_pos++;
+	if (f->head_pos < (chunk == f->tail ? f->tail_pos : CHUNK_RUNS))
+		return;
+	f->head = chunk->next;
+	f->head_pos = 0;
+	if (!f->head)
+		f->tail = NULL;
+	zd_free(chunk);
+}
+
+void zd_lru_destroy(struct zd_lru *lru)
+{
+	for (int q = 0; q < ZD_LRU_NR; q++)
+		while (lru->fifo[q].runs)
+			fifo_pop(&lru->fifo[q]);
+}
+
+bool zd_lru_refault_is_hot(const struct zd_lru *lru, zd_entry_t entry)
+{
+	uint64_t distance = (zd_lru_age(lru) - zd_entry_age(entry)) & ZD_ENTRY_AGE_MASK;
+
+	return distance << ZD_LRU_AGE_SHIFT <= zd_lru_present(lru);
+}
+
+int zd_lru_add(struct zd_lru *lru, struct zd_mm *mm, uint64_t addr, unsigned int nr, bool hot)
+{
+	uint64_t id = lru->next_run++ & ZD_ENTRY_VAL_MASK;
+	struct zd_run run = {
+		.addr = addr | (nr - 1),
+		.id = id | (uint64_t)mm->slot << 48,
+	};
+	int q = hot ? ZD_LRU_ACTIVE : ZD_LRU_INACTIVE;
+	int rc = fifo_push(&lru->fifo[q], &run);
+
+	for (unsigned int i = 0; i < nr; i++)
+		zd_entry_store(zd_mm_entry(mm, addr + i * ZD_PAGE_SIZE),
+			       rc ? 0 : zd_entry_present(id, hot));
+	if (!rc)
+		lru->present[q] += nr;
+	return rc;
+}
+
+bool zd_lru_peek(struct zd_lru *lru, struct zd_run *run)
+{
+	return fifo_peek(&lru->fifo[ZD_LRU_INACTIVE], run);
+}
+
+void zd_lru_pop(struct zd_lru *lru)
+{
+	fifo_pop(&lru->fifo[ZD_LRU_INACTIVE]);
+}
+
+void zd_lru_rotate(struct zd_lru *lru)
+{
+	struct zd_run run;
+
+	/* room first: a run must not get lost */
+	if (zd_lru_peek(lru, &run) && !fifo_push(&lru->fifo[ZD_LRU_INACTIVE], &run))
+		zd_lru_pop(lru);
+}
+
+bool zd_lru_in_run(const struct zd_table *table, uint64_t addr, const struct zd_run *run)
+{
+	zd_entry_t e;
+
+	/* the run's mm slot may have been given to another address space */
+	if (!table->dir[addr >> ZD_TABLE_SHIFT])
+		return false;
+	e = *zd_table_entry(table, addr);
+	return zd_entry_state(e) == ZD_ENTRY_PRESENT && zd_entry_val(e) == zd_run_number(run);
+}
+
+/* Pages of the run that are still its own. */
+static unsigned int run_live(struct zd_mm *mm, const struct zd_run *run)
+{
+	unsigned int live = 0;
+
+	if (!mm)
+		return 0;
+	for (unsigned int i = 0; i < zd_run_nr(run); i++)
+		live += zd_lru_in_run(&mm->table, zd_run_addr(run) + i * ZD_PAGE_SIZE, run);
+	return live;
+}
+
+/* Oldest active run -> inactive: same number, entries lose HOT. */
+static bool demote(struct zd_lru *lru, struct zd_mm *mm, const struct zd_run *run)
+{
+	if (!run_live(mm, run))
+		return true;
+	if (fifo_push(&lru->fifo[ZD_LRU_INACTIVE], run))
+		return false;
+	for (unsigned int i = 0; i < zd_run_nr(run); i++) {
+		uint64_t addr = zd_run_addr(run) + i * ZD_PAGE_SIZE;
+		zd_entry_t *entry;
+
+		if (!zd_lru_in_run(&mm->table, addr, run))
+			continue;
+		entry = zd_mm_entry(mm, addr);
+		if (!(*entry & ZD_ENTRY_HOT))
+			continue;
+		zd_entry_store(entry, *entry & ~ZD_ENTRY_HOT);
+		lru->present[ZD_LRU_ACTIVE]--;
+		lru->present[ZD_LRU_INACTIVE]++;
+	}
+	return true;
+}
+
+/* Rebuild a queue that is mostly leftovers; amortised over what they cost to
+ * enqueue.  A run that can't be pushed again loses its place: its pages are
+ * then resident and never evicted, which a later scan mends. */
+static void sweep(struct zd_fifo *f, struct zd_mm *(*mm_of)(void *, unsigned int), void *ctx)
+{
+	uint64_t todo = f->runs;
+	struct zd_run run;
+
+	while (todo-- && fifo_peek(f, &run)) {
+		fifo_pop(f);
+		if (run_live(mm_of(ctx, zd_run_slot(&run)), &run))
+			fifo_push(f, &run);
+	}
+}
+
+void zd_lru_balance(struct zd_lru *lru, struct zd_mm *(*mm_of)(void *ctx, unsigned int slot), void *ctx)
+{
+	struct zd_run run;
+
+	for (int q = 0; q < ZD_LRU_NR; q++)
+		if (lru->fifo[q].pages > 4 * lru->present[q] + 65536)
+			sweep(&lru->fifo[q], mm_of, ctx);
+
+	/* a third of the resident pages always stand in line for eviction */
+	while (lru->present[ZD_LRU_ACTIVE] > 2 * lru->present[ZD_LRU_INACTIVE] &&
+	       fifo_peek(&lru->fifo[ZD_LRU_ACTIVE], &run)) {
+		if (!demote(lru, mm_of(ctx, zd_run_slot(&run)), &run))
+			return;
+		fifo_pop(&lru->fifo[ZD_LRU_ACTIVE]);
+	}
+}
+
+bool zd_lru_demote(struct zd_lru *lru, uint64_t nr,
+		   struct zd_mm *(*mm_of)(void *ctx, unsigned int slot), void *ctx)
+{
+	uint64_t goal = lru->present[ZD_LRU_ACTIVE] > nr ? lru->present[ZD_LRU_ACTIVE] - nr : 0;
+	bool moved = false;
+	struct zd_run run;
+
+	while (lru->present[ZD_LRU_ACTIVE] > goal && fifo_peek(&lru->fifo[ZD_LRU_ACTIVE], &run) &&
+	       demote(lru, mm_of(ctx, zd_run_slot(&run)), &run)) {
+		fifo_pop(&lru->fifo[ZD_LRU_ACTIVE]);
+		moved = true;
+	}
+	return moved;
+}

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT */
+/* Batches of pages in flight: their memory, and what events do to them. */
+#include <errno.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/bug.h"
+#include "engine/mig.h"
+#include "space/uffd.h"
+
+/* A batch is 50 KiB and needs a buffer: keep as many as are used at a time. */
+struct zd_mig *zd_mig_new(struct zd_server *server, struct zd_mm *mm, enum zd_io_dir dir)
+{
+	struct zd_mig *mig = server->spare;
+	char *buffer;
+
+	if (mig) {
+		server->spare = mig->landed_data;
+	} else {
+		mig = zd_alloc(sizeof(*mig));
+		if (!mig)
+			return NULL;
+		mig->buffer = zd_reserve(ZD_STAGING_BYTES);
+		if (!mig->buffer) {
+			zd_free(mig);
+			return NULL;
+		}
+	}
+	buffer = mig->buffer;
+	memset(mig, 0, offsetof(struct zd_mig, page));
+	mig->buffer = buffer;
+	mig->server = server;
+	mig->mm = mm;
+	mig->dir = dir;
+	mig->start_ns = zd_now_ns();
+	server->nr_migs[dir]++;
+	cds_list_add_tail(&mig->node, &server->migs);
+	return mig;
+}
+
+void zd_mig_free(struct zd_mig *mig)
+{
+	struct zd_server *server = mig->server;
+	struct zd_mig_sharer *s;
+
+	if (mig->landed)
+		mig->landed(mig);
+	for (unsigned int i = 0; i < mig->nr; i++) {
+		while ((s = mig->page[i].sharers)) {
+			mig->page[i].sharers = s->next;
+			zd_free(s);
+		}
+	}
+	/* the device may be gone as soon as our thread is back in its loop */
+	if (mig->pgmap)
+		zd_put_dev_pagemap(mig->pgmap);
+	cds_list_del(&mig->node);
+	server->nr_migs[mig->dir]--;
+	mig->landed_data = server->spare;
+	server->spare = mig;
+}
+
+/* An entry of a page in flight loses its owner: a HOME entry's reference stays
+ * with the batch, which puts it when it lands.  Nobody else would wake a thread
+ * that waits for the page: it faults again, behind the event. */
+static void disown(struct zd_mig *mig, struct zd_mm *mm, uint64_t addr, zd_entry_t next)
+{
+	/* the fault that brings a page home waits without saying so */
+	bool wait = *zd_mm_entry(mm, addr) & ZD_ENTRY_WAIT || mig->dir == ZD_FROM_DEVICE;
+
+	zd_entry_store(zd_mm_entry(mm, addr), next);
+	if (wait)
+		zd_uffd_wake(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE);
+	if (mig->dir == ZD_FROM_DEVICE) {
+		mm->nr_device--;
+		mm->server->stats.c.pages_device--;
+	}
+	mm->server->stats.c.pages_freed++;
+}
+
+void zd_migs_drop(struct zd_mm *mm, uint64_t start, uint64_t end, zd_entry_t next)
+{
+	struct zd_mig_sharer *s;
+	struct zd_mig *mig;
+
+	cds_list_for_each_entry(mig, &mm->server->migs, node) {
+		for (unsigned int i = 0; i < mig->nr; i++) {
+			struct zd_mig_page *p = &mig->page[i];
+
+			if (p->step == ZD_MIG_DONE)
+				continue;
+			if (p->mm == mm && p->addr >= start && p->addr < end) {
+				disown(mig, mm, p->addr, next);
+				p->mm = NULL;
+			}
+			for (s = p->sharers; s; s = s->next) {
+				if (s->mm != mm || s->addr < start || s->addr >= end)
+					continue;
+				disown(mig, mm, s->addr, next);
+				s->mm = NULL;
+			}
+		}
+	}
+}
+
+void zd_migs_remap(struct zd_mm *mm, uint64_t from, uint64_t to, uint64_t len)
+{
+	struct zd_mig_sharer *s;
+	struct zd_mig *mig;
+
+	cds_list_for_each_entry(mig, &mm->server->migs, node) {
+		for (unsigned int i = 0; i < mig->nr; i++) {
+			struct zd_mig_page *p = &mig->page[i];
+
+			if (p->mm == mm && p->addr - from < len)
+				p->addr += to - from;
+			for (s = p->sharers; s; s = s->next)
+				if (s->mm == mm && s->addr - from < len)
+					s->addr += to - from;
+		}
+	}
+}
+
+static int add_sharer(struct zd_mig_page *p, struct zd_mm *child, uint64_t addr)
+{
+	struct zd_mig_sharer *s = zd_alloc(sizeof(*s));
+
+	if (!s)
+		return -ENOMEM;
+	*s = (struct zd_mig_sharer){ p->sharers, child, addr };
+	p->sharers = s;
+	zd_entry_store(zd_mm_entry(child, addr), ZD_ENTRY_LOCK);
+	return 0;
+}
+
+int zd_migs_fork(struct zd_mm *parent, struct zd_mm *child)
+{
+	struct zd_mig_sharer *s;
+	struct zd_mig *mig;
+	int rc = 0;
+
+	cds_list_for_each_entry(mig, &parent->server->migs, node) {
+		if (mig->dir != ZD_TO_DEVICE)
+			continue;
+		for (unsigned int i = 0; !rc && i < mig->nr; i++) {
+			struct zd_mig_page *p = &mig->page[i];
+
+			/* not moved: the child has it in RAM, like the parent.  An
+			 * error of a later step is the device's: the page is away. */
+			if (p->step == ZD_MIG_DONE || (p->step == ZD_MIG_MOVING && p->error))
+				continue;
+			if (p->mm == parent)
+				rc = add_sharer(p, child, p->addr);
+			for (s = p->sharers; !rc && s; s = s->next)
+				if (s->mm == parent)
+					rc = add_sharer(p, child, s->addr);
+		}
+	}
+	return rc;
+}
+
+void zd_migs_forget_mm(struct zd_mm *mm)
+{
+	struct zd_mig *mig;
+
+	cds_list_for_each_entry(mig, &mm->server->migs, node)
+		if (mig->mm == mm)
+			mig->mm = NULL;
+}
+
+void zd_migs_retry(struct zd_server *server)
+{
+	struct zd_mig *mig, *next;
+
+	cds_list_for_each_entry_safe(mig, next, &server->migs, node)
+		if (mig->retry)
+			zd_out_land(mig);
+}

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Pages in flight, in either direction.
+ *
+ * struct zd_mig is a batch of locked entries: from the moment their entry has
+ * ZD_ENTRY_LOCK until it loses it.  Out: entries locked, device pages
+ * allocated -> moving (the mover) -> fetched (into device memory, or into the
+ * batch's buffer and from there to the device) -> recorded.  Home: entries
+ * locked -> reading -> put in place.
+ *
+ * What happens to the address space meanwhile finds the pages here: an unmap
+ * or madvise drops them (mm = NULL), an mremap changes their address, a fork
+ * adds a sharer, the end of the process drops them all.  Whoever lands a batch
+ * looks at what is left.
+ *
+ * Invariants.  A locked entry is LOCK alone (out) or DEVICE|LOCK (home), and
+ * to exactly one page of one batch, or to one sharer of it.  A batch is on server->migs from the first lock to the last
+ * unlock.  OUT: pages own their device page (count 0, allocated) until it is
+ * recorded; such a page is free and holds nothing, so the batch holds the
+ * pagemap.  HOME: the entry's reference is the batch's once it is locked.
+ */
+#ifndef ZD_ENGINE_MIG_H
+#define ZD_ENGINE_MIG_H
+
+#include <urcu/list.h>
+#include "engine/lru.h"
+#include "engine/mm.h"
+#include "zonedev/device.h"
+
+#define ZD_MIG_MAX	ZD_STAGING_SLOTS
+
+/* A forked child's entry for a page in flight. */
+struct zd_mig_sharer {
+	struct zd_mig_sharer *next;
+	struct zd_mm *mm;	/* NULL: dropped */
+	uint64_t addr;
+};
+
+struct zd_mig_page {
+	struct zd_mm *mm;	/* NULL: dropped */
+	uint64_t addr;
+	zd_pfn_t pfn;		/* 0: given back, or passed on */
+	int error;		/* of the move (EMLINK: shared), then of the device */
+	enum zd_mig_step {
+		ZD_MIG_MOVING,	/* the mover, or the device's read, has it */
+		ZD_MIG_STORE,	/* content read: becomes a device page */
+		ZD_MIG_BACK,	/* content read: goes back where it was */
+		ZD_MIG_DONE,
+	} step;
+	bool zero;		/* it was all zeros: no device page */
+	bool marked;		/* it left its mark (uffd.h) where it was */
+	bool live;		/* migrate_vma: @pfn is initialised, and its caller's until
+				 * it is recorded */
+	void *content;		/* once it has been read from staging */
+	struct zd_mig_sharer *sharers;
+};
+
+/* Why pages come home, and so what happens to one that the device can't read. */
+enum zd_home_for {
+	ZD_HOME_FAULT,	/* a thread needs one of them: that one is lost, others stay away */
+	ZD_HOME_MOVE,	/* nobody does: it stays away; mm->home_error, mm->nr_home_errors */
+	ZD_HOME_CLOSE,	/* nobody will be there to try again: it is lost */
+};
+
+struct zd_mig {
+	struct cds_list_head node;	/* server->migs */
+	struct zd_server *server;
+	enum zd_io_dir dir;
+	struct zd_mm *mm;		/* whose mover or whose fault; NULL: died */
+	struct zd_pagemap *pgmap;	/* OUT: of the device, held */
+	uint64_t start_ns;
+	uint64_t first;			/* for the probes: address of the first page, */
+	unsigned int gone;		/* and how many went */
+	bool is_fault;
+	enum zd_home_for why;	/* HOME */
+	uint64_t needed;	/* HOME_FAULT: the address of the fault */
+	/* migrate_vma: the content is in the buffer, the caller decides */
+	void (*fetched)(struct zd_mig *mig);
+	bool retry;		/* some page could not be put back yet */
+	/* told when the batch has landed, just before it is freed */
+	void (*landed)(struct zd_mig *mig);
+	void *landed_data;
+	unsigned int nr;
+	struct zd_mig_page page[ZD_MIG_MAX];
+	struct zd_device_io io;
+	struct zd_io_page io_page[ZD_MIG_MAX];
+	uint16_t io_index[ZD_MIG_MAX];	/* io_page[k] is page[io_index[k]] */
+	char *buffer;			/* ZD_MIG_MAX pages, committed as used */
+};
+
+struct zd_mig *zd_mig_new(struct zd_server *server, struct zd_mm *mm, enum zd_io_dir dir);
+void zd_mig_free(struct zd_mig *mig);
+
+static inline void *zd_mig_buffer(struct zd_mig *mig, unsigned int i)
+{
+	return mig->buffer + i * ZD_PAGE_SIZE;
+}
+
+/* Events, for all batches of the server.  @next: what the entries become. */
+void zd_migs_drop(struct zd_mm *mm, uint64_t start, uint64_t end, zd_entry_t next);
+void zd_migs_remap(struct zd_mm *mm, uint64_t from, uint64_t to, uint64_t len);
+/* @child was forked from @parent: what is on its way out of @parent leaves
+ * @child as well.  The parent's mover must have been cancelled.  -ENOMEM. */
+int zd_migs_fork(struct zd_mm *parent, struct zd_mm *child);
+/* @mm is being destroyed, its pages have been dropped. */
+void zd_migs_forget_mm(struct zd_mm *mm);
+/* Try again to put pages back; after new events have been read. */
+void zd_migs_retry(struct zd_server *server);
+
+/*
+ * Out: try to take @nr pages (in managed ranges, entries NONE or PRESENT, not
+ * locked) of @mm out.  How many it was tried for (the first ones; their batch may
+ * have landed already), or -errno and nothing happened:
+ * -EBUSY: the mover is at work, or there is none; -ENOSPC: the device is full;
+ * -ENODEV: it is being removed; -ENOMEM.
+ *
+ * @dev: the server's device; as many pages are taken as it has room for.
+ * @fetched: instead of a device: called when the contents are in the batch's
+ *	buffer; steps are MOVING for those pages, and the caller sets pfn and step
+ *	and calls zd_out_land().
+ * @landed: called just before the batch is freed.
+ */
+struct zd_out_want {
+	struct zd_device *dev;
+	void (*fetched)(struct zd_mig *mig);
+	void (*landed)(struct zd_mig *mig);
+	void *data;
+};
+int zd_out_start(struct zd_mm *mm, const uint64_t *addrs, unsigned int nr,
+		 const struct zd_out_want *want);
+/* From the mover: every page has its final error.  Also when the mover died
+ * with its process (mig->mm is NULL then): what it had moved is lost. */
+void zd_out_moved(struct zd_mig *mig);
+/*
+ * Read what has been moved so far.  A child that is forked now shares these
+ * pages, and its parent may be gone, and staging with it, before the batch is
+ * through.  Between read_begin and read_end, before the fork's event is read:
+ * until then the parent waits.
+ */
+void zd_out_prefetch(struct zd_mig *mig);
+/* Steps are STORE, BACK or DONE: settle what can be settled now, and free the
+ * batch when that was all. */
+void zd_out_land(struct zd_mig *mig);
+/* The reason why a page stayed, for the totals. */
+void zd_out_count_refusal(struct zd_mm_stats *c, int error);
+
+/*
+ * Home: bring @nr pages from @addr on (all DEVICE, not locked) home; @needed is
+ * the one that the fault is about.  Returns how many were done or started, or
+ * -errno for the first: -EAGAIN: an event waits to be read; -ENOBUFS: too many
+ * batches in flight; -ENOENT, -ESRCH: the mapping, the address space is gone;
+ * -ENOMEM.
+ */
+int zd_home(struct zd_mm *mm, uint64_t addr, unsigned int nr, enum zd_home_for why,
+	    uint64_t needed, uint64_t start_ns);
+
+#endif

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * struct zd_mm: one address space as the server sees it.
+ */
+#ifndef ZD_ENGINE_MM_H
+#define ZD_ENGINE_MM_H
+
+#include <urcu/list.h>
+#include "base/lock.h"
+#include "engine/changes.h"
+#include "engine/mover.h"
+#include "space/range.h"
+#include "engine/server.h"
+#include "space/table.h"
+
+struct zd_devmap;
+struct zd_system;
+
+struct zd_mm {
+	struct zd_server *server;
+	struct cds_list_head node;	/* server->mms */
+	unsigned int slot;		/* in server->slots; names it in queues */
+	struct zd_source source;	/* its userfaultfd */
+	struct zd_table table;
+	struct zd_ranges ranges;	/* each registered, all of it */
+	struct zd_change *changes;	/* read, and not followed yet (changes.c) */
+	unsigned int nr_changes, cap_changes;
+	bool unborn;			/* its parent's changes are not followed yet */
+	uint32_t behind;		/* __atomic: entries may not be what they were */
+	int pagemap_fd;			/* the host's; -1: not known (yet) */
+	uint64_t stray, stray_since_ns;	/* fault.c */
+	bool dead;			/* its address space is gone */
+	uint64_t nr_device;		/* DEVICE entries */
+	struct zd_system *system;	/* descriptors of RAM pages, once asked for */
+	struct zd_mutex devmap_lock;	/* of the list */
+	struct zd_devmap *devmaps;
+	bool poison_owed;		/* a POISON entry has no mark in the kernel */
+	uint64_t nr_home_errors;	/* pages that a move could not bring home */
+	int home_error;			/* of the last of them */
+	bool event_due;			/* EAGAIN: an event waits, behind faults maybe */
+	const struct zd_mover_ops *mover;	/* NULL: nothing can be moved out */
+	void *mover_data;
+	struct zd_mig *out;		/* what the mover works on */
+	void *host_data;		/* the host's: a process, a library handle */
+	bool keep;			/* don't evict: a debugger looks at it */
+	bool stays;			/* nor ever again: its mover is gone */
+	unsigned int fault_around;	/* most pages brought home by one fault */
+};
+
+static inline int zd_mm_uffd(const struct zd_mm *mm)
+{
+	return mm->source.fd;
+}
+
+static inline zd_entry_t *zd_mm_entry(const struct zd_mm *mm, uint64_t addr)
+{
+	return zd_table_entry(&mm->table, addr);
+}
+
+/*
+ * A new address space whose userfaultfd (API done) is @uffd, owned from now on
+ * also on failure: it is closed then, but for a forked child's, which stays open
+ * so that the child waits rather than reads zeros.  @parent: the mm it was
+ * forked from, or NULL; the child is unborn, and nothing is read of it, until
+ * zd_mm_born().  -ENOMEM, -ENOSPC (65536 address spaces).
+ */
+int zd_mm_create(struct zd_server *server, int uffd, struct zd_mm *parent, struct zd_mm **mm);
+
+/* @child shares the ranges and device pages that @parent has now.  Of one that can't
+ * be served the host hears that it died. */
+void zd_mm_born(struct zd_mm *parent, struct zd_mm *child);
+
+/* Forget it: every device page reference is put, pages in flight are dropped. */
+void zd_mm_destroy(struct zd_mm *mm);
+
+/* The kernel says that the address space is gone: tell the host, once. */
+void zd_mm_died(struct zd_mm *mm);
+
+/*
+ * Manage [start, end): registers it with the userfaultfd, and lists what the kernel says
+ * is registered then; what has been unmapped meanwhile isn't.  @mm is still.  0 or -errno.
+ */
+int zd_mm_manage(struct zd_mm *mm, uint64_t start, uint64_t end);
+
+/* List those parts of [start, end) that are registered already. */
+int zd_mm_list(struct zd_mm *mm, uint64_t start, uint64_t end);
+
+/* The kernel manages [start, end) already; follow suit. */
+int zd_mm_adopt(struct zd_mm *mm, uint64_t start, uint64_t end);
+
+/* Drop every entry of [start, end): device pages are put, pages in flight are
+ * dropped when they land.  The range stays managed. */
+void zd_mm_drop(struct zd_mm *mm, uint64_t start, uint64_t end);
+
+/* A madvise is going to take [start, end): what of it is in RAM is GOING. */
+void zd_mm_going(struct zd_mm *mm, uint64_t start, uint64_t end);
+
+/* A madvise gives [start, end) up: what is out is dropped, and REMOVED. */
+void zd_mm_remove(struct zd_mm *mm, uint64_t start, uint64_t end);
+
+/* drop, and no longer managed. */
+void zd_mm_forget(struct zd_mm *mm, uint64_t start, uint64_t end);
+
+/* mremap: [from, from + len) is now at @to. */
+void zd_mm_remap(struct zd_mm *mm, uint64_t from, uint64_t to, uint64_t len);
+
+/* changes.c: an event has been read.  Nothing is done before @mm is still. */
+void zd_mm_changed(struct zd_mm *mm, const struct zd_change *change);
+/* Have all changes that were made been heard?  If so they are followed, and entries are
+ * what the address space is.  zd_mms_settle: for those with changes; true: none is left. */
+bool zd_mm_still(struct zd_mm *mm);
+bool zd_mms_settle(struct zd_server *server);
+/* It has ended: follow what was heard, for the sake of its children. */
+void zd_mm_end_log(struct zd_mm *mm);
+/* Events are going to be read, or have been. */
+void zd_mm_behind(struct zd_mm *mm, bool reading);
+
+/* May pages be put in place, or taken, where the entries say?  (The kernel refuses what
+ * changes from now on.)  Only looks: what it was asked for is where it was. */
+static inline bool zd_mm_is_current(const struct zd_mm *mm)
+{
+	return !mm->unborn && !mm->nr_changes;
+}
+
+/* Replace a DEVICE entry by @next and put its page. */
+void zd_mm_put_device(struct zd_mm *mm, zd_entry_t *entry, zd_entry_t next);
+
+/* Record that @addr is on the device now; takes over one reference. */
+void zd_mm_set_device(struct zd_mm *mm, uint64_t addr, zd_pfn_t pfn);
+
+/* SIGBUS for a thread that touches @addr, where nothing is but a mark perhaps.  0, -errno. */
+int zd_mm_poison_marked(struct zd_mm *mm, uint64_t addr);
+
+/* The page's content is lost: SIGBUS for whoever touches it, never zeros.  Its
+ * entry holds no reference any more. */
+void zd_mm_poison(struct zd_mm *mm, uint64_t addr);
+
+#endif

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the server counts.  Only its thread writes; others may read a value that
+ * is a moment old.
+ */
+#ifndef ZD_ENGINE_STATS_H
+#define ZD_ENGINE_STATS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include "zonedev/mm.h"
+
+/* Latencies by size: 8 steps to each power of two of nanoseconds. */
+#define ZD_HIST_STEPS	8
+#define ZD_HIST_BUCKETS	(40 * ZD_HIST_STEPS)
+
+struct zd_histogram {
+	uint64_t count;
+	uint64_t max;
+	uint64_t bucket[ZD_HIST_BUCKETS];
+};
+
+/* A value that stands for @weight of its like. */
+void zd_hist_add(struct zd_histogram *hist, uint64_t ns, unsigned int weight);
+/* @q in 0..1; the upper edge of the bucket it falls in, 0 if empty. */
+uint64_t zd_hist_quantile(const struct zd_histogram *hist, double q);
+
+struct zd_stats {
+	struct zd_mm_stats c;
+	struct zd_histogram latency;	/* of faults: message read to page in place */
+};
+
+/*
+ * To time a fault takes two looks at the clock, and a system call more since its
+ * thread is woken apart.  So only the first are all timed, and then one of
+ * ZD_TIMED_EACH, which stands for the others.
+ */
+#define ZD_TIMED_FIRST	1024
+#define ZD_TIMED_EACH	16
+
+/* The fault that was counted last: time it? */
+static inline bool zd_stats_timed(const struct zd_stats *stats)
+{
+	return stats->c.faults <= ZD_TIMED_FIRST || !(stats->c.faults % ZD_TIMED_EACH);
+}
+
+static inline unsigned int zd_stats_weight(const struct zd_stats *stats)
+{
+	return stats->c.faults <= ZD_TIMED_FIRST ? 1 : ZD_TIMED_EACH;
+}
+
+#endif

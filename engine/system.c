@@ -1,0 +1,324 @@
+/* SPDX-License-Identifier: MIT */
+/* Descriptors of RAM pages; see system.h. */
+#include <errno.h>
+
+#include "base/alloc.h"
+#include "base/bug.h"
+#include "base/lock.h"
+#include "engine/system.h"
+#include "space/table.h"
+#include "zonedev/gup.h"
+#include "zonedev/pagemap.h"
+
+#define NR_PAGES	(UINT64_C(1) << 28)	/* 1 TiB of RAM; reserved, not committed */
+
+struct zd_system {
+	struct zd_pagemap pgmap;
+	struct zd_mm *mm;
+	struct zd_mutex lock;	/* innermost; a few loads and stores */
+	zd_pfn_t free;		/* linked through the descriptors' word */
+	zd_pfn_t free_folio;	/* so are these, by the folio's own */
+	uint64_t fresh;		/* first index that was never used */
+	zd_pfn_t folios;	/* pfns from here up are folios' */
+};
+
+static void push(struct zd_system *sys, zd_pfn_t *list, struct zd_page *page)
+{
+	zd_mutex_lock(&sys->lock);
+	zd_page_set_private(page, *list);
+	*list = zd_page_to_pfn(page);
+	zd_mutex_unlock(&sys->lock);
+}
+
+/* Under sys->lock. */
+static zd_pfn_t pop(zd_pfn_t *list)
+{
+	zd_pfn_t pfn = *list;
+
+	if (pfn)
+		*list = zd_page_private(zd_pfn_to_page(pfn));
+	return pfn;
+}
+
+static struct zd_page *folio_page(struct zd_page *folio, unsigned int i)
+{
+	return folio - ZD_FOLIO_PAGES + i;
+}
+
+/* Nobody maps or pins the folio any more: each of its pages lives on only for those
+ * who got it. */
+static void folio_free(struct zd_page *folio)
+{
+	for (unsigned int i = 0; i < ZD_FOLIO_PAGES; i++) {
+		struct zd_page *page = folio_page(folio, i);
+
+		if (zd_page_count(page))
+			zd_put_page(page);
+		else
+			__zd_put_page(page);	/* frozen by release_folio() */
+	}
+}
+
+/* The word of a free folio counts its free pages.  Relaxed would lose what the others
+ * did to theirs: who gets to 512 hands all of them on. */
+static void folio_page_free(struct zd_system *sys, struct zd_page *page)
+{
+	struct zd_page *folio = zd_page_folio_(page);
+
+	if (__atomic_add_fetch(&folio->word, 1, __ATOMIC_ACQ_REL) == ZD_FOLIO_PAGES)
+		push(sys, &sys->free_folio, folio);
+}
+
+static void page_free(struct zd_page *page)
+{
+	struct zd_system *sys = zd_page_pagemap(page)->owner;
+	zd_pfn_t pfn = zd_page_to_pfn(page);
+
+	/* it only goes down, and not below a pfn that is in use */
+	if (pfn < __atomic_load_n(&sys->folios, __ATOMIC_RELAXED))
+		push(sys, &sys->free, page);
+	else if (pfn % ZD_FOLIO_BLOCK == ZD_FOLIO_PAGES)
+		folio_free(page);
+	else
+		folio_page_free(sys, page);
+}
+
+static const struct zd_pagemap_ops system_ops = {
+	.size = sizeof(system_ops),
+	.page_free = page_free,
+};
+
+static int system_create(struct zd_mm *mm)
+{
+	struct zd_system *sys = zd_alloc(sizeof(*sys));
+	int rc;
+
+	if (!sys)
+		return -ENOMEM;
+	sys->pgmap.type = ZD_MEMORY_SYSTEM;
+	sys->pgmap.ops = &system_ops;
+	sys->pgmap.owner = sys;
+	sys->pgmap.nr_pages = NR_PAGES;
+	rc = zd_memremap_pages(&sys->pgmap);
+	if (rc) {
+		zd_free(sys);
+		return rc;
+	}
+	sys->mm = mm;
+	sys->folios = (sys->pgmap.pfn + NR_PAGES) / ZD_FOLIO_BLOCK * ZD_FOLIO_BLOCK;
+	mm->system = sys;
+	return 0;
+}
+
+static zd_pfn_t take_pfn(struct zd_system *sys)
+{
+	zd_pfn_t pfn;
+
+	zd_mutex_lock(&sys->lock);
+	pfn = pop(&sys->free);
+	if (!pfn && sys->pgmap.pfn + sys->fresh < sys->folios)
+		pfn = sys->pgmap.pfn + sys->fresh++;
+	zd_mutex_unlock(&sys->lock);
+	return pfn;
+}
+
+/* A folio that is free, with its pages; NULL: no more room. */
+static struct zd_page *take_folio(struct zd_system *sys)
+{
+	zd_pfn_t pfn;
+
+	zd_mutex_lock(&sys->lock);
+	pfn = pop(&sys->free_folio);
+	if (!pfn && sys->folios - ZD_FOLIO_BLOCK >= sys->pgmap.pfn + sys->fresh) {
+		pfn = sys->folios - ZD_FOLIO_BLOCK;
+		/* relaxed: who frees one of these pages was given it since */
+		__atomic_store_n(&sys->folios, pfn, __ATOMIC_RELAXED);
+		pfn += ZD_FOLIO_PAGES;
+	}
+	zd_mutex_unlock(&sys->lock);
+	return pfn ? zd_pfn_to_page(pfn) : NULL;
+}
+
+int zd_system_install(struct zd_mm *mm, uint64_t addr)
+{
+	zd_entry_t *entry = zd_mm_entry(mm, addr), flags = 0;
+	zd_pfn_t pfn;
+	int rc = mm->system ? 0 : system_create(mm);
+
+	if (rc)
+		return rc;
+	pfn = take_pfn(mm->system);
+	if (!pfn)
+		return -ENOMEM;
+	rc = zd_page_init(zd_pfn_to_page(pfn));
+	if (rc) {		/* still ours, and free */
+		push(mm->system, &mm->system->free, zd_pfn_to_page(pfn));
+		return rc;
+	}
+	zd_pfn_to_page(pfn)->word = addr;
+	/* release: who reads the pfn sees the count; pairs with the acquire in
+	 * GUP's walk */
+	if (!zd_entry_is_free(*entry, zd_now_ns()))
+		flags = ZD_ENTRY_UNSETTLED;
+	zd_entry_store(entry, ZD_ENTRY_SYSTEM | flags | pfn << ZD_ENTRY_VAL_SHIFT);
+	return 0;
+}
+
+/* Are all the huge page's entries NONE, or can they be made so? */
+static bool clear_block(struct zd_mm *mm, uint64_t addr)
+{
+	uint64_t now = zd_now_ns();
+
+	for (unsigned int i = 0; i < ZD_FOLIO_PAGES; i++) {
+		zd_entry_t *entry = zd_mm_entry(mm, addr + i * ZD_PAGE_SIZE);
+
+		if (zd_entry_state(*entry) == ZD_ENTRY_SYSTEM ? !zd_system_release(entry) :
+		    !zd_entry_is_free(*entry, now))
+			return false;
+	}
+	return true;
+}
+
+int zd_system_install_folio(struct zd_mm *mm, uint64_t addr)
+{
+	int rc = mm->system ? 0 : system_create(mm);
+	struct zd_page *folio;
+
+	if (rc)
+		return rc;
+	if (!clear_block(mm, addr))
+		return -EBUSY;
+	folio = take_folio(mm->system);
+	if (!folio)
+		return -ENOMEM;
+	/* its pagemap is ours and goes after this mm's last page: init can't fail */
+	ZD_BUG_ON(zd_page_init(folio), "folio of mm slot %u", mm->slot);
+	folio->word = ZD_FOLIO_PAGES;
+	for (unsigned int i = 0; i < ZD_FOLIO_PAGES; i++) {
+		struct zd_page *page = folio_page(folio, i);
+
+		ZD_BUG_ON(zd_page_init(page), "folio of mm slot %u", mm->slot);
+		page->pgmap_id |= ZD_PAGE_FOLIO;
+		page->word = addr + i * ZD_PAGE_SIZE;
+	}
+	for (unsigned int i = 0; i < ZD_FOLIO_PAGES; i++)	/* release: as above */
+		zd_entry_store(zd_mm_entry(mm, addr + i * ZD_PAGE_SIZE),
+			       ZD_ENTRY_SYSTEM | ZD_ENTRY_FOLIO |
+			       zd_page_to_pfn(folio_page(folio, i)) << ZD_ENTRY_VAL_SHIFT);
+	return 0;
+}
+
+/* Nobody gets the page from here on, unless somebody has it: then false. */
+static bool freeze(struct zd_page *page)
+{
+	uint32_t unheld = 1;
+
+	/* acquire and release: what holders did to the page is done, and no new
+	 * holder comes; pairs with zd_try_get_page_refs() */
+	return __atomic_compare_exchange_n(&page->refcount, &unheld, 0, false, __ATOMIC_ACQ_REL,
+					   __ATOMIC_RELAXED);
+}
+
+static void thaw(struct zd_page *page)
+{
+	__atomic_store_n(&page->refcount, 1, __ATOMIC_RELEASE);	/* as zd_page_init() */
+}
+
+static bool release_folio(struct zd_mm *mm, struct zd_page *folio)
+{
+	unsigned int i;
+
+	if (!freeze(folio))
+		return false;
+	for (i = 0; i < ZD_FOLIO_PAGES; i++)
+		if (!freeze(folio_page(folio, i)))
+			break;
+	if (i < ZD_FOLIO_PAGES) {
+		while (i--)
+			thaw(folio_page(folio, i));
+		thaw(folio);
+		return false;
+	}
+	for (i = 0; i < ZD_FOLIO_PAGES; i++) {
+		struct zd_page *page = folio_page(folio, i);
+		zd_entry_t *entry = zd_mm_entry(mm, page->word);
+
+		/* unmapped since, it is another page's, or nobody's */
+		if (zd_entry_state(*entry) == ZD_ENTRY_SYSTEM &&
+		    zd_entry_val(*entry) == zd_page_to_pfn(page))
+			zd_entry_store(entry, 0);
+	}
+	__zd_put_page(folio);
+	return true;
+}
+
+bool zd_system_release(zd_entry_t *entry)
+{
+	struct zd_page *page = zd_pfn_to_page(zd_entry_val(*entry));
+	const struct zd_system *sys;
+	bool settled;
+
+	if (*entry & ZD_ENTRY_FOLIO) {
+		sys = zd_page_pagemap(page)->owner;
+		return release_folio(sys->mm, zd_page_folio_(page));
+	}
+	if (!freeze(page))
+		return false;
+	settled = !(*entry & ZD_ENTRY_UNSETTLED);
+	zd_entry_store(entry, settled ? 0 : zd_entry_going(zd_now_ns()));
+	__zd_put_page(page);
+	return settled;
+}
+
+void zd_system_drop(zd_entry_t *entry)
+{
+	struct zd_page *page = zd_pfn_to_page(zd_entry_val(*entry));
+	bool of_folio = *entry & ZD_ENTRY_FOLIO;
+
+	zd_entry_store(entry, 0);
+	if (of_folio) {
+		page = zd_page_folio_(page);
+		if (--page->word)
+			return;		/* other pages of it are mapped */
+	}
+	zd_put_page(page);
+}
+
+uint64_t zd_system_release_all(struct zd_mm *mm)
+{
+	if (!mm->system)
+		return 0;
+	for (size_t i = 0; i < mm->ranges.nr; i++) {
+		uint64_t end = mm->ranges.v[i].end;
+		uint64_t addr = zd_table_next(&mm->table, mm->ranges.v[i].start, end);
+
+		for (; addr < end; addr = zd_table_next(&mm->table, addr + ZD_PAGE_SIZE, end)) {
+			zd_entry_t *entry = zd_mm_entry(mm, addr);
+
+			if (zd_entry_state(*entry) == ZD_ENTRY_SYSTEM)
+				zd_system_release(entry);
+		}
+	}
+	/* those of entries that would not go, and those whose mapping is gone */
+	return zd_pagemap_live_pages(&mm->system->pgmap);
+}
+
+void zd_system_destroy(struct zd_mm *mm)
+{
+	if (!mm->system)
+		return;
+	ZD_BUG_ON(zd_memunmap_pages(&mm->system->pgmap), "system pages of mm slot %u", mm->slot);
+	zd_free(mm->system);
+	mm->system = NULL;
+}
+
+void *zd_page_address(const struct zd_page *page)
+{
+	const struct zd_pagemap *pgmap = zd_page_pagemap(page);
+
+	/* of the others the word is the address, or their driver's, 0 */
+	if (!pgmap || pgmap->type == ZD_MEMORY_DEVICE_PRIVATE)
+		return NULL;
+	/* an mremap may be changing it */
+	return (void *)(uintptr_t)__atomic_load_n(&page->word, __ATOMIC_RELAXED);
+}

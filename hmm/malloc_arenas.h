@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+/* Which memory is malloc's own: touched by the C library while it holds malloc's locks. */
+#ifndef ZD_HMM_MALLOC_ARENAS_H
+#define ZD_HMM_MALLOC_ARENAS_H
+
+#include "space/range.h"
+
+/*
+ * zd_malloc_arenas - those parts of [start, end) that are arenas of glibc's malloc, as far
+ * as they can be told, into @arenas (zeroed; zd_ranges_destroy() it, also on failure).
+ * 0, -ENOMEM.  A program's thread: it touches memory that may be managed.
+ */
+int zd_malloc_arenas(uint64_t start, uint64_t end, struct zd_ranges *arenas);
+
+#endif

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT */
+/* zd_mm_register() and zd_mm_unregister(). */
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/own.h"
+#include "hmm/devmap.h"
+#include "hmm/library.h"
+#include "space/maps.h"
+#include "space/uffd.h"
+#include "zonedev/log.h"
+
+struct range_cmd {
+	struct zd_cmd cmd;
+	uint64_t start, end;
+	struct zd_homing homing;
+};
+
+static enum zd_cmd_result register_step(struct zd_library *lib, struct zd_cmd *cmd)
+{
+	struct range_cmd *c = caa_container_of(cmd, struct range_cmd, cmd);
+
+	if (!zd_mm_still(lib->mm))
+		return ZD_CMD_AGAIN;
+	cmd->rc = zd_mm_manage(lib->mm, c->start, c->end);
+	/* something began to change: look again what is registered */
+	return cmd->rc == -EAGAIN ? ZD_CMD_AGAIN : ZD_CMD_DONE;
+}
+
+/* Is a page of it on the device, or on its way?  Homing looks ahead only, and another
+ * thread may have sent some out behind it. */
+static bool is_away(const struct zd_mm *mm, uint64_t start, uint64_t end)
+{
+	size_t i = zd_ranges_first(&mm->ranges, start);
+
+	for (; i < mm->ranges.nr && mm->ranges.v[i].start < end; i++) {
+		uint64_t to = mm->ranges.v[i].end < end ? mm->ranges.v[i].end : end;
+		uint64_t a = mm->ranges.v[i].start > start ? mm->ranges.v[i].start : start;
+
+		for (a = zd_table_next(&mm->table, a, to); a < to;
+		     a = zd_table_next(&mm->table, a + ZD_PAGE_SIZE, to)) {
+			zd_entry_t e = *zd_mm_entry(mm, a);
+
+			if (e & ZD_ENTRY_LOCK || zd_entry_state(e) == ZD_ENTRY_DEVICE)
+				return true;
+		}
+	}
+	return false;
+}
+
+static enum zd_cmd_result unregister_step(struct zd_library *lib, struct zd_cmd *cmd)
+{
+	struct range_cmd *c = caa_container_of(cmd, struct range_cmd, cmd);
+	enum zd_cmd_result r = zd_homing_step(lib->mm, &c->homing, &cmd->rc);
+
+	if (r != ZD_CMD_DONE || cmd->rc)
+		return r;
+	if (is_away(lib->mm, c->start, c->end)) {
+		c->homing.pos = c->start;
+		return ZD_CMD_AGAIN;
+	}
+	cmd->rc = zd_uffd_unregister(zd_mm_uffd(lib->mm), c->start, c->end - c->start);
+	if (!cmd->rc || cmd->rc == -EINVAL || cmd->rc == -ENOMEM) {
+		/* EINVAL, ENOMEM: unmapped already */
+		zd_mm_forget(lib->mm, c->start, c->end);
+		cmd->rc = 0;
+	}
+	return ZD_CMD_DONE;
+}
+
+struct check {
+	uint64_t at, end;
+	bool ok;
+};
+
+static bool check_vma(const struct zd_vma *vma, void *ctx)
+{
+	struct check *c = ctx;
+
+	if (vma->end <= c->at)
+		return true;
+	c->ok = vma->start <= c->at && vma->anon && !vma->stack;
+	c->at = vma->end;
+	return c->ok && c->at < c->end;
+}
+
+/* Is any of [start, end) ours?  -EINVAL, or -ENOMEM. */
+static int check_own(uint64_t start, uint64_t end)
+{
+	unsigned int n = zd_own_ranges(NULL, 0), max = 0;
+	struct zd_own_range *own = NULL;
+	int rc = 0;
+
+	while (n > max) {	/* other threads may add some meanwhile */
+		zd_free(own);
+		max = n + 16;
+		own = zd_alloc(max * sizeof(*own));
+		if (!own)
+			return -ENOMEM;
+		n = zd_own_ranges(own, max);
+	}
+	for (unsigned int i = 0; i < n; i++)
+		if ((uintptr_t)own[i].start < end && (uintptr_t)own[i].start + own[i].len > start)
+			rc = -EINVAL;
+	zd_free(own);
+	return rc;
+}
+
+/* Private anonymous memory all through, and none of ours? */
+static int check_range(uint64_t start, uint64_t end)
+{
+	struct check c = { start, end, false };
+	int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC), rc;
+
+	if (fd < 0)
+		return -errno;
+	rc = zd_maps_walk(fd, check_vma, &c);
+	close(fd);
+	if (rc)
+		return rc;
+	return c.ok && c.at >= end ? check_own(start, end) : -EINVAL;
+}
+
+static int range_call(struct zd_mm *mm, uint64_t start, uint64_t end,
+		      enum zd_cmd_result (*step)(struct zd_library *, struct zd_cmd *))
+{
+	struct range_cmd *c = zd_alloc(sizeof(*c));
+	int rc;
+
+	if (!c)
+		return -ENOMEM;
+	c->cmd.step = step;
+	c->start = start;
+	c->end = end;
+	c->homing.start = start;
+	c->homing.end = end;
+	rc = zd_library_call(zd_library_of(mm), &c->cmd);
+	zd_free(c);
+	return rc;
+}
+
+int zd_mm_register(struct zd_mm *mm, void *addr, size_t len)
+{
+	uint64_t start, end;
+	int rc;
+
+	if (!mm)
+		return -EINVAL;
+	rc = zd_library_pages(addr, len, &start, &end);
+	if (!rc)
+		rc = check_range(start, end);
+	/* a device mapping there was unmapped behind its driver's back */
+	if (!rc && zd_devmap_overlaps(mm, start, end))
+		rc = -EINVAL;
+	return rc ? rc : range_call(mm, start, end, register_step);
+}
+
+int zd_mm_unregister(struct zd_mm *mm, void *addr, size_t len)
+{
+	uint64_t start, end;
+	int rc;
+
+	if (!mm)
+		return -EINVAL;
+	rc = zd_library_pages(addr, len, &start, &end);
+	return rc ? rc : range_call(mm, start, end, unregister_step);
+}

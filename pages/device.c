@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Devices: a driver's ops, checked once, on a DEVICE_PRIVATE pagemap.
+ *
+ * A driver that was compiled against an older zonedev has a shorter ops struct.
+ * Everyone reads dev->ops without looking at its size, so such a one is copied
+ * at registration into a full struct whose tail is NULL; pgmap.embedder keeps
+ * the driver's own, and is NULL where no copy was needed.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <zonedev/device.h>
+#include <zonedev/log.h>
+
+#include "base/alloc.h"
+#include "pages/device_host.h"
+#include "base/lock.h"
+#include "base/sized.h"
+#include "pages/vmemmap.h"
+
+/* Through ->submit: nothing works without these. */
+#define MIN_OPS_SIZE	offsetof(struct zd_device_ops, reap)
+
+static struct zd_device *device_of(struct zd_pagemap *pgmap)
+{
+	return (struct zd_device *)((char *)pgmap - offsetof(struct zd_device, pgmap));
+}
+
+static void device_page_free(struct zd_page *page)
+{
+	struct zd_device *dev = device_of(zd_page_pagemap(page));
+
+	dev->ops->page_free(dev, page);
+}
+
+static int device_revoke(struct zd_pagemap *pgmap)
+{
+	struct zd_device *dev = device_of(pgmap);
+	/* acquire: pairs with the release in zd_library_attach() */
+	const struct zd_device_host *host = __atomic_load_n(&dev->host, __ATOMIC_ACQUIRE);
+
+	dev->deadline_ns = pgmap->state->until_ms * 1000000;
+	return host ? host->drain(dev) : 0;
+}
+
+static const struct zd_pagemap_ops device_pagemap_ops = {
+	.size = sizeof(device_pagemap_ops),
+	.page_free = device_page_free,
+	.revoke = device_revoke,
+};
+
+static const char *device_check(const struct zd_device *dev)
+{
+	const struct zd_device_ops *ops = dev->ops;
+
+	if (!ops || !dev->name)
+		return "no ops or no name";
+	if (dev->pgmap.state)
+		return "registered already";
+	if (ops->version != ZD_DEVICE_OPS_VERSION)
+		return "ops of another version";
+	if (ops->size < MIN_OPS_SIZE || !zd_tail_is_zero(ops, sizeof(*ops), ops->size))
+		return "ops too short, or with calls that are not known here";
+	if (ops->size >= offsetof(struct zd_device_ops, flags) + sizeof(ops->flags) &&
+	    ops->flags & ~(uint64_t)ZD_DEVICE_FLAGS)
+		return "flags that are not known here";
+	if (!ops->alloc_pages || !ops->unalloc_pages || !ops->page_free || !ops->submit)
+		return "alloc_pages, unalloc_pages, page_free and submit are needed";
+	if (!dev->nr_pages)
+		return "no pages";
+	return NULL;
+}
+
+static int ops_complete(struct zd_device *dev)
+{
+	struct zd_device_ops *full;
+
+	dev->pgmap.embedder = NULL;
+	if (dev->ops->size >= sizeof(*full))
+		return 0;
+	full = zd_alloc(sizeof(*full));
+	if (!full)
+		return -ENOMEM;
+	memcpy(full, dev->ops, dev->ops->size);
+	full->size = sizeof(*full);
+	dev->pgmap.embedder = dev->ops;
+	dev->ops = full;
+	return 0;
+}
+
+static void ops_restore(struct zd_device *dev)
+{
+	const struct zd_device_ops *full = dev->ops;
+
+	if (!dev->pgmap.embedder)
+		return;
+	dev->ops = dev->pgmap.embedder;
+	dev->pgmap.embedder = NULL;
+	zd_free((void *)full);
+}
+
+int zd_device_register(struct zd_device *dev)
+{
+	const char *what = device_check(dev);
+	int err;
+
+	if (what) {
+		zd_warn_once("zd_device_register: %s", what);
+		return -EINVAL;
+	}
+	err = ops_complete(dev);
+	if (err)
+		return err;
+	dev->pgmap.type = ZD_MEMORY_DEVICE_PRIVATE;
+	dev->pgmap.ops = &device_pagemap_ops;
+	dev->pgmap.owner = dev;
+	dev->pgmap.nr_pages = dev->nr_pages;
+	dev->server = NULL;
+	dev->alone = 0;
+	dev->host = NULL;
+	dev->deadline_ns = 0;
+	dev->event_fd = -1;
+	err = zd_memremap_pages(&dev->pgmap);
+	if (err) {
+		ops_restore(dev);
+		return err;
+	}
+	if (dev->ops->event_fd)
+		dev->event_fd = dev->ops->event_fd(dev);
+	return 0;
+}
+
+/* The pagemap is gone: so is the device. */
+static void device_gone(struct zd_device *dev)
+{
+	void (*destroy)(struct zd_device *dev) = dev->ops->destroy;
+
+	if (__atomic_load_n(&dev->host, __ATOMIC_ACQUIRE))
+		dev->host->detach(dev);
+	ops_restore(dev);
+	/* Last: it may free @dev. */
+	if (destroy)
+		destroy(dev);
+}
+
+/* What could not come home in an earlier call has another chance: revoke again.
+ * Until the claim on the pagemap has succeeded @dev may be somebody else's, or
+ * nobody's. */
+static int unregister(struct zd_device *dev, int ms, struct zd_pagemap_holders *out)
+{
+	int err = zd_pagemap_unmap(&dev->pgmap, ms, out, device_revoke);
+
+	if (!err)
+		device_gone(dev);
+	return err;
+}
+
+int zd_device_unregister(struct zd_device *dev)
+{
+	return unregister(dev, -1, NULL);
+}
+
+int zd_device_unregister_timeout_sized(struct zd_device *dev, unsigned int ms,
+				       struct zd_pagemap_holders *out, size_t size)
+{
+	struct zd_pagemap_holders holders = { 0 };
+	int err = unregister(dev, ms < INT_MAX ? (int)ms : INT_MAX, &holders);
+
+	if (out)
+		zd_fill(out, size, &holders, sizeof(holders));
+	return err;
+}
+
+uint64_t zd_device_live_pages(const struct zd_device *dev)
+{
+	return zd_pagemap_live_pages(&dev->pgmap);
+}
+
+struct zd_device *zd_page_device(const struct zd_page *page)
+{
+	struct zd_pagemap *pgmap = zd_page_pagemap(page);
+
+	return pgmap && pgmap->ops == &device_pagemap_ops ? device_of(pgmap) : NULL;
+}
+
+/* --- batches of callers that are no server --- */
+
+static void run_done(struct zd_device_io *io)
+{
+	*(bool *)io->owner = true;
+}
+
+/* With dev->alone held.  The completions come in ->submit or ->reap: in this thread. */
+static void run_alone(struct zd_device *dev, struct zd_device_io *io)
+{
+	bool done = false;
+
+	io->owner = &done;
+	io->done = run_done;
+	dev->ops->submit(dev, io);
+	while (!done)
+		dev->ops->reap(dev, true);
+}
+
+int zd_device_run(struct zd_device *dev, struct zd_device_io *io)
+{
+	const struct zd_device_host *host;
+	int rc;
+
+	do {
+		/* a server that comes now tries again (zd_server_attach()) */
+		zd_lock_word(&dev->alone);
+		if (!__atomic_load_n(&dev->server, __ATOMIC_ACQUIRE)) {
+			run_alone(dev, io);
+			zd_unlock_word(&dev->alone);
+			return 0;
+		}
+		zd_unlock_word(&dev->alone);
+		/* acquire: as in device_revoke(); it comes a moment after its server */
+		host = __atomic_load_n(&dev->host, __ATOMIC_ACQUIRE);
+		rc = host ? host->run(dev, io) : -EAGAIN;
+	} while (rc == -EAGAIN);
+	return rc;
+}

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Who holds a pagemap: a search through its descriptors for live ones.  Of a
+ * range of terabytes most descriptors were never touched, and reading them
+ * would commit page tables for them; /proc/self/pagemap says which there are, in
+ * memory or in swap.  (mincore(2) takes what is swapped out for what never was.)
+ */
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/percpu.h"
+#include "pages/vmemmap.h"
+
+#define OS_PAGE		4096UL
+#define PER_PAGE	(OS_PAGE / sizeof(struct zd_page))
+#define CHUNK		512U	/* pages of descriptors asked for at a time */
+
+/* Of an entry of the pagemap. */
+#define PRESENT		(UINT64_C(1) << 63)
+#define SWAPPED		(UINT64_C(1) << 62)
+
+struct search {
+	bool (*fn)(zd_pfn_t pfn, void *ctx);
+	void *ctx;
+};
+
+static bool search_page(const struct search *s, zd_pfn_t pfn, zd_pfn_t end)
+{
+	for (; pfn < end; pfn++)
+		if (zd_page_count(zd_pfn_to_page(pfn)) && !s->fn(pfn, s->ctx))
+			return false;
+	return true;
+}
+
+void zd_pagemap_for_each_live(const struct zd_pagemap *pgmap, bool (*fn)(zd_pfn_t pfn, void *ctx),
+			      void *ctx)
+{
+	zd_pfn_t pfn = pgmap->pfn, end = pfn + pgmap->state->nr_pages;
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	const struct search s = { fn, ctx };
+	uint64_t there[CHUNK];
+	bool more = true;
+
+	while (more && pfn < end) {
+		uint64_t pages = (end - pfn + PER_PAGE - 1) / PER_PAGE;
+		off_t at = (uintptr_t)zd_pfn_to_page(pfn) / OS_PAGE * sizeof(there[0]);
+
+		if (pages > CHUNK)
+			pages = CHUNK;
+		/* Can't tell: look at all of them. */
+		if (fd < 0 || pread(fd, there, pages * sizeof(there[0]), at) !=
+			      (ssize_t)(pages * sizeof(there[0])))
+			memset(there, 0xff, sizeof(there));
+		for (uint64_t i = 0; i < pages && more; i++, pfn += PER_PAGE)
+			if (there[i] & (PRESENT | SWAPPED))
+				more = search_page(&s, pfn, pfn + PER_PAGE < end ?
+							    pfn + PER_PAGE : end);
+	}
+	if (fd >= 0)
+		close(fd);
+}
+
+static bool add_holder(zd_pfn_t pfn, void *ctx)
+{
+	struct zd_pagemap_holders *out = ctx;
+
+	out->pfns[out->nr_pfns++] = pfn;
+	return out->nr_pfns < ZD_PAGEMAP_HOLDER_PFNS && out->nr_pfns < out->nr_pages;
+}
+
+void zd_pagemap_holders(const struct zd_pagemap *pgmap, struct zd_pagemap_holders *out)
+{
+	int64_t refs;
+
+	memset(out, 0, sizeof(*out));
+	out->nr_pages = zd_pagemap_live_pages(pgmap);
+	refs = zd_percpu_ref_read(&pgmap->state->ref) - (int64_t)out->nr_pages;
+	out->nr_refs = refs < 0 ? 0 : (uint64_t)refs;
+	if (out->nr_pages)
+		zd_pagemap_for_each_live(pgmap, add_holder, out);
+}

@@ -1,0 +1,422 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Pagemaps: how they are mapped, and how they are removed.  (pfn_range.c: where
+ * they are, and how they are found.)
+ *
+ * Removal, in this order (zd_memunmap_pages):
+ *
+ *	kill		new references fail from here on
+ *	revoke		the owner makes holders let go; may call it off
+ *	put base	now the count can reach zero
+ *	wait		for the release function
+ *	unpublish, grace period: a lookup may still be looking at the reference
+ *	exit		the reference's slots are freed
+ *	decommit	the descriptors are zero again
+ *
+ * and the range can't be given out before the end, since map_lock is held from
+ * the unpublishing on.
+ *
+ * A removal waits for every page_free and calls revoke, so one that is begun
+ * inside either would wait for itself: page_free leaves a mark in its thread, revoke its
+ * thread's in the pagemap.
+ *
+ * Invariant.  by_id[id] is cleared only when the count is zero, so a live page
+ * always finds its state.
+ *
+ * Fork.  In the child, what another thread was mapping is an id that is lost; what it was
+ * unmapping stays so (-EBUSY), or is gone.
+ *
+ * Locks: map_lock serialises map and unmap, not holders and lookups.  Held over
+ * grace periods: never take it in a read-side section.  alloc_lock and
+ * ref->lock nest inside.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <stddef.h>
+#include <string.h>
+#include <time.h>
+
+#include <zonedev/log.h>
+
+#include "base/alloc.h"
+#include "base/bug.h"
+#include "base/lock.h"
+#include "pages/page_owner.h"
+#include "base/percpu.h"
+#include "pages/pfn_range.h"
+#include "pages/rcu.h"
+#include "base/sized.h"
+#include "base/trace.h"
+#include "pages/vmemmap.h"
+
+#define MAX_PAGEMAPS	4096U	/* ids; 0 means none */
+
+static struct zd_mutex map_lock;
+static struct zd_pagemap_state *by_id[MAX_PAGEMAPS];
+
+/* What was being removed by a thread that a fork has lost is to be given to others. */
+static void lock_maps(void)
+{
+	if (zd_mutex_lock(&map_lock))
+		zd_pfn_range_clear();
+}
+
+/* --- lookup --- */
+
+struct zd_pagemap_state *zd_pagemap_by_id(uint32_t id)
+{
+	return id < MAX_PAGEMAPS ? zd_rcu_dereference(by_id[id]) : NULL;
+}
+
+struct zd_pagemap *(zd_get_dev_pagemap)(zd_pfn_t pfn)
+{
+	struct zd_pagemap_state *s = zd_pagemap_tryget(pfn);
+
+	return s ? s->pgmap : NULL;
+}
+
+void (zd_put_dev_pagemap)(struct zd_pagemap *pgmap)
+{
+	zd_percpu_ref_put(&pgmap->state->ref);
+}
+
+uint64_t zd_pagemap_live_pages(const struct zd_pagemap *pgmap)
+{
+	const struct zd_pagemap_state *s = pgmap->state;
+	int64_t n = s ? zd_percpu_sum(s->live, s->live_mask) : 0;
+
+	/* A page freed on a CPU whose slot was read after that of its init. */
+	return n < 0 ? 0 : (uint64_t)n;
+}
+
+/* --- map --- */
+
+static void pagemap_release(struct zd_percpu_ref *ref)
+{
+	struct zd_pagemap_state *s = (struct zd_pagemap_state *)
+		((char *)ref - offsetof(struct zd_pagemap_state, ref));
+
+	zd_complete(&s->released);
+}
+
+/* An op, or NULL where the caller's struct is too short to have it. */
+#define OPS_GET(ops, op)							\
+	((ops) && (ops)->size >= offsetof(struct zd_pagemap_ops, op) +		\
+	 sizeof((ops)->op) ? (ops)->op : NULL)
+
+static bool known_type(enum zd_memory_type type)
+{
+	switch (type) {
+	case ZD_MEMORY_DEVICE_PRIVATE:
+	case ZD_MEMORY_FS_DAX:
+	case ZD_MEMORY_GENERIC:
+	case ZD_MEMORY_P2PDMA:
+	case ZD_MEMORY_SYSTEM:
+		return true;
+	}
+	return false;
+}
+
+static int pagemap_check(const struct zd_pagemap *pgmap)
+{
+	const char *what = NULL;
+
+	if (!known_type(pgmap->type))
+		what = pgmap->type ? "unknown type" : "no type: set pgmap->type";
+	else if (pgmap->nr_pages == 0)
+		what = "no pages";
+	else if (pgmap->ops && pgmap->ops->size < sizeof(pgmap->ops->size))
+		what = "ops without size";
+	else if (pgmap->ops && !zd_tail_is_zero(pgmap->ops, sizeof(*pgmap->ops), pgmap->ops->size))
+		what = "ops with calls that are not known here";
+	else if (pgmap->type == ZD_MEMORY_DEVICE_PRIVATE && !OPS_GET(pgmap->ops, page_free))
+		what = "device-private pages without page_free";
+	else if (pgmap->state)
+		what = "mapped already";
+	if (!what)
+		return 0;
+	zd_warn_once("zd_memremap_pages: %s", what);
+	return -EINVAL;
+}
+
+static struct zd_pagemap_state *state_alloc(struct zd_pagemap *pgmap)
+{
+	struct zd_pagemap_state *s = zd_alloc(sizeof(*s));
+
+	if (!s)
+		return NULL;
+	s->live = zd_percpu_alloc(&s->live_mask);
+	if (!s->live)
+		goto err_free;
+	if (zd_percpu_ref_init(&s->ref, pagemap_release, 0))
+		goto err_live;
+	s->pgmap = pgmap;
+	s->nr_pages = pgmap->nr_pages;
+	s->page_free = OPS_GET(pgmap->ops, page_free);
+	s->revoke = OPS_GET(pgmap->ops, revoke);
+	return s;
+
+err_live:
+	zd_free(s->live);
+err_free:
+	zd_free(s);
+	return NULL;
+}
+
+static void state_free(struct zd_pagemap_state *s)
+{
+	zd_percpu_ref_exit(&s->ref);
+	zd_free(s->live);
+	zd_free(s);
+}
+
+static uint32_t free_id(void)
+{
+	for (uint32_t id = 1; id < MAX_PAGEMAPS; id++)
+		if (!by_id[id])
+			return id;
+	return 0;
+}
+
+int zd_memremap_pages(struct zd_pagemap *pgmap)
+{
+	struct zd_pfn_range r;
+	int err;
+
+	err = pagemap_check(pgmap);
+	if (err)
+		return err;
+	if (pgmap->nr_pages > 1ULL << ZD_PFN_BITS)
+		return -ENOSPC;
+	r.state = state_alloc(pgmap);
+	if (!r.state)
+		return -ENOMEM;
+
+	lock_maps();
+	err = zd_pfn_range_find(pgmap->nr_pages, &r);
+	if (err)
+		goto err_unlock;
+	err = -ENOSPC;
+	r.state->id = free_id();
+	if (!r.state->id)
+		goto err_unlock;
+
+	pgmap->pfn = r.first;
+	pgmap->state = r.state;
+	zd_rcu_assign(by_id[r.state->id], r.state);
+	zd_pfn_range_insert(&r);
+	zd_mutex_unlock(&map_lock);
+	return 0;
+
+err_unlock:
+	zd_mutex_unlock(&map_lock);
+	state_free(r.state);
+	return err;
+}
+
+/* --- unmap --- */
+
+/* For tests: who is told of each step of a teardown, as it is taken. */
+void (*zd_teardown_hook)(const void *what, const char *step);
+
+/* Its address is this thread's. */
+static ZD_TLS char self;
+
+static int call_revoke(struct zd_pagemap *pgmap, int (*revoke)(struct zd_pagemap *pgmap))
+{
+	int err;
+
+	zd_teardown_step(pgmap, "revoke");
+	/* relaxed: only this thread can find itself there */
+	__atomic_store_n(&pgmap->state->revoking_in, &self, __ATOMIC_RELAXED);
+	err = revoke(pgmap);
+	__atomic_store_n(&pgmap->state->revoking_in, NULL, __ATOMIC_RELAXED);
+	return err;
+}
+
+/* kill drops the initial reference; the one taken here stands in for it until
+ * the owner has agreed. */
+static void kill_ref(struct zd_pagemap *pgmap)
+{
+	struct zd_pagemap_state *s = pgmap->state;
+
+	zd_teardown_step(pgmap, "kill");
+	ZD_PROBE2(pagemap_kill, pgmap->pfn, s->nr_pages);
+	zd_percpu_ref_get(&s->ref);
+	zd_percpu_ref_kill(&s->ref);
+}
+
+static void put_base(struct zd_pagemap *pgmap)
+{
+	zd_teardown_step(pgmap, "put");
+	zd_percpu_ref_put(&pgmap->state->ref);
+}
+
+/*
+ * The first unmap kills and revokes.  One that follows after a timeout calls
+ * @again, if there is one, with a reference in hand (if there is none left to be
+ * had, the wait is over), so that a refusal can call the whole removal off.
+ */
+static int kill_and_revoke(struct zd_pagemap *pgmap, int (*again)(struct zd_pagemap *pgmap))
+{
+	struct zd_pagemap_state *s = pgmap->state;
+	int (*revoke)(struct zd_pagemap *pgmap) = s->killed ? again : s->revoke;
+	int err = 0;
+
+	if (!s->killed)
+		kill_ref(pgmap);
+	else if (!again || !zd_percpu_ref_tryget(&s->ref))
+		return 0;
+	if (revoke)
+		err = call_revoke(pgmap, revoke);
+	if (err)
+		zd_percpu_ref_resurrect(&s->ref);
+	s->killed = !err;
+	put_base(pgmap);
+	return err;
+}
+
+/* The holds are all gone: take it out of the tables and clear its pages. */
+void zd_pagemap_exit(struct zd_pagemap *pgmap)
+{
+	struct zd_pagemap_state *s = pgmap->state;
+
+	zd_teardown_step(pgmap, "exit");
+	ZD_PROBE2(pagemap_release, pgmap->pfn, s->nr_pages);
+	ZD_PAGE_OWNER_TELL(released, pgmap->pfn);
+	lock_maps();
+	zd_pfn_range_remove(pgmap->pfn);
+	__atomic_store_n(&by_id[s->id], NULL, __ATOMIC_RELAXED);
+	pgmap->state = NULL;
+	state_free(s);
+	zd_pfn_range_clear();
+	zd_mutex_unlock(&map_lock);
+}
+
+static void warn_waiting(const struct zd_pagemap *pgmap)
+{
+	struct zd_pagemap_holders h;
+
+	zd_pagemap_holders(pgmap, &h);
+	zd_log(ZD_LOG_WARN, "removal of the pages at pfn %#llx still waits for %llu pages (first: pfn %#llx) and %llu other holds",
+	       (unsigned long long)pgmap->pfn, (unsigned long long)h.nr_pages,
+	       h.nr_pfns ? (unsigned long long)h.pfns[0] : 0ULL,
+	       (unsigned long long)h.nr_refs);
+	ZD_PAGE_OWNER_TELL(log, pgmap);
+}
+
+/* Claim it for this thread. */
+static int begin_unmap(struct zd_pagemap *pgmap)
+{
+	int err = 0;
+
+	lock_maps();
+	if (!zd_pfn_range_has(pgmap))
+		err = -EINVAL;
+	else if (zd_in_page_free ||
+		 __atomic_load_n(&pgmap->state->revoking_in, __ATOMIC_RELAXED) == &self)
+		err = -EDEADLK;
+	else if (pgmap->state->busy)
+		err = -EBUSY;
+	else
+		pgmap->state->busy = true;
+	zd_mutex_unlock(&map_lock);
+	if (err == -EINVAL)
+		zd_warn_once("zd_memunmap_pages: not mapped");
+	if (err == -EDEADLK)
+		zd_warn_once("removal of a pagemap from inside %s: it would wait for itself",
+			     zd_in_page_free ? "page_free" : "its revoke");
+	return err;
+}
+
+static void end_unmap(struct zd_pagemap *pgmap)
+{
+	lock_maps();
+	pgmap->state->busy = false;
+	zd_mutex_unlock(&map_lock);
+}
+
+int zd_pagemap_wait(struct zd_pagemap *pgmap, int ms, struct zd_pagemap_holders *out)
+{
+	struct zd_completion *released = &pgmap->state->released;
+
+	zd_teardown_step(pgmap, "wait");
+	if (zd_wait_for_completion_timeout(released, ms < 0 ? 10000 : (unsigned int)ms))
+		return 0;
+	if (ms >= 0) {
+		if (out)
+			zd_pagemap_holders(pgmap, out);
+		ZD_PAGE_OWNER_TELL(log, pgmap);
+		return -ETIMEDOUT;
+	}
+	warn_waiting(pgmap);
+	zd_wait_for_completion(released);
+	return 0;
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+int zd_pagemap_unmap(struct zd_pagemap *pgmap, int ms, struct zd_pagemap_holders *out,
+		     int (*again)(struct zd_pagemap *pgmap))
+{
+	int err = begin_unmap(pgmap);
+	uint64_t until, now;
+
+	if (err)
+		return err;
+	until = ms < 0 ? 0 : now_ms() + ms;
+	pgmap->state->until_ms = until;
+	err = kill_and_revoke(pgmap, again);
+	if (ms > 0) {		/* what revoke has left of it */
+		now = now_ms();
+		ms = until > now ? until - now : 0;
+	}
+	if (!err)
+		err = zd_pagemap_wait(pgmap, ms, out);
+	if (err) {
+		end_unmap(pgmap);
+		return err;
+	}
+	zd_pagemap_exit(pgmap);
+	return 0;
+}
+
+int zd_memunmap_pages_timeout_sized(struct zd_pagemap *pgmap, unsigned int ms,
+				    struct zd_pagemap_holders *out, size_t size)
+{
+	struct zd_pagemap_holders holders = { 0 };
+	int err = zd_pagemap_unmap(pgmap, ms < INT_MAX ? (int)ms : INT_MAX,
+				   out ? &holders : NULL, NULL);
+
+	if (out)
+		zd_fill(out, size, &holders, sizeof(holders));
+	return err;
+}
+
+int zd_memunmap_pages(struct zd_pagemap *pgmap)
+{
+	return zd_pagemap_unmap(pgmap, -1, NULL, NULL);
+}
+
+/* The first steps of the same, for owners with steps of their own (vmemmap.h). */
+
+int zd_pagemap_kill(struct zd_pagemap *pgmap)
+{
+	int err = begin_unmap(pgmap);
+
+	if (!err)
+		kill_ref(pgmap);
+	return err;
+}
+
+void zd_pagemap_put_base(struct zd_pagemap *pgmap)
+{
+	pgmap->state->killed = true;
+	put_base(pgmap);
+}

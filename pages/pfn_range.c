@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Ranges of pfns: which are taken, by whom, and the descriptor table behind them.
+ *
+ * Mechanism.  The mapped ranges stand in a sorted array that readers search under RCU.
+ * There are two such arrays: a change is made in the one that isn't published, which is
+ * then published, and after a grace period the other is the spare.  So removing a range
+ * never allocates.  The table of descriptors is vmemmap.c's.
+ *
+ * Invariant.  A state that a reader finds is valid until the reader's section
+ * ends, or as long as it holds state->ref: zd_pfn_range_remove() returns after a
+ * grace period, and its caller frees the state, clears the descriptors and gives
+ * others the pfns after that.
+ *
+ * Fork.  What is published is whole, and the spare is written anew each time; a thread
+ * that was lost while it made both larger may have left them of unequal size, which
+ * lookup_grow() mends; and @leaving tells the child whose descriptors are still to be
+ * cleared.
+ *
+ * Everything but the lookup: under pagemap.c's map_lock.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/bug.h"
+#include "pages/pfn_range.h"
+#include "pages/rcu.h"
+#include "pages/vmemmap.h"
+
+#define RANGE_ALIGN	512ULL	/* pfns: 2 MiB of pages, whole pages of descriptors */
+
+#define MIN_CAPACITY	16U
+
+struct lookup {
+	uint32_t nr, capacity;
+	struct zd_pfn_range ranges[];
+};
+
+static struct lookup *arrays[2];
+static unsigned int published;		/* RCU: which of the two */
+
+/* Being removed: its descriptors are not clear yet.  @end, set last: 0: none. */
+static struct zd_pfn_range leaving;
+
+static struct lookup *current(void)
+{
+	return arrays[published];
+}
+
+static struct lookup *spare(void)
+{
+	return arrays[!published];
+}
+
+/* Index of the first range that ends above @pfn. */
+static uint32_t range_above(const struct lookup *l, zd_pfn_t pfn)
+{
+	uint32_t lo = 0, hi = l->nr;
+
+	while (lo < hi) {
+		uint32_t mid = (lo + hi) / 2;
+
+		if (l->ranges[mid].end > pfn)
+			hi = mid;
+		else
+			lo = mid + 1;
+	}
+	return lo;
+}
+
+static struct zd_pagemap_state *tryget(zd_pfn_t pfn,
+				       bool (*get)(struct zd_percpu_ref *ref))
+{
+	struct zd_pagemap_state *s = NULL;
+	unsigned int section;
+	const struct lookup *l;
+	uint32_t i;
+
+	if (!__atomic_load_n(&zd_vmemmap, __ATOMIC_ACQUIRE))
+		return NULL;	/* nor is there RCU yet */
+	section = zd_rcu_read_lock();
+	l = zd_rcu_dereference(arrays[zd_rcu_dereference(published)]);
+	i = range_above(l, pfn);
+	if (i < l->nr && pfn >= l->ranges[i].first)
+		s = l->ranges[i].state;
+	/* The range was rounded up; the pagemap ends where it ends. */
+	if (s && (pfn - l->ranges[i].first >= s->nr_pages || !get(&s->ref)))
+		s = NULL;
+	zd_rcu_read_unlock(section);
+	return s;
+}
+
+struct zd_pagemap_state *zd_pagemap_tryget(zd_pfn_t pfn)
+{
+	return tryget(pfn, zd_percpu_ref_tryget_live);
+}
+
+struct zd_pagemap_state *zd_pagemap_tryget_dying(zd_pfn_t pfn)
+{
+	return tryget(pfn, zd_percpu_ref_tryget);
+}
+
+static struct lookup *lookup_alloc(uint32_t capacity)
+{
+	struct lookup *l = zd_alloc(sizeof(*l) + capacity * sizeof(l->ranges[0]));
+
+	if (l)
+		l->capacity = capacity;
+	return l;
+}
+
+static void lookup_publish(void)
+{
+	zd_rcu_assign(published, !published);
+	zd_synchronize_rcu();
+}
+
+/* Room for one more in both arrays, each in its turn the spare. */
+static int lookup_grow(void)
+{
+	uint32_t need = current()->nr + 1;
+	struct lookup *l, *old;
+
+	for (int i = 0; i < 2; i++) {
+		if (spare()->capacity < need) {
+			l = lookup_alloc(need * 2);
+			if (!l)
+				return -ENOMEM;
+			old = spare();
+			zd_rcu_assign(arrays[!published], l);
+			zd_free(old);
+		}
+		if (current()->capacity >= need)
+			break;
+		spare()->nr = current()->nr;
+		memcpy(spare()->ranges, current()->ranges,
+		       current()->nr * sizeof(current()->ranges[0]));
+		lookup_publish();
+	}
+	return 0;
+}
+
+/* RCU, both arrays, and last the table, which tells readers that there are these. */
+static int lookup_init(void)
+{
+	int err;
+
+	if (zd_vmemmap)
+		return 0;
+	err = zd_rcu_init();
+	if (err)
+		return err;
+	for (int i = 0; i < 2; i++) {
+		if (!arrays[i])
+			arrays[i] = lookup_alloc(MIN_CAPACITY);
+		if (!arrays[i])
+			return -ENOMEM;
+	}
+	return zd_vmemmap_init();
+}
+
+void zd_pfn_range_insert(const struct zd_pfn_range *r)
+{
+	const struct lookup *l = current();
+	uint32_t at = range_above(l, r->first);
+	struct lookup *next = spare();
+
+	memcpy(next->ranges, l->ranges, at * sizeof(*r));
+	next->ranges[at] = *r;
+	memcpy(&next->ranges[at + 1], &l->ranges[at], (l->nr - at) * sizeof(*r));
+	next->nr = l->nr + 1;
+	lookup_publish();
+}
+
+void zd_pfn_range_remove(zd_pfn_t first)
+{
+	const struct lookup *l = current();
+	uint32_t at = range_above(l, first);
+	struct lookup *next = spare();
+
+	ZD_BUG_ON(at == l->nr || l->ranges[at].first != first, "pfn %#llx isn't mapped",
+		  (unsigned long long)first);
+	leaving.first = first;
+	__atomic_store_n(&leaving.end, l->ranges[at].end, __ATOMIC_RELEASE);
+	memcpy(next->ranges, l->ranges, at * sizeof(next->ranges[0]));
+	memcpy(&next->ranges[at], &l->ranges[at + 1],
+	       (l->nr - at - 1) * sizeof(next->ranges[0]));
+	next->nr = l->nr - 1;
+	lookup_publish();
+}
+
+void zd_pfn_range_clear(void)
+{
+	if (!leaving.end)
+		return;
+	zd_decommit(zd_vmemmap + leaving.first,
+		    (leaving.end - leaving.first) * sizeof(struct zd_page));
+	__atomic_store_n(&leaving.end, 0, __ATOMIC_RELEASE);
+}
+
+/* First fit. */
+int zd_pfn_range_find(uint64_t nr_pages, struct zd_pfn_range *r)
+{
+	uint64_t size = (nr_pages + RANGE_ALIGN - 1) & ~(RANGE_ALIGN - 1);
+	zd_pfn_t first = RANGE_ALIGN;	/* not 0: pfn 0 is "no page" */
+	const struct lookup *l;
+	uint32_t i;
+	int err;
+
+	err = lookup_init();
+	if (!err)
+		err = lookup_grow();
+	if (err)
+		return err;
+	l = current();
+	for (i = 0; i < l->nr; i++) {
+		if (l->ranges[i].first - first >= size)
+			break;
+		first = l->ranges[i].end;
+	}
+	err = zd_vmemmap_open(first, size);
+	if (err)
+		return err;
+	r->first = first;
+	r->end = first + size;
+	return 0;
+}
+
+bool zd_pfn_range_has(const struct zd_pagemap *pgmap)
+{
+	for (uint32_t i = 0; zd_vmemmap && i < current()->nr; i++)
+		if (current()->ranges[i].state->pgmap == pgmap)
+			return true;
+	return false;
+}

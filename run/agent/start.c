@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * When the program begins, forks and ends.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "run/agent/agent.h"
+#include "run/agent/preload.h"
+
+#define HEAD_BYTES	(16 * PAGE + STACK_BYTES + MIDDLE_BYTES + RING_BYTES)
+#define RESERVE_BYTES	(2 * ZD_STAGING_BYTES + HEAD_BYTES)
+
+struct agent agent;
+
+static void start(int kind)
+{
+	agent.kind = kind;
+	agent.owner = preload_own_id();	/* of a first or only thread: the process's */
+	agent_birth();
+}
+
+static void forked_child(void)
+{
+	agent.parent = 0;
+	start(ZD_AGENT_FORK);
+}
+
+static long open_up(char *at, size_t len)
+{
+	return raw_syscall(SYS_mprotect, (long)at, len, PROT_READ | PROT_WRITE, 0, 0, 0);
+}
+
+/* identity, farewell | stack | middleman's stack | ring | staging, a PROT_NONE page
+ * between any two */
+static int lay_out(void)
+{
+	char *base = (char *)raw_syscall(SYS_mmap, 0, RESERVE_BYTES, PROT_NONE,
+					 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *identity, *staging;
+
+	if ((long)base < 0 && (long)base > -4096)
+		return (long)base;
+	agent.nowhere = base + PAGE;
+	identity = base + PAGE;
+	agent.stack = identity + ZD_IDENTITY_BYTES + PAGE;
+	agent.middle_stack = agent.stack + STACK_BYTES + PAGE;
+	agent.ring = (void *)(agent.middle_stack + MIDDLE_BYTES + PAGE);
+	staging = (char *)(((uintptr_t)agent.ring + RING_BYTES + PAGE + ZD_STAGING_BYTES - 1) &
+			   ~(ZD_STAGING_BYTES - 1));
+	raw_syscall(SYS_madvise, (long)base, RESERVE_BYTES, MADV_DONTDUMP, 0, 0, 0);
+	raw_syscall(SYS_madvise, (long)base, RESERVE_BYTES, MADV_NOHUGEPAGE, 0, 0, 0);
+	if (open_up(identity, ZD_IDENTITY_BYTES) || open_up(agent.stack, STACK_BYTES) ||
+	    open_up(agent.middle_stack, MIDDLE_BYTES) || open_up(staging, ZD_STAGING_BYTES))
+		return -ENOMEM;
+	agent.hello.lo = (uintptr_t)base;
+	agent.hello.hi = (uintptr_t)base + RESERVE_BYTES;
+	agent.hello.identity = (uintptr_t)identity;
+	agent.hello.staging = (uintptr_t)staging;
+	agent.hello.words = (uintptr_t)&preload_words;
+	return 0;
+}
+
+/* --no-children: what is exec'ed from here on never hears of zonedev. */
+static void leave_children_alone(void)
+{
+	static const char old[] = ZD_AGENT_ENV_OLD "=";
+	size_t n = 0;
+
+	for (char **e = environ; *e; e++) {
+		if (preload_begins(*e, old))	/* without ZONEDEV_OLD_ it is LD_PRELOAD=... */
+			environ[n++] = *e + sizeof("ZONEDEV_OLD_") - 1;
+		else if (!preload_begins(*e, "LD_PRELOAD=") && !preload_is_ours(*e))
+			environ[n++] = *e;
+	}
+	environ[n] = NULL;
+}
+
+/* A decimal number, which ends where @s does or at a dash.  False: it doesn't. */
+static bool number(const char *s, uint64_t *n)
+{
+	*n = 0;
+	for (; *s >= '0' && *s <= '9'; s++)
+		*n = *n * 10 + (*s - '0');
+	return !*s || *s == '-';
+}
+
+static int read_environment(const char *env)
+{
+	const char *token, *ns;
+
+	if (!zd_agent_env_parts(env, &token, &ns))
+		return -EINVAL;
+	preload_copy(agent.name, env, token - 1 - env);
+	preload_copy(agent.hello.token, token, ZD_AGENT_TOKEN);
+	return number(ns, &agent.hello.pid_ns) ? 0 : -EINVAL;
+}
+
+static long look_at(const char *path, struct stat *st)
+{
+	return raw_syscall(SYS_stat, (long)path, (long)st, 0, 0, 0, 0);
+}
+
+/* The supervisor's id, which means nothing in another pid namespace, is in the name of
+ * its socket. */
+static bool is_child_of_supervisor(void)
+{
+	const char *id = preload_find(agent.name, "-");
+	uint64_t pid;
+	struct stat ns;
+
+	return id && number(id + 1, &pid) &&
+	       (long)pid == raw_syscall(SYS_getppid, 0, 0, 0, 0, 0, 0) &&
+	       !look_at("/proc/self/ns/pid", &ns) && ns.st_ino == agent.hello.pid_ns;
+}
+
+/* Will what this program makes be in another pid namespace than the program?  Then
+ * the first that it makes must be its own: all others in there die with the first. */
+static bool makes_namespace(void)
+{
+	struct stat own, children;
+
+	return !look_at("/proc/self/ns/pid_for_children", &children) &&
+	       !look_at("/proc/self/ns/pid", &own) && own.st_ino != children.st_ino;
+}
+
+/* valgrind runs the program on a CPU of its own making, which knows no such clone(). */
+static bool in_valgrind(void)
+{
+	const char *list = preload_lookup(environ, "LD_PRELOAD");
+
+	return list && preload_find(list, "vgpreload_");
+}
+
+__attribute__((constructor)) static void agent_init(void)
+{
+	const char *env = preload_lookup(environ, ZD_AGENT_ENV);
+
+	if (!env || read_environment(env) || in_valgrind() || makes_namespace())
+		return;
+	agent.hello.magic = ZD_AGENT_MAGIC;
+	agent.hello.version = ZD_AGENT_VERSION;
+	if (preload_lookup(environ, ZD_AGENT_ENV_ALONE))
+		leave_children_alone();
+	if (lay_out())
+		return;
+	agent.parent = is_child_of_supervisor() ? CLONE_PARENT : 0;
+	start(ZD_AGENT_FRESH);
+	pthread_atfork(NULL, NULL, forked_child);
+}
+
+/*
+ * When the program exits, the agent must not keep its memory any longer than the program
+ * itself: the process that waits for the program would find its executable busy and its
+ * shared mappings still there.  So the thread that exits bids farewell, by reading a page
+ * that is missing: the supervisor sends the agent away, and answers when it is gone.
+ */
+__attribute__((destructor)) static void agent_leave(void)
+{
+	if (agent.hello.identity && !agent.thread)
+		(void)*(volatile char *)(agent.hello.identity + ZD_FAREWELL);
+}

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: MIT */
+/* `zonedev run`: options, and everything that can be wrong before the program
+ * starts. */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tools/cmd.h"
+#include "tools/probe.h"
+#include "run/launch.h"
+#include "run/run.h"
+#include "zonedev/log.h"
+
+#define RAM_MIN		(8ull << 20)
+
+static const struct option long_options[] = {
+	{ "device", required_argument, NULL, 'd' },
+	{ "ram", required_argument, NULL, 'r' },
+	{ "report", required_argument, NULL, 'o' },
+	{ "progress", no_argument, NULL, 'p' },
+	{ "no-children", no_argument, NULL, 'c' },
+	{ "quiet", no_argument, NULL, 'q' },
+	{ "verbose", no_argument, NULL, 'v' },
+	{ "help", no_argument, NULL, 'h' },
+	{ 0 },
+};
+
+static int help(void)
+{
+	printf("usage: zonedev run [OPTION...] -- CMD [ARG...]\n"
+	       "\n"
+	       "Run CMD with at most --ram of its anonymous memory in RAM, the rest on a device.\n"
+	       "\n"
+	       "  --device SPEC  ram:size=SIZE, or file:PATH[,size=SIZE][,force=on]\n"
+	       "                 (default: an unlinked file in $TMPDIR or /var/tmp)\n"
+	       "  --ram SIZE     RAM for CMD and its children together\n"
+	       "                 (default: half of what is available)\n"
+	       "  --report FILE  write a JSON report instead of the summary; -: to standard output\n"
+	       "  --progress     say every second how it goes\n"
+	       "  --no-children  leave programs that CMD starts alone\n"
+	       "  --quiet        no summary and no warnings\n"
+	       "  --verbose      say more\n"
+	       "  --help, -h     this text\n"
+	       "\n"
+	       "SIZE is in bytes, or with K, M, G or T (1.5G, 512MiB); at least 8M for --ram, 2M for\n"
+	       "a device.  The exit status is CMD's; 2: zonedev could not start it, or not write the\n"
+	       "report; 126: CMD is not executable, 127: not found.\n");
+	return 0;
+}
+
+static void log_line(enum zd_log_level level, const char *msg, void *ctx)
+{
+	const struct options *opt = ctx;
+	enum zd_log_level max = opt->quiet ? ZD_LOG_ERR : opt->verbose ? ZD_LOG_DEBUG : ZD_LOG_WARN;
+
+	if (level <= max)
+		cmd_error("%s", msg);
+}
+
+/* Half of what is available. */
+static uint64_t default_ram(void)
+{
+	unsigned long long kib = 0;
+	char line[128];
+	FILE *f = fopen("/proc/meminfo", "re");
+
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1)
+			break;
+	if (f)
+		fclose(f);
+	return kib * 1024 / 2;
+}
+
+/* -1: go on; else the exit status. */
+static int parse(int argc, char **argv, struct options *opt)
+{
+	int c, rc;
+
+	optind = 0;
+	opterr = 0;
+	while ((c = getopt_long(argc, argv, "+:h", long_options, NULL)) != -1) {
+		if ((c == 'd' && opt->device) || (c == 'r' && opt->ram) || (c == 'o' && opt->report))
+			return cmd_error("--%s is given twice: leave one out",
+					 c == 'd' ? "device" : c == 'r' ? "ram" : "report");
+		switch (c) {
+		case 'd':
+			opt->device = optarg;
+			break;
+		case 'r':
+			rc = zd_parse_size(optarg, &opt->ram);
+			if (rc || !opt->ram)
+				return cmd_error("--ram %s: not a size (try 512M or 1.5G)", optarg);
+			if (opt->ram < RAM_MIN)
+				return cmd_error("--ram %s: too small, give at least 8M", optarg);
+			break;
+		case 'o':
+			opt->report = optarg;
+			break;
+		case 'p':
+			opt->progress = true;
+			break;
+		case 'c':
+			opt->no_children = true;
+			break;
+		case 'q':
+			opt->quiet = true;
+			break;
+		case 'v':
+			opt->verbose = true;
+			break;
+		case 'h':
+			return help();
+		case ':':
+			return cmd_error("%s needs a value (see: zonedev run --help)",
+					 argv[optind - 1]);
+		default:
+			return cmd_error("unknown option %s (see: zonedev run --help)",
+					 argv[optind - 1]);
+		}
+	}
+	opt->argv = argv + optind;
+	if (!opt->argv[0])
+		return cmd_error("no command to run (usage: zonedev run [OPTION...] -- CMD [ARG...])");
+	if (opt->quiet && opt->verbose)
+		return cmd_error("--quiet and --verbose exclude each other");
+	return -1;
+}
+
+static int check_host(void)
+{
+	struct probe_problem problem[PROBE_MAX_PROBLEMS];
+	struct probe probe;
+
+	probe_host(&probe);
+	if (probe_problems(&probe, problem))
+		return cmd_error("%s: %s", problem[0].what, problem[0].fix);
+	return 0;
+}
+
+/* @spec with another size=. */
+static int with_size(const char *spec, uint64_t bytes, char *out, size_t len)
+{
+	const char *size = strstr(spec, ",size=");
+	size_t before = size ? (size_t)(size - spec) : strlen(spec);
+	const char *after = size ? strchrnul(size + 1, ',') : "";
+
+	return (size_t)snprintf(out, len, "%.*s,size=%llu%s", (int)before, spec,
+				(unsigned long long)bytes, after) < len ? 0 : -ENAMETOOLONG;
+}
+
+/* The limit of the user's that can't be raised is the supervisor's as well: then the
+ * file is as large as it may be, and what doesn't fit stays in RAM. */
+static int open_within_limit(struct run *run, int rc, char *err, size_t len)
+{
+	struct rlimit limit;
+	char spec[PATH_MAX + 256];
+
+	if (rc != -EFBIG || getrlimit(RLIMIT_FSIZE, &limit) || limit.rlim_cur == RLIM_INFINITY ||
+	    with_size(run->opt.device, limit.rlim_cur, spec, sizeof(spec)))
+		return rc;
+	rc = zd_device_open_spec(spec, &run->dev, err, len);
+	if (!rc)
+		zd_log(ZD_LOG_WARN, "ulimit -f lets a file have %llu KiB: the device is no larger",
+		       (unsigned long long)limit.rlim_cur >> 10);
+	else if (rc == -EINVAL || rc == -EFBIG)
+		snprintf(err, len, "ulimit -f lets a file have %llu KiB only: raise it, or name a "
+			 "block device or ram:size=SIZE", (unsigned long long)limit.rlim_cur >> 10);
+	return rc;
+}
+
+static int open_device(struct run *run)
+{
+	char err[512];
+	int rc;
+
+	if (run->opt.device) {
+		rc = zd_device_open_spec(run->opt.device, &run->dev, err, sizeof(err));
+		if (rc && open_within_limit(run, rc, err, sizeof(err)))
+			return cmd_error("--device %s: %s", run->opt.device, err);
+		return 0;
+	}
+	rc = zd_file_device_create(NULL, 0, 0, &run->dev);
+	if (rc == -EINVAL && run->in.limit[RLIMIT_FSIZE].rlim_max != RLIM_INFINITY)
+		return cmd_error("ulimit -f lets a file have %llu KiB only, too little for a device: "
+				 "raise it, or name a device with --device", (unsigned long long)
+				 run->in.limit[RLIMIT_FSIZE].rlim_max >> 10);
+	if (rc)
+		return cmd_error("can't make a file for the device in $TMPDIR or /var/tmp: %s "
+				 "(name a device with --device)", strerrordesc_np(-rc));
+	return 0;
+}
+
+/* Descriptors that we were started without: nothing of ours may take their
+ * numbers, or a message would be written into it.  The program gets them closed,
+ * as they were. */
+static void occupy_closed(void)
+{
+	int fd;
+
+	do
+		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	while (fd >= 0 && fd <= STDERR_FILENO);
+	if (fd >= 0)
+		close(fd);
+}
+
+int cmd_run(int argc, char **argv)
+{
+	char preload[PATH_MAX], path[PATH_MAX];
+	static struct run run;
+	int rc;
+
+	occupy_closed();
+	inherit_begin(&run.in);
+	rc = parse(argc, argv, &run.opt);
+	if (rc >= 0)
+		return rc;
+	zd_set_log(log_line, &run.opt);
+	rc = launch_check(run.opt.argv[0], path, sizeof(path));
+	if (rc)
+		return rc;
+	rc = check_host();
+	if (rc)
+		return rc;
+	if (cmd_find_preload(preload, sizeof(preload)))
+		return cmd_error("%s is missing: build or install zonedev again", preload);
+	if (strpbrk(preload, ": "))
+		return cmd_error("%s: the loader can't preload from a path with a colon or a space",
+				 preload);
+	if (run.opt.report) {
+		rc = report_open(&run);
+		if (rc)
+			return cmd_error("--report %s: %s", run.opt.report, strerrordesc_np(-rc));
+	}
+	if (!run.opt.ram)
+		run.opt.ram = default_ram();
+	if (run.opt.ram < RAM_MIN)
+		return cmd_error("too little memory is available: say with --ram how much to use");
+	/* threads of the device take none of the signals, and the witness is a copy of a
+	 * process without any */
+	signals_block(&run);
+	rc = witness_start(&run.witness);
+	if (rc)
+		return cmd_error("can't start: %s", strerrordesc_np(-rc));
+	run.front.fd = -1;
+	if (run.in.cpu_seconds) {
+		rc = front_run(&run, path, preload);
+		if (rc >= 0)
+			return rc;
+	}
+	rc = open_device(&run);
+	if (rc && run.front.fd >= 0)
+		front_failed(&run, rc);
+	if (rc)
+		return rc;
+	inherit_leave_cwd(&run.in);
+	return supervise(&run, path, preload);
+}
