@@ -96,12 +96,12 @@ soak: check-deps
 		ZD_SECONDS=$(SECONDS) $(if $(SEED),ZD_SEED=$(SEED)) \
 		bash tests/integration/nbd_rude.sh
 
-# 10,000 damaged regions, opened and mended.
+# 10,000 damaged regions, opened and mended; and as many damaged records of raw ones.
 damage: check-deps
 	@$(MAKE) $(BUILD)
-	@ZD_IMAGES=$(IMAGES) $(if $(SEED),ZD_SEED=$(SEED)) \
+	@for test in btt record; do ZD_IMAGES=$(IMAGES) $(if $(SEED),ZD_SEED=$(SEED)) \
 		$(if $(filter build-%,$(BUILD)),setarch --addr-no-randomize) \
-		$(BUILD)/tests/unit/drivers_btt_damage
+		$(BUILD)/tests/unit/drivers_$${test}_damage || exit; done
 
 # Its list has what takes long to fetch: so it isn't in make deps.
 suites:
