@@ -15,10 +15,10 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/lock.h"
+#include "base/time.h"
 
 int zd_futex_wait(uint32_t *word, uint32_t val, int64_t ms)
 {
@@ -107,21 +107,13 @@ void zd_wait_for_nudge(struct zd_completion *c, uint32_t *seen)
 	*seen = word;
 }
 
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
 bool zd_wait_for_completion_timeout(struct zd_completion *c, unsigned int ms)
 {
-	int64_t end = now_ms() + ms;
+	int64_t end = zd_now_ms() + ms;
 
 	while (!zd_completion_done(c)) {
 		uint32_t word = __atomic_load_n(&c->word, __ATOMIC_RELAXED);
-		int64_t left = end - now_ms();
+		int64_t left = end - zd_now_ms();
 
 		if (left <= 0)
 			return false;

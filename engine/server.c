@@ -4,7 +4,6 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -21,14 +20,6 @@
 #define SPIN_REST	256
 #define STILL_YIELDS	8
 #define RETRY_MS	1	/* while something waits that no descriptor announces */
-
-uint64_t zd_now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000000000ull + ts.tv_nsec;
-}
 
 int zd_server_init(struct zd_server *server, const struct zd_server_host *host, void *host_data)
 {

@@ -20,6 +20,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <urcu/list.h>
+#include "base/time.h"
 #include "engine/lru.h"
 #include "engine/stats.h"
 #include "zonedev/device.h"
@@ -99,8 +100,6 @@ struct zd_server {
 	bool spin;			/* see spin() */
 	int spin_luck;
 };
-
-uint64_t zd_now_ns(void);
 
 int zd_server_init(struct zd_server *server, const struct zd_server_host *host, void *host_data);
 /* When no batch is in flight any more. */

@@ -6,9 +6,9 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/time.h"
 #include "nbd/conn.h"
 #include "nbd/server.h"
 
@@ -239,16 +239,14 @@ static void *first_thread(void *arg)
 int nbd_conn_start(int fd)
 {
 	struct nbd_conn *c = calloc(1, sizeof(*c));
-	struct timespec now;
 	int ret;
 
 	if (!c) {
 		close(fd);
 		return -ENOMEM;
 	}
-	clock_gettime(CLOCK_MONOTONIC, &now);
 	c->fd = fd;
-	c->since = now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
+	c->since = zd_now_ms();
 	c->threads = 1;
 	pthread_mutex_init(&c->lock, NULL);
 	pthread_mutex_init(&c->write_lock, NULL);

@@ -23,9 +23,9 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/time.h"
 #include "nbd/conn.h"
 #include "nbd/server.h"
 #include "serve/say.h"
@@ -49,14 +49,6 @@ static struct {
 	.lock = PTHREAD_MUTEX_INITIALIZER,
 	.conns = CDS_LIST_HEAD_INIT(server.conns),
 };
-
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * INT64_C(1000) + ts.tv_nsec / 1000000;
-}
 
 bool nbd_server_is_ending(void)
 {
@@ -101,7 +93,7 @@ void server_say(const char *fmt, ...)
 void nbd_complain(const char *fmt, ...)
 {
 	static uint64_t last, left_out;
-	uint64_t now = now_ms() / 1000 + 1, before;
+	uint64_t now = zd_now_ms() / 1000 + 1, before;
 	va_list ap;
 
 	if (__atomic_exchange_n(&last, now, __ATOMIC_RELAXED) == now) {
@@ -207,7 +199,7 @@ static void accept_client(bool full)
 		if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
 			return;
 		nbd_complain("no client can be let in: %s", strerrordesc_np(errno));
-		server.pause = now_ms() + 5 * TURN_MS;
+		server.pause = zd_now_ms() + 5 * TURN_MS;
 		return;
 	}
 	if (full) {
@@ -222,7 +214,7 @@ static void accept_client(bool full)
 	ret = nbd_conn_start(fd);
 	if (ret) {
 		nbd_complain("no client can be let in: %s", strerrordesc_np(-ret));
-		server.pause = now_ms() + 5 * TURN_MS;
+		server.pause = zd_now_ms() + 5 * TURN_MS;
 	}
 }
 
@@ -241,7 +233,7 @@ static bool any_handshake(void)
 /* One wait, and what came of it. */
 static void turn(void)
 {
-	int64_t now = now_ms();
+	int64_t now = zd_now_ms();
 	bool full = nr_conns() >= server.max_clients;
 	bool wait = nbd_server_is_ending() || now < server.pause || (full && will_have_room(now));
 	struct pollfd fds[] = {
@@ -307,10 +299,10 @@ void nbd_server_run(int listener, void (*stop_listening)(void))
 	while (!nbd_server_is_ending() || nr_conns()) {
 		turn();
 		if (told_to_end() && !nbd_server_is_ending()) {
-			__atomic_store_n(&server.ending, now_ms(), __ATOMIC_RELAXED);
+			__atomic_store_n(&server.ending, zd_now_ms(), __ATOMIC_RELAXED);
 			stop_listening();
 			close(server.listener);
 		}
-		tend(now_ms());
+		tend(zd_now_ms());
 	}
 }

@@ -34,7 +34,6 @@
 #include <limits.h>
 #include <stddef.h>
 #include <string.h>
-#include <time.h>
 
 #include <zonedev/log.h>
 
@@ -46,6 +45,7 @@
 #include "pages/pfn_range.h"
 #include "pages/rcu.h"
 #include "base/sized.h"
+#include "base/time.h"
 #include "base/trace.h"
 #include "pages/vmemmap.h"
 
@@ -354,27 +354,19 @@ int zd_pagemap_wait(struct zd_pagemap *pgmap, int ms, struct zd_pagemap_holders 
 	return 0;
 }
 
-static uint64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
 int zd_pagemap_unmap(struct zd_pagemap *pgmap, int ms, struct zd_pagemap_holders *out,
 		     int (*again)(struct zd_pagemap *pgmap))
 {
 	int err = begin_unmap(pgmap);
-	uint64_t until, now;
+	int64_t until, now;
 
 	if (err)
 		return err;
-	until = ms < 0 ? 0 : now_ms() + ms;
+	until = ms < 0 ? 0 : zd_now_ms() + ms;
 	pgmap->state->until_ms = until;
 	err = kill_and_revoke(pgmap, again);
 	if (ms > 0) {		/* what revoke has left of it */
-		now = now_ms();
+		now = zd_now_ms();
 		ms = until > now ? until - now : 0;
 	}
 	if (!err)

@@ -22,9 +22,9 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/time.h"
 #include "serve/control.h"
 #include "serve/region.h"
 #include "serve/say.h"
@@ -51,14 +51,6 @@ static struct {
 	struct caller callers[MAX_CALLERS];
 	unsigned int nr_callers;
 } control;
-
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1000LL + ts.tv_nsec / 1000000;
-}
 
 __attribute__((format(printf, 2, 3)))
 static void say(struct caller *c, const char *fmt, ...)
@@ -137,7 +129,7 @@ static void removal_failed(int ret)
 static void still_held(const struct zd_pmem_holders *holders)
 {
 	char text[CONTROL_MESSAGE - 64];
-	int64_t now = now_ms();
+	int64_t now = zd_now_ms();
 
 	describe(holders, text, sizeof(text));
 	for (unsigned int i = control.nr_callers; i--;) {
@@ -159,7 +151,7 @@ static void still_held(const struct zd_pmem_holders *holders)
 /* No longer than a turn, and not beyond anybody's deadline. */
 static unsigned int turn_ms(void)
 {
-	int64_t now = now_ms(), turn = TURN_MS;
+	int64_t now = zd_now_ms(), turn = TURN_MS;
 
 	for (unsigned int i = 0; i < control.nr_callers; i++) {
 		const struct caller *c = &control.callers[i];
@@ -196,8 +188,8 @@ static bool do_remove(struct caller *c, const char *args)
 		return false;
 	}
 	c->waiting = true;
-	c->deadline = ms < 0 ? -1 : now_ms() + ms;
-	c->tell = now_ms() + TELL_MS;
+	c->deadline = ms < 0 ? -1 : zd_now_ms() + ms;
+	c->tell = zd_now_ms() + TELL_MS;
 	control.removing = true;
 	return true;
 }

@@ -19,12 +19,12 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/bug.h"
 #include "base/sized.h"
+#include "base/time.h"
 #include "pages/vmemmap.h"
 #include "drivers/btt/btt.h"
 #include "drivers/pmem/pmem.h"
@@ -80,18 +80,10 @@ static void step_exit(void *data)
 	zd_dax_exit(&((struct zd_pmem *)data)->dax);
 }
 
-static uint64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
 /* For requests; @ms < 0: as long as it takes.  How much of @ms is left, or -ETIMEDOUT. */
 static int wait_for_requests(struct zd_pmem *pmem, int ms)
 {
-	uint64_t start = now_ms(), gone;
+	int64_t start = zd_now_ms(), gone;
 
 	if (ms < 0) {
 		if (!zd_wait_for_completion_timeout(&pmem->queue.empty, 10000))
@@ -102,8 +94,8 @@ static int wait_for_requests(struct zd_pmem *pmem, int ms)
 	}
 	if (!zd_wait_for_completion_timeout(&pmem->queue.empty, ms))
 		return -ETIMEDOUT;
-	gone = now_ms() - start;
-	return gone < (uint64_t)ms ? ms - (int)gone : 0;
+	gone = zd_now_ms() - start;
+	return gone < ms ? ms - (int)gone : 0;
 }
 
 /* Then for all else. */

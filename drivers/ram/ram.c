@@ -32,6 +32,7 @@
 #include "base/fault_guard.h"
 #include "base/lock.h"
 #include "base/sized.h"
+#include "base/time.h"
 #include "drivers/ioq.h"
 #include "drivers/pool.h"
 #include "zonedev/device.h"
@@ -60,14 +61,6 @@ struct zd_ram {
 static struct zd_ram *to_ram(const struct zd_device *dev)
 {
 	return dev->private_data;
-}
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
 static struct timespec ns_to_timespec(uint64_t ns)
@@ -106,7 +99,7 @@ static void want_punch(struct zd_ram *ram, uint64_t delay_ns)
 {
 	zd_mutex_lock(&ram->lock);
 	if (!ram->punch_due) {
-		ram->punch_due = now_ns() + delay_ns;
+		ram->punch_due = zd_now_ns() + delay_ns;
 		arm(ram);
 	}
 	zd_mutex_unlock(&ram->lock);
@@ -118,7 +111,7 @@ static bool take_punch(struct zd_ram *ram)
 	bool now;
 
 	zd_mutex_lock(&ram->lock);
-	now = ram->punch_due && ram->punch_due <= now_ns();
+	now = ram->punch_due && ram->punch_due <= zd_now_ns();
 	if (now)
 		ram->punch_due = 0;
 	zd_mutex_unlock(&ram->lock);
@@ -216,7 +209,7 @@ static void ram_submit(struct zd_device *dev, struct zd_device_io *io)
 		zd_io_finish(&ram->finisher);
 		return;
 	}
-	io->driver = (void *)(uintptr_t)(now_ns() + latency_us * 1000);
+	io->driver = (void *)(uintptr_t)(zd_now_ns() + latency_us * 1000);
 	zd_ioq_push(&ram->queue, io);
 	if (ram->queue.head == io)
 		set_batch_due(ram, next_due(ram));
@@ -257,7 +250,7 @@ static int ram_reap(struct zd_device *dev, bool wait)
 
 	if (wait && ram->queue.head)
 		wait_until(next_due(ram));
-	while (ram->queue.head && next_due(ram) <= now_ns())
+	while (ram->queue.head && next_due(ram) <= zd_now_ns())
 		copy_batch(ram, zd_ioq_pop(&ram->queue));
 	nr = zd_io_finish(&ram->finisher);
 
