@@ -12,9 +12,9 @@
  *	data	under each lock is such that its state after any store of a writer is one
  *		that the next holder can start from; or the holder is told that it took
  *		the lock from a lost one, and finishes or undoes what was begun
- *	RCU	has readers that are counted, in the child anew (rcu.c)
  *
- * so that the child's handler has three things to do, none of which can fail or wait.
+ * so that the child has little to do at once: a new generation, and what other files have
+ * registered (zd_fork_register()), none of which can fail or wait.
  *
  * The handler runs before those of libraries that were loaded later, and before the child's
  * main program.  vfork(), and clone() with CLONE_VM, share the memory: there is nothing to
@@ -24,19 +24,33 @@
 #include <pthread.h>
 
 #include "base/fork.h"
-#include "pages/rcu.h"
-#include "pages/vmemmap.h"
 
 /* Here, so that whatever takes a lock has the handler below linked in. */
 uint32_t zd_fork_generation = 4;
+
+static struct zd_fork_handler *handlers;	/* only ever added to, in front */
+
+void zd_fork_register(struct zd_fork_handler *handler)
+{
+	struct zd_fork_handler *first = __atomic_load_n(&handlers, __ATOMIC_ACQUIRE);
+
+	for (struct zd_fork_handler *h = first; h; h = h->next)
+		if (h == handler)
+			return;
+	/* Release: a child's memory that has the handler in the list has its @next. */
+	do {
+		handler->next = first;
+	} while (!__atomic_compare_exchange_n(&handlers, &first, handler, false,
+					      __ATOMIC_RELEASE, __ATOMIC_RELAXED));
+}
 
 static void after_fork_child(void)
 {
 	zd_fork_generation += 4;
 	if (!zd_fork_generation)	/* 0 is a free lock's */
 		zd_fork_generation = 4;
-	zd_rcu_after_fork_child();
-	zd_vmemmap_after_fork_child();
+	for (struct zd_fork_handler *h = handlers; h; h = h->next)
+		h->child();
 }
 
 /* Here and not at first use: pthread_atfork() mallocs. */

@@ -34,4 +34,25 @@ static inline bool zd_is_this_process(const struct zd_process *p)
 	return p->generation == zd_fork_generation && p->pid == getpid();
 }
 
+/*
+ * What a file of another room has to do in the child of a fork: @child is called there, by
+ * the child's only thread, before fork() returns.  It must not allocate, wait or fail: other
+ * threads of the parent may have been anywhere.
+ */
+struct zd_fork_handler {
+	void (*child)(void);
+	struct zd_fork_handler *next;
+};
+
+/*
+ * zd_fork_register - have @handler called, in this process's children and theirs.  Once is
+ * enough; again, it does nothing.  @handler is static, and stays.
+ *
+ * Call it before the state that @handler is about exists.  So a fork at any moment has a
+ * child that is right: without the handler there is no state yet, and the child registers
+ * for itself when it comes to that.
+ * Any thread; of several that register the same handler, one at a time.
+ */
+void zd_fork_register(struct zd_fork_handler *handler);
+
 #endif

@@ -5,13 +5,9 @@
 
 #include <zonedev/percpu_ref.h>
 
-/* zd_percpu_alloc - zeroed slots, a power of two of them; @mask: one less.
- * NULL: out of memory.  zd_free() them. */
+/* zd_percpu_alloc - zeroed slots, for as many CPUs as there may ever be, rounded up to a
+ * power of two; @mask: one less.  NULL: out of memory.  zd_free() gives them back. */
 struct zd_percpu_slot *zd_percpu_alloc(uint32_t *mask);
-
-/* zd_percpu_ref_reset - as zd_percpu_ref_init() left it, whatever state @ref was copied in
- * by a fork; by the only thread. */
-void zd_percpu_ref_reset(struct zd_percpu_ref *ref);
 
 static inline void zd_percpu_add(struct zd_percpu_slot *slots, uint32_t mask, int64_t n)
 {

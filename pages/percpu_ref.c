@@ -36,9 +36,7 @@
  * it.
  */
 #include <errno.h>
-#include <sched.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <zonedev/log.h>
 #include <zonedev/percpu_ref.h>
@@ -46,6 +44,7 @@
 #include "base/alloc.h"
 #include "base/lock.h"
 #include "base/percpu.h"
+#include "pages/percpu_ref.h"
 
 #define SLOT_OPEN	((int64_t)1 << 62)
 #define SLOT_CLOSED	(-((int64_t)1 << 62))
@@ -63,25 +62,6 @@
 static int64_t refs_of(int64_t count)
 {
 	return (count & ~DEAD) / ONE;
-}
-
-uint32_t __zd_getcpu_slow(void)
-{
-	int cpu = sched_getcpu();
-
-	return cpu < 0 ? 0 : (uint32_t)cpu;
-}
-
-/* Slots, for as many CPUs as there may ever be; a CPU number is masked. */
-struct zd_percpu_slot *zd_percpu_alloc(uint32_t *mask)
-{
-	long cpus = sysconf(_SC_NPROCESSORS_CONF);
-	uint32_t n = 1;
-
-	while (n < 4096 && (long)n < cpus)
-		n *= 2;
-	*mask = n - 1;
-	return zd_alloc(n * sizeof(struct zd_percpu_slot));
 }
 
 static void open_slots(struct zd_percpu_ref *ref)

@@ -26,8 +26,9 @@
 
 #include <zonedev/percpu_ref.h>
 
+#include "base/fork.h"
 #include "base/lock.h"
-#include "base/percpu.h"
+#include "pages/percpu_ref.h"
 #include "pages/rcu.h"
 
 /*
@@ -54,12 +55,22 @@ static void last_put(struct zd_percpu_ref *ref)
 	zd_complete(&((struct side *)ref)->idle);
 }
 
+/* The child's own sections begin on its own pair of sides. */
+static void after_fork_child(void)
+{
+	for (unsigned int i = pair(); i < pair() + 2 && ready; i++)
+		zd_percpu_ref_reset(&side[i].ref);
+}
+
+static struct zd_fork_handler fork_handler = { .child = after_fork_child };
+
 int zd_rcu_init(void)
 {
 	int err;
 
 	if (ready)
 		return 0;
+	zd_fork_register(&fork_handler);
 	for (unsigned int i = 0; i < 4; i++) {
 		err = zd_percpu_ref_init(&side[i].ref, last_put, 0);
 		if (err)
@@ -105,10 +116,4 @@ void zd_synchronize_rcu(void)
 {
 	drain(0);
 	drain(1);
-}
-
-void zd_rcu_after_fork_child(void)
-{
-	for (unsigned int i = pair(); i < pair() + 2 && ready; i++)
-		zd_percpu_ref_reset(&side[i].ref);
 }

@@ -17,14 +17,11 @@
 unsigned int zd_rcu_read_lock(void);
 void zd_rcu_read_unlock(unsigned int section);
 
-/* Before anything is published: 0, or -ENOMEM.  Again, it does nothing. */
+/* Before anything is published: 0, or -ENOMEM.  A second call does nothing.  With map_lock. */
 int zd_rcu_init(void);
 /* Wait for all sections that have begun.  Not in a section; by one thread at a time, which
  * is pagemap.c's with map_lock. */
 void zd_synchronize_rcu(void);
-
-/* In the child, before it does anything: its own sections begin now. */
-void zd_rcu_after_fork_child(void);
 
 /* Pointers: publish with release, read with acquire (consume, in practice). */
 #define zd_rcu_assign(p, v)	__atomic_store_n(&(p), (v), __ATOMIC_RELEASE)

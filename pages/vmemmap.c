@@ -28,6 +28,7 @@
 
 #include <zonedev/log.h>
 
+#include "base/fork.h"
 #include "base/own.h"
 
 #define OS_PAGE		4096UL
@@ -121,11 +122,24 @@ err_place:
 	return -ENOMEM;
 }
 
+/* What a thread of the parent was adding to the table is unmapped. */
+static void after_fork_child(void)
+{
+	if (growing_to <= mapped)
+		return;
+	munmap(base + mapped + OS_PAGE, growing_to - mapped);
+	mprotect(base + mapped, OS_PAGE, PROT_NONE);
+	growing_to = mapped;
+}
+
+static struct zd_fork_handler fork_handler = { .child = after_fork_child };
+
 int zd_vmemmap_init(void)
 {
 	uint64_t pfns = 1ULL << ZD_PFN_BITS;
 	int err;
 
+	zd_fork_register(&fork_handler);
 	while (!base) {
 		base = find_place(pfns * sizeof(struct zd_page));
 		if (base)
@@ -159,13 +173,4 @@ int zd_vmemmap_open(zd_pfn_t first, uint64_t nr)
 		return -ENOSPC;
 	end = ((first + nr) * sizeof(struct zd_page) + STEP - 1) & ~(STEP - 1);
 	return end > mapped ? grow(end) : 0;
-}
-
-void zd_vmemmap_after_fork_child(void)
-{
-	if (growing_to <= mapped)
-		return;
-	munmap(base + mapped + OS_PAGE, growing_to - mapped);
-	mprotect(base + mapped, OS_PAGE, PROT_NONE);
-	growing_to = mapped;
 }

@@ -46,7 +46,6 @@ struct zd_pagemap_state *zd_pagemap_tryget_dying(zd_pfn_t pfn);
  */
 int zd_vmemmap_init(void);
 int zd_vmemmap_open(zd_pfn_t first, uint64_t nr);
-void zd_vmemmap_after_fork_child(void);
 
 /* By zd_page.pgmap_id, without its flags.  NULL: none. */
 struct zd_pagemap_state *zd_pagemap_by_id(uint32_t id);
