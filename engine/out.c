@@ -25,7 +25,7 @@
 
 #include "base/bug.h"
 #include "base/trace.h"
-#include "pages/vmemmap.h"
+#include "pages/pagemap.h"
 #include "space/maps.h"
 #include "engine/mig.h"
 #include "space/uffd.h"

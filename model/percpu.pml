@@ -47,7 +47,7 @@ proctype switcher() {
 proctype killer() {
 	byte cpu;
 
-	/* kill_and_revoke(): one more, which stands in for the initial one */
+	/* zd_pagemap_unmap(): one more, which stands in for the initial one */
 	any_cpu(cpu);
 	zd_percpu_ref_get(cpu);
 	zd_percpu_ref_kill();

@@ -19,7 +19,7 @@
 #include "pages/device_host.h"
 #include "base/lock.h"
 #include "base/sized.h"
-#include "pages/vmemmap.h"
+#include "pages/pagemap.h"
 
 /* Through ->submit: nothing works without these. */
 #define MIN_OPS_SIZE	offsetof(struct zd_device_ops, reap)

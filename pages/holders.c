@@ -10,7 +10,8 @@
 #include <unistd.h>
 
 #include "base/percpu.h"
-#include "pages/vmemmap.h"
+#include "pages/holders.h"
+#include "pages/pagemap.h"
 
 #define OS_PAGE		4096UL
 #define PER_PAGE	(OS_PAGE / sizeof(struct zd_page))
@@ -59,6 +60,15 @@ void zd_pagemap_for_each_live(const struct zd_pagemap *pgmap, bool (*fn)(zd_pfn_
 	}
 	if (fd >= 0)
 		close(fd);
+}
+
+uint64_t zd_pagemap_live_pages(const struct zd_pagemap *pgmap)
+{
+	const struct zd_pagemap_state *s = pgmap->state;
+	int64_t n = s ? zd_percpu_sum(s->live, s->live_mask) : 0;
+
+	/* Below zero: a page was freed on a CPU whose slot was read after that of its init. */
+	return n < 0 ? 0 : (uint64_t)n;
 }
 
 static bool add_holder(zd_pfn_t pfn, void *ctx)

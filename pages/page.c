@@ -25,7 +25,9 @@
 #include "pages/page_owner.h"
 #include "base/percpu.h"
 #include "base/trace.h"
-#include "pages/vmemmap.h"
+#include "pages/page.h"
+#include "pages/pagemap.h"
+#include "pages/pfn_range.h"
 
 #define ID_MASK	(~(ZD_PAGE_LIVE | ZD_PAGE_FOLIO))
 

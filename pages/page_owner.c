@@ -37,7 +37,7 @@
 #include "pages/page_owner.h"
 #include "base/sized.h"
 #include "base/tls.h"
-#include "pages/vmemmap.h"
+#include "pages/holders.h"
 
 #ifndef ZD_PAGE_OWNER
 

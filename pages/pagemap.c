@@ -20,11 +20,7 @@
  * inside either would wait for itself: page_free leaves a mark in its thread, revoke its
  * thread's in the pagemap.
  *
- * Invariant.  by_id[id] is cleared only when the count is zero, so a live page
- * always finds its state.
- *
- * Fork.  In the child, what another thread was mapping is an id that is lost; what it was
- * unmapping stays so (-EBUSY), or is gone.
+ * Fork.  In the child, what another thread was unmapping stays so (-EBUSY), or is gone.
  *
  * Locks: map_lock serialises map and unmap, not holders and lookups.  Held over
  * grace periods: never take it in a read-side section.  alloc_lock and
@@ -40,19 +36,18 @@
 #include "base/alloc.h"
 #include "base/bug.h"
 #include "base/lock.h"
-#include "pages/page_owner.h"
 #include "base/percpu.h"
-#include "pages/pfn_range.h"
-#include "pages/rcu.h"
 #include "base/sized.h"
 #include "base/time.h"
+#include "base/tls.h"
 #include "base/trace.h"
-#include "pages/vmemmap.h"
-
-#define MAX_PAGEMAPS	4096U	/* ids; 0 means none */
+#include "pages/holders.h"
+#include "pages/page.h"
+#include "pages/page_owner.h"
+#include "pages/pagemap.h"
+#include "pages/pfn_range.h"
 
 static struct zd_mutex map_lock;
-static struct zd_pagemap_state *by_id[MAX_PAGEMAPS];
 
 /* What was being removed by a thread that a fork has lost is to be given to others. */
 static void lock_maps(void)
@@ -62,11 +57,6 @@ static void lock_maps(void)
 }
 
 /* --- lookup --- */
-
-struct zd_pagemap_state *zd_pagemap_by_id(uint32_t id)
-{
-	return id < MAX_PAGEMAPS ? zd_rcu_dereference(by_id[id]) : NULL;
-}
 
 struct zd_pagemap *(zd_get_dev_pagemap)(zd_pfn_t pfn)
 {
@@ -78,15 +68,6 @@ struct zd_pagemap *(zd_get_dev_pagemap)(zd_pfn_t pfn)
 void (zd_put_dev_pagemap)(struct zd_pagemap *pgmap)
 {
 	zd_percpu_ref_put(&pgmap->state->ref);
-}
-
-uint64_t zd_pagemap_live_pages(const struct zd_pagemap *pgmap)
-{
-	const struct zd_pagemap_state *s = pgmap->state;
-	int64_t n = s ? zd_percpu_sum(s->live, s->live_mask) : 0;
-
-	/* A page freed on a CPU whose slot was read after that of its init. */
-	return n < 0 ? 0 : (uint64_t)n;
 }
 
 /* --- map --- */
@@ -170,14 +151,6 @@ static void state_free(struct zd_pagemap_state *s)
 	zd_free(s);
 }
 
-static uint32_t free_id(void)
-{
-	for (uint32_t id = 1; id < MAX_PAGEMAPS; id++)
-		if (!by_id[id])
-			return id;
-	return 0;
-}
-
 int zd_memremap_pages(struct zd_pagemap *pgmap)
 {
 	struct zd_pfn_range r;
@@ -196,14 +169,8 @@ int zd_memremap_pages(struct zd_pagemap *pgmap)
 	err = zd_pfn_range_find(pgmap->nr_pages, &r);
 	if (err)
 		goto err_unlock;
-	err = -ENOSPC;
-	r.state->id = free_id();
-	if (!r.state->id)
-		goto err_unlock;
-
 	pgmap->pfn = r.first;
 	pgmap->state = r.state;
-	zd_rcu_assign(by_id[r.state->id], r.state);
 	zd_pfn_range_insert(&r);
 	zd_mutex_unlock(&map_lock);
 	return 0;
@@ -216,96 +183,13 @@ err_unlock:
 
 /* --- unmap --- */
 
-/* For tests: who is told of each step of a teardown, as it is taken. */
+/* For tests. */
 void (*zd_teardown_hook)(const void *what, const char *step);
 
-/* Its address is this thread's. */
+/* In each thread another address: the thread's mark in @revoking_in. */
 static ZD_TLS char self;
 
-static int call_revoke(struct zd_pagemap *pgmap, int (*revoke)(struct zd_pagemap *pgmap))
-{
-	int err;
-
-	zd_teardown_step(pgmap, "revoke");
-	/* relaxed: only this thread can find itself there */
-	__atomic_store_n(&pgmap->state->revoking_in, &self, __ATOMIC_RELAXED);
-	err = revoke(pgmap);
-	__atomic_store_n(&pgmap->state->revoking_in, NULL, __ATOMIC_RELAXED);
-	return err;
-}
-
-/* kill drops the initial reference; the one taken here stands in for it until
- * the owner has agreed. */
-static void kill_ref(struct zd_pagemap *pgmap)
-{
-	struct zd_pagemap_state *s = pgmap->state;
-
-	zd_teardown_step(pgmap, "kill");
-	ZD_PROBE2(pagemap_kill, pgmap->pfn, s->nr_pages);
-	zd_percpu_ref_get(&s->ref);
-	zd_percpu_ref_kill(&s->ref);
-}
-
-static void put_base(struct zd_pagemap *pgmap)
-{
-	zd_teardown_step(pgmap, "put");
-	zd_percpu_ref_put(&pgmap->state->ref);
-}
-
-/*
- * The first unmap kills and revokes.  One that follows after a timeout calls
- * @again, if there is one, with a reference in hand (if there is none left to be
- * had, the wait is over), so that a refusal can call the whole removal off.
- */
-static int kill_and_revoke(struct zd_pagemap *pgmap, int (*again)(struct zd_pagemap *pgmap))
-{
-	struct zd_pagemap_state *s = pgmap->state;
-	int (*revoke)(struct zd_pagemap *pgmap) = s->killed ? again : s->revoke;
-	int err = 0;
-
-	if (!s->killed)
-		kill_ref(pgmap);
-	else if (!again || !zd_percpu_ref_tryget(&s->ref))
-		return 0;
-	if (revoke)
-		err = call_revoke(pgmap, revoke);
-	if (err)
-		zd_percpu_ref_resurrect(&s->ref);
-	s->killed = !err;
-	put_base(pgmap);
-	return err;
-}
-
-/* The holds are all gone: take it out of the tables and clear its pages. */
-void zd_pagemap_exit(struct zd_pagemap *pgmap)
-{
-	struct zd_pagemap_state *s = pgmap->state;
-
-	zd_teardown_step(pgmap, "exit");
-	ZD_PROBE2(pagemap_release, pgmap->pfn, s->nr_pages);
-	ZD_PAGE_OWNER_TELL(released, pgmap->pfn);
-	lock_maps();
-	zd_pfn_range_remove(pgmap->pfn);
-	__atomic_store_n(&by_id[s->id], NULL, __ATOMIC_RELAXED);
-	pgmap->state = NULL;
-	state_free(s);
-	zd_pfn_range_clear();
-	zd_mutex_unlock(&map_lock);
-}
-
-static void warn_waiting(const struct zd_pagemap *pgmap)
-{
-	struct zd_pagemap_holders h;
-
-	zd_pagemap_holders(pgmap, &h);
-	zd_log(ZD_LOG_WARN, "removal of the pages at pfn %#llx still waits for %llu pages (first: pfn %#llx) and %llu other holds",
-	       (unsigned long long)pgmap->pfn, (unsigned long long)h.nr_pages,
-	       h.nr_pfns ? (unsigned long long)h.pfns[0] : 0ULL,
-	       (unsigned long long)h.nr_refs);
-	ZD_PAGE_OWNER_TELL(log, pgmap);
-}
-
-/* Claim it for this thread. */
+/* Claim @pgmap for a removal by this thread; end_unmap() gives it back. */
 static int begin_unmap(struct zd_pagemap *pgmap)
 {
 	int err = 0;
@@ -336,6 +220,51 @@ static void end_unmap(struct zd_pagemap *pgmap)
 	zd_mutex_unlock(&map_lock);
 }
 
+/* The kill drops the initial reference; the one that is taken here stands in for it until
+ * the owner has agreed. */
+static void kill_ref(struct zd_pagemap *pgmap)
+{
+	struct zd_pagemap_state *s = pgmap->state;
+
+	zd_teardown_step(pgmap, "kill");
+	ZD_PROBE2(pagemap_kill, pgmap->pfn, s->nr_pages);
+	zd_percpu_ref_get(&s->ref);
+	zd_percpu_ref_kill(&s->ref);
+}
+
+/* By the thread that has claimed @pgmap, without a lock.  @revoke may be NULL; it may block. */
+static int call_revoke(struct zd_pagemap *pgmap, int (*revoke)(struct zd_pagemap *pgmap))
+{
+	int err;
+
+	if (!revoke)
+		return 0;
+	zd_teardown_step(pgmap, "revoke");
+	/* Relaxed: only this thread can find its own mark there. */
+	__atomic_store_n(&pgmap->state->revoking_in, &self, __ATOMIC_RELAXED);
+	err = revoke(pgmap);
+	__atomic_store_n(&pgmap->state->revoking_in, NULL, __ATOMIC_RELAXED);
+	return err;
+}
+
+static void put_base(struct zd_pagemap *pgmap)
+{
+	zd_teardown_step(pgmap, "put");
+	zd_percpu_ref_put(&pgmap->state->ref);
+}
+
+static void warn_waiting(const struct zd_pagemap *pgmap)
+{
+	struct zd_pagemap_holders h;
+
+	zd_pagemap_holders(pgmap, &h);
+	zd_log(ZD_LOG_WARN, "removal of the pages at pfn %#llx still waits for %llu pages (first: pfn %#llx) and %llu other holds",
+	       (unsigned long long)pgmap->pfn, (unsigned long long)h.nr_pages,
+	       h.nr_pfns ? (unsigned long long)h.pfns[0] : 0ULL,
+	       (unsigned long long)h.nr_refs);
+	ZD_PAGE_OWNER_TELL(log, pgmap);
+}
+
 int zd_pagemap_wait(struct zd_pagemap *pgmap, int ms, struct zd_pagemap_holders *out)
 {
 	struct zd_completion *released = &pgmap->state->released;
@@ -354,29 +283,70 @@ int zd_pagemap_wait(struct zd_pagemap *pgmap, int ms, struct zd_pagemap_holders 
 	return 0;
 }
 
+/* The count is zero: take @pgmap out of the tables and clear its descriptors.  Waits for a
+ * grace period, with map_lock. */
+void zd_pagemap_exit(struct zd_pagemap *pgmap)
+{
+	struct zd_pagemap_state *s = pgmap->state;
+
+	zd_teardown_step(pgmap, "exit");
+	ZD_PROBE2(pagemap_release, pgmap->pfn, s->nr_pages);
+	ZD_PAGE_OWNER_TELL(released, pgmap->pfn);
+	lock_maps();
+	zd_pfn_range_remove(pgmap->pfn);
+	pgmap->state = NULL;
+	state_free(s);
+	zd_pfn_range_clear();
+	zd_mutex_unlock(&map_lock);
+}
+
+/* Of @ms (< 0: for ever), what is left until @until. */
+static int ms_left(int ms, int64_t until)
+{
+	int64_t now = ms > 0 ? zd_now_ms() : 0;
+
+	return ms <= 0 ? ms : until > now ? (int)(until - now) : 0;
+}
+
 int zd_pagemap_unmap(struct zd_pagemap *pgmap, int ms, struct zd_pagemap_holders *out,
 		     int (*again)(struct zd_pagemap *pgmap))
 {
+	struct zd_pagemap_state *s;
 	int err = begin_unmap(pgmap);
-	int64_t until, now;
 
 	if (err)
 		return err;
-	until = ms < 0 ? 0 : zd_now_ms() + ms;
-	pgmap->state->until_ms = until;
-	err = kill_and_revoke(pgmap, again);
-	if (ms > 0) {		/* what revoke has left of it */
-		now = zd_now_ms();
-		ms = until > now ? until - now : 0;
+	s = pgmap->state;
+	s->until_ms = ms < 0 ? 0 : zd_now_ms() + ms;
+
+	/* Kill and revoke: once, but for an owner that asks @again after a timeout.  Then a
+	 * reference stands in for the initial one, so that a refusal can call the whole
+	 * removal off; where there is none to be had the wait is over. */
+	if (!s->killed) {
+		kill_ref(pgmap);
+		err = call_revoke(pgmap, s->revoke);
+	} else if (again && zd_percpu_ref_tryget(&s->ref)) {
+		err = call_revoke(pgmap, again);
+	} else {
+		goto wait;
 	}
-	if (!err)
-		err = zd_pagemap_wait(pgmap, ms, out);
-	if (err) {
-		end_unmap(pgmap);
-		return err;
-	}
+	if (err)
+		zd_percpu_ref_resurrect(&s->ref);
+	s->killed = !err;
+	put_base(pgmap);
+	if (err)
+		goto err_end;
+
+wait:
+	err = zd_pagemap_wait(pgmap, ms_left(ms, s->until_ms), out);
+	if (err)
+		goto err_end;
 	zd_pagemap_exit(pgmap);
 	return 0;
+
+err_end:
+	end_unmap(pgmap);
+	return err;
 }
 
 int zd_memunmap_pages_timeout_sized(struct zd_pagemap *pgmap, unsigned int ms,

@@ -1,29 +1,34 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Ranges of pfns: which are taken, by whom, and the descriptor table behind them.
+ * The pagemaps that are mapped: which pfns are taken, and by which pagemap.
  *
  * Mechanism.  The mapped ranges stand in a sorted array that readers search under RCU.
  * There are two such arrays: a change is made in the one that isn't published, which is
  * then published, and after a grace period the other is the spare.  So removing a range
- * never allocates.  The table of descriptors is vmemmap.c's.
+ * never allocates.  A second table has the pagemaps by their ids, which the descriptors of
+ * live pages carry.  The table of descriptors is vmemmap.c's.
  *
- * Invariant.  A state that a reader finds is valid until the reader's section
- * ends, or as long as it holds state->ref: zd_pfn_range_remove() returns after a
- * grace period, and its caller frees the state, clears the descriptors and gives
- * others the pfns after that.
+ * Invariants:
+ *  1. A state that a reader finds is valid until the reader's section ends, or as long as
+ *     the reader holds state->ref: zd_pfn_range_remove() returns after a grace period, and
+ *     its caller frees the state, clears the descriptors and gives out the pfns again
+ *     after that.
+ *  2. by_id[id] is cleared only when the count is zero, so a live page always finds its
+ *     state.
  *
  * Fork.  What is published is whole, and the spare is written anew each time; a thread
  * that was lost while it made both larger may have left them of unequal size, which
- * lookup_grow() mends; and @leaving tells the child whose descriptors are still to be
- * cleared.
+ * lookup_grow() mends; and @leaving tells the child which descriptors are still to be
+ * cleared.  An id that such a thread had entered, and not yet the range, is lost.
  *
- * Everything but the lookup: under pagemap.c's map_lock.
+ * Everything but the lookups: with pagemap.c's map_lock.
  */
 #include <errno.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/bug.h"
+#include "pages/pagemap.h"
 #include "pages/pfn_range.h"
 #include "pages/rcu.h"
 #include "pages/vmemmap.h"
@@ -31,6 +36,7 @@
 #define RANGE_ALIGN	512ULL	/* pfns: 2 MiB of pages, whole pages of descriptors */
 
 #define MIN_CAPACITY	16U
+#define MAX_PAGEMAPS	4096U	/* ids; 0 means none */
 
 struct lookup {
 	uint32_t nr, capacity;
@@ -39,6 +45,8 @@ struct lookup {
 
 static struct lookup *arrays[2];
 static unsigned int published;		/* RCU: which of the two */
+
+static struct zd_pagemap_state *by_id[MAX_PAGEMAPS];
 
 /* Being removed: its descriptors are not clear yet.  @end, set last: 0: none. */
 static struct zd_pfn_range leaving;
@@ -99,6 +107,11 @@ struct zd_pagemap_state *zd_pagemap_tryget(zd_pfn_t pfn)
 struct zd_pagemap_state *zd_pagemap_tryget_dying(zd_pfn_t pfn)
 {
 	return tryget(pfn, zd_percpu_ref_tryget);
+}
+
+struct zd_pagemap_state *zd_pagemap_by_id(uint32_t id)
+{
+	return id < MAX_PAGEMAPS ? zd_rcu_dereference(by_id[id]) : NULL;
 }
 
 static struct lookup *lookup_alloc(uint32_t capacity)
@@ -166,6 +179,7 @@ void zd_pfn_range_insert(const struct zd_pfn_range *r)
 	uint32_t at = range_above(l, r->first);
 	struct lookup *next = spare();
 
+	zd_rcu_assign(by_id[r->state->id], r->state);
 	memcpy(next->ranges, l->ranges, at * sizeof(*r));
 	next->ranges[at] = *r;
 	memcpy(&next->ranges[at + 1], &l->ranges[at], (l->nr - at) * sizeof(*r));
@@ -178,9 +192,11 @@ void zd_pfn_range_remove(zd_pfn_t first)
 	const struct lookup *l = current();
 	uint32_t at = range_above(l, first);
 	struct lookup *next = spare();
+	uint32_t id;
 
 	ZD_BUG_ON(at == l->nr || l->ranges[at].first != first, "pfn %#llx isn't mapped",
 		  (unsigned long long)first);
+	id = l->ranges[at].state->id;
 	leaving.first = first;
 	__atomic_store_n(&leaving.end, l->ranges[at].end, __ATOMIC_RELEASE);
 	memcpy(next->ranges, l->ranges, at * sizeof(next->ranges[0]));
@@ -188,6 +204,8 @@ void zd_pfn_range_remove(zd_pfn_t first)
 	       (l->nr - at - 1) * sizeof(next->ranges[0]));
 	next->nr = l->nr - 1;
 	lookup_publish();
+	/* Relaxed: no page of it is live, and so none leads here. */
+	__atomic_store_n(&by_id[id], NULL, __ATOMIC_RELAXED);
 }
 
 void zd_pfn_range_clear(void)
@@ -197,6 +215,14 @@ void zd_pfn_range_clear(void)
 	zd_decommit(zd_vmemmap + leaving.first,
 		    (leaving.end - leaving.first) * sizeof(struct zd_page));
 	__atomic_store_n(&leaving.end, 0, __ATOMIC_RELEASE);
+}
+
+static uint32_t free_id(void)
+{
+	for (uint32_t id = 1; id < MAX_PAGEMAPS; id++)
+		if (!by_id[id])
+			return id;
+	return 0;
 }
 
 /* First fit. */
@@ -222,6 +248,9 @@ int zd_pfn_range_find(uint64_t nr_pages, struct zd_pfn_range *r)
 	err = zd_vmemmap_open(first, size);
 	if (err)
 		return err;
+	r->state->id = free_id();
+	if (!r->state->id)
+		return -ENOSPC;
 	r->first = first;
 	r->end = first + size;
 	return 0;

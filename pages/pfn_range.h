@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The table of mapped ranges, as pagemap.c changes it: under map_lock. */
+/* The mapped pagemaps, by pfn and by id: lookups, and changes by pagemap.c. */
 #ifndef ZD_PAGES_PFN_RANGE_H
 #define ZD_PAGES_PFN_RANGE_H
 
@@ -9,22 +9,42 @@
 
 struct zd_pagemap_state;
 
+/* --- lookups: any thread, also in a signal handler --- */
+
+/* zd_pagemap_tryget - the pagemap around @pfn, held by its ref; NULL: none, or it is being
+ * unmapped.  zd_pagemap_tryget_dying: also one that is being unmapped, as long as something
+ * else holds it. */
+struct zd_pagemap_state *zd_pagemap_tryget(zd_pfn_t pfn);
+struct zd_pagemap_state *zd_pagemap_tryget_dying(zd_pfn_t pfn);
+
+/* zd_pagemap_by_id - by zd_page.pgmap_id, without its flags.  Good while a page of the pagemap
+ * is held.  NULL: none. */
+struct zd_pagemap_state *zd_pagemap_by_id(uint32_t id);
+
+/* --- changes: with pagemap.c's map_lock --- */
+
 struct zd_pfn_range {
 	zd_pfn_t first, end;	/* end: as reserved, rounded up */
 	struct zd_pagemap_state *state;
 };
 
-/* Pfns for @nr_pages pages, to be inserted next: sets @r but its state.  -ENOSPC,
- * -ENOMEM. */
+/* zd_pfn_range_find - pfns for @nr_pages pages and an id for @r->state, which are to be
+ * inserted next: sets the rest of @r and @r->state->id.  0; -ENOSPC, -ENOMEM. */
 int zd_pfn_range_find(uint64_t nr_pages, struct zd_pfn_range *r);
-/* Lookups find it from here on. */
+
+/* zd_pfn_range_insert - lookups find it from here on. */
 void zd_pfn_range_insert(const struct zd_pfn_range *r);
-/* They don't any more, and none is still looking at it.  Waits for a grace period.  Its pfns
- * are given to others after zd_pfn_range_clear(). */
+
+/* zd_pfn_range_remove - lookups don't find the range at @first any more, and none is still
+ * looking at it: waits for a grace period.  Its pfns are given out again after
+ * zd_pfn_range_clear(). */
 void zd_pfn_range_remove(zd_pfn_t first);
-/* The descriptors of the range that was removed last are zero again. */
+
+/* zd_pfn_range_clear - the descriptors of the range that was removed last are zero again. */
 void zd_pfn_range_clear(void);
-/* Is @pgmap mapped?  By the pointer alone: of one that is gone, the memory may be, too. */
+
+/* zd_pfn_range_has - whether @pgmap is mapped.  Compares the pointer alone: the memory of a
+ * pagemap that is gone may be gone, too. */
 bool zd_pfn_range_has(const struct zd_pagemap *pgmap);
 
 #endif

@@ -10,7 +10,7 @@
 
 #include "base/alloc.h"
 #include "base/fault_guard.h"
-#include "pages/vmemmap.h"
+#include "pages/pagemap.h"
 #include "zonedev/gup.h"
 #include "zonedev/log.h"
 

@@ -19,7 +19,7 @@
 #include "base/alloc.h"
 #include "base/bug.h"
 #include "base/fault_guard.h"
-#include "pages/vmemmap.h"
+#include "pages/pagemap.h"
 #include "zonedev/log.h"
 
 #ifndef MADV_POPULATE_READ

@@ -9,7 +9,8 @@
 
 #include "base/alloc.h"
 #include "base/bug.h"
-#include "pages/vmemmap.h"
+#include "pages/page.h"
+#include "pages/pagemap.h"
 #include "drivers/dax/dax.h"
 #include "zonedev/log.h"
 

@@ -4,7 +4,8 @@
  */
 #include <errno.h>
 
-#include "pages/vmemmap.h"
+#include "pages/pagemap.h"
+#include "pages/pfn_range.h"
 #include "drivers/pmem/pmem.h"
 
 /* How many of the pages can be had: up to the end, the file's end, a bad block. */

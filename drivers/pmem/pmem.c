@@ -25,7 +25,7 @@
 #include "base/bug.h"
 #include "base/sized.h"
 #include "base/time.h"
-#include "pages/vmemmap.h"
+#include "pages/pagemap.h"
 #include "drivers/btt/btt.h"
 #include "drivers/pmem/pmem.h"
 #include "zonedev/log.h"

@@ -5,7 +5,7 @@
  */
 #include <liburing.h>
 
-#include "pages/vmemmap.h"
+#include "pages/pagemap.h"
 #include "tests/integration/dax_test.h"
 
 #define N	64

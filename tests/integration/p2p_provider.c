@@ -3,7 +3,7 @@
  * Peer-to-peer memory is given out once, and comes back with the last put, whoever
  * makes it; removal waits for exactly those who hold some.
  */
-#include "pages/vmemmap.h"
+#include "pages/pagemap.h"
 #include "tests/integration/p2p_test.h"
 
 #define N	256

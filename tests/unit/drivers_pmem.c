@@ -6,7 +6,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
-#include "pages/vmemmap.h"
+#include "pages/pagemap.h"
 #include "drivers/pmem/pmem.h"
 
 #define NR	2048u		/* sectors of a MiB */

@@ -14,7 +14,8 @@
 #include <zonedev/pagemap.h>
 
 #include "pages/rcu.h"
-#include "pages/vmemmap.h"
+#include "pages/pagemap.h"
+#include "pages/pfn_range.h"
 
 static int freed, warned;
 static char warning[1100];
