@@ -134,7 +134,7 @@ static void store(struct zd_mig *mig, struct zd_mig_page *p)
 				settle_zero(s->mm, s->addr);
 		return;
 	}
-	if (p->live ? zd_percpu_ref_is_dying(&mig->pgmap->state->ref) : zd_page_init(page)) {
+	if (p->live ? zd_percpu_ref_is_dying(&mig->pgmap->priv->ref) : zd_page_init(page)) {
 		/* the device is being removed: keep the content */
 		p->error = -ENODEV;
 		p->step = ZD_MIG_BACK;

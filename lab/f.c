@@ -25,7 +25,7 @@ static void page_freed(struct zd_page *page)
 /* 16 bytes each: far enough apart for a cache line of their own. */
 lab_page *lab_ram_page(unsigned int i)
 {
-	if (!ram.state) {
+	if (!ram.priv) {
 		ram = (struct zd_pagemap){ .type = ZD_MEMORY_SYSTEM, .nr_pages = 512 };
 		if (zd_memremap_pages(&ram) || zd_page_init(zd_pfn_to_page(ram.pfn)) ||
 		    zd_page_init(zd_pfn_to_page(ram.pfn + 64)))

@@ -42,7 +42,7 @@ static int device_revoke(struct zd_pagemap *pgmap)
 	/* acquire: pairs with the release in zd_library_attach() */
 	const struct zd_device_host *host = __atomic_load_n(&dev->host, __ATOMIC_ACQUIRE);
 
-	dev->deadline_ns = pgmap->state->until_ms * 1000000;
+	dev->deadline_ns = pgmap->priv->until_ms * 1000000;
 	return host ? host->drain(dev) : 0;
 }
 
@@ -58,7 +58,7 @@ static const char *device_check(const struct zd_device *dev)
 
 	if (!ops || !dev->name)
 		return "no ops or no name";
-	if (dev->pgmap.state)
+	if (dev->pgmap.priv)
 		return "registered already";
 	if (ops->version != ZD_DEVICE_OPS_VERSION)
 		return "ops of another version";

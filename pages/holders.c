@@ -37,7 +37,7 @@ static bool search_page(const struct search *s, zd_pfn_t pfn, zd_pfn_t end)
 void zd_pagemap_for_each_live(const struct zd_pagemap *pgmap, bool (*fn)(zd_pfn_t pfn, void *ctx),
 			      void *ctx)
 {
-	zd_pfn_t pfn = pgmap->pfn, end = pfn + pgmap->state->nr_pages;
+	zd_pfn_t pfn = pgmap->pfn, end = pfn + pgmap->priv->nr_pages;
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	const struct search s = { fn, ctx };
 	uint64_t there[CHUNK];
@@ -64,7 +64,7 @@ void zd_pagemap_for_each_live(const struct zd_pagemap *pgmap, bool (*fn)(zd_pfn_
 
 uint64_t zd_pagemap_live_pages(const struct zd_pagemap *pgmap)
 {
-	const struct zd_pagemap_state *s = pgmap->state;
+	const struct zd_pagemap_priv *s = pgmap->priv;
 	int64_t n = s ? zd_percpu_sum(s->live, s->live_mask) : 0;
 
 	/* Below zero: a page was freed on a CPU whose slot was read after that of its init. */
@@ -85,7 +85,7 @@ void zd_pagemap_holders(const struct zd_pagemap *pgmap, struct zd_pagemap_holder
 
 	memset(out, 0, sizeof(*out));
 	out->nr_pages = zd_pagemap_live_pages(pgmap);
-	refs = zd_percpu_ref_read(&pgmap->state->ref) - (int64_t)out->nr_pages;
+	refs = zd_percpu_ref_read(&pgmap->priv->ref) - (int64_t)out->nr_pages;
 	out->nr_refs = refs < 0 ? 0 : (uint64_t)refs;
 	if (out->nr_pages)
 		zd_pagemap_for_each_live(pgmap, add_holder, out);

@@ -53,15 +53,15 @@ void __zd_page_contended(void)
 /* In parentheses, here and elsewhere: with ZD_PAGE_OWNER it is a macro, too. */
 int (zd_page_init)(struct zd_page *page)
 {
-	struct zd_pagemap_state *s = zd_pagemap_tryget(zd_page_to_pfn(page));
+	struct zd_pagemap_priv *p = zd_pagemap_tryget(zd_page_to_pfn(page));
 	uint32_t free = 0;
 
-	if (!s)
+	if (!p)
 		return -ENODEV;
 	if (zd_page_count(page) || page->pgmap_id & ZD_PAGE_LIVE)
 		goto err_put;
-	zd_percpu_add(s->live, s->live_mask, 1);
-	page->pgmap_id = s->id | ZD_PAGE_LIVE;
+	zd_percpu_add(p->live, p->live_mask, 1);
+	page->pgmap_id = p->id | ZD_PAGE_LIVE;
 	page->word = 0;
 	/* Release: pairs with the acquire in zd_try_get_page(). */
 	if (!__atomic_compare_exchange_n(&page->refcount, &free, 1, false, __ATOMIC_RELEASE,
@@ -70,10 +70,10 @@ int (zd_page_init)(struct zd_page *page)
 	return 0;
 
 err_live:
-	page->pgmap_id = s->id;
-	zd_percpu_add(s->live, s->live_mask, -1);
+	page->pgmap_id = p->id;
+	zd_percpu_add(p->live, p->live_mask, -1);
 err_put:
-	zd_percpu_ref_put(&s->ref);
+	zd_percpu_ref_put(&p->ref);
 	zd_warn_once("zd_page_init: the page isn't free: " PAGE_FMT, PAGE_ARGS(page));
 	return -EBUSY;
 }
@@ -97,29 +97,29 @@ static void wrong_count(struct zd_page *page)
 
 void __zd_put_page(struct zd_page *page)
 {
-	struct zd_pagemap_state *s = zd_pagemap_by_id(page->pgmap_id & ID_MASK);
+	struct zd_pagemap_priv *p = zd_pagemap_by_id(page->pgmap_id & ID_MASK);
 
-	if (!s || !(page->pgmap_id & ZD_PAGE_LIVE) || zd_page_count(page)) {
+	if (!p || !(page->pgmap_id & ZD_PAGE_LIVE) || zd_page_count(page)) {
 		wrong_count(page);
 		return;
 	}
-	ZD_PROBE2(page_ref_free, zd_page_to_pfn(page), s->id);
+	ZD_PROBE2(page_ref_free, zd_page_to_pfn(page), p->id);
 	ZD_PAGE_OWNER_TELL(freed, zd_page_to_pfn(page));
-	page->pgmap_id = s->id;
+	page->pgmap_id = p->id;
 	page->word = 0;
-	if (s->page_free) {
+	if (p->page_free) {
 		zd_in_page_free++;
-		s->page_free(page);
+		p->page_free(page);
 		zd_in_page_free--;
 	}
 	/* @page may be live again, somebody else's. */
-	zd_percpu_add(s->live, s->live_mask, -1);
-	zd_percpu_ref_put(&s->ref);
+	zd_percpu_add(p->live, p->live_mask, -1);
+	zd_percpu_ref_put(&p->ref);
 }
 
 struct zd_pagemap *zd_page_pagemap(const struct zd_page *page)
 {
-	struct zd_pagemap_state *s = zd_pagemap_by_id(page->pgmap_id & ID_MASK);
+	struct zd_pagemap_priv *p = zd_pagemap_by_id(page->pgmap_id & ID_MASK);
 
-	return s ? s->pgmap : NULL;
+	return p ? p->pgmap : NULL;
 }

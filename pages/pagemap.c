@@ -60,24 +60,24 @@ static void lock_maps(void)
 
 struct zd_pagemap *(zd_get_dev_pagemap)(zd_pfn_t pfn)
 {
-	struct zd_pagemap_state *s = zd_pagemap_tryget(pfn);
+	struct zd_pagemap_priv *p = zd_pagemap_tryget(pfn);
 
-	return s ? s->pgmap : NULL;
+	return p ? p->pgmap : NULL;
 }
 
 void (zd_put_dev_pagemap)(struct zd_pagemap *pgmap)
 {
-	zd_percpu_ref_put(&pgmap->state->ref);
+	zd_percpu_ref_put(&pgmap->priv->ref);
 }
 
 /* --- map --- */
 
 static void pagemap_release(struct zd_percpu_ref *ref)
 {
-	struct zd_pagemap_state *s = (struct zd_pagemap_state *)
-		((char *)ref - offsetof(struct zd_pagemap_state, ref));
+	struct zd_pagemap_priv *p = (struct zd_pagemap_priv *)
+		((char *)ref - offsetof(struct zd_pagemap_priv, ref));
 
-	zd_complete(&s->released);
+	zd_complete(&p->released);
 }
 
 /* An op, or NULL where the caller's struct is too short to have it. */
@@ -112,7 +112,7 @@ static int pagemap_check(const struct zd_pagemap *pgmap)
 		what = "ops with calls that are not known here";
 	else if (pgmap->type == ZD_MEMORY_DEVICE_PRIVATE && !OPS_GET(pgmap->ops, page_free))
 		what = "device-private pages without page_free";
-	else if (pgmap->state)
+	else if (pgmap->priv)
 		what = "mapped already";
 	if (!what)
 		return 0;
@@ -120,35 +120,35 @@ static int pagemap_check(const struct zd_pagemap *pgmap)
 	return -EINVAL;
 }
 
-static struct zd_pagemap_state *state_alloc(struct zd_pagemap *pgmap)
+static struct zd_pagemap_priv *priv_alloc(struct zd_pagemap *pgmap)
 {
-	struct zd_pagemap_state *s = zd_alloc(sizeof(*s));
+	struct zd_pagemap_priv *p = zd_alloc(sizeof(*p));
 
-	if (!s)
+	if (!p)
 		return NULL;
-	s->live = zd_percpu_alloc(&s->live_mask);
-	if (!s->live)
+	p->live = zd_percpu_alloc(&p->live_mask);
+	if (!p->live)
 		goto err_free;
-	if (zd_percpu_ref_init(&s->ref, pagemap_release, 0))
+	if (zd_percpu_ref_init(&p->ref, pagemap_release, 0))
 		goto err_live;
-	s->pgmap = pgmap;
-	s->nr_pages = pgmap->nr_pages;
-	s->page_free = OPS_GET(pgmap->ops, page_free);
-	s->revoke = OPS_GET(pgmap->ops, revoke);
-	return s;
+	p->pgmap = pgmap;
+	p->nr_pages = pgmap->nr_pages;
+	p->page_free = OPS_GET(pgmap->ops, page_free);
+	p->revoke = OPS_GET(pgmap->ops, revoke);
+	return p;
 
 err_live:
-	zd_free(s->live);
+	zd_free(p->live);
 err_free:
-	zd_free(s);
+	zd_free(p);
 	return NULL;
 }
 
-static void state_free(struct zd_pagemap_state *s)
+static void priv_free(struct zd_pagemap_priv *p)
 {
-	zd_percpu_ref_exit(&s->ref);
-	zd_free(s->live);
-	zd_free(s);
+	zd_percpu_ref_exit(&p->ref);
+	zd_free(p->live);
+	zd_free(p);
 }
 
 int zd_memremap_pages(struct zd_pagemap *pgmap)
@@ -161,8 +161,8 @@ int zd_memremap_pages(struct zd_pagemap *pgmap)
 		return err;
 	if (pgmap->nr_pages > 1ULL << ZD_PFN_BITS)
 		return -ENOSPC;
-	r.state = state_alloc(pgmap);
-	if (!r.state)
+	r.priv = priv_alloc(pgmap);
+	if (!r.priv)
 		return -ENOMEM;
 
 	lock_maps();
@@ -170,14 +170,14 @@ int zd_memremap_pages(struct zd_pagemap *pgmap)
 	if (err)
 		goto err_unlock;
 	pgmap->pfn = r.first;
-	pgmap->state = r.state;
+	pgmap->priv = r.priv;
 	zd_pfn_range_insert(&r);
 	zd_mutex_unlock(&map_lock);
 	return 0;
 
 err_unlock:
 	zd_mutex_unlock(&map_lock);
-	state_free(r.state);
+	priv_free(r.priv);
 	return err;
 }
 
@@ -198,12 +198,12 @@ static int begin_unmap(struct zd_pagemap *pgmap)
 	if (!zd_pfn_range_has(pgmap))
 		err = -EINVAL;
 	else if (zd_in_page_free ||
-		 __atomic_load_n(&pgmap->state->revoking_in, __ATOMIC_RELAXED) == &self)
+		 __atomic_load_n(&pgmap->priv->revoking_in, __ATOMIC_RELAXED) == &self)
 		err = -EDEADLK;
-	else if (pgmap->state->busy)
+	else if (pgmap->priv->busy)
 		err = -EBUSY;
 	else
-		pgmap->state->busy = true;
+		pgmap->priv->busy = true;
 	zd_mutex_unlock(&map_lock);
 	if (err == -EINVAL)
 		zd_warn_once("zd_memunmap_pages: not mapped");
@@ -216,7 +216,7 @@ static int begin_unmap(struct zd_pagemap *pgmap)
 static void end_unmap(struct zd_pagemap *pgmap)
 {
 	lock_maps();
-	pgmap->state->busy = false;
+	pgmap->priv->busy = false;
 	zd_mutex_unlock(&map_lock);
 }
 
@@ -224,12 +224,12 @@ static void end_unmap(struct zd_pagemap *pgmap)
  * the owner has agreed. */
 static void kill_ref(struct zd_pagemap *pgmap)
 {
-	struct zd_pagemap_state *s = pgmap->state;
+	struct zd_pagemap_priv *p = pgmap->priv;
 
 	zd_teardown_step(pgmap, "kill");
-	ZD_PROBE2(pagemap_kill, pgmap->pfn, s->nr_pages);
-	zd_percpu_ref_get(&s->ref);
-	zd_percpu_ref_kill(&s->ref);
+	ZD_PROBE2(pagemap_kill, pgmap->pfn, p->nr_pages);
+	zd_percpu_ref_get(&p->ref);
+	zd_percpu_ref_kill(&p->ref);
 }
 
 /* By the thread that has claimed @pgmap, without a lock.  @revoke may be NULL; it may block. */
@@ -241,16 +241,16 @@ static int call_revoke(struct zd_pagemap *pgmap, int (*revoke)(struct zd_pagemap
 		return 0;
 	zd_teardown_step(pgmap, "revoke");
 	/* Relaxed: only this thread can find its own mark there. */
-	__atomic_store_n(&pgmap->state->revoking_in, &self, __ATOMIC_RELAXED);
+	__atomic_store_n(&pgmap->priv->revoking_in, &self, __ATOMIC_RELAXED);
 	err = revoke(pgmap);
-	__atomic_store_n(&pgmap->state->revoking_in, NULL, __ATOMIC_RELAXED);
+	__atomic_store_n(&pgmap->priv->revoking_in, NULL, __ATOMIC_RELAXED);
 	return err;
 }
 
 static void put_base(struct zd_pagemap *pgmap)
 {
 	zd_teardown_step(pgmap, "put");
-	zd_percpu_ref_put(&pgmap->state->ref);
+	zd_percpu_ref_put(&pgmap->priv->ref);
 }
 
 static void warn_waiting(const struct zd_pagemap *pgmap)
@@ -267,7 +267,7 @@ static void warn_waiting(const struct zd_pagemap *pgmap)
 
 int zd_pagemap_wait(struct zd_pagemap *pgmap, int ms, struct zd_pagemap_holders *out)
 {
-	struct zd_completion *released = &pgmap->state->released;
+	struct zd_completion *released = &pgmap->priv->released;
 
 	zd_teardown_step(pgmap, "wait");
 	if (zd_wait_for_completion_timeout(released, ms < 0 ? 10000 : (unsigned int)ms))
@@ -287,15 +287,15 @@ int zd_pagemap_wait(struct zd_pagemap *pgmap, int ms, struct zd_pagemap_holders 
  * grace period, with map_lock. */
 void zd_pagemap_exit(struct zd_pagemap *pgmap)
 {
-	struct zd_pagemap_state *s = pgmap->state;
+	struct zd_pagemap_priv *p = pgmap->priv;
 
 	zd_teardown_step(pgmap, "exit");
-	ZD_PROBE2(pagemap_release, pgmap->pfn, s->nr_pages);
+	ZD_PROBE2(pagemap_release, pgmap->pfn, p->nr_pages);
 	ZD_PAGE_OWNER_TELL(released, pgmap->pfn);
 	lock_maps();
 	zd_pfn_range_remove(pgmap->pfn);
-	pgmap->state = NULL;
-	state_free(s);
+	pgmap->priv = NULL;
+	priv_free(p);
 	zd_pfn_range_clear();
 	zd_mutex_unlock(&map_lock);
 }
@@ -311,34 +311,34 @@ static int ms_left(int ms, int64_t until)
 int zd_pagemap_unmap(struct zd_pagemap *pgmap, int ms, struct zd_pagemap_holders *out,
 		     int (*again)(struct zd_pagemap *pgmap))
 {
-	struct zd_pagemap_state *s;
+	struct zd_pagemap_priv *p;
 	int err = begin_unmap(pgmap);
 
 	if (err)
 		return err;
-	s = pgmap->state;
-	s->until_ms = ms < 0 ? 0 : zd_now_ms() + ms;
+	p = pgmap->priv;
+	p->until_ms = ms < 0 ? 0 : zd_now_ms() + ms;
 
 	/* Kill and revoke: once, but for an owner that asks @again after a timeout.  Then a
 	 * reference stands in for the initial one, so that a refusal can call the whole
 	 * removal off; where there is none to be had the wait is over. */
-	if (!s->killed) {
+	if (!p->killed) {
 		kill_ref(pgmap);
-		err = call_revoke(pgmap, s->revoke);
-	} else if (again && zd_percpu_ref_tryget(&s->ref)) {
+		err = call_revoke(pgmap, p->revoke);
+	} else if (again && zd_percpu_ref_tryget(&p->ref)) {
 		err = call_revoke(pgmap, again);
 	} else {
 		goto wait;
 	}
 	if (err)
-		zd_percpu_ref_resurrect(&s->ref);
-	s->killed = !err;
+		zd_percpu_ref_resurrect(&p->ref);
+	p->killed = !err;
 	put_base(pgmap);
 	if (err)
 		goto err_end;
 
 wait:
-	err = zd_pagemap_wait(pgmap, ms_left(ms, s->until_ms), out);
+	err = zd_pagemap_wait(pgmap, ms_left(ms, p->until_ms), out);
 	if (err)
 		goto err_end;
 	zd_pagemap_exit(pgmap);
@@ -379,6 +379,6 @@ int zd_pagemap_kill(struct zd_pagemap *pgmap)
 
 void zd_pagemap_put_base(struct zd_pagemap *pgmap)
 {
-	pgmap->state->killed = true;
+	pgmap->priv->killed = true;
 	put_base(pgmap);
 }

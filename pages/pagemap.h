@@ -14,13 +14,13 @@
 #include "base/lock.h"
 
 /*
- * struct zd_pagemap_state - a mapped pagemap, ours alone.
+ * struct zd_pagemap_priv - the part of a mapped pagemap that is zonedev's alone.
  *
  * Lives from zd_memremap_pages() to the end of the grace period in unmap.
  * @ref: one for each live page and each zd_get_dev_pagemap(), and the base.
  * @page_free, @revoke: from ops, NULL where the owner's are shorter.
  */
-struct zd_pagemap_state {
+struct zd_pagemap_priv {
 	struct zd_percpu_ref ref;
 	struct zd_pagemap *pgmap;
 	uint64_t nr_pages;

@@ -9,12 +9,12 @@
  * live pages carry.  The table of descriptors is vmemmap.c's.
  *
  * Invariants:
- *  1. A state that a reader finds is valid until the reader's section ends, or as long as
- *     the reader holds state->ref: zd_pfn_range_remove() returns after a grace period, and
- *     its caller frees the state, clears the descriptors and gives out the pfns again
- *     after that.
+ *  1. What a reader finds is valid until the reader's section ends, or as long as the
+ *     reader holds priv->ref: zd_pfn_range_remove() returns after a grace period, and its
+ *     caller frees the pagemap's part that is zonedev's, clears the descriptors and gives
+ *     out the pfns again after that.
  *  2. by_id[id] is cleared only when the count is zero, so a live page always finds its
- *     state.
+ *     pagemap.
  *
  * Fork.  What is published is whole, and the spare is written anew each time; a thread
  * that was lost while it made both larger may have left them of unequal size, which
@@ -46,7 +46,7 @@ struct lookup {
 static struct lookup *arrays[2];
 static unsigned int published;		/* RCU: which of the two */
 
-static struct zd_pagemap_state *by_id[MAX_PAGEMAPS];
+static struct zd_pagemap_priv *by_id[MAX_PAGEMAPS];
 
 /* Being removed: its descriptors are not clear yet.  @end, set last: 0: none. */
 static struct zd_pfn_range leaving;
@@ -77,10 +77,10 @@ static uint32_t range_above(const struct lookup *l, zd_pfn_t pfn)
 	return lo;
 }
 
-static struct zd_pagemap_state *tryget(zd_pfn_t pfn,
+static struct zd_pagemap_priv *tryget(zd_pfn_t pfn,
 				       bool (*get)(struct zd_percpu_ref *ref))
 {
-	struct zd_pagemap_state *s = NULL;
+	struct zd_pagemap_priv *p = NULL;
 	unsigned int section;
 	const struct lookup *l;
 	uint32_t i;
@@ -91,25 +91,25 @@ static struct zd_pagemap_state *tryget(zd_pfn_t pfn,
 	l = zd_rcu_dereference(arrays[zd_rcu_dereference(published)]);
 	i = range_above(l, pfn);
 	if (i < l->nr && pfn >= l->ranges[i].first)
-		s = l->ranges[i].state;
+		p = l->ranges[i].priv;
 	/* The range was rounded up; the pagemap ends where it ends. */
-	if (s && (pfn - l->ranges[i].first >= s->nr_pages || !get(&s->ref)))
-		s = NULL;
+	if (p && (pfn - l->ranges[i].first >= p->nr_pages || !get(&p->ref)))
+		p = NULL;
 	zd_rcu_read_unlock(section);
-	return s;
+	return p;
 }
 
-struct zd_pagemap_state *zd_pagemap_tryget(zd_pfn_t pfn)
+struct zd_pagemap_priv *zd_pagemap_tryget(zd_pfn_t pfn)
 {
 	return tryget(pfn, zd_percpu_ref_tryget_live);
 }
 
-struct zd_pagemap_state *zd_pagemap_tryget_dying(zd_pfn_t pfn)
+struct zd_pagemap_priv *zd_pagemap_tryget_dying(zd_pfn_t pfn)
 {
 	return tryget(pfn, zd_percpu_ref_tryget);
 }
 
-struct zd_pagemap_state *zd_pagemap_by_id(uint32_t id)
+struct zd_pagemap_priv *zd_pagemap_by_id(uint32_t id)
 {
 	return id < MAX_PAGEMAPS ? zd_rcu_dereference(by_id[id]) : NULL;
 }
@@ -179,7 +179,7 @@ void zd_pfn_range_insert(const struct zd_pfn_range *r)
 	uint32_t at = range_above(l, r->first);
 	struct lookup *next = spare();
 
-	zd_rcu_assign(by_id[r->state->id], r->state);
+	zd_rcu_assign(by_id[r->priv->id], r->priv);
 	memcpy(next->ranges, l->ranges, at * sizeof(*r));
 	next->ranges[at] = *r;
 	memcpy(&next->ranges[at + 1], &l->ranges[at], (l->nr - at) * sizeof(*r));
@@ -196,7 +196,7 @@ void zd_pfn_range_remove(zd_pfn_t first)
 
 	ZD_BUG_ON(at == l->nr || l->ranges[at].first != first, "pfn %#llx isn't mapped",
 		  (unsigned long long)first);
-	id = l->ranges[at].state->id;
+	id = l->ranges[at].priv->id;
 	leaving.first = first;
 	__atomic_store_n(&leaving.end, l->ranges[at].end, __ATOMIC_RELEASE);
 	memcpy(next->ranges, l->ranges, at * sizeof(next->ranges[0]));
@@ -248,8 +248,8 @@ int zd_pfn_range_find(uint64_t nr_pages, struct zd_pfn_range *r)
 	err = zd_vmemmap_open(first, size);
 	if (err)
 		return err;
-	r->state->id = free_id();
-	if (!r->state->id)
+	r->priv->id = free_id();
+	if (!r->priv->id)
 		return -ENOSPC;
 	r->first = first;
 	r->end = first + size;
@@ -259,7 +259,7 @@ int zd_pfn_range_find(uint64_t nr_pages, struct zd_pfn_range *r)
 bool zd_pfn_range_has(const struct zd_pagemap *pgmap)
 {
 	for (uint32_t i = 0; zd_vmemmap && i < current()->nr; i++)
-		if (current()->ranges[i].state->pgmap == pgmap)
+		if (current()->ranges[i].priv->pgmap == pgmap)
 			return true;
 	return false;
 }

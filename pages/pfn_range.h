@@ -7,29 +7,29 @@
 
 #include <zonedev/pagemap.h>
 
-struct zd_pagemap_state;
+struct zd_pagemap_priv;
 
 /* --- lookups: any thread, also in a signal handler --- */
 
 /* zd_pagemap_tryget - the pagemap around @pfn, held by its ref; NULL: none, or it is being
  * unmapped.  zd_pagemap_tryget_dying: also one that is being unmapped, as long as something
  * else holds it. */
-struct zd_pagemap_state *zd_pagemap_tryget(zd_pfn_t pfn);
-struct zd_pagemap_state *zd_pagemap_tryget_dying(zd_pfn_t pfn);
+struct zd_pagemap_priv *zd_pagemap_tryget(zd_pfn_t pfn);
+struct zd_pagemap_priv *zd_pagemap_tryget_dying(zd_pfn_t pfn);
 
 /* zd_pagemap_by_id - by zd_page.pgmap_id, without its flags.  Good while a page of the pagemap
  * is held.  NULL: none. */
-struct zd_pagemap_state *zd_pagemap_by_id(uint32_t id);
+struct zd_pagemap_priv *zd_pagemap_by_id(uint32_t id);
 
 /* --- changes: with pagemap.c's map_lock --- */
 
 struct zd_pfn_range {
 	zd_pfn_t first, end;	/* end: as reserved, rounded up */
-	struct zd_pagemap_state *state;
+	struct zd_pagemap_priv *priv;
 };
 
-/* zd_pfn_range_find - pfns for @nr_pages pages and an id for @r->state, which are to be
- * inserted next: sets the rest of @r and @r->state->id.  0; -ENOSPC, -ENOMEM. */
+/* zd_pfn_range_find - pfns for @nr_pages pages and an id for @r->priv, which are to be
+ * inserted next: sets the rest of @r and @r->priv->id.  0; -ENOSPC, -ENOMEM. */
 int zd_pfn_range_find(uint64_t nr_pages, struct zd_pfn_range *r);
 
 /* zd_pfn_range_insert - lookups find it from here on. */

@@ -70,9 +70,9 @@ static int persist(struct zd_media *m, uint64_t offset, uint64_t len)
 
 /* Also of a region that is being removed, while anybody holds it: who has pages of it
  * wants what he wrote there to be safe. */
-static struct zd_pagemap_state *hold_dying(struct zd_pmem *pmem)
+static struct zd_pagemap_priv *hold_dying(struct zd_pmem *pmem)
 {
-	struct zd_pagemap_state *s = zd_pagemap_tryget_dying(pmem->dax.pfn);
+	struct zd_pagemap_priv *s = zd_pagemap_tryget_dying(pmem->dax.pfn);
 
 	if (!s || s->pgmap == &pmem->dax.pgmap)
 		return s;
@@ -82,7 +82,7 @@ static struct zd_pagemap_state *hold_dying(struct zd_pmem *pmem)
 
 int zd_pmem_persist_range(struct zd_pmem *pmem, uint64_t offset, uint64_t len)
 {
-	struct zd_pagemap_state *s = hold_dying(pmem);
+	struct zd_pagemap_priv *s = hold_dying(pmem);
 	int rc;
 
 	if (!s)
@@ -94,7 +94,7 @@ int zd_pmem_persist_range(struct zd_pmem *pmem, uint64_t offset, uint64_t len)
 
 int zd_pmem_persist(struct zd_pmem *pmem, const void *addr, size_t len)
 {
-	struct zd_pagemap_state *s = hold_dying(pmem);
+	struct zd_pagemap_priv *s = hold_dying(pmem);
 	int rc;
 
 	if (!s)

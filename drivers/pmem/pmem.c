@@ -251,7 +251,7 @@ static int open_pages(struct zd_pmem *pmem)
 		rc = zd_dax_setup(&pmem->dax, &cfg);
 	if (rc)
 		return rc;
-	pmem->queue.usage = &pmem->dax.pgmap.state->ref;
+	pmem->queue.usage = &pmem->dax.pgmap.priv->ref;
 	return add_page_steps(pmem);
 }
 

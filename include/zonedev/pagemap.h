@@ -56,7 +56,7 @@ struct zd_pagemap_ops {
 	int (*revoke)(struct zd_pagemap *pgmap);
 };
 
-struct zd_pagemap_state;
+struct zd_pagemap_priv;
 
 /*
  * struct zd_pagemap - zero it, set @type, @nr_pages and, as wanted, @ops and
@@ -71,7 +71,7 @@ struct zd_pagemap {
 	uint64_t nr_pages;
 	zd_pfn_t pfn;
 	/* zonedev's */
-	struct zd_pagemap_state *state;	/* NULL: not mapped */
+	struct zd_pagemap_priv *priv;	/* NULL: not mapped */
 	const void *embedder;		/* zd_device uses it */
 };
 

@@ -491,7 +491,7 @@ static void test_half_entered(void **state)
 	assert_int_equal(zd_pmem_remove_timeout(pmem, 10, &h), -ETIMEDOUT);
 	assert_int_equal(h.nr_requests, 1);
 	assert_int_equal(h.pages.nr_pages + h.pages.nr_refs, 0);
-	assert_non_null(pmem->dax.pgmap.state);
+	assert_non_null(pmem->dax.pgmap.priv);
 	zd_percpu_ref_put(&pmem->queue.gate);
 	assert_int_equal(zd_pmem_remove_timeout(pmem, 20000, &h), 0);
 	zd_pmem_close(pmem);

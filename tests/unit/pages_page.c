@@ -35,7 +35,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
 	(void)state;
-	return map.state ? zd_memunmap_pages(&map) : 0;
+	return map.priv ? zd_memunmap_pages(&map) : 0;
 }
 
 static void test_layout(void **state)

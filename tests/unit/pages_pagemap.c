@@ -267,7 +267,7 @@ static void test_out_of_memory(void **state)
 		zd_alloc_fail_nth(i);
 		if (zd_memremap_pages(&m[0]) == 0)
 			break;
-		assert_null(m[0].state);
+		assert_null(m[0].priv);
 	}
 	zd_alloc_fail_nth(0);
 	assert_in_range(i, 3, 9);

@@ -268,7 +268,7 @@ static void test_from_revoke(void **state)
 	assert_int_equal(outer_rc[1], 0);
 	assert_int_equal(inner_rc[0], -EDEADLK);
 	assert_int_equal(inner_rc[1], -EDEADLK);
-	assert_null(inner.state);
+	assert_null(inner.priv);
 }
 
 /* --- devices: from page_free, and twice --- */
@@ -447,7 +447,7 @@ static void *remap_thread(void *arg)
 static void test_not_reused_under_a_reader(void **state)
 {
 	struct zd_pagemap m = make(ZD_MEMORY_DEVICE_PRIVATE, &plain_ops);
-	const struct zd_pagemap_state *s;
+	const struct zd_pagemap_priv *s;
 	struct remapping again = { .pfn = 0 };
 	struct unmapping u;
 	struct zd_page *page;
@@ -458,7 +458,7 @@ static void test_not_reused_under_a_reader(void **state)
 	assert_int_equal(zd_memremap_pages(&m), 0);
 	page = zd_pfn_to_page(m.pfn + 3);
 	zd_page_set_private(page, 0x5ca1ab1e);
-	s = m.state;
+	s = m.priv;
 	id = s->id;
 
 	section = zd_rcu_read_lock();
