@@ -3,9 +3,9 @@
  * Devices: a driver's ops, checked once, on a DEVICE_PRIVATE pagemap.
  *
  * A driver that was compiled against an older zonedev has a shorter ops struct.
- * Everyone reads dev->ops without looking at its size, so such a one is copied
- * at registration into a full struct whose tail is NULL; pgmap.embedder keeps
- * the driver's own, and is NULL where no copy was needed.
+ * zonedev reads dev->ops without looking at its size, so a shorter struct is copied
+ * at registration into a full one whose tail is NULL; dev->driver_ops keeps the
+ * driver's own, and is NULL where no copy was needed.
  */
 #include <errno.h>
 #include <limits.h>
@@ -78,7 +78,7 @@ static int ops_complete(struct zd_device *dev)
 {
 	struct zd_device_ops *full;
 
-	dev->pgmap.embedder = NULL;
+	dev->driver_ops = NULL;
 	if (dev->ops->size >= sizeof(*full))
 		return 0;
 	full = zd_alloc(sizeof(*full));
@@ -86,7 +86,7 @@ static int ops_complete(struct zd_device *dev)
 		return -ENOMEM;
 	memcpy(full, dev->ops, dev->ops->size);
 	full->size = sizeof(*full);
-	dev->pgmap.embedder = dev->ops;
+	dev->driver_ops = dev->ops;
 	dev->ops = full;
 	return 0;
 }
@@ -95,10 +95,10 @@ static void ops_restore(struct zd_device *dev)
 {
 	const struct zd_device_ops *full = dev->ops;
 
-	if (!dev->pgmap.embedder)
+	if (!dev->driver_ops)
 		return;
-	dev->ops = dev->pgmap.embedder;
-	dev->pgmap.embedder = NULL;
+	dev->ops = dev->driver_ops;
+	dev->driver_ops = NULL;
 	zd_free((void *)full);
 }
 

@@ -155,7 +155,8 @@ struct zd_device {
 	uint32_t alone;		/* lock: who drives it without one */
 	const struct zd_device_host *host;	/* for removal; set with the first server */
 	uint64_t deadline_ns;	/* of a removal; 0: none */
-	uint64_t reserved_[4];	/* room: the size is fixed for ever, drivers embed it */
+	const struct zd_device_ops *driver_ops;	/* see pages/device.c; NULL: the same */
+	uint64_t reserved_[3];	/* room: the size is fixed for ever, drivers embed it */
 };
 
 /*

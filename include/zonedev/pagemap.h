@@ -70,9 +70,8 @@ struct zd_pagemap {
 	void *owner;			/* whose device-private pages these are */
 	uint64_t nr_pages;
 	zd_pfn_t pfn;
-	/* zonedev's */
-	struct zd_pagemap_priv *priv;	/* NULL: not mapped */
-	const void *embedder;		/* zd_device uses it */
+	struct zd_pagemap_priv *priv;	/* zonedev's; NULL: not mapped */
+	uint64_t reserved_;
 };
 
 /*
