@@ -75,14 +75,15 @@ int zd_server_attach(struct zd_server *server, struct zd_device *dev)
 	void *owner = NULL;
 	int rc = 0;
 
-	/* Two servers may want it at once; and who drives it without one finishes: not
-	 * waited for, since he may do so by touching memory whose faults we serve. */
-	if (!zd_trylock_word(&dev->alone))
+	/* Two servers may want the device at once; and a thread that submits to it without a
+	 * server finishes first.  The server doesn't wait for that thread, which may touch
+	 * memory whose faults this server serves. */
+	if (!zd_trylock_word(&dev->submit_lock))
 		return -EAGAIN;
 	if (!__atomic_compare_exchange_n(&dev->server, &owner, server, false, __ATOMIC_ACQ_REL,
 					 __ATOMIC_ACQUIRE) && owner != server)
 		rc = -EBUSY;
-	zd_unlock_word(&dev->alone);
+	zd_unlock_word(&dev->submit_lock);
 	if (rc)
 		return rc;
 	server->dev = dev;

@@ -119,7 +119,7 @@ int zd_device_register(struct zd_device *dev)
 	dev->pgmap.owner = dev;
 	dev->pgmap.nr_pages = dev->nr_pages;
 	dev->server = NULL;
-	dev->alone = 0;
+	dev->submit_lock = 0;
 	dev->host = NULL;
 	dev->deadline_ns = 0;
 	dev->event_fd = -1;
@@ -193,8 +193,9 @@ static void run_done(struct zd_device_io *io)
 	*(bool *)io->owner = true;
 }
 
-/* With dev->alone held.  The completions come in ->submit or ->reap: in this thread. */
-static void run_alone(struct zd_device *dev, struct zd_device_io *io)
+/* With dev->submit_lock, which keeps a server from attaching: ->submit and ->reap are this
+ * thread's, and the completions come in it.  May block. */
+static void run_here(struct zd_device *dev, struct zd_device_io *io)
 {
 	bool done = false;
 
@@ -211,14 +212,14 @@ int zd_device_run(struct zd_device *dev, struct zd_device_io *io)
 	int rc;
 
 	do {
-		/* a server that comes now tries again (zd_server_attach()) */
-		zd_lock_word(&dev->alone);
+		/* a server that attaches meanwhile tries again (zd_server_attach()) */
+		zd_lock_word(&dev->submit_lock);
 		if (!__atomic_load_n(&dev->server, __ATOMIC_ACQUIRE)) {
-			run_alone(dev, io);
-			zd_unlock_word(&dev->alone);
+			run_here(dev, io);
+			zd_unlock_word(&dev->submit_lock);
 			return 0;
 		}
-		zd_unlock_word(&dev->alone);
+		zd_unlock_word(&dev->submit_lock);
 		/* acquire: as in device_revoke(); it comes a moment after its server */
 		host = __atomic_load_n(&dev->host, __ATOMIC_ACQUIRE);
 		rc = host ? host->run(dev, io) : -EAGAIN;

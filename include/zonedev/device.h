@@ -152,7 +152,7 @@ struct zd_device {
 	struct zd_pagemap pgmap;
 	int event_fd;
 	void *server;		/* the one server it is attached to, or NULL */
-	uint32_t alone;		/* lock: who drives it without one */
+	uint32_t submit_lock;	/* of a thread that submits while there is no server */
 	const struct zd_device_host *host;	/* for removal; set with the first server */
 	uint64_t deadline_ns;	/* of a removal; 0: none */
 	const struct zd_device_ops *driver_ops;	/* see pages/device.c; NULL: the same */
