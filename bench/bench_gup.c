@@ -32,7 +32,7 @@ static void pin_unpin(char *at, unsigned long nr)
 {
 	struct zd_page *p[ZD_FOLIO_PAGES];
 
-	if (zd_pin_user_pages_fast(mm, (uintptr_t)at, nr, ZD_FOLL_WRITE, p) != (long)nr)
+	if (zd_pin_user_pages_fast(mm, at, nr, ZD_FOLL_WRITE, p) != (long)nr)
 		bench_die("zd_pin_user_pages_fast");
 	zd_unpin_user_pages(p, nr);
 }
@@ -167,7 +167,7 @@ static void setup(void)
 	rc = zd_mm_register(mm, mem, 2 * PAGES * ZD_PAGE_SIZE);
 	if (rc)
 		bench_die("zd_mm_register: %s", strerror(-rc));
-	if (zd_pin_user_pages_fast(mm, (uintptr_t)mem, 2 * PAGES, 0, pages) != 2 * PAGES)
+	if (zd_pin_user_pages_fast(mm, mem, 2 * PAGES, 0, pages) != 2 * PAGES)
 		bench_die("zd_pin_user_pages_fast");
 	zd_unpin_user_pages(pages, 2 * PAGES);
 	bench_shuffle(order, BUFFERS, 1);
@@ -204,7 +204,7 @@ static void huge_page(void)
 	huge = bench_map(ZD_FOLIO_PAGES * ZD_PAGE_SIZE, 1);
 	bench_fill(huge, ZD_FOLIO_PAGES * ZD_PAGE_SIZE);
 	if (zd_mm_register(mm, huge, ZD_FOLIO_PAGES * ZD_PAGE_SIZE) ||
-	    zd_pin_user_pages_fast(mm, (uintptr_t)huge, ZD_FOLIO_PAGES, 0, p) != ZD_FOLIO_PAGES)
+	    zd_pin_user_pages_fast(mm, huge, ZD_FOLIO_PAGES, 0, p) != ZD_FOLIO_PAGES)
 		bench_die("can't pin a huge page");
 	if (!(p[0]->pgmap_id & ZD_PAGE_FOLIO))
 		bench_report_none("  a huge page as a whole", "ns", "the kernel gave none");

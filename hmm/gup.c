@@ -367,19 +367,22 @@ static inline bool gup_one(const struct zd_mm *mm, uint64_t addr, unsigned int f
 	return page;
 }
 
-long (zd_get_user_pages_fast)(struct zd_mm *mm, uint64_t start, unsigned long nr,
+long (zd_get_user_pages_fast)(struct zd_mm *mm, const void *start, unsigned long nr,
 			      unsigned int flags, struct zd_page **pages)
 {
-	if (nr == 1 && gup_one(mm, start, flags, 1, pages))
+	uint64_t addr = (uintptr_t)start;
+
+	if (nr == 1 && gup_one(mm, addr, flags, 1, pages))
 		return 1;
-	return gup(mm, start, nr, flags, 1, pages);
+	return gup(mm, addr, nr, flags, 1, pages);
 }
 
-long (zd_pin_user_pages_fast)(struct zd_mm *mm, uint64_t start, unsigned long nr,
+long (zd_pin_user_pages_fast)(struct zd_mm *mm, const void *start, unsigned long nr,
 			      unsigned int flags, struct zd_page **pages)
 {
-	long n = nr == 1 && gup_one(mm, start, flags, ZD_PIN_BIAS, pages) ? 1 :
-		 gup(mm, start, nr, flags, ZD_PIN_BIAS, pages);
+	uint64_t addr = (uintptr_t)start;
+	long n = nr == 1 && gup_one(mm, addr, flags, ZD_PIN_BIAS, pages) ? 1 :
+		 gup(mm, addr, nr, flags, ZD_PIN_BIAS, pages);
 
 	if (n > 0)
 		ZD_PROBE2(page_ref_pin, zd_page_to_pfn(pages[0]), n);
@@ -387,7 +390,7 @@ long (zd_pin_user_pages_fast)(struct zd_mm *mm, uint64_t start, unsigned long nr
 }
 
 /* Returns how many of @nr pages, the first at least, it has let go at once. */
-static unsigned long unpin(struct zd_page **pages, unsigned long nr)
+static unsigned long unpin(struct zd_page *const *pages, unsigned long nr)
 {
 	struct zd_page *page = pages[0];
 	unsigned long n = 1, max;
@@ -410,7 +413,7 @@ void zd_unpin_user_page(struct zd_page *page)
 	unpin(&page, 1);
 }
 
-void zd_unpin_user_pages(struct zd_page **pages, unsigned long nr)
+void zd_unpin_user_pages(struct zd_page *const *pages, unsigned long nr)
 {
 	if (nr)
 		ZD_PROBE2(page_ref_unpin, zd_page_to_pfn(pages[0]), nr);
@@ -421,7 +424,8 @@ void zd_unpin_user_pages(struct zd_page **pages, unsigned long nr)
 	}
 }
 
-void zd_unpin_user_pages_dirty_lock(struct zd_page **pages, unsigned long nr, bool make_dirty)
+void zd_unpin_user_pages_dirty_lock(struct zd_page *const *pages, unsigned long nr,
+				    bool make_dirty)
 {
 	/* The kernel knows: RAM of the program is its own, and pages of a region
 	 * were written to through a mapping of the file, or by a pin of its own. */

@@ -392,7 +392,8 @@ static enum zd_cmd_result pfns_step(struct zd_library *lib, struct zd_cmd *cmd)
 	return ZD_CMD_DONE;
 }
 
-int zd_migrate_device_pfns(struct zd_mm *mm, void *addr, size_t len, zd_pfn_t *pfns, size_t nr)
+int zd_migrate_device_pfns(struct zd_mm *mm, const void *addr, size_t len, zd_pfn_t *pfns,
+			   size_t nr)
 {
 	struct pfns_cmd *c;
 	uint64_t start, end;

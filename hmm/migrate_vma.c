@@ -227,16 +227,27 @@ static int run(struct zd_migrate_vma *args, struct vma_cmd *c,
 	return zd_library_call(zd_library_of(args->mm), &c->cmd);
 }
 
+static uint64_t start_of(const struct zd_migrate_vma *args)
+{
+	return (uintptr_t)args->start;
+}
+
+static uint64_t end_of(const struct zd_migrate_vma *args)
+{
+	return (uintptr_t)args->end;
+}
+
 static uint64_t npages(const struct zd_migrate_vma *args)
 {
-	return (args->end - args->start) >> ZD_PAGE_SHIFT;
+	return (end_of(args) - start_of(args)) >> ZD_PAGE_SHIFT;
 }
 
 static bool good_args(const struct zd_migrate_vma *args)
 {
 	return args->mm && args->dev && args->src && args->dst && args->data &&
-	       args->start < args->end && !((args->start | args->end) & (ZD_PAGE_SIZE - 1)) &&
-	       args->end <= UINT64_C(1) << ZD_VA_BITS && npages(args) <= ZD_MIGRATE_VMA_MAX;
+	       start_of(args) < end_of(args) &&
+	       !((start_of(args) | end_of(args)) & (ZD_PAGE_SIZE - 1)) &&
+	       end_of(args) <= UINT64_C(1) << ZD_VA_BITS && npages(args) <= ZD_MIGRATE_VMA_MAX;
 }
 
 /* Up to @result, which is the last member. */
@@ -257,18 +268,18 @@ int zd_migrate_vma_setup_sized(struct zd_migrate_vma *args, size_t size)
 	if (!args || size < MIN_SIZE)
 		return -EINVAL;
 	args->cpages = 0;
-	args->private_data = NULL;
+	args->priv = NULL;
 	put_result(args, size, &none);
 	if (!good_args(args))
 		return -EINVAL;
 	c = zd_alloc(sizeof(*c));
 	if (!c)
 		return -ENOMEM;
-	c->start = c->pos = args->start;
-	c->end = args->end;
+	c->start = c->pos = start_of(args);
+	c->end = end_of(args);
 	c->dev = args->dev;
 	c->size = size;
-	rc = zd_migrate_stay(args->start, args->end, args->dev, &c->stay);
+	rc = zd_migrate_stay(c->start, c->end, args->dev, &c->stay);
 	if (!rc)
 		rc = run(args, c, setup_step);
 	zd_ranges_destroy(&c->stay);
@@ -282,14 +293,14 @@ int zd_migrate_vma_setup_sized(struct zd_migrate_vma *args, size_t size)
 		args->dst[i] = 0;
 		args->cpages += c->src[i] != 0;
 	}
-	args->private_data = c;
+	args->priv = c;
 	return 0;
 }
 
 /* The steps that setup began, or NULL, with a warning. */
 static struct vma_cmd *steps_of(struct zd_migrate_vma *args, const char *call)
 {
-	struct vma_cmd *c = args ? args->private_data : NULL;
+	struct vma_cmd *c = args ? args->priv : NULL;
 
 	if (!c)
 		zd_warn_once("%s: no zd_migrate_vma_setup() before it that returned 0", call);
@@ -327,7 +338,7 @@ static bool take(struct zd_migrate_vma *args, struct vma_cmd *c, uint64_t i, boo
 			return true;
 		}
 	}
-	if (!__atomic_compare_exchange_n(&page->word, &unused, args->start + i * ZD_PAGE_SIZE,
+	if (!__atomic_compare_exchange_n(&page->word, &unused, start_of(args) + i * ZD_PAGE_SIZE,
 					 false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		return false;
 	c->took[i] = VMA_LIVE;
@@ -397,6 +408,6 @@ void zd_migrate_vma_finalize(struct zd_migrate_vma *args)
 	}
 	zd_migrate_count_rest(&c->result, npages(args));
 	put_result(args, c->size, &c->result);
-	args->private_data = NULL;
+	args->priv = NULL;
 	zd_free(c);
 }

@@ -50,7 +50,7 @@ static int distance(struct zd_device *client, void *addr, uint64_t len)
 	return client->ops->p2p_distance ? client->ops->p2p_distance(client, addr, len) : -1;
 }
 
-int zd_p2pdma_distance(struct zd_p2pdma *provider, struct zd_device **clients, int nr, bool verbose)
+int zd_p2pdma_distance(struct zd_p2pdma *provider, struct zd_device *const *clients, int nr, bool verbose)
 {
 	bool reached = true;
 	int sum = 0;
@@ -200,7 +200,7 @@ static int fail_all(struct zd_p2pdma_result *r, unsigned int nr, int error)
 	return error;
 }
 
-static int copy_memory(struct zd_page **dst, struct zd_page **src, unsigned int nr,
+static int copy_memory(struct zd_page *const *dst, struct zd_page *const *src, unsigned int nr,
 		       struct zd_p2pdma_result *r)
 {
 	int rc = 0;
@@ -219,7 +219,7 @@ static int copy_memory(struct zd_page **dst, struct zd_page **src, unsigned int 
 }
 
 /* Runs of pages that follow each other are one entry. */
-static unsigned int make_sg(struct zd_p2pdma_sg *sg, struct zd_page **mem, unsigned int nr)
+static unsigned int make_sg(struct zd_p2pdma_sg *sg, struct zd_page *const *mem, unsigned int nr)
 {
 	unsigned int nents = 0;
 
@@ -242,8 +242,8 @@ static int transfer(struct work *w, struct zd_device *dev, enum zd_io_dir dir, u
 }
 
 /* Between @dev's pages @theirs and memory @mem. */
-static int copy_device(struct work *w, struct zd_device *dev, struct zd_page **theirs,
-		       struct zd_page **mem, unsigned int nr, enum zd_io_dir dir,
+static int copy_device(struct work *w, struct zd_device *dev, struct zd_page *const *theirs,
+		       struct zd_page *const *mem, unsigned int nr, enum zd_io_dir dir,
 		       struct zd_p2pdma_result *r)
 {
 	unsigned int nents = make_sg(w->sg, mem, nr), at = 0;
@@ -275,8 +275,8 @@ static int copy_device(struct work *w, struct zd_device *dev, struct zd_page **t
 }
 
 /* One page that has been truncated must not fail those beside it. */
-static int copy_device_each(struct work *w, struct zd_device *dev, struct zd_page **theirs,
-			    struct zd_page **mem, unsigned int nr, enum zd_io_dir dir,
+static int copy_device_each(struct work *w, struct zd_device *dev, struct zd_page *const *theirs,
+			    struct zd_page *const *mem, unsigned int nr, enum zd_io_dir dir,
 			    struct zd_p2pdma_result *r)
 {
 	struct zd_p2pdma_result before = *r;
@@ -295,8 +295,8 @@ static int copy_device_each(struct work *w, struct zd_device *dev, struct zd_pag
 }
 
 /* From device to device: neither can address the other. */
-static int copy_devices(struct work *w, struct zd_device *to, struct zd_page **dst,
-			struct zd_device *from, struct zd_page **src, unsigned int nr,
+static int copy_devices(struct work *w, struct zd_device *to, struct zd_page *const *dst,
+			struct zd_device *from, struct zd_page *const *src, unsigned int nr,
 			struct zd_p2pdma_result *r)
 {
 	char *buf = zd_alloc(nr * ZD_PAGE_SIZE);
@@ -332,7 +332,7 @@ static int copy_devices(struct work *w, struct zd_device *to, struct zd_page **d
 }
 
 /* How many pages from here on have the same two devices (or none) as the first. */
-static unsigned int same_ends(struct zd_page **dst, struct zd_page **src, unsigned long nr)
+static unsigned int same_ends(struct zd_page *const *dst, struct zd_page *const *src, unsigned long nr)
 {
 	struct zd_device *to = zd_page_device(dst[0]), *from = zd_page_device(src[0]);
 	unsigned int n = 1;
@@ -342,7 +342,7 @@ static unsigned int same_ends(struct zd_page **dst, struct zd_page **src, unsign
 	return n;
 }
 
-static int copy_run(struct work *w, struct zd_page **dst, struct zd_page **src, unsigned int nr,
+static int copy_run(struct work *w, struct zd_page *const *dst, struct zd_page *const *src, unsigned int nr,
 		    struct zd_p2pdma_result *r)
 {
 	struct zd_device *to = zd_page_device(dst[0]), *from = zd_page_device(src[0]);
@@ -356,7 +356,7 @@ static int copy_run(struct work *w, struct zd_page **dst, struct zd_page **src, 
 	return copy_memory(dst, src, nr, r);
 }
 
-int zd_p2pdma_copy_sized(struct zd_page **dst, struct zd_page **src, unsigned long nr,
+int zd_p2pdma_copy_sized(struct zd_page *const *dst, struct zd_page *const *src, unsigned long nr,
 			 struct zd_p2pdma_result *result, size_t size)
 {
 	struct zd_p2pdma_result r = { 0 };

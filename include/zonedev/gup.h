@@ -70,21 +70,22 @@ extern "C" {
  * server's and signal handlers.
  * Mirrors the kernel's functions of these names.
  */
-long zd_get_user_pages_fast(struct zd_mm *mm, uint64_t start, unsigned long nr,
+long zd_get_user_pages_fast(struct zd_mm *mm, const void *start, unsigned long nr,
 			    unsigned int flags, struct zd_page **pages);
-long zd_pin_user_pages_fast(struct zd_mm *mm, uint64_t start, unsigned long nr,
+long zd_pin_user_pages_fast(struct zd_mm *mm, const void *start, unsigned long nr,
 			    unsigned int flags, struct zd_page **pages);
 
 /* Let go of what zd_pin_user_pages_fast() gave.  (What zd_get_user_pages_fast()
  * gave is put with zd_put_page().)  Doesn't block; any thread. */
 void zd_unpin_user_page(struct zd_page *page);
-void zd_unpin_user_pages(struct zd_page **pages, unsigned long nr);
+void zd_unpin_user_pages(struct zd_page *const *pages, unsigned long nr);
 
 /* The same for pages that were written to; @make_dirty false: they were not.
  * Nobody has to note it at present: what was written through an address of the page
  * the kernel knows as dirty, and zd_pmem_persist() or msync() finds it.  Mirrors the
  * kernel's unpin_user_pages_dirty_lock(). */
-void zd_unpin_user_pages_dirty_lock(struct zd_page **pages, unsigned long nr, bool make_dirty);
+void zd_unpin_user_pages_dirty_lock(struct zd_page *const *pages, unsigned long nr,
+				    bool make_dirty);
 
 /* The descriptor that counts the pins of @page, one with ZD_PAGE_FOLIO. */
 static inline struct zd_page *zd_page_folio_(const struct zd_page *page)

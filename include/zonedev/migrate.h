@@ -83,7 +83,8 @@ static inline int zd_migrate_to_ram(struct zd_mm *mm, void *addr, size_t len,
  * on memory that the CPU uses at the same time needs more than that).
  * @nr: the number of whole pages in the range.  Returns 0 or -EINVAL.
  */
-int zd_migrate_device_pfns(struct zd_mm *mm, void *addr, size_t len, zd_pfn_t *pfns, size_t nr);
+int zd_migrate_device_pfns(struct zd_mm *mm, const void *addr, size_t len, zd_pfn_t *pfns,
+			   size_t nr);
 
 /*
  * The kernel's three steps, for drivers that copy by themselves.
@@ -161,13 +162,13 @@ static inline zd_pfn_t zd_migrate_pfn_to_pfn(uint64_t mpfn)
 /* @result stays the last: the struct grows with it. */
 struct zd_migrate_vma {
 	struct zd_mm *mm;
-	uint64_t start, end;	/* page-aligned addresses */
+	void *start, *end;	/* page-aligned */
 	struct zd_device *dev;	/* whose pages dst[] will name */
 	uint64_t *src;		/* (end - start) / ZD_PAGE_SIZE entries each */
 	uint64_t *dst;
 	const void **data;
 	uint64_t cpages;	/* result: pages collected */
-	void *private_data;	/* zonedev's */
+	void *priv;		/* zonedev's */
 	struct zd_migrate_result result;
 };
 

@@ -156,7 +156,7 @@ int zd_p2pdma_mmap(struct zd_p2pdma *provider, struct zd_mm *mm, void *mem, size
  * @verbose: say in the log which, and why.  Any thread.
  * Mirrors pci_p2pdma_distance_many().
  */
-int zd_p2pdma_distance(struct zd_p2pdma *provider, struct zd_device **clients, int nr,
+int zd_p2pdma_distance(struct zd_p2pdma *provider, struct zd_device *const *clients, int nr,
 		       bool verbose);
 
 /*
@@ -213,11 +213,11 @@ struct zd_p2pdma_result {
  * what the device says; -ENOMEM.  The rest is copied all the same.  Blocks until all is
  * done.  Not from a driver's callback.
  */
-int zd_p2pdma_copy_sized(struct zd_page **dst, struct zd_page **src, unsigned long nr,
-			 struct zd_p2pdma_result *result, size_t size);
+int zd_p2pdma_copy_sized(struct zd_page *const *dst, struct zd_page *const *src,
+			 unsigned long nr, struct zd_p2pdma_result *result, size_t size);
 
-static inline int zd_p2pdma_copy(struct zd_page **dst, struct zd_page **src, unsigned long nr,
-				 struct zd_p2pdma_result *result)
+static inline int zd_p2pdma_copy(struct zd_page *const *dst, struct zd_page *const *src,
+				 unsigned long nr, struct zd_p2pdma_result *result)
 {
 	return zd_p2pdma_copy_sized(dst, src, nr, result, sizeof(*result));
 }

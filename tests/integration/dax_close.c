@@ -56,7 +56,7 @@ static void in_order(struct zd_devm *devm, struct zd_dax *dax, int fd, const cha
 	closing = dax;
 	mapped = map_all(dax, mm, 0);
 	CHECK_EQ(pwrite(fd, &(char){ 7 }, 1, 0), 1);
-	CHECK_EQ(zd_get_user_pages_fast(mm, (uintptr_t)zd_dax_map_addr(mapped), 1, 0, &held), 1);
+	CHECK_EQ(zd_get_user_pages_fast(mm, zd_dax_map_addr(mapped), 1, 0, &held), 1);
 	*steps = '\0';
 	zd_teardown_hook = record;
 	if (devm)
@@ -109,7 +109,7 @@ static void holders_are_named(void)
 	struct zd_page *pages[N];
 
 	fill(mem, N, 1);
-	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)mem, N, ZD_FOLL_WRITE, pages), N);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, mem, N, ZD_FOLL_WRITE, pages), N);
 	for (int i = 0; i < N; i++)
 		if (i != 5 && i != 40)
 			zd_unpin_user_page(pages[i]);
@@ -196,7 +196,7 @@ static void in_flight(void)
 		goto out;
 	}
 	CHECK(!pipe(pipefd));
-	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)iov.iov_base, 2,
+	CHECK_EQ(zd_pin_user_pages_fast(mm, iov.iov_base, 2,
 					ZD_FOLL_WRITE | ZD_FOLL_LONGTERM, pages), 2);
 	CHECK_EQ(io_uring_register_buffers(&ring, &iov, 1), 0);
 	io_uring_prep_read_fixed(io_uring_get_sqe(&ring), pipefd[0], iov.iov_base, sizeof(text), 0, 0);

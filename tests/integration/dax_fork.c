@@ -58,7 +58,7 @@ static void child(void *arg)
 	zd_free_p2pmem(provider, lent, PAGE);
 	CHECK_EQ(zd_page_count(page), 1);
 	CHECK_EQ(zd_p2pdma_remove(provider), -EINVAL);
-	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)mem + 5 * PAGE, 1, 0, &page), -EINVAL);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, mem + 5 * PAGE, 1, 0, &page), -EINVAL);
 
 	fill(mem, N, 2);
 	send_byte(to_parent[1]);
@@ -84,7 +84,7 @@ int main(void)
 	fill(zd_dax_map_addr(inherited), N, 1);
 	CHECK_EQ(zd_dax_direct_access(dax, 0, 1, &base, &pfn), 1);
 	zd_put_page(zd_pfn_to_page(pfn));
-	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)zd_dax_map_addr(inherited), 1, 0, &page), 1);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, zd_dax_map_addr(inherited), 1, 0, &page), 1);
 
 	provider = provider_of(fd, N);
 	lent = alloc_p2p(provider, 1);

@@ -161,7 +161,7 @@ static void costs_nothing(void)
 
 	for (uint64_t at = 0; at < TERA; at += TERA / 8) {
 		mem[at] = 1;
-		CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)mem + at, 1, ZD_FOLL_WRITE, &page), 1);
+		CHECK_EQ(zd_pin_user_pages_fast(mm, mem + at, 1, ZD_FOLL_WRITE, &page), 1);
 		zd_unpin_user_page(page);
 	}
 	CHECK_EQ(live_pages(dax), 8);

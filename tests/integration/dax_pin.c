@@ -21,7 +21,7 @@ static void are_the_regions(void)
 
 	fill(mem, N, 1);
 	CHECK_EQ(live_pages(dax), 0);
-	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)mem + 10, N, ZD_FOLL_WRITE | ZD_FOLL_LONGTERM,
+	CHECK_EQ(zd_pin_user_pages_fast(mm, mem + 10, N, ZD_FOLL_WRITE | ZD_FOLL_LONGTERM,
 					pages), N);
 	CHECK_EQ(live_pages(dax), N);
 	for (int i = 0; i < N; i++) {
@@ -32,7 +32,7 @@ static void are_the_regions(void)
 	}
 	/* another mapping, another count of the same page */
 	CHECK_EQ(zd_dax_mmap(dax, mm, NULL, 7 * PAGE, 2 * PAGE, PROT_READ, 0, &part), 0);
-	CHECK_EQ(zd_get_user_pages_fast(mm, (uintptr_t)zd_dax_map_addr(part), 5, 0, pages + N - 2), 2);
+	CHECK_EQ(zd_get_user_pages_fast(mm, zd_dax_map_addr(part), 5, 0, pages + N - 2), 2);
 	CHECK(pages[N - 2] == pages[7]);
 	CHECK_EQ(zd_page_count(pages[7]), ZD_PIN_BIAS + 3);
 	CHECK_EQ(zd_dax_munmap(part), 0);
@@ -59,19 +59,19 @@ static void what_cannot_be_held(void)
 	struct zd_mm *mm = open_mm();
 	struct zd_dax_map *map, *foreign = map_all(dax, NULL, 0);
 	char *place = mmap(NULL, 20 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	uintptr_t mem;
+	char *mem;
 
 	/* with other memory right behind it */
 	CHECK(place != MAP_FAILED && !munmap(place, 10 * PAGE));
 	CHECK_EQ(zd_dax_mmap(dax, mm, place, 0, 10 * PAGE, PROT_READ, 0, &map), 0);
-	mem = (uintptr_t)zd_dax_map_addr(map);
-	CHECK(mem == (uintptr_t)place);
+	mem = zd_dax_map_addr(map);
+	CHECK(mem == place);
 	CHECK_EQ(zd_pin_user_pages_fast(mm, mem, 1, ZD_FOLL_WRITE, pages), -EFAULT);
 	CHECK_EQ(zd_pin_user_pages_fast(mm, mem, 1, 0, pages), 1);
 	/* not either when its entry is there */
 	CHECK_EQ(zd_pin_user_pages_fast(mm, mem, 1, ZD_FOLL_WRITE, pages), -EFAULT);
 	zd_unpin_user_page(pages[0]);
-	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)zd_dax_map_addr(foreign), 1, 0, pages),
+	CHECK_EQ(zd_pin_user_pages_fast(mm, zd_dax_map_addr(foreign), 1, 0, pages),
 		 -EFAULT);
 	/* up to its end */
 	CHECK_EQ(zd_pin_user_pages_fast(mm, mem + 7 * PAGE, 9, 0, pages), 3);
@@ -83,9 +83,9 @@ static void what_cannot_be_held(void)
 	zd_unpin_user_pages(pages, 4);
 	CHECK_EQ(zd_pin_user_pages_fast(mm, mem + 5 * PAGE, 1, 0, pages), -EFAULT);
 	/* unmapped behind our back: no place for managed memory */
-	CHECK(mmap((void *)mem, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
-		   -1, 0) == (void *)mem);
-	CHECK_EQ(zd_mm_register(mm, (void *)mem, PAGE), -EINVAL);
+	CHECK(mmap(mem, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+		   -1, 0) == mem);
+	CHECK_EQ(zd_mm_register(mm, mem, PAGE), -EINVAL);
 	CHECK_EQ(zd_dax_revoke(dax), 0);
 	CHECK_EQ(zd_pin_user_pages_fast(mm, mem, 1, 0, pages), -EFAULT);
 	CHECK_EQ(live_pages(dax), 0);
@@ -160,7 +160,7 @@ static void *map_and_pin(void *arg)
 		long n;
 
 		CHECK_EQ(zd_dax_mmap(r->dax, r->mm, NULL, first * PAGE, 4 * PAGE, PROT_READ, 0, &map), 0);
-		n = zd_pin_user_pages_fast(r->mm, (uintptr_t)zd_dax_map_addr(map), 4, 0, p);
+		n = zd_pin_user_pages_fast(r->mm, zd_dax_map_addr(map), 4, 0, p);
 		CHECK(n > 0 || n == -EFAULT);	/* revoked already */
 		CHECK_EQ(zd_dax_munmap(map), 0);
 		for (long i = 0; i < n; i++) {

@@ -38,10 +38,10 @@ static void pinned(void)
 	CHECK_EQ(zd_pmem_get_info(pmem, &info, sizeof(info)), 0);
 	CHECK_EQ(zd_dax_close(dax), -EINVAL);
 
-	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)mem, N, ZD_FOLL_LONGTERM, pages), -EOPNOTSUPP);
-	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)mem, N, ZD_FOLL_WRITE, pages), N);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, mem, N, ZD_FOLL_LONGTERM, pages), -EOPNOTSUPP);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, mem, N, ZD_FOLL_WRITE, pages), N);
 	/* nor now that GUP knows them */
-	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)mem, 1, ZD_FOLL_LONGTERM, pages), -EOPNOTSUPP);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, mem, 1, ZD_FOLL_LONGTERM, pages), -EOPNOTSUPP);
 	for (int i = 0; i < N; i++) {
 		CHECK_EQ(zd_page_to_pfn(pages[i]), info.pfn + i);
 		CHECK_EQ(zd_page_pagemap(pages[i])->type, ZD_MEMORY_FS_DAX);

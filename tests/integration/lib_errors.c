@@ -125,7 +125,7 @@ static void steps(void)
 	const void *data[ZD_MIGRATE_VMA_MAX + 1];
 	char *p = map(ZD_MIGRATE_VMA_MAX + 1);
 	struct zd_migrate_vma good = {
-		.mm = mm, .dev = dev, .start = (uintptr_t)p, .end = (uintptr_t)p + 8 * PAGE,
+		.mm = mm, .dev = dev, .start = p, .end = p + 8 * PAGE,
 		.src = src, .dst = dst, .data = data,
 	}, a;
 
@@ -137,11 +137,11 @@ static void steps(void)
 	CHECK_EQ(zd_migrate_vma_setup(&a), -EINVAL);
 	a = good, a.dev = NULL;
 	CHECK_EQ(zd_migrate_vma_setup(&a), -EINVAL);
-	a = good, a.start++;
+	a = good, a.start = p + 1;
 	CHECK_EQ(zd_migrate_vma_setup(&a), -EINVAL);
 	a = good, a.end = a.start;
 	CHECK_EQ(zd_migrate_vma_setup(&a), -EINVAL);
-	a = good, a.end = a.start + (ZD_MIGRATE_VMA_MAX + 1) * PAGE;
+	a = good, a.end = p + (ZD_MIGRATE_VMA_MAX + 1) * PAGE;
 	CHECK_EQ(zd_migrate_vma_setup(&a), -EINVAL);
 	a = good, a.src = NULL;
 	CHECK_EQ(zd_migrate_vma_setup(&a), -EINVAL);
@@ -175,8 +175,8 @@ static void sizes(void)
 	CHECK(is_zero(&r.s, sizeof(r.s)));	/* not garbage, whatever it returns */
 	CHECK_EQ(r.more[0], 0x5a5a5a5a5a5a5a5a);
 
-	a.s.start = (uintptr_t)p;
-	a.s.end = a.s.start + 8 * PAGE;
+	a.s.start = p;
+	a.s.end = p + 8 * PAGE;
 	CHECK_EQ(zd_migrate_vma_setup_sized(&a.s, offsetof(struct zd_migrate_vma, result) - 1),
 		 -EINVAL);
 	memset(a.more, 0x5a, sizeof(a.more));

@@ -18,7 +18,7 @@ static void pinned_pages_stay(void)
 	struct zd_migrate_result r;
 
 	/* from the middle of a page on; comes home for it */
-	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)mem + 100, 50, ZD_FOLL_WRITE, pages), 50);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, mem + 100, 50, ZD_FOLL_WRITE, pages), 50);
 	CHECK_EQ(resident(mem, 50), 50);
 	for (int i = 0; i < 50; i++) {
 		CHECK(zd_page_address(pages[i]) == mem + i * PAGE);
@@ -30,7 +30,7 @@ static void pinned_pages_stay(void)
 	CHECK_EQ(zd_mm_close(mm), -EBUSY);
 
 	/* a second holder of some: still held when the first lets go */
-	CHECK_EQ(zd_get_user_pages_fast(mm, (uintptr_t)mem, 10, 0, pages + 50), 10);
+	CHECK_EQ(zd_get_user_pages_fast(mm, mem, 10, 0, pages + 50), 10);
 	CHECK(pages[50] == pages[0]);
 	zd_unpin_user_pages_dirty_lock(pages, 50, true);
 	CHECK(!zd_page_maybe_dma_pinned(pages[50]));
@@ -51,17 +51,17 @@ static void what_cannot_be_held(void)
 	struct zd_mm *mm = open_mm();
 	char *mem = evicted(mm, N, 2, dev), *other = map(1);
 
-	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)other, 1, 0, pages), -EFAULT);
-	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)mem, 1, 1u << 31, pages), -EINVAL);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, other, 1, 0, pages), -EFAULT);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, mem, 1, 1u << 31, pages), -EINVAL);
 	/* up to the end of the range */
-	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)mem + (N - 3) * PAGE, 5, 0, pages), 3);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, mem + (N - 3) * PAGE, 5, 0, pages), 3);
 	zd_unpin_user_pages(pages, 3);
 	CHECK(!mprotect(mem, PAGE, PROT_NONE));
-	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)mem, 1, 0, pages), -EFAULT);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, mem, 1, 0, pages), -EFAULT);
 	CHECK(!mprotect(mem, PAGE, PROT_READ | PROT_WRITE));
 
 	/* unmapped under the holder: the descriptor stays his */
-	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)mem, 4, 0, pages), 4);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, mem, 4, 0, pages), 4);
 	CHECK(!munmap(mem, 4 * PAGE));
 	CHECK_EQ(zd_mm_close(mm), -EBUSY);
 	CHECK(zd_page_maybe_dma_pinned(pages[0]));
@@ -86,7 +86,7 @@ static void the_kernel_takes_it(void)
 	fill(mem, 8, 4);
 	CHECK_EQ(zd_mm_register(mm, mem, 8 * PAGE), 0);
 	CHECK(!madvise(mem, 8 * PAGE, MADV_FREE));
-	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)mem, 4, 0, pages), 4);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, mem, 4, 0, pages), 4);
 	CHECK_EQ(zd_migrate_to_device(mm, mem, 8 * PAGE, dev, &r), 0);
 	CHECK_EQ(r.pinned, 4);
 	CHECK_EQ(r.moved, 0);
@@ -94,7 +94,7 @@ static void the_kernel_takes_it(void)
 	CHECK_EQ(zd_migrate_to_device(mm, mem, 8 * PAGE, dev, &r), 0);
 	CHECK_EQ(r.moved, 0);
 
-	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)mem, 4, 0, pages), 4);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, mem, 4, 0, pages), 4);
 	madvise(mem, 4 * PAGE, MADV_PAGEOUT);
 	if (resident(mem, 4))
 		printf("MADV_PAGEOUT has left %zu pages here\n", resident(mem, 4));
@@ -126,7 +126,7 @@ static void over_a_gib(void)
 	CHECK_EQ(zd_mm_register(mm, mem, 8 * PAGE), 0);
 	CHECK_EQ(zd_mm_register(mm, mem + 8 * PAGE, 8 * PAGE), 0);
 	for (int again = 0; again < 2; again++) {
-		CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)mem, 16, 0, pages), 16);
+		CHECK_EQ(zd_pin_user_pages_fast(mm, mem, 16, 0, pages), 16);
 		for (int i = 0; i < 16; i++)
 			CHECK(zd_page_address(pages[i]) == mem + i * PAGE);
 		zd_unpin_user_pages(pages, 16);
@@ -140,9 +140,9 @@ static void out_of_range(void)
 {
 	struct zd_mm *mm = open_mm();
 
-	CHECK_EQ(zd_pin_user_pages_fast(mm, -(uint64_t)PAGE, 1, 0, pages), -EFAULT);
-	CHECK_EQ(zd_pin_user_pages_fast(mm, UINT64_C(1) << 47, 1, 0, pages), -EFAULT);
-	CHECK_EQ(zd_pin_user_pages_fast(mm, PAGE, UINT64_C(1) << 52, 0, pages), -EFAULT);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, (void *)-(long)PAGE, 1, 0, pages), -EFAULT);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, (void *)(1L << 47), 1, 0, pages), -EFAULT);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, (void *)PAGE, UINT64_C(1) << 52, 0, pages), -EFAULT);
 	CHECK_EQ(zd_mm_close(mm), 0);
 }
 
@@ -162,7 +162,7 @@ static void *race(void *arg)
 
 	while (!__atomic_load_n(r->stop, __ATOMIC_RELAXED)) {
 		size_t first = rnd(&r->rng) % (N - 8);
-		long n = zd_pin_user_pages_fast(r->mm, (uintptr_t)r->mem + first * PAGE, 8, 0, p);
+		long n = zd_pin_user_pages_fast(r->mm, r->mem + first * PAGE, 8, 0, p);
 
 		if (n == -EAGAIN)
 			continue;

@@ -33,7 +33,7 @@ static char *managed(struct zd_mm *mm, uint64_t tag)
 
 static void pin(struct zd_mm *mm, char *mem, size_t nr, struct zd_page **to)
 {
-	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)mem, nr, ZD_FOLL_WRITE, to), nr);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, mem, nr, ZD_FOLL_WRITE, to), nr);
 	for (size_t i = 0; i < nr; i++)
 		CHECK(zd_page_address(to[i]) == mem + i * PAGE);
 }
@@ -153,7 +153,7 @@ static void got(struct zd_mm *mm, struct zd_device *dev)
 
 	pin(mm, mem, HP, pages);
 	zd_unpin_user_pages(pages, HP);
-	CHECK_EQ(zd_get_user_pages_fast(mm, (uintptr_t)mem + 9 * PAGE, 1, 0, again), 1);
+	CHECK_EQ(zd_get_user_pages_fast(mm, mem + 9 * PAGE, 1, 0, again), 1);
 	CHECK(again[0] == pages[9]);
 	CHECK_EQ(zd_page_count(again[0]), 2);
 	CHECK(!zd_page_maybe_dma_pinned(again[0]));
@@ -166,7 +166,7 @@ static void got(struct zd_mm *mm, struct zd_device *dev)
 	/* unmapped, and only the got page lives: its block isn't given out */
 	mem += HUGE;
 	pin(mm, mem, HP, pages);
-	CHECK_EQ(zd_get_user_pages_fast(mm, (uintptr_t)mem + 9 * PAGE, 1, 0, again), 1);
+	CHECK_EQ(zd_get_user_pages_fast(mm, mem + 9 * PAGE, 1, 0, again), 1);
 	zd_unpin_user_pages(pages, HP);
 	CHECK(!munmap(mem, HUGE));
 	CHECK_EQ(zd_mm_close(mm), -EBUSY);
@@ -189,7 +189,7 @@ static void moved(struct zd_mm *mm, struct zd_device *dev)
 	pin(mm, mem, HP, pages);
 	CHECK(mremap(mem, 300 * PAGE, 300 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to);
 	/* the event is read before another call of ours is served */
-	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)to, 300, 0, again), 300);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, to, 300, 0, again), 300);
 	CHECK(again[0] == pages[0] && again[299] == pages[299]);
 	for (size_t i = 0; i < HP; i++)
 		CHECK(zd_page_address(pages[i]) == (i < 300 ? to : mem) + i * PAGE);
@@ -255,14 +255,14 @@ static void too_many(struct zd_mm *mm)
 	pin(mm, mem, HP, pages);
 	folio = zd_page_folio_(pages[0]);
 	CHECK(zd_try_get_page_refs(folio, most - zd_page_count(folio)));
-	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)mem, HP, 0, again), -ENOMEM);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, mem, HP, 0, again), -ENOMEM);
 	CHECK_EQ(zd_page_count(folio), most);
 	zd_put_page_refs(folio, most - 1 - HP * ZD_FOLIO_PIN);
 	zd_unpin_user_pages(pages, HP);
 
 	pin(mm, mem + HUGE, 1, pages);
 	CHECK(zd_try_get_page_refs(pages[0], most - zd_page_count(pages[0])));
-	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)mem + HUGE, 1, 0, again), -ENOMEM);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, mem + HUGE, 1, 0, again), -ENOMEM);
 	zd_put_page_refs(pages[0], most - 1 - ZD_PIN_BIAS);
 	zd_unpin_user_pages(pages, 1);
 }
@@ -286,7 +286,7 @@ static void *race(void *arg)
 	while (!__atomic_load_n(r->stop, __ATOMIC_RELAXED)) {
 		size_t first = rnd(&r->rng) % 4 ? rnd(&r->rng) % N : 0;
 		size_t nr = rnd(&r->rng) % 2 ? N - first : 1 + rnd(&r->rng) % (N - first);
-		long n = zd_pin_user_pages_fast(r->mm, (uintptr_t)r->mem + first * PAGE, nr, 0, p);
+		long n = zd_pin_user_pages_fast(r->mm, r->mem + first * PAGE, nr, 0, p);
 
 		if (n == -EAGAIN || n == -EFAULT)
 			continue;

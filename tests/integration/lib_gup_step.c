@@ -80,9 +80,9 @@ static void *walker(void *arg)
 		steps = 0;
 		CHANGE_FLAGS("orq", TRAP_FLAG);
 		if (get)
-			got = zd_get_user_pages_fast(mm, (uintptr_t)at, nr, 0, pages);
+			got = zd_get_user_pages_fast(mm, at, nr, 0, pages);
 		else
-			got = zd_pin_user_pages_fast(mm, (uintptr_t)at, nr, 0, pages);
+			got = zd_pin_user_pages_fast(mm, at, nr, 0, pages);
 		CHANGE_FLAGS("andq", ~TRAP_FLAG);
 		set_state(DONE);
 	}
@@ -139,7 +139,7 @@ static uint32_t held(const struct zd_page *page)
 
 static void touch(char *mem, size_t npages, struct zd_page **to)
 {
-	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)mem, npages, 0, to), npages);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, mem, npages, 0, to), npages);
 	zd_unpin_user_pages(to, npages);
 }
 

@@ -13,7 +13,7 @@ static const void *data[N];
 static struct zd_migrate_vma setup(char *p)
 {
 	struct zd_migrate_vma a = {
-		.mm = mm, .dev = &g->dev, .start = (uintptr_t)p, .end = (uintptr_t)p + N * PAGE,
+		.mm = mm, .dev = &g->dev, .start = p, .end = p + N * PAGE,
 		.src = src, .dst = dst, .data = data,
 	};
 

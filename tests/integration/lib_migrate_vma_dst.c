@@ -38,7 +38,7 @@ static char *filled(uint64_t tag)
 static struct zd_migrate_vma setup(char *p)
 {
 	struct zd_migrate_vma a = {
-		.mm = mm, .dev = &g->dev, .start = (uintptr_t)p, .end = (uintptr_t)p + N * PAGE,
+		.mm = mm, .dev = &g->dev, .start = p, .end = p + N * PAGE,
 		.src = src, .dst = dst, .data = data,
 	};
 
@@ -143,7 +143,7 @@ static void no_source(void)
 
 	evict(mm, p + 4 * PAGE, 2, &g->dev);
 	CHECK(!madvise(p + 8 * PAGE, PAGE, MADV_DONTNEED));
-	CHECK_EQ(zd_get_user_pages_fast(mm, (uintptr_t)p + 2 * PAGE, 1, 0, &held), 1);
+	CHECK_EQ(zd_get_user_pages_fast(mm, p + 2 * PAGE, 1, 0, &held), 1);
 	a = setup(p);
 	CHECK_EQ(a.cpages, N - 4);
 	for (int i = 0; i < N; i++)
@@ -343,7 +343,7 @@ static void order(void)
 {
 	char *p = filled(11);
 	struct zd_migrate_vma a = {
-		.mm = mm, .dev = &g->dev, .start = (uintptr_t)p, .end = (uintptr_t)p + N * PAGE,
+		.mm = mm, .dev = &g->dev, .start = p, .end = p + N * PAGE,
 		.src = src, .dst = dst, .data = data,
 	};
 	unsigned int before = warnings;
@@ -428,8 +428,8 @@ static void exits(void *arg)
 	dev = ram_device(N);
 	exit_mem = filled(13);
 	open_steps = (struct zd_migrate_vma){
-		.mm = mm, .dev = dev, .start = (uintptr_t)exit_mem,
-		.end = (uintptr_t)exit_mem + N * PAGE, .src = src, .dst = dst, .data = data,
+		.mm = mm, .dev = dev, .start = exit_mem,
+		.end = exit_mem + N * PAGE, .src = src, .dst = dst, .data = data,
 	};
 	CHECK_EQ(zd_migrate_vma_setup(&open_steps), 0);
 	CHECK_EQ(open_steps.cpages, N);

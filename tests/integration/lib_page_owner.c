@@ -136,9 +136,9 @@ static void pinned_memory(void)
 	unsigned int pin, get;
 
 	pin = __LINE__ + 1;
-	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)mem, 10, ZD_FOLL_WRITE, page), 10);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, mem, 10, ZD_FOLL_WRITE, page), 10);
 	get = __LINE__ + 1;
-	CHECK_EQ(zd_get_user_pages_fast(mm, (uintptr_t)mem, 2, 0, more), 2);
+	CHECK_EQ(zd_get_user_pages_fast(mm, mem, 2, 0, more), 2);
 	system = zd_page_pagemap(page[0]);
 	CHECK_EQ(taken(system, me, pin, ZD_PIN_BIAS), 10);
 	CHECK_EQ(taken(system, me, get, 1), 2);

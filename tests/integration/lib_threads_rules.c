@@ -97,8 +97,8 @@ int main(void)
 	mem = evicted(mm, N, 1, &g->dev);
 	__atomic_store_n(&from_callback, 1, __ATOMIC_RELEASE);
 	vma = (struct zd_migrate_vma){
-		.mm = mm, .dev = &g->dev, .start = (uintptr_t)mem,
-		.end = (uintptr_t)mem + N * PAGE, .src = src, .dst = dst, .data = data,
+		.mm = mm, .dev = &g->dev, .start = mem,
+		.end = mem + N * PAGE, .src = src, .dst = dst, .data = data,
 	};
 	child_ok(child_start(child, NULL));
 #ifndef __SANITIZE_THREAD__	/* it doesn't support threads after such a fork */

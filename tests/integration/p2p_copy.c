@@ -165,7 +165,7 @@ static void memory_to_memory(void)
 	CHECK(!memcmp(zd_page_address(theirs[N - 1]), mem + (N - 1) * PAGE, PAGE));
 
 	CHECK_EQ(zd_mm_register(mm, own, N * PAGE), 0);
-	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)own, N, ZD_FOLL_WRITE, more), N);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, own, N, ZD_FOLL_WRITE, more), N);
 	CHECK_EQ(copy(more, theirs, 0).direct, N);
 	CHECK_FILLED(own, N, 5);
 	put_pages(theirs, N);
@@ -207,7 +207,7 @@ static void program_memory(uint64_t tag)
 	fill(own, N, 12);
 	memcpy(before, own, N * PAGE);
 	CHECK_EQ(zd_mm_register(mm, own, N * PAGE), 0);
-	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)own, N, ZD_FOLL_WRITE, more), N);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, own, N, ZD_FOLL_WRITE, more), N);
 	r = copy(more, theirs, -EIO);
 	CHECK_EQ(r.bounced, 100);
 	CHECK_EQ(r.failed, N - 100);
@@ -396,8 +396,8 @@ static void far_apart(void)
 	CHECK_EQ(example_device_create(N, &dev), 0);
 	CHECK_EQ(zd_mm_register(mm, own, 4 * PAGE), 0);
 	fill(own, 4, 30);
-	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)own, 1, ZD_FOLL_WRITE, &pages[0]), 1);
-	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)own + 2 * PAGE, 1, ZD_FOLL_WRITE, &pages[1]), 1);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, own, 1, ZD_FOLL_WRITE, &pages[0]), 1);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, own + 2 * PAGE, 1, ZD_FOLL_WRITE, &pages[1]), 1);
 	/* or the test has nothing to show */
 	CHECK(pages[1] == pages[0] + 1 || pages[0] == pages[1] + 1);
 	sg.page = pages[0] < pages[1] ? pages[0] : pages[1];

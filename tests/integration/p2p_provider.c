@@ -34,7 +34,7 @@ static void the_last_put_frees(void)
 	CHECK_EQ(available(p), N - 10);
 	seen = zd_dax_map_addr(map);
 	CHECK_FILLED(seen, 10, 1);
-	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)seen + 2 * PAGE, 4, ZD_FOLL_WRITE, pinned), 4);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, seen + 2 * PAGE, 4, ZD_FOLL_WRITE, pinned), 4);
 	CHECK(pinned[1] == page);
 
 	/* unmapped: what nobody else has is back */
@@ -184,7 +184,7 @@ static void removal(void)
 	mem = alloc_p2p(p, 20);
 	fill(mem, 20, 3);
 	CHECK_EQ(zd_p2pdma_mmap(p, mm, mem, 20 * PAGE, PROT_READ, 0, &map), 0);
-	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)zd_dax_map_addr(map) + 7 * PAGE, 1, 0, &pinned), 1);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, zd_dax_map_addr(map) + 7 * PAGE, 1, 0, &pinned), 1);
 	zd_free_p2pmem(p, mem, 18 * PAGE);
 	zd_teardown_hook = record;
 	CHECK_EQ(zd_p2pdma_remove_timeout(p, 10, &who), -ETIMEDOUT);
@@ -251,7 +251,7 @@ static void *be_client(void *arg)
 		if (rnd(&c->rng) % 2) {
 			CHECK_EQ(zd_p2pdma_mmap(c->p, c->mm, mem, nr * PAGE, PROT_READ, 0, &map), 0);
 			zd_free_p2pmem(c->p, mem, nr * PAGE);
-			n = zd_pin_user_pages_fast(c->mm, (uintptr_t)zd_dax_map_addr(map), nr, 0, pinned);
+			n = zd_pin_user_pages_fast(c->mm, zd_dax_map_addr(map), nr, 0, pinned);
 			CHECK_EQ(n, nr);
 			if (rnd(&c->rng) % 2)
 				CHECK_FILLED(zd_dax_map_addr(map), nr, c->id);

@@ -30,11 +30,11 @@ int main(int argc, char **argv)
 	CHECK_FILLED(p, PAGES, 1);
 	*(volatile char *)(p + (2 * PAGES - 1) * PAGE) = 1;
 
-	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)p, 1, ZD_FOLL_WRITE, &page), 1);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, p, 1, ZD_FOLL_WRITE, &page), 1);
 	printf("PINNED %llu\n", (unsigned long long)zd_page_to_pfn(page));
 	fflush(stdout);
 	zd_unpin_user_pages(&page, 1);
-	CHECK_EQ(zd_pin_user_pages_fast(mm, (uintptr_t)p, 1, 0, &page), 1);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, p, 1, 0, &page), 1);
 	zd_unpin_user_page(page);
 	close_mm(mm, dev);
 	printf("DONE\n");

@@ -180,7 +180,7 @@ static void check_mapped(const struct part *v, size_t first, size_t nr)
 {
 	char *addr = v->addr + first * PAGE;
 	struct zd_page *page[CHUNK];
-	long n = zd_get_user_pages_fast(mm, (uintptr_t)addr, nr, 0, page);
+	long n = zd_get_user_pages_fast(mm, addr, nr, 0, page);
 
 	EXPECT(v->w, n == (long)nr, "getting %zu pages at %p: %ld", nr, addr, n);
 	for (size_t i = 0; i < nr; i++) {

@@ -32,7 +32,7 @@ void hold_check(const struct worker *w, const struct hold *h)
 	EXPECT(w, !mincore(h->addr, h->nr * PAGE, in_ram), "mincore: %d", errno);
 	for (unsigned int i = 0; i < h->nr; i++)
 		EXPECT(w, in_ram[i] & 1, "page %p is held and not in RAM", h->addr + i * PAGE);
-	n = zd_get_user_pages_fast(mm, (uintptr_t)h->addr, h->nr, 0, again);
+	n = zd_get_user_pages_fast(mm, h->addr, h->nr, 0, again);
 	EXPECT(w, n == h->nr, "%u pages at %p are held, and could not be got again: %ld", h->nr,
 	       h->addr, n);
 	for (long i = 0; i < n; i++) {
@@ -69,7 +69,7 @@ void hold_pages(struct worker *w, const struct op *op, bool pin)
 		t.addr += HOT * PAGE;	/* those are to be free to go */
 	*h = (struct hold){ .refs = pin ? ZD_PIN_BIAS : 1, .addr = t.foreign ? NULL : t.addr };
 	n = (pin ? zd_pin_user_pages_fast : zd_get_user_pages_fast)
-		(mm, (uintptr_t)t.addr + op->d % PAGE, t.pages, flags, h->page);
+		(mm, t.addr + op->d % PAGE, t.pages, flags, h->page);
 	if (n == -EAGAIN)
 		w->did.again++;
 	if (n == -EAGAIN || (n == -EFAULT && !t.sure))
@@ -126,7 +126,7 @@ void hold_walk(struct worker *w, const struct op *op)
 
 	__atomic_store_n(&w->walks, true, __ATOMIC_RELAXED);
 	for (unsigned int round = 0; round % 64 || now() < end; round++) {
-		long n = zd_get_user_pages_fast(mm, (uintptr_t)mem + first * PAGE, HOLD_MAX, 0,
+		long n = zd_get_user_pages_fast(mm, mem + first * PAGE, HOLD_MAX, 0,
 						page);
 
 		if (n == -EAGAIN) {

@@ -100,8 +100,8 @@ static void op_vma(struct worker *w, const struct op *op)
 	if (!t.pages || !lend(&l))
 		return;
 	a.dev = l.dev;
-	a.start = (uintptr_t)t.addr;
-	a.end = a.start + t.pages * PAGE;
+	a.start = t.addr;
+	a.end = t.addr + t.pages * PAGE;
 	rc = zd_migrate_vma_setup(&a);
 	if (!rc) {
 		size_t first = t.win ? (t.addr - t.win->base) / PAGE : 0;
@@ -155,7 +155,7 @@ static void op_churn(struct worker *w, const struct op *op)
 		for (size_t p = goes; p < goes + HOT / 2; p++)	/* no child's as well */
 			write_common(w, p);
 		op_out(w, &out);
-		n = zd_get_user_pages_fast(mm, (uintptr_t)mem + comes * PAGE, HOT / 2, 0, page);
+		n = zd_get_user_pages_fast(mm, mem + comes * PAGE, HOT / 2, 0, page);
 		for (long i = 0; i < n; i++)
 			zd_put_page(page[i]);
 	}
