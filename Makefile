@@ -10,9 +10,12 @@ MAKEFLAGS += --no-print-directory
 
 # Everything but the plain build has its own directory, so that a sanitizer run
 # doesn't cost a rebuild.
-OPTS_build      := --prefix=$(PREFIX)
-OPTS_build-asan := -Db_sanitize=address,undefined -Dbench=false
-OPTS_build-tsan := -Db_sanitize=thread -Dbench=false
+# Warnings are errors for whoever works on zonedev, not for whoever installs it with a newer
+# compiler.
+WERROR          ?= false
+OPTS_build       = --prefix=$(PREFIX) -Dwerror=$(WERROR)
+OPTS_build-asan := -Db_sanitize=address,undefined -Dbench=false -Dwerror=true
+OPTS_build-tsan := -Db_sanitize=thread -Dbench=false -Dwerror=true
 BUILDS          := build build-asan build-tsan
 
 .PHONY: all deps check-deps demo check check-quick asan tsan soak damage suites bench lab lab-docs model abi-update install clean help $(BUILDS)
@@ -63,7 +66,7 @@ demo: deps
 # It takes twelve minutes on two CPUs of their own.  The deadline is for what hangs, also
 # on a machine that is three times as slow.
 check: deps
-	@$(MAKE) $(BUILDS)
+	@$(MAKE) $(BUILDS) WERROR=true
 	@tests/run --deadline 3000 plain=build asan=build-asan tsan=build-tsan
 
 check-quick: all

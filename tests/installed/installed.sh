@@ -17,6 +17,8 @@ ROOT=$T/root$PREFIX
 export PKG_CONFIG_PATH=${PC%/*}
 LIBDIR=$(pkg-config --define-variable=prefix="$ROOT" --variable=libdir zonedev)
 export LD_LIBRARY_PATH=$LIBDIR
+# shellcheck disable=SC2034 # for those that read this file
+EXAMPLES=$ROOT/share/doc/zonedev/examples
 
 # pc OPTION...: ask pkg-config about the copy under $ROOT; word-split its answer
 pc() {

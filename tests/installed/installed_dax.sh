@@ -7,7 +7,7 @@
 
 for name in dax p2p; do
 	# shellcheck disable=SC2046 # flags are words
-	gcc -Wall -Wextra -Werror -o "$T/$name" "$ZD_SRC/docs/examples/$name.c" $(pc --cflags --libs) ||
+	gcc -Wall -Wextra -Werror -o "$T/$name" "$EXAMPLES/$name.c" $(pc --cflags --libs) ||
 		fail "$name.c does not compile"
 	"$T/$name" >"$T/$name.out" || fail "$name fails"
 done
