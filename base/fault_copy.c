@@ -2,7 +2,7 @@
 /*
  * Copies of memory that may fault.
  *
- * The signal handler (fault_guard.c) knows a routine by the address of the instruction that
+ * The handler of SIGBUS (fault_sigbus.c) knows a routine by the address of the instruction that
  * faulted, and has the thread go on at its fixup, which returns what is left: the routine is
  * a leaf, and all its state is in registers.
  *
@@ -10,13 +10,12 @@
  * on with the byte copy from where the loop stood, and that faults again, with the
  * exact count in rcx.
  */
-#include "base/fault_copy.h"
-
 #include <cpuid.h>
 #include <pthread.h>
 #include <signal.h>
 
 #include "base/fault_guard.h"
+#include "base/fault_sigbus.h"
 #include "base/tls.h"
 
 /*
@@ -185,7 +184,7 @@ static uint8_t find_vec_mask(void)
 
 struct zd_fault_result zd_fault_copy(void *dst, const void *src, size_t len)
 {
-	static int16_t known = -1;	/* relaxed: everybody finds the same */
+	static int16_t known = -1;	/* relaxed: every thread finds the same */
 	int16_t mask = __atomic_load_n(&known, __ATOMIC_RELAXED);
 
 	if (__builtin_expect(mask < 0, 0)) {

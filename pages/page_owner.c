@@ -1,27 +1,30 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Who took each reference; see zonedev/page_owner.h.
+ * Who took each reference: the records.  (zonedev/page_owner.h tells what they are for,
+ * page_owner_report.c reads them.)
  *
  * Mechanism.  A hash table of records by pfn, the newest first; a record is one
  * taking of one or more counts.  A put looks for the record that it undoes:
  *
  *  1. as many counts, by this thread, the newest
- *  2. as many counts, by another thread.  If all such were taken by one line it is
- *     any of them.  If not, none is removed and the put is remembered with them;
- *     when there have been as many such puts as there are records, all go
- *  3. counts of several records, or some of one's (a batch that was taken at once
- *     and is let go in parts): newest first, this thread's first
+ *  2. as many counts, by another thread.  If one line took all of these, any of them
+ *     will do.  If not, no record is removed and the put is remembered with them;
+ *     when there have been as many such puts as there are such records, all go
+ *  3. counts of several records, or a part of one record's (a batch that was taken at
+ *     once and is let go in parts): newest first, this thread's first
  *
- * and else it was taken before recording began, or by code that doesn't record.
- * When a page is freed its records go, whatever is left of them.
+ * A put without such a record is of a reference that was taken before recording began,
+ * or by code that doesn't record.  When a page is freed its records go, whatever is left
+ * of them.
  *
- * Locks: a bucket's, and the one of sites inside it.  zd_alloc()'s nests inside
- * both.
+ * Locks: a bucket's, and inside it site_lock.  zd_alloc()'s nests inside both.
+ * enable_lock is outside of all of them.
  *
- * Signals.  A handler that interrupts this code, or zd_alloc(), isn't recorded.
+ * Signals.  What a handler takes or puts that interrupts this code, or zd_alloc(), isn't
+ * recorded.
  *
- * Fork.  Lists are changed by one store each; the child goes on with what its parent had
- * recorded, since it has the references, too.
+ * Fork.  Lists are changed by one store each.  The child has its parent's records, as it has
+ * its parent's references.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -30,14 +33,11 @@
 #include <unistd.h>
 
 #include <zonedev/log.h>
-#include <zonedev/page_owner.h>
 
 #include "base/alloc.h"
 #include "base/lock.h"
-#include "pages/page_owner.h"
-#include "base/sized.h"
 #include "base/tls.h"
-#include "pages/holders.h"
+#include "pages/page_owner.h"
 
 #ifndef ZD_PAGE_OWNER
 
@@ -51,22 +51,11 @@ int zd_page_owner_disable(void)
 	return -EOPNOTSUPP;
 }
 
-long zd_page_owner_report_sized(const struct zd_pagemap *pgmap, struct zd_page_owner *out,
-				size_t max, size_t size)
-{
-	(void)pgmap;
-	(void)out;
-	(void)max;
-	(void)size;
-	return -EOPNOTSUPP;
-}
-
 #else
 
 #define BUCKETS		65536U
 #define SITE_LISTS	256U
 #define PIN_REFS	1024U	/* ZD_PIN_BIAS; a put of one is no part of it */
-#define LOG_SITES	16U
 
 /* A line of code.  Never freed. */
 struct site {
@@ -95,12 +84,13 @@ static struct site *sites[SITE_LISTS];
 static struct zd_mutex site_lock, enable_lock;
 static unsigned int enabled;		/* under enable_lock */
 
-static ZD_TLS uint32_t my_tid, my_tid_of;	/* in which generation */
-static ZD_TLS bool inside;		/* of this file, with a lock */
+static ZD_TLS uint32_t my_tid, my_tid_of;	/* gettid(2), and in which generation */
+static ZD_TLS bool inside;		/* the thread holds a bucket's lock */
 static ZD_TLS const char *as_file;	/* __zd_page_owner_as() */
 static ZD_TLS unsigned int as_line;
 
-/* Is this a signal handler in the middle of what can't be interrupted by itself? */
+/* Has a signal handler interrupted this file's code, or the allocator, neither of which may
+ * be entered again? */
 static bool is_nested(void)
 {
 	return inside || zd_alloc_is_busy();
@@ -135,7 +125,8 @@ static uint32_t tid(void)
 	return my_tid;
 }
 
-/* @file may go with the library that it is in: keep a copy.  NULL: no memory. */
+/* The site has a copy of @file, whose library may be unloaded.  NULL: no memory.  With a
+ * bucket's lock. */
 static const struct site *site_of(const char *file, unsigned int line)
 {
 	struct site **list = &sites[line % SITE_LISTS], *s;
@@ -208,6 +199,7 @@ static bool same_kind(const struct record *r, zd_pfn_t pfn, uint32_t refs)
 	return r->pfn == pfn && r->refs == refs;
 }
 
+/* Rule 1 above; with @b's lock, as the next ones. */
 static bool drop_mine(struct bucket *b, zd_pfn_t pfn, uint32_t refs)
 {
 	for (struct record **p = &b->head; *p; p = &(*p)->next) {
@@ -219,6 +211,7 @@ static bool drop_mine(struct bucket *b, zd_pfn_t pfn, uint32_t refs)
 	return false;
 }
 
+/* Rule 2. */
 static bool drop_others(struct bucket *b, zd_pfn_t pfn, uint32_t refs)
 {
 	struct record **newest = NULL, **p;
@@ -254,6 +247,7 @@ static bool drop_others(struct bucket *b, zd_pfn_t pfn, uint32_t refs)
 	return true;
 }
 
+/* Rule 3, of this thread's records (@mine) or of any.  Returns how many counts are left. */
 static uint32_t drop_parts(struct bucket *b, zd_pfn_t pfn, uint32_t refs, bool mine)
 {
 	for (struct record **p = &b->head; *p && refs;) {
@@ -311,13 +305,7 @@ void __zd_page_owner_released(zd_pfn_t pfn)
 	forget(pfn, true);
 }
 
-/* --- reports --- */
-
-struct report {
-	char *out;
-	size_t nr, max;
-	size_t size;		/* of each, in the caller's eyes */
-};
+/* --- what the reports ask --- */
 
 static uint32_t nr_gone(const struct bucket *b, const struct record *of)
 {
@@ -328,102 +316,22 @@ static uint32_t nr_gone(const struct bucket *b, const struct record *of)
 	return n;
 }
 
-static void report(struct report *rep, zd_pfn_t pfn, bool of_pagemap)
+void zd_page_owner_for_each(zd_pfn_t pfn, bool of_pagemap,
+			    void (*fn)(const struct zd_page_owner *one, void *ctx), void *ctx)
 {
 	struct bucket *b = lock_bucket(pfn);
 
 	for (const struct record *r = b->head; r; r = r->next) {
 		if (r->pfn != pfn || !r->refs != of_pagemap || is_put(r))
 			continue;
-		if (rep->nr < rep->max) {
-			const struct zd_page_owner one = {
-				.pfn = pfn, .file = r->site->file, .line = r->site->line,
-				.tid = r->tid, .refs = r->refs, .gone = nr_gone(b, r),
-			};
+		const struct zd_page_owner one = {
+			.pfn = pfn, .file = r->site->file, .line = r->site->line,
+			.tid = r->tid, .refs = r->refs, .gone = nr_gone(b, r),
+		};
 
-			zd_fill(rep->out + rep->nr * rep->size, rep->size, &one, sizeof(one));
-		}
-		rep->nr++;
+		fn(&one, ctx);
 	}
 	unlock_bucket(b);
-}
-
-static bool report_page(zd_pfn_t pfn, void *ctx)
-{
-	report(ctx, pfn, false);
-	return true;
-}
-
-long zd_page_owner_report_sized(const struct zd_pagemap *pgmap, struct zd_page_owner *out,
-				size_t max, size_t size)
-{
-	struct report rep = { (char *)out, 0, max, size };
-
-	report(&rep, pgmap->pfn, true);
-	zd_pagemap_for_each_live(pgmap, report_page, &rep);
-	return rep.nr;
-}
-
-/* One line a site: a million pages may be held by one. */
-struct tally {
-	struct zd_page_owner first;
-	uint64_t nr;
-};
-
-struct tallies {
-	struct tally t[LOG_SITES];
-	unsigned int nr;
-	uint64_t others;
-};
-
-static void tally(struct tallies *all, zd_pfn_t pfn, bool of_pagemap)
-{
-	struct zd_page_owner o[64];
-	struct report rep = { (char *)o, 0, 64, sizeof(*o) };
-	unsigned int k;
-
-	report(&rep, pfn, of_pagemap);
-	for (size_t i = 0; i < rep.nr && i < rep.max; i++) {
-		for (k = 0; k < all->nr; k++)
-			if (all->t[k].first.file == o[i].file && all->t[k].first.line == o[i].line)
-				break;
-		if (k == LOG_SITES) {
-			all->others++;
-			continue;
-		}
-		if (k == all->nr)
-			all->t[all->nr++].first = o[i];
-		all->t[k].first.gone += k < all->nr && o[i].gone;
-		all->t[k].nr++;
-	}
-	all->others += rep.nr > rep.max ? rep.nr - rep.max : 0;
-}
-
-static bool tally_page(zd_pfn_t pfn, void *ctx)
-{
-	tally(ctx, pfn, false);
-	return true;
-}
-
-void __zd_page_owner_log(const struct zd_pagemap *pgmap)
-{
-	struct tallies all = { .nr = 0 };
-
-	tally(&all, pgmap->pfn, true);
-	zd_pagemap_for_each_live(pgmap, tally_page, &all);
-	for (unsigned int i = 0; i < all.nr; i++) {
-		const struct zd_page_owner *o = &all.t[i].first;
-
-		zd_log(ZD_LOG_WARN, "  %s%llu %s taken at %s:%u, the first by thread %d: pfn %#llx",
-		       o->gone ? "up to " : "", (unsigned long long)all.t[i].nr,
-		       !o->refs ? "holds of the pagemap" :
-		       o->refs >= PIN_REFS ? "pins" : "references",
-		       o->file, o->line, o->tid, (unsigned long long)o->pfn);
-	}
-	if (all.others)
-		zd_log(ZD_LOG_WARN, "  and %llu elsewhere", (unsigned long long)all.others);
-	if (!all.nr)
-		zd_log(ZD_LOG_WARN, "  none of these was taken while page_owner was recording");
 }
 
 /* --- on and off --- */
@@ -444,7 +352,7 @@ int zd_page_owner_enable(void)
 	int rc;
 
 	zd_mutex_lock(&enable_lock);
-	if (!enabled)	/* what was on its way when it was disabled */
+	if (!enabled)	/* what a thread had begun to record when it was disabled */
 		forget_everything();
 	rc = zd_static_branch_inc(&zd_page_owner_key);
 	enabled += !rc;
@@ -469,7 +377,7 @@ __attribute__((constructor)) static void page_owner_init(void)
 {
 	const char *env = getenv("ZONEDEV_PAGE_OWNER");
 
-	/* What enabling has to say, it says. */
+	/* A failure is in the log already. */
 	if (env && !strcmp(env, "on"))
 		(void)zd_page_owner_enable();
 }
