@@ -18,9 +18,18 @@
  * A sized struct that a call reads may have members that the library doesn't know only
  * if they are 0: else -EINVAL.
  *
- * Fork.  Any thread may fork at any time; the child may use what its header doesn't keep to
- * the parent (an open zd_mm, device or region), whatever other threads of the parent were
- * in the middle of.  A child of _Fork() or a bare clone() may not.
+ * Context.  At each call stands where it may be made, in these words:
+ *
+ *	signal-safe	by any thread, also in a signal handler; doesn't wait
+ *	any thread	but not in a signal handler; waits for short locks at most
+ *	may block	as "any thread", but may wait for other threads, a device or a file
+ *
+ *	fork-safe	in a child of fork(), too, with what the child has from its parent
+ *	parent only	by the process that opened the zd_mm, device or region, not by its
+ *			children; what a call does there is said with it
+ *
+ * Any thread may fork at any time, whatever other threads are in the middle of.  A child of
+ * _Fork() or a bare clone() may make the signal-safe calls alone.
  */
 #ifndef ZONEDEV_H
 #define ZONEDEV_H
@@ -45,7 +54,8 @@ extern "C" {
 #endif
 #pragma GCC visibility push(default)
 
-/* zd_version - the library's version, "0.1.0".  Static; any context. */
+/* zd_version - the library's version, "0.1.0", a static string.
+ * Context: signal-safe, fork-safe. */
 const char *zd_version(void);
 
 #pragma GCC visibility pop

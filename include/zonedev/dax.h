@@ -6,14 +6,14 @@
  * descriptors: a GENERIC pagemap.  Programs map it and use it at the speed of
  * memory; no userfaultfd, no migration, nothing of zonedev is in the way of a
  * load or a store.  Its pages can be held (zonedev/gup.h), and the region can be
- * taken away under everybody who uses it:
+ * taken away from its users while they use it:
  *
  *	revoke		each mapping is replaced, at one stroke, by one that raises
  *			SIGBUS wherever it is touched.  The addresses stay taken
- *			until zd_dax_munmap(), so nobody else's memory can appear
+ *			until zd_dax_munmap(), so no other memory can appear
  *			there; data of the region is never seen there again.
- *	holders		removal waits for those who hold pages, and names them.
- *			They go on using what they hold: see zd_page_address().
+ *	holders		removal waits for the holders of pages, and names the pages.
+ *			Holders go on using what they hold: see zd_page_address().
  *
  * A page gets its count when it is first asked for; so opening, mapping and
  * closing 1 TiB cost the same as 1 MiB.
@@ -21,17 +21,17 @@
  * SIGBUS.  An access to a mapping raises it when the mapping was revoked, when the
  * file has been truncated, or when the medium can't be read.  zd_dax_read(),
  * zd_dax_write() and zd_dax_access_guard() make it a result.  They need zonedev's
- * handler, which opening a region installs for the process; it hands what isn't
- * its own to the handler that was there.  A program that sets its own later must
- * do the same.  A thread that calls one of the three gets SIGBUS unblocked, once and
- * for good: it must not block it again.
+ * handler, which opening a region installs for the process, and which hands signals that
+ * aren't its own to the handler that was there.  A program that sets its own handler later
+ * must do the same.  A thread that calls one of the three gets SIGBUS unblocked, once and
+ * for good: it must not block the signal again.
  *
  * After fork.  A child has the mappings (unless ZD_DAX_DONTFORK), and they are
- * good memory: what it writes, its parent reads.  But they are its own from then
- * on: the parent's revoking and removing end the parent's mappings, not the
+ * good memory: what the child writes, its parent reads.  But they are the child's own from
+ * then on: the parent's revoking and removing end the parent's mappings, not the
  * child's, which see the file until the child unmaps them or ends.  The handles
  * are the parent's: the child must not use them.  Calls that take the region or end
- * a mapping fail with -EINVAL there; zd_dax_read(), zd_dax_write() and
+ * a mapping fail with -EINVAL in the child; zd_dax_read(), zd_dax_write() and
  * zd_dax_access_guard() touch the child's memory, whatever is mapped there by then.
  *
  * How this differs from Linux's device-dax: there the kernel revokes the mappings
@@ -85,13 +85,14 @@ struct zd_dax_opts {
  * ended by zd_dax_close().
  * Returns 0; -EINVAL: bad options, an empty stretch, or one that goes beyond the
  * end; -ENODEV: neither a file nor device-dax; -ENOSPC: no pfns left; -ENOMEM;
- * -EACCES, -ENOENT, -EMFILE...: as the system says.  May block.  Any thread.
+ * -EACCES, -ENOENT, -EMFILE...: as the system says.
  *
  * zd_dax_open_fd - the same on a descriptor (of a memfd, say), which is
  * duplicated.
  *
- * Nothing prevents others from truncating the file: then accesses raise SIGBUS.
- * To exclude it, give a memfd sealed with F_SEAL_SHRINK.
+ * Another process may truncate the file: then accesses raise SIGBUS.
+ * To exclude that, give a memfd sealed with F_SEAL_SHRINK.
+ * Context: may block, fork-safe.
  */
 int zd_dax_open(const char *path, const struct zd_dax_opts *opts, struct zd_dax **dax);
 int zd_dax_open_fd(int fd, const struct zd_dax_opts *opts, struct zd_dax **dax);
@@ -102,10 +103,11 @@ int zd_dax_open_fd(int fd, const struct zd_dax_opts *opts, struct zd_dax **dax);
  *
  *	kill		new references and mappings fail with -ENODEV
  *	revoke		mappings raise SIGBUS; their references are put
- *	wait		for who holds pages
+ *	wait		for the holders of pages
  *	exit		the pagemap and the region's own mapping go
  *
  * zd_dax_close() takes the same steps, and may be called before @devm is released.
+ * Context: may block, fork-safe.
  */
 int zd_devm_dax_open(struct zd_devm *devm, const char *path, const struct zd_dax_opts *opts,
 		     struct zd_dax **dax);
@@ -115,12 +117,13 @@ int zd_devm_dax_open(struct zd_devm *devm, const char *path, const struct zd_dax
  * there are revoked, and remain the caller's to zd_dax_munmap().
  *
  * Returns 0: @dax is gone; -EINVAL: NULL, or from a forked child; -EBUSY: another
- * thread is at it; -EDEADLK: from inside a page_free.  Blocks until nobody holds a
- * page.  Not with one of its pages held, not from a guarded function.
+ * thread is closing it; -EDEADLK: from inside a page_free.  Blocks until no page is held.
  *
  * zd_dax_close_timeout - the same, waiting at most @ms milliseconds for holders.
- * -ETIMEDOUT: @out (may be NULL) says who they are; the mappings are revoked, new
+ * -ETIMEDOUT: @out (may be NULL) says which pages are held; the mappings are revoked, new
  * references fail.  Call either form again to go on.
+ * Context: may block, parent only (-EINVAL); not with one of its pages held, not from a
+ * guarded function.
  */
 int zd_dax_close(struct zd_dax *dax);
 int zd_dax_close_timeout_sized(struct zd_dax *dax, unsigned int ms,
@@ -132,11 +135,13 @@ static inline int zd_dax_close_timeout(struct zd_dax *dax, unsigned int ms,
 	return zd_dax_close_timeout_sized(dax, ms, out, sizeof(*out));
 }
 
-/* Bytes; and the alignment of mappings.  Constant.  Any thread. */
+/* zd_dax_size, zd_dax_align - bytes; and the alignment of mappings.  Constant.
+ * Context: signal-safe, parent only. */
 uint64_t zd_dax_size(const struct zd_dax *dax);
 uint64_t zd_dax_align(const struct zd_dax *dax);
 
-/* Its pagemap: page i of the region is pfn + i. */
+/* zd_dax_pagemap - its pagemap: page i of the region is pfn + i.
+ * Context: signal-safe, parent only. */
 const struct zd_pagemap *zd_dax_pagemap(const struct zd_dax *dax);
 
 /*
@@ -146,10 +151,10 @@ const struct zd_pagemap *zd_dax_pagemap(const struct zd_dax *dax);
  * region's own mapping, and its pfn; the others follow both.
  * The pages are held, one reference each: put them with zd_put_page().
  * Returns how many, > 0, fewer than @nr_pages at the end of the region; -ERANGE:
- * beyond it; -EINVAL; -ENODEV: being removed.  Any thread.  Doesn't block, but for a
- * page whose last holder is just letting go, and in a region of zonedev/pmem.h for one
- * that is being punched out.
+ * beyond it; -EINVAL; -ENODEV: being removed.
  * Mirrors Linux dax_direct_access(), which holds nothing.
+ * Context: any thread, parent only (-EINVAL); waits for a page whose last holder is just
+ * letting go, and in a region of zonedev/pmem.h for a page that is being punched out.
  */
 long zd_dax_direct_access(struct zd_dax *dax, uint64_t pgoff, long nr_pages, void **kaddr,
 			  zd_pfn_t *pfn);
@@ -180,56 +185,59 @@ long zd_dax_direct_access(struct zd_dax *dax, uint64_t pgoff, long nr_pages, voi
  *
  * Returns 0; -EINVAL: bad arguments, or from a forked child; -EACCES: for writing,
  * and the region is read-only; -ENODEV: being removed; -EIO: can't be populated
- * (truncated); -ENOMEM.  May block.  Any thread.
+ * (truncated); -ENOMEM.
+ * Context: may block, parent only (-EINVAL).
  */
 int zd_dax_mmap(struct zd_dax *dax, struct zd_mm *mm, void *addr, uint64_t offset,
 		uint64_t length, int prot, unsigned int flags, struct zd_dax_map **map);
 
 /*
- * zd_dax_munmap - end a mapping, also a revoked one.  Who holds its pages keeps
- * them.  0; -EINVAL: NULL, or from a forked child.  May block.  No other call on
- * @map may be running.
+ * zd_dax_munmap - end a mapping, also a revoked one.  Its pages that are held stay held.
+ * 0; -EINVAL: NULL, or from a forked child.
+ * Context: may block, parent only (-EINVAL); no other call on @map may be running.
  */
 int zd_dax_munmap(struct zd_dax_map *map);
 
-/* Where it is; how long.  Constant.  Any thread. */
+/* zd_dax_map_addr, zd_dax_map_len - where the mapping is; how long.  Constant.
+ * Context: signal-safe, parent only. */
 void *zd_dax_map_addr(const struct zd_dax_map *map);
 uint64_t zd_dax_map_len(const struct zd_dax_map *map);
 
 /*
- * zd_dax_revoke - end every mapping that there is now: who touches it gets SIGBUS,
- * and GUP on it -EFAULT.  The region stays; it can be mapped anew.  What is held
- * stays held.  A system call that is given such an address returns EFAULT.
- * 0; -EINVAL: NULL, or from a forked child.  May block.  Any thread.
+ * zd_dax_revoke - end every mapping that there is now: a thread that touches one gets SIGBUS,
+ * GUP on it returns -EFAULT, and so does a system call that is given such an address.  The
+ * region stays, and can be mapped anew.  What is held stays held.
+ * 0; -EINVAL: NULL, or from a forked child.
+ * Context: may block, parent only (-EINVAL).
  */
 int zd_dax_revoke(struct zd_dax *dax);
 
-/* Was it revoked? */
+/* zd_dax_map_revoked - was @map revoked?  Context: signal-safe, parent only. */
 bool zd_dax_map_revoked(const struct zd_dax_map *map);
 
 /*
- * zd_dax_access_guard - call @fn(@ctx), which touches the mapping, and survive it.
+ * zd_dax_access_guard - call @fn(@ctx), which touches the mapping, and survive a fault there.
  *
  * When the mapping is revoked meanwhile, or can't be read, @fn is left at that
  * very access, as by siglongjmp(): it must not hold a lock or own memory while it
  * touches the mapping.  Faults elsewhere are as ever.  Nests.
  *
  * @fn may also leave by longjmp() or siglongjmp(), by a C++ exception, pthread_exit() or
- * cancellation, and so may a signal handler that interrupts it: the guard ends with it.
- * It must not switch to another stack (swapcontext()) and leave the guard behind there, nor
+ * cancellation, and so may a signal handler that interrupts @fn: the guard ends then.
+ * @fn must not switch to another stack (swapcontext()) and leave the guard behind there, nor
  * use __builtin_longjmp().
  *
  * Returns what @fn returned, or -ENODEV: revoked; -EIO: truncated, or the medium
- * failed; -EINVAL.  Any thread, for itself; not from a signal handler, and not
- * with SIGBUS blocked.
+ * failed; -EINVAL.
+ * Context: any thread, for itself, with SIGBUS not blocked; in a child see above.
  */
 int zd_dax_access_guard(struct zd_dax_map *map, int (*fn)(void *ctx), void *ctx);
 
 /*
  * zd_dax_read / zd_dax_write - copy between the mapping, from byte @offset of it
  * on, and @buf.  0; -EINVAL: beyond its end; -EACCES: not mapped for writing;
- * -ENODEV, -EIO as above: a part was copied.  -EFAULT: it was @buf that raised
- * SIGBUS.
+ * -ENODEV, -EIO as above: a part was copied.  -EFAULT: @buf, not the mapping, raised SIGBUS.
+ * Context: may block (on a fault), with SIGBUS not blocked; in a child see above.
  */
 int zd_dax_read(struct zd_dax_map *map, uint64_t offset, void *buf, size_t len);
 int zd_dax_write(struct zd_dax_map *map, uint64_t offset, const void *buf, size_t len);

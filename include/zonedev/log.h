@@ -26,8 +26,8 @@ enum zd_log_level {
 
 /*
  * A sink of messages.  @msg: one line, without prefix and newline, at most 1023
- * bytes, valid during the call.  Any thread may call it, the fault service's
- * included, several at a time: it must follow the rules of a driver's callback
+ * bytes, valid during the call.  The sink is called in any thread, the server's
+ * included, in several at a time: it must follow the rules of a driver's callback
  * (zonedev/device.h).
  */
 typedef void (zd_log_fn)(enum zd_log_level level, const char *msg, void *ctx);
@@ -35,17 +35,18 @@ typedef void (zd_log_fn)(enum zd_log_level level, const char *msg, void *ctx);
 /*
  * zd_set_log - send messages of every level to @fn; NULL: back to the default.
  * Another thread may still be in the previous function when this returns.
+ * Context: any thread, fork-safe.
  */
 void zd_set_log(zd_log_fn *fn, void *ctx);
 
-/* zd_log - say it.  Keeps errno.  Longer messages are cut.  Any thread; doesn't
- * block, but for the sink. */
+/* zd_log, zd_vlog - give a message to the sink.  They keep errno; longer messages are cut.
+ * Context: signal-safe as far as the sink and vsnprintf(3) are, fork-safe. */
 __attribute__((format(printf, 2, 3)))
 void zd_log(enum zd_log_level level, const char *fmt, ...);
 __attribute__((format(printf, 2, 0)))
 void zd_vlog(enum zd_log_level level, const char *fmt, va_list ap);
 
-/* zd_warn_once - a warning, the first time that this line is reached. */
+/* zd_warn_once - a warning, the first time that this line is reached.  Context: as zd_log(). */
 #define zd_warn_once(...)							\
 	do {									\
 		static uint8_t zd_warned__;					\

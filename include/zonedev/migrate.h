@@ -2,9 +2,10 @@
 /*
  * zonedev/migrate.h - trade places: program memory out to a device, and home.
  *
- * All calls may block; any thread but the server's may make them.  Pages that
- * can't go stay where they are, and nothing is lost: the program may touch the
+ * Pages that can't go stay where they are, and nothing is lost: the program may touch the
  * range at any time while it migrates.
+ *
+ * Context of all calls: may block, parent only (-EINVAL); not in the server's thread.
  */
 #ifndef ZONEDEV_MIGRATE_H
 #define ZONEDEV_MIGRATE_H
@@ -23,9 +24,9 @@ struct zd_migrate_result {
 	uint64_t moved;
 	uint64_t zero;		/* all zeros: dropped, no device page needed */
 	uint64_t already;	/* were on the wanted side (home: or nowhere) */
-	/* never written, or swapped out; and as in the kernel's migrate_vma, what the
-	 * kernel itself is moving just then (it compacts memory, say): that goes when it
-	 * is tried again */
+	/* never written, or swapped out; and as in the kernel's migrate_vma, a page that
+	 * the kernel itself is moving just then (to compact memory, say), which goes when
+	 * the migration is tried again */
 	uint64_t absent;
 	uint64_t pinned;	/* pinned by the kernel (I/O in flight, registered buffers) */
 	uint64_t shared;	/* shared after a fork and not written since */
@@ -75,11 +76,11 @@ static inline int zd_migrate_to_ram(struct zd_mm *mm, void *addr, size_t len,
 }
 
 /*
- * zd_migrate_device_pfns - which device pages a range is on.
+ * zd_migrate_device_pfns - the device pages that hold a range.
  *
  * pfns[i] is the device page of the i-th whole page, or 0 for one that is not
  * on the device.  A snapshot: good only as long as the program doesn't touch,
- * free or fork the range, which is the caller's to know (a device that computes
+ * free or fork the range, which the caller must know (a device that computes
  * on memory that the CPU uses at the same time needs more than that).
  * @nr: the number of whole pages in the range.  Returns 0 or -EINVAL.
  */
@@ -149,6 +150,7 @@ int zd_migrate_device_pfns(struct zd_mm *mm, const void *addr, size_t len, zd_pf
 #define ZD_MIGRATE_PFN_MIGRATE	(1UL << 1)
 #define ZD_MIGRATE_PFN_SHIFT	6
 
+/* An entry of src[] and dst[], and back.  Context: signal-safe, fork-safe. */
 static inline uint64_t zd_migrate_pfn(zd_pfn_t pfn)
 {
 	return pfn << ZD_MIGRATE_PFN_SHIFT | ZD_MIGRATE_PFN_VALID;
@@ -172,9 +174,9 @@ struct zd_migrate_vma {
 	struct zd_migrate_result result;
 };
 
-/* 0 (cpages may be 0); -EINVAL: bad arguments, or not managed; -EBUSY: the device is
- * another mm's, or a migration is at work just now; -ENOMEM.  Then there is nothing to
- * finalize. */
+/* zd_migrate_vma_setup - 0 (cpages may be 0); -EINVAL: bad arguments, or not managed; -EBUSY:
+ * the device is another mm's, or a migration is at work just now; -ENOMEM.  After an error
+ * there is nothing to finalize. */
 int zd_migrate_vma_setup_sized(struct zd_migrate_vma *args, size_t size);
 
 static inline int zd_migrate_vma_setup(struct zd_migrate_vma *args)
@@ -182,7 +184,8 @@ static inline int zd_migrate_vma_setup(struct zd_migrate_vma *args)
 	return zd_migrate_vma_setup_sized(args, sizeof(*args));
 }
 
-/* Once.  Without a setup that returned 0 before them both only warn (once). */
+/* zd_migrate_vma_pages, zd_migrate_vma_finalize - once each.  Without a setup that returned 0
+ * before them both only warn (once). */
 void zd_migrate_vma_pages(struct zd_migrate_vma *args);
 void zd_migrate_vma_finalize(struct zd_migrate_vma *args);
 

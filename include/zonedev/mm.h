@@ -14,6 +14,9 @@
  * are its children that have not called exec: by SIGKILL, rather than be left to
  * read zeros.
  *
+ * A zd_mm is of the process that opened it: in a child the calls fail with -EINVAL, and a
+ * warning (once).  So do those that a driver's callback makes, in the server's thread.
+ *
  * Needs Linux 6.8, and userfaultfd with CAP_SYS_PTRACE (`zonedev info` says
  * what a host lacks).
  */
@@ -71,7 +74,7 @@ struct zd_mm_stats {
  * @attr: may be NULL.  @mm: result, ended by zd_mm_close().
  * Returns 0; -EPERM: userfaultfd or CAP_SYS_PTRACE is not to be had;
  * -EOPNOTSUPP: the kernel has no UFFDIO_MOVE; -ENOMEM; -EINVAL.
- * May block.  Not from a signal handler.
+ * Context: may block, fork-safe (a child may open a zd_mm of its own).
  */
 int zd_mm_open(const struct zd_mm_attr *attr, struct zd_mm **mm);
 
@@ -81,8 +84,9 @@ int zd_mm_open(const struct zd_mm_attr *attr, struct zd_mm **mm);
  * Returns 0; -EBUSY when pages are held (zonedev/gup.h), device memory is mapped
  * with it (zonedev/dax.h) or a zd_migrate_vma_setup() waits for its finalize, or
  * -ENOMEM / -EIO when not all could come home: then the mm stays open and everything is
- * as it was.  (A page that its device can't read is not a reason: it is poisoned, and
- * counted.)  May block.  No other call on the mm may be running.
+ * as it was.  (A page that its device can't read is not a reason: the page is poisoned, and
+ * counted.)
+ * Context: may block, parent only; no other call on the mm may be running.
  */
 int zd_mm_close(struct zd_mm *mm);
 
@@ -92,23 +96,26 @@ int zd_mm_close(struct zd_mm *mm);
  * The bytes before the first and after the last page boundary stay as they
  * are, so a malloc'ed block may be given as it is.  Returns 0; -EINVAL: no
  * whole page in it, or not private anonymous memory; -EBUSY: another
- * userfaultfd has it; -ENOMEM.  May block.  Any thread but the server's.
+ * userfaultfd has it; -ENOMEM.
+ * Context: may block, parent only; not in the server's thread.
  */
 int zd_mm_register(struct zd_mm *mm, void *addr, size_t len);
 
 /*
  * zd_mm_unregister - bring the pages of the range home and leave it alone.
  *
- * Before memory is freed (free()) this is not needed, but it is kind: the
- * allocator may touch it.  Returns 0, -ENOMEM, or the device's error, mostly -EIO, if it
- * could not read a page: then the range stays managed.
+ * Not needed before memory is freed (free()), but then the allocator, which may touch the
+ * memory, doesn't have to bring it home.  Returns 0, -ENOMEM, or the device's error, mostly
+ * -EIO, if the device could not read a page: then the range stays managed.
+ * Context: may block, parent only; not in the server's thread.
  */
 int zd_mm_unregister(struct zd_mm *mm, void *addr, size_t len);
 
 /* zd_mm_get_stats - a snapshot.  @size: sizeof(*stats).  0; -EINVAL: size 0, or of a newer
  * zonedev; -ENOMEM.
  * Device pages of faults that were served before the call have been freed when it
- * returns.  May block.  Any thread but the server's. */
+ * returns.
+ * Context: may block, parent only; not in the server's thread. */
 int zd_mm_get_stats(struct zd_mm *mm, struct zd_mm_stats *stats, size_t size);
 
 #pragma GCC visibility pop

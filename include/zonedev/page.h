@@ -19,12 +19,12 @@
  * 6.15 and later, not at 1), every type of page holds its pagemap while it is
  * live, and a descriptor of all zero bytes is a valid free page.
  *
- * What counts wrong doesn't end the program, nor free what others hold; it warns (once),
- * as Linux's refcount_t does.  A count has room for 2^31 - 1: the try forms give no more.
- * zd_get_page() doesn't look; a count that it takes beyond that, and one from which more is
- * put than it has, is saturated by the next put: set to ZD_PAGE_SATURATED, near which it
- * stays.  Such a page is never freed, and its pagemap's removal waits for it.  A reference
- * that is put too many of a page that is free is ignored.
+ * A program that counts wrong isn't ended, nor is a page freed that others hold: the library
+ * warns (once), as Linux's refcount_t does.  A count has room for 2^31 - 1: the try forms give
+ * no more.  zd_get_page() doesn't look; a count that it takes beyond that, and one from which
+ * more is put than it has, is saturated by the next put: set to ZD_PAGE_SATURATED, near which
+ * it stays.  Such a page is never freed, and its pagemap's removal waits for it.  A put too
+ * many of a free page is ignored.
  */
 #ifndef ZONEDEV_PAGE_H
 #define ZONEDEV_PAGE_H
@@ -94,7 +94,8 @@ extern struct zd_page *zd_vmemmap;
 /*
  * zd_pfn_to_page / zd_page_to_pfn - arithmetic, no checks.  @pfn must be of a
  * range that zd_memremap_pages() gave out.  Its descriptor stays readable (and
- * reads as free) after the range is unmapped.  Any context.
+ * reads as free) after the range is unmapped.
+ * Context: signal-safe, fork-safe.
  */
 static inline struct zd_page *zd_pfn_to_page(zd_pfn_t pfn)
 {
@@ -116,21 +117,23 @@ static inline zd_pfn_t zd_page_to_pfn(const struct zd_page *page)
  * says so for each outcome).  Mirrors Linux zone_device_page_init().
  *
  * Returns 0; -ENODEV if the pagemap is being unmapped (or there is none): the page then
- * stays free and the caller's; -EBUSY, with a warning, if the page isn't free: then it
- * isn't the caller's, either.  Doesn't block.  Any thread; not a signal handler.
+ * stays free and the caller's; -EBUSY, with a warning, if the page isn't free: then the page
+ * isn't the caller's, either.
+ * Context: any thread, fork-safe.
  */
 int zd_page_init(struct zd_page *page);
 
 /*
  * zd_page_pagemap - the pagemap of @page.  Valid while the caller holds a
  * reference to the page, and inside ops->page_free.
+ * Context: signal-safe, fork-safe.
  */
 struct zd_pagemap *zd_page_pagemap(const struct zd_page *page);
 
 /* Out of line parts of the functions below; never call them. */
 void __zd_put_page(struct zd_page *page);
 __attribute__((cold)) void __zd_page_contended(void);
-/* False, with a warning. */
+/* Returns false, with a warning. */
 __attribute__((cold)) bool __zd_page_refuse(const struct zd_page *page, const char *what);
 
 /*
@@ -153,13 +156,13 @@ void __zd_page_trace_put(const struct zd_page *page, uint32_t nr);
 #define ZD_PAGE_TRACE_(what, page, nr) do { } while (0)
 #endif
 
-/* So rarely that registers are not saved and targets not aligned for it: the text of a
- * put that is inlined is two thirds of what a plain if makes. */
+/* A condition so rare that the compiler neither saves registers nor aligns targets for it:
+ * the text of an inlined put is two thirds of what a plain if makes. */
 #define ZD_PAGE_RARELY_(cond)	__builtin_expect_with_probability(cond, 0, 0.999)
 
 /*
- * Take @refs off the count; true: it was that, or less.  In assembly because the flags of
- * the subtraction say so; the compiler would fetch the old value and compare it.
+ * Take @refs off the count; true: the count was @refs, or less.  In assembly because the
+ * flags of the subtraction tell; the compiler would fetch the old count and compare.
  *
  * Release: what the holder did to the page comes before its freeing.  Acquire: the last
  * putter sees what all the others did.
@@ -180,8 +183,9 @@ static inline bool __zd_page_sub(struct zd_page *page, uint32_t refs)
 
 /*
  * zd_get_page - one more reference to a page that the caller already holds.
- * Any context.  With ZD_PAGE_DEBUG a page that is free, or saturated, is warned of here;
- * else a later put of it notices.
+ * With ZD_PAGE_DEBUG the call warns of a page that is free, or saturated; else a later put
+ * of the page notices.
+ * Context: signal-safe, fork-safe.
  */
 static inline void zd_get_page(struct zd_page *page)
 {
@@ -198,10 +202,10 @@ static inline void zd_get_page(struct zd_page *page)
  * zd_try_get_page - a reference unless the page is free: for lookups that race
  * with the final put.
  *
- * true: the caller holds the page, which may since have been freed and become
- * another page's user: look again at whatever led here, and put if it changed.
+ * true: the caller holds the page, which may have been freed and taken for another use
+ * since the lookup: look again at whatever led here, and put if it changed.
  * false: the page is free; or, with a warning, its count is full or saturated.
- * Any context.
+ * Context: signal-safe, fork-safe.
  */
 static inline bool zd_try_get_page(struct zd_page *page)
 {
@@ -210,8 +214,8 @@ static inline bool zd_try_get_page(struct zd_page *page)
 	do {
 		if (c - 1 >= INT32_MAX - 1u)
 			return c && __zd_page_refuse(page, "zd_try_get_page()");
-		/* Acquire: pairs with the release in zd_page_init(); what the
-		 * page held before it became live isn't seen. */
+		/* Acquire: pairs with the release in zd_page_init(): what the page was before
+		 * it became live isn't seen. */
 	} while (!__atomic_compare_exchange_n(&page->refcount, &c, c + 1, true,
 					      __ATOMIC_ACQUIRE, __ATOMIC_RELAXED));
 	ZD_PAGE_TRACE_(get, page, 1);
@@ -221,6 +225,7 @@ static inline bool zd_try_get_page(struct zd_page *page)
 /*
  * zd_try_get_page_refs - @refs references at once, or none: as zd_try_get_page().
  * Also false when the count would run over (2^31).
+ * Context: signal-safe, fork-safe.
  */
 static inline bool zd_try_get_page_refs(struct zd_page *page, uint32_t refs)
 {
@@ -242,18 +247,19 @@ static inline bool zd_try_get_page_refs(struct zd_page *page, uint32_t refs)
 /*
  * zd_put_page - drop a reference.  The last one calls ops->page_free, in this
  * thread, and then drops the hold on the pagemap.  May be called with any lock
- * that the page's driver doesn't take in page_free.  Doesn't block; any thread.
+ * that the page's driver doesn't take in page_free.
+ * Context: any thread, fork-safe; in a signal handler only where it isn't the last.
  */
 static inline void zd_put_page(struct zd_page *page)
 {
-	/* Before: afterwards it is somebody else's. */
+	/* Before the put: afterwards the page may be another holder's. */
 	ZD_PAGE_TRACE_(put, page, 1);
 	if (ZD_PAGE_RARELY_(__zd_page_sub(page, 1)))
 		__zd_put_page(page);
 }
 
 /* zd_put_page_refs - drop @refs references at once: as zd_put_page().  2^31 or more: none,
- * with a warning. */
+ * with a warning.  Context: as zd_put_page(). */
 static inline void zd_put_page_refs(struct zd_page *page, uint32_t refs)
 {
 	ZD_PAGE_TRACE_(put, page, refs);
@@ -263,8 +269,8 @@ static inline void zd_put_page_refs(struct zd_page *page, uint32_t refs)
 		__zd_put_page(page);
 }
 
-/* zd_page_count - the count now; 0 = free, 2^31 and more: saturated.  A snapshot.  Any
- * context. */
+/* zd_page_count - the count now; 0 = free, 2^31 and more: saturated.  A snapshot.
+ * Context: signal-safe, fork-safe. */
 static inline uint32_t zd_page_count(const struct zd_page *page)
 {
 	return __atomic_load_n(&page->refcount, __ATOMIC_ACQUIRE);
@@ -274,6 +280,7 @@ static inline uint32_t zd_page_count(const struct zd_page *page)
  * zd_page_set_private / zd_page_private - 8 bytes that are the driver's own
  * while the page is free (a free list's link, say).  The driver orders its own
  * accesses.
+ * Context: signal-safe, fork-safe.
  */
 static inline void zd_page_set_private(struct zd_page *page, uint64_t value)
 {
@@ -291,7 +298,7 @@ static inline uint64_t zd_page_private(const struct zd_page *page)
 #endif
 
 #ifdef ZD_PAGE_OWNER
-/* The same functions, noting who calls them. */
+/* The same functions, which note the line that calls them. */
 #include <zonedev/page_owner.h>
 
 #define zd_page_init(page) __extension__ ({					\

@@ -10,13 +10,17 @@
  * zd_page_owner_enable() or with ZONEDEV_PAGE_OWNER=on in the environment, each of
  * them notes its file and line; a removal that runs out of time logs those of the
  * references that it waits for.  Until then a branch is one NOP.  In any other
- * build there is nothing of it, and the calls below return -EOPNOTSUPP.  What code
- * without ZD_PAGE_OWNER lets go of is not noticed before the page is freed.
+ * build there are no branches, and the calls below return -EOPNOTSUPP.  A put by code
+ * without ZD_PAGE_OWNER is not noticed before the page is freed.
+ *
+ * The wrappers in page.h, pagemap.h and gup.h call out-of-line functions that are declared
+ * here and defined in pages/, as the slow halves of gets and puts are: the arrow from a
+ * public header to the file that implements it.
  *
  * References have no names, so which of several a put drops is a conclusion: one of
  * as many counts (a get, a pin) that the same thread took, the last of them; or else
- * one that another thread took.  Where those were taken in different places nobody
- * can know: all stay on the list, and @gone says how many of them are to be left out.
+ * one that another thread took.  Where those were taken in different places it can't be
+ * known which: all stay on the list, and @gone says how many of them are to be left out.
  *
  * Recording takes a lock and memory in each get and put.  A get or put in a signal
  * handler isn't noted if the handler interrupts another one, or zonedev's allocator.  A
@@ -44,8 +48,8 @@ struct zd_pagemap;
  * Calls nest.  Disabling the last time forgets everything.
  *
  * Return 0; -EOPNOTSUPP: not built for it; -EINVAL: disabled once too often; or
- * what zd_static_branch_inc() returns.  Any thread; may block; not in a signal
- * handler.
+ * what zd_static_branch_inc() returns.
+ * Context: may block, fork-safe.
  */
 int zd_page_owner_enable(void);
 int zd_page_owner_disable(void);
@@ -78,7 +82,8 @@ struct zd_page_owner {
  *
  * @pgmap: mapped, and not unmapped meanwhile (a removal that has timed out is fine).
  * Returns how many there are (may be more than @max), or -EOPNOTSUPP.  A snapshot,
- * taken page by page.  May block; any thread; not in a signal handler.
+ * taken page by page.
+ * Context: may block, fork-safe.
  */
 long zd_page_owner_report_sized(const struct zd_pagemap *pgmap, struct zd_page_owner *out,
 				size_t max, size_t size);
@@ -103,13 +108,13 @@ void __zd_page_owner_as(const char *file, unsigned int line);
 		if (zd_static_branch_unlikely(zd_page_owner_key))		\
 			__zd_page_owner_took(pfn, refs, __FILE__, __LINE__);	\
 	} while (0)
-/* Before the put: afterwards the page may be somebody else's. */
+/* Before the put: afterwards the page may be another holder's. */
 #define ZD_PAGE_OWNER_DROPS_(pfn, refs)						\
 	do {									\
 		if (zd_static_branch_unlikely(zd_page_owner_key))		\
 			__zd_page_owner_drops(pfn, refs);			\
 	} while (0)
-/* What @call takes in this thread, it takes in the name of this line. */
+/* What @call takes in this thread is noted as taken by this line. */
 #define ZD_PAGE_OWNER_AS_(type, call)						\
 	__extension__ ({							\
 		type zd_r_;							\

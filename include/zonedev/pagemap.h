@@ -42,8 +42,8 @@ struct zd_pagemap;
  * @size: sizeof(struct zd_pagemap_ops) as the owner was compiled; the struct
  *	only grows, at the end, and what a shorter one lacks is NULL.
  * @page_free: the last reference was put and the page is the owner's again.
- *	zd_page_pagemap() still works.  Called by whoever put it, from any
- *	thread, at the same time for different pages; must not block, and so
+ *	zd_page_pagemap() still works.  Called in the thread that put the
+ *	reference, at the same time for different pages; must not block, and so
  *	must not remove a pagemap or a device (-EDEADLK).
  * @revoke: called once by the unmap that starts the removal, when new
  *	references have begun to fail and before it waits: make those that hold
@@ -82,10 +82,9 @@ struct zd_pagemap {
  * zero.  Takes microseconds, whatever the size (16 TiB: < 1 ms, < 1 MiB).
  *
  * Returns 0; -EINVAL, with a warning (once): no or a bad type, bad ops, no pages, or
- * mapped already; -ENOSPC:
- * no free range of pfns of that size (2^36 in all, fewer where the address
- * space is limited), or more than 4095 pagemaps; -ENOMEM.
- * May block.  Any thread; not a signal handler.
+ * mapped already; -ENOSPC: no free range of pfns of that size (2^36 in all, fewer where the
+ * address space is limited), or more than 4095 pagemaps; -ENOMEM.
+ * Context: may block, fork-safe.
  */
 int zd_memremap_pages(struct zd_pagemap *pgmap);
 
@@ -105,8 +104,8 @@ int zd_memremap_pages(struct zd_pagemap *pgmap);
  * thread is unmapping it; what ops->revoke returned; -EDEADLK, with a warning
  * (once): from inside a page_free, of whatever pagemap, or from inside its own
  * revoke.  (A revoke may unmap other pagemaps.)
- * Blocks.  Any thread; not a signal handler, and not with a reference to one of its pages
- * (that waits forever).
+ * Context: may block, fork-safe; not with a reference to one of its pages (that waits
+ * forever).
  */
 int zd_memunmap_pages(struct zd_pagemap *pgmap);
 
@@ -135,6 +134,7 @@ struct zd_pagemap_holders {
  * fail with -ENODEV, and @out (if not NULL) says who holds it.  Call either
  * form again to go on waiting; revoke isn't called again.  Where references are
  * recorded, the log says what code took those that it waits for.
+ * Context: may block, fork-safe.
  */
 int zd_memunmap_pages_timeout_sized(struct zd_pagemap *pgmap, unsigned int ms,
 				    struct zd_pagemap_holders *out, size_t size);
@@ -148,17 +148,18 @@ static inline int zd_memunmap_pages_timeout(struct zd_pagemap *pgmap, unsigned i
 /*
  * zd_get_dev_pagemap - the live pagemap that @pfn belongs to, held; NULL if
  * there is none, or if it is being unmapped.  Mirrors Linux
- * get_dev_pagemap(pfn, NULL).  Doesn't block.  Any thread; not a signal handler.
+ * get_dev_pagemap(pfn, NULL).
  *
- * zd_put_dev_pagemap - drop that hold.  Any thread.
+ * zd_put_dev_pagemap - drop that hold.
+ * Context of both: any thread, fork-safe.
  */
 struct zd_pagemap *zd_get_dev_pagemap(zd_pfn_t pfn);
 void zd_put_dev_pagemap(struct zd_pagemap *pgmap);
 
 /*
- * zd_pagemap_live_pages - how many pages of @pgmap are live (a snapshot).  A
- * page counts until its page_free has returned.  Any thread, while @pgmap is
- * mapped; 0 when it isn't.
+ * zd_pagemap_live_pages - how many pages of @pgmap are live (a snapshot); 0 when @pgmap
+ * isn't mapped.  A page counts until its page_free has returned.
+ * Context: any thread, fork-safe; not while @pgmap is being mapped or unmapped for good.
  */
 uint64_t zd_pagemap_live_pages(const struct zd_pagemap *pgmap);
 
@@ -168,7 +169,7 @@ uint64_t zd_pagemap_live_pages(const struct zd_pagemap *pgmap);
 #endif
 
 #ifdef ZD_PAGE_OWNER
-/* Who holds it, see zonedev/page_owner.h. */
+/* The same functions, which note the line that calls them: zonedev/page_owner.h. */
 #define zd_get_dev_pagemap(number) __extension__ ({				\
 	struct zd_pagemap *zd_m_ = (zd_get_dev_pagemap)(number);		\
 										\

@@ -20,16 +20,16 @@
  *    protects: a lookup that may race with the last put must be covered by
  *    the caller's own RCU, and zd_percpu_ref_exit() must come after it.
  *  - ZD_PERCPU_REF_ALLOW_REINIT is accepted and not needed.
- *  - As in the kernel, what counts wrong is warned of (once) and nothing is freed for it:
+ *  - As in the kernel, a program that counts wrong is warned (once) and nothing is freed:
  *    a put below zero, a get with no reference left, a second kill, and a resurrect
  *    without a kill are ignored; where more was put than got when the per-CPU counts are
  *    summed up, release is never called.
  *
- * The release function runs in the thread that put the last reference, or
+ * The release function runs in the thread that put the last reference, or that
  * killed.  It must not block; it may free the reference.
  *
- * Gets, trygets and puts: any context, including signal handlers.  kill,
- * reinit, resurrect and switch_to_*: any thread; short, under an internal lock.
+ * Fork.  A child must not use a reference whose mode another thread was changing at the fork
+ * (kill, reinit, resurrect, switch_to_*): what that thread had summed up is lost.
  */
 #ifndef ZONEDEV_PERCPU_REF_H
 #define ZONEDEV_PERCPU_REF_H
@@ -76,18 +76,21 @@ struct zd_percpu_ref {
  * zd_percpu_ref_init - percpu mode (but see @flags), one reference: the
  * initial one, which kill drops.  Ended by zd_percpu_ref_exit().
  * Returns 0; -EINVAL: no @release, unknown @flags; -ENOMEM.
+ * Context: may block (it allocates), fork-safe.
  */
 int zd_percpu_ref_init(struct zd_percpu_ref *ref, zd_percpu_ref_func_t *release,
 		       unsigned int flags);
 
-/* zd_percpu_ref_exit - free what init allocated.  Nobody may use @ref any more.
- * Twice, or after a failed init of a zeroed struct, is fine. */
+/* zd_percpu_ref_exit - free what init allocated, when no thread uses @ref any more.
+ * Twice, or after a failed init of a zeroed struct, is fine.
+ * Context: may block, fork-safe. */
 void zd_percpu_ref_exit(struct zd_percpu_ref *ref);
 
 /*
  * zd_percpu_ref_kill - close the per-CPU counts, fail every tryget_live from
  * now on, and drop the initial reference.  Once: a second kill without reinit
  * or resurrect between does nothing.  May call release.
+ * Context of this and the next five: any thread, fork-safe.
  */
 void zd_percpu_ref_kill(struct zd_percpu_ref *ref);
 
@@ -109,7 +112,8 @@ void zd_percpu_ref_switch_to_atomic_sync(struct zd_percpu_ref *ref);
 void zd_percpu_ref_switch_to_percpu(struct zd_percpu_ref *ref);
 
 /* zd_percpu_ref_is_zero - true if in atomic mode and no references are left;
- * always false in percpu mode. */
+ * always false in percpu mode.
+ * Context of this and the next two: signal-safe, fork-safe. */
 bool zd_percpu_ref_is_zero(const struct zd_percpu_ref *ref);
 
 /* zd_percpu_ref_is_dying - killed. */
@@ -149,11 +153,12 @@ static inline int64_t *__zd_percpu_ref_slot(struct zd_percpu_ref *ref)
 }
 
 /*
- * zd_percpu_ref_get_many - @nr more references, by one who holds one.
+ * zd_percpu_ref_get_many - @nr more references, by a holder of one.
+ * Context: signal-safe, fork-safe; so are the others below.
  *
  * An open slot's value is far above zero, a closed one's far below: the sign of
- * the result says whether the addition counted.  Acquire, in case that it was
- * opened just now: the bias in ref->count comes first (percpu_ref.c).
+ * the result says whether the addition counted.  Acquire, in case the slot was
+ * opened just now: the bias in ref->count comes first (pages/percpu_ref.c).
  */
 static inline void zd_percpu_ref_get_many(struct zd_percpu_ref *ref, uint64_t nr)
 {
@@ -191,7 +196,8 @@ static inline bool zd_percpu_ref_tryget_live(struct zd_percpu_ref *ref)
 	return __zd_percpu_ref_tryget_slow(ref, 1, true);
 }
 
-/* zd_percpu_ref_put_many - drop @nr references; the last one calls release. */
+/* zd_percpu_ref_put_many - drop @nr references; the last one calls release.
+ * Context: signal-safe, fork-safe, if release is. */
 static inline void zd_percpu_ref_put_many(struct zd_percpu_ref *ref, uint64_t nr)
 {
 	/* Release: pairs with the exchange that collects the slot. */

@@ -20,13 +20,13 @@
  *	ZD_PMEM_FUA.  How that is done depends on what is below (struct
  *	zd_pmem_info.persist); zonedev-pmem(7) has the table.  Against the death
  *	of the process, kill -9 included, a completed write is safe at once.
- *	A FLUSH, FUA or persist that could not write something back fails from
- *	then on, whoever asks, until the region is opened again (zd_pmem_open();
- *	not zd_pmem_reopen(), for those who still use it): what the kernel failed
- *	to write back it may forget, and a later success would say nothing about
- *	it.  Removal tells as well.  (One that found
- *	the file truncated succeeds when that has its length again: what was lost
- *	is in the list of bad blocks.)
+ *	After a FLUSH, FUA or persist that could not write something back, all of
+ *	them fail, until the region is opened again (by zd_pmem_open();
+ *	not by zd_pmem_reopen(), for those that still use it): the kernel may forget
+ *	what it failed to write back, and a later success would say nothing about
+ *	that.  Removal tells of it, too.  (After one that found
+ *	the file truncated they succeed when the file has its length again: what was
+ *	lost is in the list of bad blocks.)
  *	ZD_PMEM_FUA and zd_pmem_persist() write back the pages of their own range,
  *	and what the file system must know to find them; a FLUSH everything.
  *	With ZD_PMEM_BTT (btt=on) each aligned block of struct
@@ -38,47 +38,46 @@
  *
  *	A page that raises SIGBUS under a request (the file was truncated, the
  *	medium is poisoned) makes that request fail with -EIO and joins the list
- *	of bad blocks; later reads of it fail without a touch.  A write of whole
- *	sectors clears them from the list, if the media take it.  (Memory that
- *	the hardware reports as broken takes none: its page has to be given back
- *	first, by punching a hole into the file (fallocate -p), or by replacing
- *	it.)  Under a BTT that is so for data; where its own tables can't
- *	be read, the blocks that they describe fail, and it can't be opened
+ *	of bad blocks; later reads of the page fail without touching it.  A write of
+ *	whole sectors clears them from the list, if the media take the write.  (Memory
+ *	that the hardware reports as broken takes no write: its page has to be given
+ *	back first, by punching a hole into the file (fallocate -p), or by replacing
+ *	the file.)  With a BTT that holds for data; where the BTT's own tables can't
+ *	be read, the blocks that they describe fail, and the region can't be opened
  *	anew before zd_pmem_check() has mended it.  A block of a BTT whose content
  *	isn't what was written there fails, too: each has a checksum.
- *	What lies
- *	beyond the end of a truncated file is never read as zeros.
+ *	What lies beyond the end of a truncated file is never read as zeros.
  *	A hole heals, as zeros do: ZD_PMEM_DISCARD, ZD_PMEM_WRITE_ZEROES.
- *	The list outlives the process, and the power: it is stored in an
+ *	The list outlives the process, and a loss of power: it is stored in an
  *	extended attribute of the file (user.zonedev.region; in PATH.zonedev
- *	where there is no room for one) before a request fails for it.  The next
- *	to open the region has it, and is told by one line in the log.  What is
- *	written leaves the list at once for as long as the system runs, and for
- *	good with the next FLUSH.  A list that can't be stored is told in the
- *	log; one that can't be read, or is damaged, is a region that isn't opened.
- *	With the list stands the size: a file that was made shorter while nobody
- *	had it open isn't opened, unless it is asked for by that size; made long
- *	again, its end is bad.  (One that was made shorter and long again
- *	meanwhile can't be told from one that was written to.)
+ *	where there is no room for an attribute) before a request fails for it.  The
+ *	next open of the region reads the list, and says so by one line in the log.
+ *	Sectors that are written leave the list at once for as long as the system runs,
+ *	and for good with the next FLUSH.  The log tells of a list that can't be stored;
+ *	a region whose list can't be read, or is damaged, can't be opened.
+ *	With the list stands the size: a file that was made shorter while no process
+ *	had it open isn't opened, unless it is asked for by that size; if it was made
+ *	long again after such an open, its end is bad.  (A file that was made shorter
+ *	and long again between two opens can't be told from one that was written to.)
  *	Devices have no such list: they can't be truncated, and what their
- *	medium can't read it can't read tomorrow.
- *	Loads and stores by address raise SIGBUS for who does them: see
+ *	medium can't read today it can't read tomorrow.
+ *	Loads and stores by address raise SIGBUS in the thread that makes them: see
  *	zd_dax_access_guard() in zonedev/dax.h.
  *	The first open of a region installs a handler for SIGBUS, for the whole
- *	process.  It hands what isn't zonedev's to the handler that was there.  A
- *	program that sets its own later must do the same.  A thread that makes
- *	requests gets SIGBUS unblocked, for good: blocked, it would kill.
+ *	process.  It hands signals that aren't zonedev's to the handler that was there.
+ *	A program that sets its own handler later must do the same.  A thread that makes
+ *	requests gets SIGBUS unblocked, for good: blocked, the signal would kill.
  *
  * Removal
  *
- *	zd_pmem_remove() takes the region away under its users: requests in
+ *	zd_pmem_remove() takes the region away from its users: requests in
  *	flight finish, later ones fail with -ENODEV, mappings raise SIGBUS, and
- *	it waits for those who hold pages.  The handle stays valid, and
- *	everything on it fails with -ENODEV, until zd_pmem_close().
+ *	the removal waits for the holders of pages.  The handle stays valid, and
+ *	every call on it fails with -ENODEV, until zd_pmem_close().
  *
- * Any thread may call anything here at any time, except zd_pmem_close(): nobody
- * may be in, or make, another call then.  Nothing here may be called from a
- * signal handler.  A child of fork() has no region: it must not use the handle.
+ * Context of all calls: parent only: a child has no region, and must not use the handle.
+ * (It may open regions.)  Several threads may make calls on a region at the same time, but
+ * for zd_pmem_close().  Each call says whether it may block.
  */
 #ifndef ZONEDEV_PMEM_H
 #define ZONEDEV_PMEM_H
@@ -159,13 +158,14 @@ struct zd_pmem_attr {
  *	wasn't asked for by its size; a list of what it has lost that is damaged, or gone;
  * -EIO: the media fail; -ENOSPC, -EFBIG, -EACCES, -EROFS, -ENOMEM...: as the
  * system says.
- * May block.
+ * Context: may block, fork-safe.
  */
 int zd_pmem_open(const char *path, const struct zd_pmem_attr *attr, struct zd_pmem **pmem,
 		 char *err, size_t errlen);
 
 /* zd_pmem_open_fd - the same for the file that a descriptor (of a memfd, say) is
- * open on: it is opened anew, through /proc/self/fd, and @fd stays the caller's. */
+ * open on: the file is opened anew, through /proc/self/fd, and @fd stays the caller's.
+ * Context: may block, fork-safe. */
 int zd_pmem_open_fd(int fd, const struct zd_pmem_attr *attr, struct zd_pmem **pmem,
 		    char *err, size_t errlen);
 
@@ -177,9 +177,9 @@ int zd_pmem_open_fd(int fd, const struct zd_pmem_attr *attr, struct zd_pmem **pm
 /*
  * struct zd_pmem_check - what a check has found.
  *
- * @btt: there is a BTT; else nothing was looked at but whether the file can be opened as a
+ * @btt: there is a BTT; else the check saw only whether the file can be opened as a
  *	region.
- * @damaged: its tables were; @mended: and are put right, but for what is lost.
+ * @damaged: its tables were; @mended: and are right now, but for what is lost.
  * @nr_blocks, @block_bytes: of the region.
  * @nr_lost: blocks whose content is not known any more, by this damage or an earlier one:
  *	reads of them fail with -EIO until they are written.
@@ -193,7 +193,7 @@ struct zd_pmem_check {
 };
 
 /*
- * zd_pmem_check - examine a region that nobody has open, and mend it.
+ * zd_pmem_check - examine a region that no process has open, and mend it.
  *
  * @path: as for zd_pmem_open(), but for "memfd:".  @flags: ZD_PMEM_CHECK_*.  @say: told of
  * each finding, one line, without newline; may be NULL; @arg goes to it.  @check: result;
@@ -201,18 +201,19 @@ struct zd_pmem_check {
  *
  * A region without a BTT has nothing to mend.  The tables of a BTT tell the same several
  * times over: what is damaged is made anew from what isn't.  A block is mended only where
- * nothing else can be right; else it is lost, and the check says which.  A check that is
- * killed, or whose power goes, can be made again.
+ * one content alone can be right; else it is lost, and the check says which.  A check that is
+ * killed, or that a loss of power ends, can be made again.
  *
  * 0: examined, see @check; -errno: it can't be, as for zd_pmem_open(), with @err.  Needs
- * memory of some 50 bytes for each block of a damaged region.  May block.
+ * memory of some 50 bytes for each block of a damaged region.
+ * Context: may block, fork-safe.
  */
 int zd_pmem_check(const char *path, unsigned int flags, void (*say)(void *arg, const char *line),
 		  void *arg, struct zd_pmem_check *check, size_t size, char *err, size_t errlen);
 
 /* How a store becomes durable. */
 enum zd_pmem_persist {
-	ZD_PMEM_PERSIST_NONE,		/* it doesn't: memfd, tmpfs */
+	ZD_PMEM_PERSIST_NONE,		/* never: memfd, tmpfs */
 	ZD_PMEM_PERSIST_PAGE,		/* msync: through the page cache */
 	ZD_PMEM_PERSIST_CACHE_LINE,	/* CLWB + SFENCE: DAX, MAP_SYNC */
 	ZD_PMEM_PERSIST_BYTE,		/* SFENCE alone: DAX with eADR */
@@ -238,7 +239,8 @@ struct zd_pmem_info {
 	bool has_holes;
 };
 
-/* zd_pmem_get_info - @size: sizeof(*info).  0, or -EINVAL: too short.  Doesn't block. */
+/* zd_pmem_get_info - @size: sizeof(*info).  0, or -EINVAL: too short.
+ * Context: any thread, parent only. */
 int zd_pmem_get_info(const struct zd_pmem *pmem, struct zd_pmem_info *info, size_t size);
 
 /* --- requests --- */
@@ -299,12 +301,13 @@ struct zd_pmem_request {
  * does it, leaves the queue, calls end_io.  Errors go to end_io, too.
  *
  * Requests that overlap and are in flight at the same time are done in any
- * order; without BTT, two writes may even mix.  May block.
+ * order; without BTT, two writes may even mix.
+ * Context: may block, parent only.
  */
 void zd_pmem_submit(struct zd_pmem *pmem, struct zd_pmem_request *req);
 
 /* zd_pmem_rw - one request with one buffer (NULL where there is none), to its
- * end.  0 or -errno as above. */
+ * end.  0 or -errno as above.  Context: may block, parent only. */
 int zd_pmem_rw(struct zd_pmem *pmem, enum zd_pmem_op op, unsigned int flags,
 	       uint64_t sector, uint64_t nr_sectors, void *buf);
 
@@ -316,6 +319,7 @@ int zd_pmem_rw(struct zd_pmem *pmem, enum zd_pmem_op op, unsigned int flags,
  * zd_pmem_extent - what @sector is, and how many sectors from it on, @nr_sectors
  * at most, are the same: for NBD block status.
  * Returns how many (> 0) and sets @flags; -ENOSPC beyond the end; -ENODEV; -EIO.
+ * Context: may block, parent only.
  */
 int64_t zd_pmem_extent(struct zd_pmem *pmem, uint64_t sector, uint64_t nr_sectors,
 		       unsigned int *flags);
@@ -326,15 +330,15 @@ int64_t zd_pmem_extent(struct zd_pmem *pmem, uint64_t sector, uint64_t nr_sector
  * zd_pmem_queue_enter - hold the queue open: until zd_pmem_queue_exit() no freeze
  * completes and no removal either.  Mirrors Linux blk_queue_enter().
  *
- * Its usage counter is the reference of the region's pagemap: who has entered
- * holds the pagemap, so that removal waits for requests and for pages with one
+ * The queue's usage counter is the reference of the region's pagemap: a thread that has
+ * entered holds the pagemap, so that removal waits for requests and for pages with one
  * count.  (Linux 4.12 did the same, and gave it up later, since a freeze then
- * waited for pinned pages.  Here a freeze counts the entered apart, and doesn't.)
+ * waited for pinned pages.  Here a freeze counts the entered threads apart from the pages.)
  *
  * @flags: 0 or ZD_PMEM_NOWAIT.  Returns 0; -EINVAL: other flags; -EAGAIN: frozen, and NOWAIT;
- * -ENODEV: removed.  Waits while the queue is frozen.  Not needed for
- * zd_pmem_submit(), and no request may be submitted in between: it would wait
- * for a freeze that waits for the caller.
+ * -ENODEV: removed.  Not needed for zd_pmem_submit(), and no request may be submitted in
+ * between: it would wait for a freeze that waits for the caller.
+ * Context: may block (while the queue is frozen), parent only; exit: any thread.
  */
 int zd_pmem_queue_enter(struct zd_pmem *pmem, unsigned int flags);
 void zd_pmem_queue_exit(struct zd_pmem *pmem);
@@ -345,7 +349,7 @@ void zd_pmem_queue_exit(struct zd_pmem *pmem);
  * and its parts: freeze_start doesn't wait; freeze_wait returns false if the
  * queue was not empty after @ms milliseconds (it is frozen all the same).
  * Pages that are held don't count.  Freezing doesn't prevent removal.
- * Not between enter and exit, nor from end_io.
+ * Context: may block, parent only; not between enter and exit, nor from end_io.
  */
 void zd_pmem_queue_freeze(struct zd_pmem *pmem);
 void zd_pmem_queue_freeze_start(struct zd_pmem *pmem);
@@ -369,16 +373,17 @@ void zd_pmem_queue_unfreeze(struct zd_pmem *pmem);
  * Returns how many pages, > 0, fewer than wanted at the end of the region or
  * before a bad block; or -ERANGE: beyond the end; -EIO: @pgoff has a bad block, or
  * the file was truncated; -EOPNOTSUPP: BTT; -ENODEV; -EINVAL: @nr_pages < 1.  In a
- * read-only region the pages are mapped read-only.  Doesn't wait for
- * a frozen queue; blocks while a hole is punched there.
+ * read-only region the pages are mapped read-only.
+ * Context: may block (while a hole is punched there; not for a frozen queue), parent only;
+ * release: any thread.
  */
 long zd_pmem_direct_access(struct zd_pmem *pmem, uint64_t pgoff, long nr_pages,
 			   void **kaddr, zd_pfn_t *pfn);
 void zd_pmem_direct_release(struct zd_pmem *pmem, zd_pfn_t pfn, long nr_pages);
 
 /*
- * zd_pmem_persist - stores to [addr, addr + len) are durable when it returns 0; of
- * nothing, nothing is done.
+ * zd_pmem_persist - stores to [addr, addr + len) are durable when it returns 0; a @len of 0
+ * does nothing.
  * The range lies in pages that the caller holds, at their address from
  * zd_pmem_direct_access().  CLWB and a fence on DAX, msync elsewhere.
  * -EINVAL: not in the region; -EIO: couldn't be written back, or truncated;
@@ -387,9 +392,10 @@ void zd_pmem_direct_release(struct zd_pmem *pmem, zd_pfn_t pfn, long nr_pages);
  * zd_pmem_persist_range - the same by offset in the media, in bytes: for stores
  * through a mapping of zd_dax_mmap().
  *
- * Use these, and not msync(2) on an address from zd_pmem_direct_access(): it would be
- * told, in the region's place, of what couldn't be written back.  Both work while the
- * region is being removed, for as long as somebody holds it.
+ * Use these, and not msync(2) on an address from zd_pmem_direct_access(): the kernel tells of
+ * a failed write-back once, and msync() would be told in the region's place.  Both work while
+ * the region is being removed, for as long as it is held.
+ * Context: may block, parent only.
  */
 int zd_pmem_persist(struct zd_pmem *pmem, const void *addr, size_t len);
 int zd_pmem_persist_range(struct zd_pmem *pmem, uint64_t offset, uint64_t len);
@@ -401,6 +407,7 @@ int zd_pmem_persist_range(struct zd_pmem *pmem, uint64_t offset, uint64_t len);
  * media do.  Removal revokes them: the next access raises SIGBUS, never stale data.
  * Ended with the region, not by zd_dax_close().  NULL: BTT.  Unmap its mappings
  * before zd_pmem_close().
+ * Context: any thread, parent only.
  */
 struct zd_dax *zd_pmem_dax(struct zd_pmem *pmem);
 
@@ -412,10 +419,10 @@ struct zd_dax *zd_pmem_dax(struct zd_pmem *pmem);
  *
  * check: 0: none of them is bad; 1: @first_bad and @nr_bad (each may be NULL)
  * tell the first bad run within the range.
- * set: add; clear: remove, of the record of the region as well (one that can't be
- * stored is told in the log).  0 or -ENOMEM; -ENODEV: removed.
- * -EINVAL: not in the region.
- * check doesn't block, set and clear may; after a removal the list is empty.
+ * set: add; clear: remove, in the stored list as well (the log tells where that can't be
+ * stored).  0 or -ENOMEM; -ENODEV: removed.
+ * -EINVAL: not in the region.  After a removal the list is empty.
+ * Context: check: any thread; set, clear: may block; parent only.
  */
 int zd_pmem_badblocks_check(struct zd_pmem *pmem, uint64_t sector, uint64_t nr,
 			    uint64_t *first_bad, uint64_t *nr_bad);
@@ -425,9 +432,10 @@ int zd_pmem_badblocks_clear(struct zd_pmem *pmem, uint64_t sector, uint64_t nr);
 /*
  * zd_pmem_inject_poison - for tests: the pages of media sectors [sector, sector +
  * nr) raise a real SIGBUS in the region's own mapping from now on, until a
- * request writes a whole sector of theirs (which heals the page; its other
- * sectors stay bad until they are written).  The list of bad blocks learns of
- * them when they are touched.  0; -EINVAL; -ENODEV; -ENOMEM.
+ * request writes a whole sector of such a page (which heals the page; its other
+ * sectors stay bad until they are written).  The pages join the list of bad blocks
+ * when they are touched.  0; -EINVAL; -ENODEV; -ENOMEM.
+ * Context: may block, parent only.
  */
 int zd_pmem_inject_poison(struct zd_pmem *pmem, uint64_t sector, uint64_t nr);
 
@@ -455,25 +463,25 @@ struct zd_pmem_holders {
  *	put the base reference
  *	wait			for requests in flight and for held pages
  *	exit			the pagemap is gone
- *	release the queue	who waited for an unfreeze gets -ENODEV (those
- *				wake at the freeze already)
+ *	release the queue	threads that waited for an unfreeze have got -ENODEV
+ *				already, at the freeze
  *	unmap the media, unlock and close the file
  *
- * Nothing is forced: who holds a page goes on using it, and removal waits.  What was
+ * Nothing is forced: a holder of a page goes on using it, and removal waits.  What was
  * written is made durable as by a FLUSH, if it can be.  When it returns 0 or -EIO the
  * region is gone, and the same path can be opened again.
  *
  * 0; -EIO: it is gone, but not all that was written is durable: this sync has failed, or
  * an earlier one had, or the file is short; -EBUSY: another thread is removing it;
  * -ENODEV: it was removed before; -EDEADLK: from inside a page_free.
- * Blocks.  Not between enter and exit, not from end_io, not with pages held.
+ * Context: may block, parent only; not between enter and exit, not from end_io, not with
+ * pages held.
  */
 int zd_pmem_remove(struct zd_pmem *pmem);
 
-/* The same, waiting at most @ms milliseconds for holders (and then as long as it takes to
- * make durable what was written).  -ETIMEDOUT: @out (may be NULL)
- * says who holds it; nothing new can be had any more.  Call either form again to
- * go on waiting. */
+/* zd_pmem_remove_timeout - the same, waiting at most @ms milliseconds for holders (and then
+ * as long as it takes to make durable what was written).  -ETIMEDOUT: @out (may be NULL)
+ * says what is held; new holds fail.  Call either form again to go on waiting. */
 int zd_pmem_remove_timeout_sized(struct zd_pmem *pmem, unsigned int ms,
 				 struct zd_pmem_holders *out, size_t size);
 
@@ -484,21 +492,23 @@ static inline int zd_pmem_remove_timeout(struct zd_pmem *pmem, unsigned int ms,
 }
 
 /*
- * zd_pmem_reopen - open a region that was removed once more, for those who still use it:
- * the same file, by the path that it was opened by, read-only or with ZD_PMEM_BTT if it
+ * zd_pmem_reopen - open a region that was removed once more, for its users of before:
+ * the same file, by the path that it was opened by, read-only or with ZD_PMEM_BTT as it
  * was (a BTT that was opened raw by ZD_PMEM_FORCE: -EMEDIUMTYPE).  What was known to be
  * lost stays lost: bad blocks stay bad, and where something couldn't be written back,
  * at the removal or before, flushes go on failing.
  *
  * As zd_pmem_open(), and -EINVAL: @removed isn't; -ESTALE: there is another file now;
- * -ENOENT: none, or no BTT any more; -ENODEV: a memfd is gone for good.  That the file
- * was cut and made long again, in place, while it was away is not noticed.
+ * -ENOENT: none, or no BTT any more; -ENODEV: a memfd is gone for good.  It is not noticed
+ * if the file was cut and made long again, in place, between removal and reopening.
  * @removed is left as it is, for the caller to close.
+ * Context: may block, parent only.
  */
 int zd_pmem_reopen(const struct zd_pmem *removed, struct zd_pmem **pmem, char *err, size_t errlen);
 
-/* zd_pmem_close - remove the region, if it wasn't, and free the handle.  NULL is
- * fine.  Blocks as zd_pmem_remove() does; does nothing from inside a page_free. */
+/* zd_pmem_close - remove the region, if it wasn't removed, and free the handle.  NULL is
+ * fine.  Does nothing from inside a page_free.
+ * Context: as zd_pmem_remove(), and no other call on the region may be running. */
 void zd_pmem_close(struct zd_pmem *pmem);
 
 #pragma GCC visibility pop

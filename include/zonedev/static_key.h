@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * zonedev/static_key.h - branches that cost one NOP until somebody wants them:
- * the kernel's static keys (jump labels) in user space.
+ * zonedev/static_key.h - branches that cost one NOP until they are wanted: the kernel's
+ * static keys (jump labels) in user space.
  *
  *	ZD_DEFINE_STATIC_KEY(my_key);		// in one file
  *	ZD_STATIC_KEY_MODULE;			// once a program or shared library
@@ -20,7 +20,9 @@
  *
  * Differences from the kernel: keys start as false and branches are unlikely
  * (there is no other kind); enabling may fail; a key in use in a module must
- * be a global variable with C linkage, since the branch names its symbol.
+ * be a global variable with C linkage, since the branch names its symbol.  Hence a
+ * branch is given the key's name, where the calls are given its address: the assembler
+ * needs the symbol, and position-independent code has no constant for its address.
  *
  * ZONEDEV_STATIC_KEYS in the environment: "plain" leaves every branch a jump,
  * "mem" and "mprotect" choose how text is written (for tests).
@@ -64,8 +66,8 @@ struct zd_static_key {
  * loaded), or -EBUSY: something else has been written over a branch, such as a
  * debugger's breakpoint.  The key is then as it was.
  *
- * Blocks for a lock and, when it patches, for three membarrier(2)s (tens of
- * microseconds).  Any thread; not in a signal handler.
+ * Context: may block, for a lock and, when it patches, for three membarrier(2)s (tens of
+ * microseconds); fork-safe.
  */
 int zd_static_branch_inc(struct zd_static_key *key);
 
@@ -75,19 +77,19 @@ int zd_static_branch_inc(struct zd_static_key *key);
  * taken; threads may still be inside one that they began before.
  *
  * Returns 0, or -EINVAL and a warning (once) if there was no user: unbalanced.
- * Where text can't be written any more it stays a plain branch: also 0.
+ * Where text can't be written any more the branches stay plain ones: also 0.
  * Context: as zd_static_branch_inc().
  */
 int zd_static_branch_dec(struct zd_static_key *key);
 
-/* zd_static_key_enabled - whether it has users.  Any context. */
+/* zd_static_key_enabled - whether @key has users.  Context: signal-safe, fork-safe. */
 static inline bool zd_static_key_enabled(const struct zd_static_key *key)
 {
 	return __atomic_load_n(&key->enabled, __ATOMIC_ACQUIRE) > 0;
 }
 
-/* zd_static_keys_patched - whether branches are patched here, or are plain.
- * A snapshot; any context. */
+/* zd_static_keys_patched - whether branches are patched here, or are plain.  A snapshot.
+ * Context: any thread, fork-safe. */
 bool zd_static_keys_patched(void);
 
 /* What the branches of one program or shared library leave behind.  Entries are
@@ -150,7 +152,7 @@ void __zd_static_key_module_del(struct zd_static_key_module *module);
  * form, which has no room for the long one's target. */
 #if defined(__x86_64__)
 #define ZD_JUMP_INSN_ ".byte 0xe9\n\t.long %l[zd_check_] - . - 4\n\t"
-#define ZD_JUMP_CLOBBER_ "cc"	/* base/static_key.c: between NOP and jump */
+#define ZD_JUMP_CLOBBER_ "cc"	/* base/static_key_text.c: between NOP and jump */
 #else
 #define ZD_JUMP_INSN_ "b %l[zd_check_]\n\t"
 #define ZD_JUMP_CLOBBER_
@@ -182,8 +184,8 @@ void __zd_static_key_module_del(struct zd_static_key_module *module);
 
 /*
  * zd_static_branch_unlikely - bool: whether @key, the name of a struct
- * zd_static_key, is enabled.  Off: one NOP.  On: a
- * jump, a load and a test.  Any context.
+ * zd_static_key, is enabled.  Off: one NOP.  On: a jump, a load and a test.
+ * Context: signal-safe, fork-safe.
  */
 #define zd_static_branch_unlikely(key) __extension__ ({				\
 	__label__ zd_check_, zd_done_;						\
