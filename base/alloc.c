@@ -220,7 +220,7 @@ void *zd_realloc(void *p, size_t size)
 	room = h->kind == LARGE ? h->size : 1UL << h->shift;
 	unlock();
 
-	/* Also when it would fit: where the old size ended isn't known, and
+	/* Also when @size would fit: where the old size ended isn't known, and
 	 * what is added must be zero. */
 	q = zd_alloc(size);
 	if (!q)

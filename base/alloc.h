@@ -30,8 +30,8 @@ void zd_unreserve(void *p, size_t bytes);
 /* zd_decommit - whole pages read as zero again, their memory is given back. */
 void zd_decommit(void *p, size_t bytes);
 
-/* zd_alloc_is_busy - is this a signal handler that interrupted one of the calls above?  Then
- * it may make none. */
+/* zd_alloc_is_busy - true in a signal handler that has interrupted one of the calls above:
+ * the handler may make none of them. */
 bool zd_alloc_is_busy(void);
 
 /* For tests: the @nth call of zd_alloc or zd_realloc from now on returns NULL

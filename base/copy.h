@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Copying pages that nobody will look at soon: cold ones, on their way out.
+ * Copying pages that won't be read soon: cold ones, on their way out.
  *
  * Streaming stores don't read the destination's lines first and leave the cache to
  * the program.  (Measured with bench_migrate: half as fast again as memcpy().)
@@ -16,7 +16,7 @@
 #endif
 #include "zonedev/page.h"
 
-/* All zeros: untouched memory says the same, and costs nothing. */
+/* All zeros: then no copy is needed, since untouched memory reads the same. */
 static inline bool zd_page_is_zero(const void *content)
 {
 	const uint64_t *w = content;
@@ -27,7 +27,7 @@ static inline bool zd_page_is_zero(const void *content)
 	return true;
 }
 
-/* Both page-aligned.  zd_copy_out_end() before anybody else may look. */
+/* Both page-aligned.  zd_copy_out_end() comes before another thread may read the copy. */
 static inline void zd_copy_out(void *to, const void *from)
 {
 #if defined(__SSE2__)

@@ -7,7 +7,7 @@
  * a leaf, and all its state is in registers.
  *
  * The vector loop doesn't know how far it got within its 128 bytes.  Its fixup goes
- * on with the byte copy from where the loop stood, and that faults again, with the
+ * on with the byte copy from where the loop stood, and the byte copy faults again, with the
  * exact count in rcx.
  */
 #include <cpuid.h>
@@ -25,8 +25,8 @@
  *
  * Where source and destination are aligned to each other nothing is faster than rep
  * movsb, which doesn't read the lines that it writes (a third of the time of a copy
- * that misses the caches).  Where they aren't it is up to three times slower than the
- * loop on some CPUs, and on old ones always.
+ * that misses the caches).  Where they aren't, rep movsb is up to three times slower than
+ * the loop on some CPUs, and on old ones always.
  */
 __asm__(
 "	.pushsection .text\n"

@@ -23,19 +23,19 @@
 #include <stdint.h>
 
 /*
- * zd_fault_guard_init - see to it that our handler is the one that gets SIGBUS, in
- * front of the one that is there; call it when something is opened that may
- * fault.  A second call does nothing, unless somebody has set another handler
- * since: then ours goes in front of that.  Never undone (a handler that may be
- * running can't be taken away), and the library that contains it is never
- * unloaded.  0 or -errno.
+ * zd_fault_guard_init - set zonedev's handler of SIGBUS, in front of the handler that
+ * is there; call it when something is opened that may fault.  A second call does
+ * nothing, unless the program has set another handler since: then zonedev's goes in
+ * front of that one.  Never undone (a handler that may be running can't be taken
+ * away), and the library that contains the handler is never unloaded.
+ * 0 or -errno.  Any thread; may block.
  */
 int zd_fault_guard_init(void);
 
 /*
  * struct zd_fault_result - @left: bytes that were not copied: the last ones; 0:
- * all were.  @addr: if @left, the address that faulted: tell source from
- * destination by it.
+ * all were.  @addr: if @left, the address that faulted, which tells source from
+ * destination.
  */
 struct zd_fault_result {
 	size_t left;
@@ -47,9 +47,9 @@ struct zd_fault_result {
 struct zd_fault_result zd_fault_copy(void *dst, const void *src, size_t len);
 struct zd_fault_result zd_fault_zero(void *dst, size_t len);
 
-/* zd_fault_store64 - one store, of an aligned word: seen, and written to
- * the medium, whole or not at all.  False: it faulted.
- * zd_fault_load64 - one load: what one store wrote, never parts of two. */
+/* zd_fault_store64 - one store, of an aligned word, which is seen, and written to
+ * the medium, whole or not at all.  False: the store faulted.
+ * zd_fault_load64 - one load: what one store wrote, never parts of two.  False: it faulted. */
 bool zd_fault_store64(uint64_t *dst, uint64_t value);
 bool zd_fault_load64(const uint64_t *src, uint64_t *value);
 
@@ -57,8 +57,8 @@ bool zd_fault_load64(const uint64_t *src, uint64_t *value);
  * zd_fault_guard_call - fn(arg), ended when this thread faults (SIGBUS) at an address
  * in [start, start + len): then -EFAULT, and @addr (may be NULL) is where.  Else
  * 0.  @fn is left as by longjmp(): it must not hold locks or own memory while it
- * touches the range, nor call what does.  Nests; the innermost range that has
- * the address gets it.
+ * touches the range, nor call functions that do.  Nests; the guard of the innermost
+ * range that has the address ends.
  */
 int zd_fault_guard_call(void (*fn)(void *arg), void *arg, const void *start, size_t len,
 		  uintptr_t *addr);

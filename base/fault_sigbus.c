@@ -45,7 +45,7 @@
 #define HAD_IT(which)	(1 << (16 + (which)))	/* in si_errno */
 
 static struct zd_mutex install_lock;
-static struct zd_mutex switch_lock;	/* a copy is being set, and may not know its predecessor */
+static struct zd_mutex switch_lock;	/* held while a copy is set that may lack its predecessor */
 static struct sigaction before[MAX_INSTALLED];	/* each written before its handler is set */
 static unsigned int nr_installed;
 static unsigned int front;	/* the copy that was set last */
@@ -133,7 +133,7 @@ static bool is_ours(const struct sigaction *act)
 	return false;
 }
 
-/* The copy that was in front of the same handler, or the next one to be made. */
+/* The copy that has been in front of the handler @act before, or the next copy to be made. */
 static unsigned int copy_for(const struct sigaction *act)
 {
 	unsigned int i;
@@ -144,7 +144,7 @@ static unsigned int copy_for(const struct sigaction *act)
 	return i;
 }
 
-/* A plugin's host may unload it; a handler must stay. */
+/* A plugin's host may unload the plugin, and with it this library; a handler must stay. */
 static void stay_loaded(void)
 {
 	Dl_info info;
@@ -153,7 +153,7 @@ static void stay_loaded(void)
 		dlopen(info.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_NODELETE);
 }
 
-/* The copy for @act, one that there is or a new one; MAX_INSTALLED: there are too many. */
+/* The copy for @act, an old one or a new one; MAX_INSTALLED: there are too many. */
 static unsigned int prepare(const struct sigaction *act)
 {
 	unsigned int which = copy_for(act);
@@ -166,9 +166,10 @@ static unsigned int prepare(const struct sigaction *act)
 }
 
 /*
- * Put a copy in front of @theirs, the handler that was seen to be set.  Another handler may
- * have been set since, which the same call that sets ours tells: then the copy for that one.  A
- * handler in another thread waits meanwhile, see handle(); in this thread there is none.
+ * Put a copy in front of @theirs, the handler that was seen to be set.  If the program has set
+ * another handler since, sigaction() says so when it sets the copy: then the copy for that
+ * handler is set.  Meanwhile a copy that runs in another thread waits (handle()); in this thread
+ * SIGBUS is blocked.
  */
 static int go_in_front(struct sigaction theirs)
 {
@@ -190,7 +191,7 @@ static int go_in_front(struct sigaction theirs)
 		err = sigaction(SIGBUS, &act, &old) ? -errno : 0;
 		if (err || old.sa_handler == theirs.sa_handler || is_ours(&old))
 			break;
-		err = -EBUSY;	/* if there is no copy for it */
+		err = -EBUSY;	/* for the next turn, if there is no copy for @old */
 	}
 	if (err == -EBUSY)
 		sigaction(SIGBUS, &theirs, NULL);

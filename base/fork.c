@@ -3,15 +3,15 @@
  * Fork: all that zonedev does about it, in one handler.
  *
  * Mechanism.  A fork copies the memory at one instant, and of the threads only the one that
- * called.  What other threads were in the middle of stays as it was then, for good.
+ * called.  What other threads had begun stays half done in the child, for good.
  * zonedev takes no lock before a fork: fork() waits until the process's server has read its
  * userfaultfd event, and the server may be waiting for just that lock.  Instead
  *
  *	locks	belong to a generation (drivers/file_lock.h); one that is held by another
  *		generation's thread is free
- *	data	under each lock is such that its state after any store of a writer is one
- *		that the next holder can start from; or the holder is told that it took
- *		the lock from a lost one, and finishes or undoes what was begun
+ *	data	under each lock is such that the next holder can start from its state after
+ *		any store of a writer; or the next holder is told that it took the lock
+ *		from a lost thread, and finishes or undoes what that thread had begun
  *
  * so that the child has little to do at once: a new generation, and what other files have
  * registered (zd_fork_register()), none of which can fail or wait.
@@ -25,7 +25,7 @@
 
 #include "base/fork.h"
 
-/* Here, so that whatever takes a lock has the handler below linked in. */
+/* In this file, so that a program that takes a lock has the handler below linked in. */
 uint32_t zd_fork_generation = 4;
 
 static struct zd_fork_handler *handlers;	/* only ever added to, in front */
@@ -53,7 +53,7 @@ static void after_fork_child(void)
 		h->child();
 }
 
-/* Here and not at first use: pthread_atfork() mallocs. */
+/* In a constructor and not at first use: pthread_atfork() calls malloc(). */
 __attribute__((constructor)) static void fork_init(void)
 {
 	pthread_atfork(NULL, NULL, after_fork_child);

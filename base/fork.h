@@ -12,13 +12,13 @@
 
 /*
  * Which process of a line of forks this is: a multiple of 4, another in a child than in
- * its parent.  Locks carry it (drivers/file_lock.h), and so does what is remembered of a thread or a
- * process.  Written once, by the child's only thread, before fork() returns in it.
+ * its parent.  Locks carry it (lock.h), and so does what is remembered of a thread or a
+ * process.  Written once, by the child's only thread, before fork() returns in the child.
  */
 extern uint32_t zd_fork_generation;
 
-/* The process that opened something: its number alone may be a child's, too, in another
- * pid namespace; and a child of _Fork() has the generation of its parent. */
+/* A process, as the owner of what it has opened.  The pid alone may be a child's, too, in
+ * another pid namespace; and a child of _Fork() has the generation of its parent. */
 struct zd_process {
 	uint32_t generation;
 	pid_t pid;
@@ -45,13 +45,13 @@ struct zd_fork_handler {
 };
 
 /*
- * zd_fork_register - have @handler called, in this process's children and theirs.  Once is
- * enough; again, it does nothing.  @handler is static, and stays.
+ * zd_fork_register - have @handler called in this process's children and their children.  A
+ * second call for the same handler does nothing.  @handler is static, and stays.
  *
- * Call it before the state that @handler is about exists.  So a fork at any moment has a
- * child that is right: without the handler there is no state yet, and the child registers
- * for itself when it comes to that.
- * Any thread; of several that register the same handler, one at a time.
+ * Register before the state exists that @handler mends.  Then a fork at any moment has a
+ * child that is right: where the handler is missing there is no state yet, and the child
+ * registers the handler itself when it makes the state.
+ * Any thread; the same handler by one thread at a time.
  */
 void zd_fork_register(struct zd_fork_handler *handler);
 

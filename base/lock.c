@@ -4,12 +4,13 @@
  *
  * Mutex word: 0 free, else the holder's generation and HELD or WAITED_FOR.  A waiter
  * sets WAITED_FOR before it sleeps and takes the lock as WAITED_FOR, since it can't know
- * whether others sleep; so an unlock that finds HELD needs no system call.  The exchange to
+ * whether other waiters sleep; so an unlock that finds HELD needs no system call.  The exchange to
  * 0 in zd_unlock_word() is the release that the acquiring exchanges here and in
  * zd_lock_word() pair with.
  *
  * A word of another generation was copied by a fork from a process in which a thread held
- * it.  That thread isn't in this one, and neither is any waiter: the word is as good as 0.
+ * the lock.  That thread isn't in this process, and neither is any waiter: the word is as
+ * good as 0.
  */
 #include <errno.h>
 #include <limits.h>
@@ -54,7 +55,7 @@ bool __zd_mutex_lock_slow(uint32_t *word)
 	const uint32_t waited_for = zd_fork_generation | ZD_LOCK_WAITED_FOR;
 	uint32_t old;
 
-	/* The holder is most often about to leave. */
+	/* The holder is most often about to unlock. */
 	for (int i = 0; i < 100; i++) {
 		old = __atomic_load_n(word, __ATOMIC_RELAXED);
 		if (is_lost(old))

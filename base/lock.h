@@ -6,11 +6,11 @@
  * struct zd_mutex: 0 free, or the generation of the process that holds it (fork.h) with
  * HELD or WAITED_FOR below.  Not recursive, not fair.  lock is acquire, unlock is release.
  * A lock that another thread held when this process was forked is free: its holder isn't
- * here.  Who takes it then is told so, since what it guards may be half changed; see
+ * here.  The next holder is told so, since what the lock guards may be half changed; see
  * docs/fork.md.
  *
  * struct zd_completion: an event that stays.  zd_complete() is release, a wait
- * that sees it is acquire.  Until then who waits may be nudged, to look after
+ * that sees it is acquire.  Before that the waiter may be nudged, to look after
  * something else: the word counts nudges in twos, and is odd at the end.
  */
 #ifndef ZD_BASE_LOCK_H
@@ -54,7 +54,7 @@ static inline bool zd_trylock_word(uint32_t *word)
 					    __ATOMIC_ACQUIRE, __ATOMIC_RELAXED));
 }
 
-/* True: its holder was lost in a fork. */
+/* Take the lock; may block.  True: the lock's holder was lost in a fork. */
 static inline bool zd_lock_word(uint32_t *word)
 {
 	uint32_t free = 0;
@@ -75,7 +75,7 @@ static inline bool zd_mutex_lock(struct zd_mutex *m) { return zd_lock_word(&m->w
 static inline bool zd_mutex_trylock(struct zd_mutex *m) { return zd_trylock_word(&m->word); }
 static inline void zd_mutex_unlock(struct zd_mutex *m) { zd_unlock_word(&m->word); }
 
-/* Does a thread of this process have it, now? */
+/* Does a thread of this process hold @m now? */
 static inline bool zd_mutex_is_locked(const struct zd_mutex *m)
 {
 	uint32_t word = __atomic_load_n(&m->word, __ATOMIC_ACQUIRE);
@@ -99,16 +99,17 @@ static inline bool zd_completion_done(const struct zd_completion *c)
 	return __atomic_load_n(&c->word, __ATOMIC_ACQUIRE) & ZD_COMPLETION_DONE;
 }
 
-/* Wake all waiters, now and to come.  The waiter may free @c at once: the
+/* zd_complete - wake all waiters, now and to come.  A waiter may free @c at once: the
  * wake-up after the store goes by address only. */
 void zd_complete(struct zd_completion *c);
 void zd_wait_for_completion(struct zd_completion *c);
-/* Have one who waits in zd_wait_for_nudge() look; before zd_complete(), and by the
- * same thread, since the waiter may free @c after that. */
+/* zd_nudge - end a zd_wait_for_nudge(); before zd_complete(), and by the same thread, since
+ * the waiter may free @c after that. */
 void zd_nudge(struct zd_completion *c);
-/* Until it is done, or there were nudges that *@seen (0 at first) doesn't count. */
+/* zd_wait_for_nudge - until @c is done, or there were nudges that *@seen (0 at first)
+ * doesn't count. */
 void zd_wait_for_nudge(struct zd_completion *c, uint32_t *seen);
-/* false: not done after @ms milliseconds. */
+/* zd_wait_for_completion_timeout - false: @c was not done after @ms milliseconds. */
 bool zd_wait_for_completion_timeout(struct zd_completion *c, unsigned int ms);
 
 /* futex(2) on a private word; -errno.  @ms < 0: no timeout. */

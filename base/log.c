@@ -3,9 +3,9 @@
  * Messages: formatted on the stack, then one call of the sink or one write(2).
  *
  * The sink and its context belong together.  There are two places for them; the counter
- * says in which they are, and a change fills the other first.  Who reads them takes no
- * lock, so that a signal handler, and a child of a fork, can: what was read is good if the
- * counter is still the same, since a place is filled again only after that.
+ * says in which they are, and a change fills the other first.  A reader takes no
+ * lock, so that a signal handler, and a child of a fork, can read: what was read is good if
+ * the counter is still the same, since a place is filled again only after a change.
  *
  * Locks: sink_lock, between those that change it; the innermost.
  */
@@ -38,8 +38,8 @@ void zd_set_log(zd_log_fn *fn, void *ctx)
 
 	zd_mutex_lock(&sink_lock);
 	next = sink_changes + 1;
-	/* Relaxed: the release of the counter orders them for who reads it, and the
-	 * release fence the counter of the last change for who reads these. */
+	/* Relaxed: for a reader of the counter the counter's release orders these stores, and
+	 * for a reader of these stores the fence orders the last change's counter. */
 	__atomic_thread_fence(__ATOMIC_RELEASE);
 	__atomic_store_n(&sinks[next % 2].fn, fn, __ATOMIC_RELAXED);
 	__atomic_store_n(&sinks[next % 2].ctx, ctx, __ATOMIC_RELAXED);
@@ -67,8 +67,8 @@ static void write_line(char *line)
 	size_t len = strlen(line);
 
 	line[len++] = '\n';
-	/* Nowhere to report that stderr doesn't take it.  Not by write(), where a thread
-	 * that is cancelled would end, with whatever lock it says this under. */
+	/* A failure can't be reported anywhere.  Not by write(), where a thread that is
+	 * cancelled would end, with the locks that it holds. */
 	raw_syscall(SYS_write, STDERR_FILENO, (long)line, len, 0, 0, 0);
 }
 
@@ -116,7 +116,7 @@ void zd_bug(const char *file, int line, const char *cond, const char *fmt, ...)
 		vsnprintf(p + n, LOG_MAX - n, fmt, ap);
 		va_end(ap);
 	}
-	/* On stderr even when there is a sink: it may not get to flush. */
+	/* On stderr even when there is a sink, which may not get to flush. */
 	emit(ZD_LOG_ERR, buf, true);
 	abort();
 }

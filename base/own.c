@@ -2,11 +2,11 @@
 /*
  * The table of zonedev's own mappings.
  *
- * Mechanism.  A sorted array, so that "is this ours" needs no lock but this file's.
- * There are two of them: a change is made in the one that isn't in use, and one store of a
- * word, which has how many there are and in which array, makes it the one.
+ * Mechanism.  A sorted array, so that a search needs no lock but this file's.
+ * There are two arrays: a change is made in the one that isn't in use, and one store of a
+ * word, which has the number of ranges and which array has them, puts that array to use.
  *
- * Fork.  Hence a thread that is lost in the middle leaves the table as it was.  A mapping
+ * Fork.  Hence a thread that is lost in a change leaves the table as it was.  A mapping
  * is entered after it is made, and taken out before it is unmapped: one may be missing, and
  * none is listed that isn't there.
  *
@@ -36,7 +36,7 @@ static size_t round_up(size_t n, size_t to)
 	return (n + to - 1) & ~(to - 1);
 }
 
-/* Readable and writable only by the mprotect, and unlocked before it: under
+/* The mapping becomes writable only by the mprotect, and is unlocked before that: under
  * mlockall(MCL_FUTURE) a writable mapping is populated at once. */
 static void *map_fenced(size_t len, size_t align, bool sparse)
 {
@@ -114,11 +114,11 @@ static void replace(unsigned int i, unsigned int nr_old, const struct zd_own_ran
 		to[i] = *new;
 	memcpy(to + i + nr_new, ranges() + i + nr_old,
 	       (nr_ranges() - i - nr_old) * sizeof(*to));
-	/* release: a copy of the memory that has this store has those above */
+	/* Release: a child's memory that has this store has those above. */
 	__atomic_store_n(&state, 2 * nr + !(state & 1), __ATOMIC_RELEASE);
 }
 
-/* Both tables, the first entry of which they are themselves.  -ENOMEM. */
+/* Map both tables; the first entry is the mapping of the tables.  0 or -ENOMEM. */
 static int make_tables(void)
 {
 	size_t size = MAX_RANGES * sizeof(struct zd_own_range);

@@ -24,13 +24,13 @@ void *zd_own_map(size_t len, size_t align, bool sparse);
 void zd_own_unmap(void *p, size_t len);
 
 /* zd_own_add - enter [start, start + len), which another file mapped.  -ENOMEM.
- * zd_own_grow - the one that starts at @start has @len bytes now. */
+ * zd_own_grow - the range that starts at @start has @len bytes now. */
 int zd_own_add(void *start, size_t len);
 void zd_own_grow(void *start, size_t len);
 
-/* zd_addr_is_own - whether @p lies in one of them. */
+/* zd_addr_is_own - whether @p lies in a mapping of zonedev's. */
 bool zd_addr_is_own(const void *p);
-/* The one that has @p: its first byte; NULL: none. */
+/* zd_own_start - the first byte of the mapping that has @p; NULL: none. */
 void *zd_own_start(const void *p);
 
 /*

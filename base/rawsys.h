@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* A system call by instruction: the result, or -errno; libc's errno, which
- * may belong to another thread, stays as it is.  No cancellation point, either. */
+ * may belong to another thread, stays as it is.  Not a cancellation point. */
 #ifndef ZD_BASE_RAWSYS_H
 #define ZD_BASE_RAWSYS_H
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Structs that grow at the end (docs/abi.md).  A program passes the size that such a
- * struct had when it was compiled, which may be less than ours, or more.
+ * struct had when it was compiled, which may be less than in the library, or more.
  */
 #ifndef ZD_BASE_SIZED_H
 #define ZD_BASE_SIZED_H
@@ -10,8 +10,8 @@
 #include <stddef.h>
 #include <string.h>
 
-/* The program's struct of @size bytes gets of ours, @known bytes, what it has room for;
- * what we don't know is zero there. */
+/* zd_fill - give the program's struct, of @size bytes, as much of the library's, of @known
+ * bytes, as there is room for; members that the library doesn't know are zero. */
 static inline void zd_fill(void *to, size_t size, const void *from, size_t known)
 {
 	size_t n = size < known ? size : known;
@@ -20,15 +20,16 @@ static inline void zd_fill(void *to, size_t size, const void *from, size_t known
 	memset((char *)to + n, 0, size - n);
 }
 
-/* The reverse: what the program's struct lacks is zero in ours. */
+/* zd_take - the reverse: members that the program's struct lacks are zero in the library's. */
 static inline void zd_take(void *to, size_t known, const void *from, size_t size)
 {
 	zd_fill(to, known, from, size);
 }
 
-#define ZD_SIZED_MAX	4096u	/* no struct of ours is that long: such a size is garbage */
+#define ZD_SIZED_MAX	4096u	/* no public struct is longer: the size is garbage */
 
-/* Does the program's struct, of @size bytes, ask for nothing behind the @known ones? */
+/* zd_tail_is_zero - whether the program's struct, of @size bytes, asks for nothing that the
+ * library, which knows the first @known bytes, doesn't know. */
 static inline bool zd_tail_is_zero(const void *p, size_t known, size_t size)
 {
 	if (size > ZD_SIZED_MAX)

@@ -9,13 +9,13 @@
  * good) a JUMP is slow but never wrong.
  *
  * Ordering.  @enabled is set before the first site is patched, and the last
- * membarrier comes before inc returns: who then begins a branch sees the JUMP
+ * membarrier comes before inc returns: a thread that then begins a branch sees the JUMP
  * and, behind it, @enabled.  Disabling clears @enabled first, so that the
  * branches are off even where patching fails.
  *
  * Locks: key_lock, for the modules' list, all text and all changes of keys.
  *
- * Fork.  A thread that is lost under key_lock has changed a key's count before it patched,
+ * Fork.  A thread that is lost with key_lock has changed a key's count before it patched,
  * and leaves sites of any kind.  In the child the next thread to take the lock brings every
  * site to where its key says.
  */
@@ -112,7 +112,7 @@ static void lock_keys(void)
 
 	if (!zd_mutex_lock(&key_lock))
 		return;
-	/* a thread that a fork has lost was patching */
+	/* A thread that a fork has lost was patching. */
 	err = patch(&(struct patch){ .which = ALL });
 	if (err)
 		zd_log(ZD_LOG_WARN, "static keys that another thread was changing at a fork: %s",

@@ -9,7 +9,7 @@ enum zd_static_key_step {
 };
 
 /* Called in the thread that patches, which holds the lock: it must not use
- * keys, but may run branches.  NULL: nobody. */
+ * keys, but may run branches.  NULL: no observer. */
 extern void (*zd_static_key_observer)(enum zd_static_key_step step);
 
 #endif

@@ -16,7 +16,7 @@
  *
  * Each step stores one byte that decides, or four that don't matter, so any mix
  * of old and new bytes is NOP, TEST or a whole JUMP.  No alignment and no
- * padding are needed, and nobody waits.  "Serialises" is membarrier(2)
+ * padding are needed, and no thread waits.  "Serialises" is membarrier(2)
  * PRIVATE_EXPEDITED_SYNC_CORE: without the one after the first step a CPU that
  * still has the old first byte could meet the new tail.  What is left to the CPU
  * is the kernel's own assumption for its trap: that changing the first byte

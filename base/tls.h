@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Thread-local words.  In the block that every thread has from its start: the
- * other kind, which a library brought by dlopen() would get, is allocated with
- * malloc at its first use, and that may be in a fault.  The block has little room
+ * Thread-local words, in the block that every thread has from its start.  (The
+ * words of a library that is loaded by dlopen() would else be allocated with malloc at
+ * their first use, which may be in a fault.)  The block has little room
  * to spare for such libraries: a few words in all.
  */
 #ifndef ZD_BASE_TLS_H

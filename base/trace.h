@@ -4,8 +4,8 @@
  * it is and where its arguments are.  docs/man/zonedev-probes.7 lists them.
  * Built without <sys/sdt.h> they vanish.
  *
- * A probe's arguments are computed whether anybody traces or not: give it what
- * is at hand.
+ * A probe's arguments are computed also where no tracer looks: give it values that
+ * are at hand.
  */
 #ifndef ZD_BASE_TRACE_H
 #define ZD_BASE_TRACE_H

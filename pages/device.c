@@ -21,7 +21,7 @@
 #include "base/sized.h"
 #include "pages/pagemap.h"
 
-/* Through ->submit: nothing works without these. */
+/* Up to ->submit: no driver works without these. */
 #define MIN_OPS_SIZE	offsetof(struct zd_device_ops, reap)
 
 static struct zd_device *device_of(struct zd_pagemap *pgmap)
@@ -39,7 +39,7 @@ static void device_page_free(struct zd_page *page)
 static int device_revoke(struct zd_pagemap *pgmap)
 {
 	struct zd_device *dev = device_of(pgmap);
-	/* acquire: pairs with the release in zd_library_attach() */
+	/* Acquire: pairs with the release in zd_library_attach(). */
 	const struct zd_device_host *host = __atomic_load_n(&dev->host, __ATOMIC_ACQUIRE);
 
 	dev->deadline_ns = pgmap->priv->until_ms * 1000000;
@@ -133,7 +133,7 @@ int zd_device_register(struct zd_device *dev)
 	return 0;
 }
 
-/* The pagemap is gone: so is the device. */
+/* The pagemap is gone, and with it the device. */
 static void device_gone(struct zd_device *dev)
 {
 	void (*destroy)(struct zd_device *dev) = dev->ops->destroy;
@@ -141,14 +141,14 @@ static void device_gone(struct zd_device *dev)
 	if (__atomic_load_n(&dev->host, __ATOMIC_ACQUIRE))
 		dev->host->detach(dev);
 	ops_restore(dev);
-	/* Last: it may free @dev. */
+	/* Last: ->destroy may free @dev. */
 	if (destroy)
 		destroy(dev);
 }
 
-/* What could not come home in an earlier call has another chance: revoke again.
- * Until the claim on the pagemap has succeeded @dev may be somebody else's, or
- * nobody's. */
+/* Pages that could not come home in an earlier call have another chance: revoke again.
+ * Until zd_pagemap_unmap() has claimed the pagemap, @dev may be another thread's to remove,
+ * or gone.  May block. */
 static int unregister(struct zd_device *dev, int ms, struct zd_pagemap_holders *out)
 {
 	int err = zd_pagemap_unmap(&dev->pgmap, ms, out, device_revoke);
@@ -220,7 +220,7 @@ int zd_device_run(struct zd_device *dev, struct zd_device_io *io)
 			return 0;
 		}
 		zd_unlock_word(&dev->submit_lock);
-		/* acquire: as in device_revoke(); it comes a moment after its server */
+		/* Acquire: as in device_revoke().  A host comes a moment after its server. */
 		host = __atomic_load_n(&dev->host, __ATOMIC_ACQUIRE);
 		rc = host ? host->run(dev, io) : -EAGAIN;
 	} while (rc == -EAGAIN);

@@ -13,8 +13,8 @@ struct zd_device_host {
 	 * dev->deadline_ns; call the removal off: -ENOMEM, or -EIO when the
 	 * device can't read a page. */
 	int (*drain)(struct zd_device *dev);
-	/* The device has no live page any more: forget it.  (The device may have
-	 * another server by now, or none: then nothing is to be done.) */
+	/* The device has no live page any more: forget the device.  (Where the device
+	 * has another server by now, or none, there is nothing to do.) */
 	void (*detach)(struct zd_device *dev);
 	/* Have the server's thread do the batch, and wait; -EAGAIN: no server
 	 * drives the device any more. */
@@ -24,8 +24,9 @@ struct zd_device_host {
 /*
  * zd_device_run - do a batch, from submission to its end, in whichever thread drives
  * the device: its server's, or with no server, this one.  @io lies in zonedev's own
- * memory; its done and owner are ours.  The caller holds the pages, so the device
- * stays.  0: io->pages[].error say the rest; -EINVAL, -ENOMEM: it was not submitted.
+ * memory; zd_device_run() sets its done and owner.  The caller holds the pages, so the
+ * device stays.  0: io->pages[].error say what became of each page; -EINVAL, -ENOMEM: the
+ * batch was not submitted.  May block.
  */
 int zd_device_run(struct zd_device *dev, struct zd_device_io *io);
 

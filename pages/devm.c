@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Managed actions: a stack.  devm->lock guards the links; an action is unlinked
- * under it and called after it has been dropped, so each is called once, and
- * may use the devm itself.
+ * with the lock and called without it, so each action is called once, and may use the devm
+ * itself.
  */
 #include <errno.h>
 #include <stddef.h>

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Who holds a pagemap: a search through its descriptors for live ones.  Of a
- * range of terabytes most descriptors were never touched, and reading them
+ * What holds a pagemap: a count of its live pages, and a search for them through its
+ * descriptors.  Of a range of terabytes most descriptors were never touched, and reading them
  * would commit page tables for them; /proc/self/pagemap says which there are, in
- * memory or in swap.  (mincore(2) takes what is swapped out for what never was.)
+ * memory or in swap.  (mincore(2) can't tell swapped-out pages from untouched ones.)
  */
 #include <fcntl.h>
 #include <string.h>
@@ -49,7 +49,7 @@ void zd_pagemap_for_each_live(const struct zd_pagemap *pgmap, bool (*fn)(zd_pfn_
 
 		if (pages > CHUNK)
 			pages = CHUNK;
-		/* Can't tell: look at all of them. */
+		/* Where the kernel doesn't tell: look at all of them. */
 		if (fd < 0 || pread(fd, there, pages * sizeof(there[0]), at) !=
 			      (ssize_t)(pages * sizeof(there[0])))
 			memset(there, 0xff, sizeof(there));

@@ -5,17 +5,17 @@
  * Invariants:
  *  1. A live page (count > 0, ZD_PAGE_LIVE set) holds its pagemap: from before
  *     the count leaves 0 until after page_free has returned.
- *  2. Only who took the count to 0, or was given the free page, writes
- *     pgmap_id and word.
+ *  2. Only the thread that took the count to 0, or that was given the free page,
+ *     writes pgmap_id and word.
  *
  * Ordering.  zd_page_init() sets the other fields, then releases the count 1;
  * zd_try_get_page() acquires.  Each put releases and the last acquires, so
  * page_free sees all that any holder did.
  *
  * Wrong counts.  The last put's branch is taken for every count that was one, or less.
- * ZD_PAGE_LIVE then tells a page whose holders can't be known any more (it is saturated,
- * and lost) from one that is free, whose count goes back to zero; and it catches a get of a
- * free page that is followed by a put, which comes here a second time.
+ * ZD_PAGE_LIVE then tells a page whose holders can't be known any more (the page is
+ * saturated, and lost) from a free page, whose count goes back to zero; and the flag catches
+ * a get of a free page that is followed by a put, which would free the page again.
  */
 #include <errno.h>
 
@@ -42,15 +42,16 @@ bool __zd_page_refuse(const struct zd_page *page, const char *what)
 	return false;
 }
 
-/* Another thread is at the same pages: let it get ahead, rather than lose the line to
- * each other at every step. */
+/* Another thread changes the same count: let that thread get ahead, rather than take the
+ * cache line from each other at every step.  Any context. */
 void __zd_page_contended(void)
 {
 	for (int i = 0; i < 32; i++)
 		zd_cpu_relax();
 }
 
-/* In parentheses, here and elsewhere: with ZD_PAGE_OWNER it is a macro, too. */
+/* The name in parentheses, here and elsewhere: with ZD_PAGE_OWNER it is a macro, too.
+ * Any thread; doesn't block. */
 int (zd_page_init)(struct zd_page *page)
 {
 	struct zd_pagemap_priv *p = zd_pagemap_tryget(zd_page_to_pfn(page));
@@ -80,6 +81,8 @@ err_put:
 
 ZD_TLS unsigned int zd_in_page_free;
 
+/* After a put that found no last reference: warn, and bring the count to where it does no
+ * harm.  Any thread; doesn't block. */
 static void wrong_count(struct zd_page *page)
 {
 	bool live = page->pgmap_id & ZD_PAGE_LIVE;
@@ -87,14 +90,15 @@ static void wrong_count(struct zd_page *page)
 
 	zd_warn_once("a reference too many was put, or 2^31 were taken; %s: " PAGE_FMT,
 		     live ? "the page is never freed" : "it stays free", PAGE_ARGS(page));
-	/* also the last one that zd_get_page() took too many: its put has brought the count
-	 * back to where it looks right */
+	/* A live page also where its count looks right now: the put of the last reference that
+	 * zd_get_page() took too many has brought it back from above 2^31. */
 	while (c && (live || (int32_t)c < 0) &&
 	       !__atomic_compare_exchange_n(&page->refcount, &c, live ? ZD_PAGE_SATURATED : 0,
 					    true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		;
 }
 
+/* The last put, in the thread that made it; with what locks that thread has.  Calls page_free. */
 void __zd_put_page(struct zd_page *page)
 {
 	struct zd_pagemap_priv *p = zd_pagemap_by_id(page->pgmap_id & ID_MASK);
@@ -112,7 +116,7 @@ void __zd_put_page(struct zd_page *page)
 		p->page_free(page);
 		zd_in_page_free--;
 	}
-	/* @page may be live again, somebody else's. */
+	/* @page may be live again, as another holder's. */
 	zd_percpu_add(p->live, p->live_mask, -1);
 	zd_percpu_ref_put(&p->ref);
 }

@@ -188,7 +188,7 @@ static void record_del(struct record **link)
 	zd_free(r);
 }
 
-/* A put that can't be told from others is a record, too: without a site. */
+/* A put of which it can't be said which record it undoes is a record, too, without a site. */
 static bool is_put(const struct record *r)
 {
 	return !r->site;

@@ -70,7 +70,7 @@ long zd_page_owner_report_sized(const struct zd_pagemap *pgmap, struct zd_page_o
 struct tally {
 	struct zd_page_owner first;
 	uint64_t nr;
-	bool uncertain;		/* some of them have been put, nobody knows which */
+	bool uncertain;		/* some of these have been put, it can't be known which */
 };
 
 struct tallies {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The probes of gets and puts.  Those functions are inline in zonedev/page.h,
+ * The probes of gets and puts.  Gets and puts are inline in zonedev/page.h,
  * and a probe in them would be a NOP and a note in every caller, for arguments
- * that the caller would have to keep at hand: the thread's lesson was what such
- * things cost.  So they are not there, unless a build asks for it with
- * -DZD_PAGE_TRACE (meson: -Dpage_trace=true): then each get and put has a static
- * branch, and behind it a call of these.
+ * that the caller would have to keep at hand; what such things cost is the lesson of the
+ * 2017 thread (docs/thread.md).  So only a build with -DZD_PAGE_TRACE (meson:
+ * -Dpage_trace=true) has them: there each get and put has a static branch, and behind it a
+ * call of the functions below.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -28,12 +28,12 @@ void __zd_page_trace_put(const struct zd_page *page, uint32_t nr)
 	ZD_PROBE3(page_ref_put, zd_page_to_pfn(page), zd_page_count(page), nr);
 }
 
-/* After the modules' constructors or before: both work. */
+/* Works before and after the constructors that tell of the modules' branches. */
 __attribute__((constructor)) static void page_trace_init(void)
 {
 	const char *env = getenv("ZONEDEV_PAGE_TRACE");
 
-	/* What enabling has to say, it says. */
+	/* A failure is in the log already. */
 	if (env && !strcmp(env, "1"))
 		(void)zd_static_branch_inc(&zd_page_trace_key);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Pagemaps: how they are mapped, and how they are removed.  (pfn_range.c: where
- * they are, and how they are found.)
+ * Pagemaps: how they are mapped, and how they are removed.  (pfn_range.c has the
+ * tables of mapped pagemaps and the lookups.)
  *
  * Removal, in this order (zd_memunmap_pages):
  *
@@ -13,12 +13,12 @@
  *	exit		the reference's slots are freed
  *	decommit	the descriptors are zero again
  *
- * and the range can't be given out before the end, since map_lock is held from
+ * and the range can't be given out again before the end, since map_lock is held from
  * the unpublishing on.
  *
- * A removal waits for every page_free and calls revoke, so one that is begun
- * inside either would wait for itself: page_free leaves a mark in its thread, revoke its
- * thread's in the pagemap.
+ * A removal waits for every page_free and calls revoke, so a removal that is begun
+ * inside either would wait for itself: page_free leaves a mark in its thread, revoke leaves
+ * its thread's mark in the pagemap.
  *
  * Fork.  In the child, what another thread was unmapping stays so (-EBUSY), or is gone.
  *
@@ -49,7 +49,8 @@
 
 static struct zd_mutex map_lock;
 
-/* What was being removed by a thread that a fork has lost is to be given to others. */
+/* Take map_lock.  The pfns of a range that a thread was removing, which a fork has lost, can
+ * be given out again once the descriptors are clear.  May block. */
 static void lock_maps(void)
 {
 	if (zd_mutex_lock(&map_lock))
@@ -58,6 +59,7 @@ static void lock_maps(void)
 
 /* --- lookup --- */
 
+/* Any thread; doesn't block. */
 struct zd_pagemap *(zd_get_dev_pagemap)(zd_pfn_t pfn)
 {
 	struct zd_pagemap_priv *p = zd_pagemap_tryget(pfn);
@@ -72,6 +74,7 @@ void (zd_put_dev_pagemap)(struct zd_pagemap *pgmap)
 
 /* --- map --- */
 
+/* The last reference was put: in that thread, which may hold any lock.  Doesn't block. */
 static void pagemap_release(struct zd_percpu_ref *ref)
 {
 	struct zd_pagemap_priv *p = (struct zd_pagemap_priv *)
@@ -151,6 +154,7 @@ static void priv_free(struct zd_pagemap_priv *p)
 	zd_free(p);
 }
 
+/* Any thread; blocks for map_lock and grace periods. */
 int zd_memremap_pages(struct zd_pagemap *pgmap)
 {
 	struct zd_pfn_range r;
@@ -213,6 +217,7 @@ static int begin_unmap(struct zd_pagemap *pgmap)
 	return err;
 }
 
+/* The removal has timed out or was called off. */
 static void end_unmap(struct zd_pagemap *pgmap)
 {
 	lock_maps();
@@ -247,6 +252,7 @@ static int call_revoke(struct zd_pagemap *pgmap, int (*revoke)(struct zd_pagemap
 	return err;
 }
 
+/* Now the count can reach zero. */
 static void put_base(struct zd_pagemap *pgmap)
 {
 	zd_teardown_step(pgmap, "put");
@@ -265,6 +271,7 @@ static void warn_waiting(const struct zd_pagemap *pgmap)
 	ZD_PAGE_OWNER_TELL(log, pgmap);
 }
 
+/* By the thread that has claimed @pgmap, without a lock.  May block. */
 int zd_pagemap_wait(struct zd_pagemap *pgmap, int ms, struct zd_pagemap_holders *out)
 {
 	struct zd_completion *released = &pgmap->priv->released;
@@ -308,6 +315,7 @@ static int ms_left(int ms, int64_t until)
 	return ms <= 0 ? ms : until > now ? (int)(until - now) : 0;
 }
 
+/* Any thread, without locks; may block. */
 int zd_pagemap_unmap(struct zd_pagemap *pgmap, int ms, struct zd_pagemap_holders *out,
 		     int (*again)(struct zd_pagemap *pgmap))
 {
@@ -366,7 +374,7 @@ int zd_memunmap_pages(struct zd_pagemap *pgmap)
 	return zd_pagemap_unmap(pgmap, -1, NULL, NULL);
 }
 
-/* The first steps of the same, for owners with steps of their own (vmemmap.h). */
+/* The first steps of the same, for owners with steps of their own (pagemap.h). */
 
 int zd_pagemap_kill(struct zd_pagemap *pgmap)
 {

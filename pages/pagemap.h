@@ -30,22 +30,22 @@ struct zd_pagemap_priv {
 	uint32_t live_mask;
 	uint32_t id;
 	struct zd_completion released;
-	bool killed;			/* revoked too; by whoever set @busy */
+	bool killed;			/* and revoked; by the thread that has set @busy */
 	bool busy;			/* an unmap is at work; under map_lock */
 	const void *revoking_in;	/* the thread that is inside ops->revoke */
 	int64_t until_ms;		/* of the unmap at work: zd_now_ms(); 0: none */
 };
 
-/* zd_memunmap_pages(), and with @ms >= 0 the timed form.  @again (may be NULL): in
- * place of ops->revoke when an earlier call has revoked already; what it refuses
- * is live again. */
+/* zd_pagemap_unmap - zd_memunmap_pages(), and with @ms >= 0 the timed form.  @again (may be
+ * NULL): called in place of ops->revoke where an earlier call has revoked already; if it
+ * refuses, the pagemap is live again.  May block. */
 int zd_pagemap_unmap(struct zd_pagemap *pgmap, int ms, struct zd_pagemap_holders *out,
 		     int (*again)(struct zd_pagemap *pgmap));
 
 /*
- * The steps of zd_memunmap_pages(), for an owner that takes others between
+ * The steps of zd_memunmap_pages(), for an owner that takes steps of its own between
  * them.  Each once, in this order, by one thread at a time; ops->revoke is not
- * called: revoking comes between kill and put_base.
+ * called: the owner revokes between kill and put_base.
  *
  * zd_pagemap_kill: new references fail.  -EINVAL: not mapped; -EBUSY: being
  * unmapped.  zd_pagemap_wait: for the holders, @ms milliseconds (< 0: for ever,
@@ -56,7 +56,7 @@ void zd_pagemap_put_base(struct zd_pagemap *pgmap);
 int zd_pagemap_wait(struct zd_pagemap *pgmap, int ms, struct zd_pagemap_holders *out);
 void zd_pagemap_exit(struct zd_pagemap *pgmap);
 
-/* For tests: called as a step of the teardown of @what is taken. */
+/* For tests: called at each step of the teardown of @what. */
 extern void (*zd_teardown_hook)(const void *what, const char *step);
 
 static inline void zd_teardown_step(const void *what, const char *step)

@@ -16,14 +16,14 @@
  *
  * ref->count is 2 * references, + DEAD once killed: one word, so that a
  * tryget_live that has seen "not dead" in it can't succeed after the kill.
- * While any slot is open it also carries BIAS, so nobody sees zero.
+ * While any slot is open it also carries BIAS, so that no thread sees zero.
  *
  * Invariants:
  *  1. BIAS is in ref->count before the first slot opens, and leaves it, in the
  *     same addition that brings what the slots had counted, after the last has
  *     closed.  So zero is only seen when all the counts are in one word.
- *  2. Who brings the count to zero in atomic mode calls release, and touches
- *     @ref no more; neither does anyone who has put.
+ *  2. The put that brings the count to zero in atomic mode calls release, and touches
+ *     @ref no more; neither does any other put after its subtraction.
  *
  * Ordering.  Opening: the release exchange of a slot pairs with the acquire
  * addition of a get that finds it open; a put that follows that get, on
@@ -58,21 +58,23 @@
 #define FORCE_ATOMIC	(1u << 30)	/* not to percpu mode, even when live */
 #define PERCPU		(1u << 31)	/* the slots are open */
 
-/* Of a word without BIAS. */
+/* The references in a word without BIAS. */
 static int64_t refs_of(int64_t count)
 {
 	return (count & ~DEAD) / ONE;
 }
 
+/* With ref->lock, or before any other thread knows @ref; the slots are closed. */
 static void open_slots(struct zd_percpu_ref *ref)
 {
 	__atomic_add_fetch(&ref->count, BIAS, __ATOMIC_RELAXED);
-	/* Release: BIAS first, for whoever finds a slot open (invariant 1). */
+	/* Release: a get or put that finds a slot open finds BIAS (invariant 1). */
 	for (uint32_t i = 0; i <= ref->mask; i++)
 		__atomic_exchange_n(&ref->slots[i].value, SLOT_OPEN, __ATOMIC_RELEASE);
 	ref->flags |= PERCPU;
 }
 
+/* With ref->lock; the slots are open. */
 static void close_slots(struct zd_percpu_ref *ref)
 {
 	int64_t sum = 0, count;
@@ -84,12 +86,13 @@ static void close_slots(struct zd_percpu_ref *ref)
 	count = __atomic_add_fetch(&ref->count, sum * ONE - BIAS, __ATOMIC_ACQ_REL);
 	if (count >= ONE)
 		return;
-	/* The initial reference, and one that stays: there may be holders. */
+	/* The initial reference, and one that stays for good: there may be holders. */
 	zd_warn_once("percpu_ref %p: %lld references before the initial one was put: "
 		     "it is never released", (void *)ref, (long long)refs_of(count));
 	__atomic_add_fetch(&ref->count, 2 * ONE - (count & ~DEAD), __ATOMIC_RELAXED);
 }
 
+/* Before any other thread knows @ref; may block, to allocate. */
 int zd_percpu_ref_init(struct zd_percpu_ref *ref, zd_percpu_ref_func_t *release,
 		       unsigned int flags)
 {
@@ -112,6 +115,7 @@ int zd_percpu_ref_init(struct zd_percpu_ref *ref, zd_percpu_ref_func_t *release,
 	return 0;
 }
 
+/* In the child of a fork, by its only thread. */
 void zd_percpu_ref_reset(struct zd_percpu_ref *ref)
 {
 	ref->lock = 0;
@@ -119,12 +123,14 @@ void zd_percpu_ref_reset(struct zd_percpu_ref *ref)
 	open_slots(ref);
 }
 
+/* By the last thread that knows @ref. */
 void zd_percpu_ref_exit(struct zd_percpu_ref *ref)
 {
 	zd_free(ref->slots);
 	ref->slots = NULL;
 }
 
+/* A get that found its slot closed.  Any context; the caller holds a reference. */
 void __zd_percpu_ref_get_slow(struct zd_percpu_ref *ref, uint64_t nr)
 {
 	int64_t old = __atomic_fetch_add(&ref->count, (int64_t)nr * ONE, __ATOMIC_RELAXED);
@@ -136,6 +142,7 @@ void __zd_percpu_ref_get_slow(struct zd_percpu_ref *ref, uint64_t nr)
 	__atomic_sub_fetch(&ref->count, (int64_t)nr * ONE, __ATOMIC_RELAXED);
 }
 
+/* A tryget that found its slot closed.  Any context. */
 bool __zd_percpu_ref_tryget_slow(struct zd_percpu_ref *ref, uint64_t nr, bool live)
 {
 	int64_t c = __atomic_load_n(&ref->count, __ATOMIC_RELAXED);
@@ -148,6 +155,7 @@ bool __zd_percpu_ref_tryget_slow(struct zd_percpu_ref *ref, uint64_t nr, bool li
 	return true;
 }
 
+/* A put that found its slot closed.  Any context; calls release, in this thread. */
 void __zd_percpu_ref_put_slow(struct zd_percpu_ref *ref, uint64_t nr)
 {
 	/* Read first: after the subtraction @ref may be gone. */
@@ -165,6 +173,8 @@ void __zd_percpu_ref_put_slow(struct zd_percpu_ref *ref, uint64_t nr)
 	__atomic_add_fetch(&ref->count, (int64_t)nr * ONE, __ATOMIC_RELAXED);
 }
 
+/* Any thread, not a signal handler; waits for ref->lock.  @confirm and release are called
+ * without it. */
 void zd_percpu_ref_kill_and_confirm(struct zd_percpu_ref *ref, zd_percpu_ref_func_t *confirm)
 {
 	int64_t old;
@@ -188,6 +198,8 @@ void zd_percpu_ref_kill(struct zd_percpu_ref *ref)
 	zd_percpu_ref_kill_and_confirm(ref, NULL);
 }
 
+/* Any thread, not a signal handler; waits for ref->lock.  The caller keeps the count from
+ * reaching zero meanwhile. */
 void zd_percpu_ref_resurrect(struct zd_percpu_ref *ref)
 {
 	bool dead;
@@ -212,6 +224,7 @@ void zd_percpu_ref_reinit(struct zd_percpu_ref *ref)
 	zd_percpu_ref_resurrect(ref);
 }
 
+/* Any thread, not a signal handler; waits for ref->lock. */
 void zd_percpu_ref_switch_to_atomic(struct zd_percpu_ref *ref, zd_percpu_ref_func_t *confirm)
 {
 	zd_lock_word(&ref->lock);
@@ -228,6 +241,7 @@ void zd_percpu_ref_switch_to_atomic_sync(struct zd_percpu_ref *ref)
 	zd_percpu_ref_switch_to_atomic(ref, NULL);
 }
 
+/* Any thread, not a signal handler; waits for ref->lock. */
 void zd_percpu_ref_switch_to_percpu(struct zd_percpu_ref *ref)
 {
 	zd_lock_word(&ref->lock);
@@ -247,6 +261,7 @@ bool zd_percpu_ref_is_dying(const struct zd_percpu_ref *ref)
 	return __atomic_load_n(&ref->count, __ATOMIC_ACQUIRE) & DEAD;
 }
 
+/* Any context. */
 int64_t zd_percpu_ref_read(const struct zd_percpu_ref *ref)
 {
 	int64_t count = __atomic_load_n(&ref->count, __ATOMIC_ACQUIRE), sum = 0;

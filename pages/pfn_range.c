@@ -4,7 +4,7 @@
  *
  * Mechanism.  The mapped ranges stand in a sorted array that readers search under RCU.
  * There are two such arrays: a change is made in the one that isn't published, which is
- * then published, and after a grace period the other is the spare.  So removing a range
+ * then published, and after a grace period the other one is the spare.  So removing a range
  * never allocates.  A second table has the pagemaps by their ids, which the descriptors of
  * live pages carry.  The table of descriptors is vmemmap.c's.
  *
@@ -48,7 +48,8 @@ static unsigned int published;		/* RCU: which of the two */
 
 static struct zd_pagemap_priv *by_id[MAX_PAGEMAPS];
 
-/* Being removed: its descriptors are not clear yet.  @end, set last: 0: none. */
+/* The range that is being removed, whose descriptors are not clear yet.  @end is set last;
+ * 0: there is none. */
 static struct zd_pfn_range leaving;
 
 static struct lookup *current(void)
@@ -86,7 +87,7 @@ static struct zd_pagemap_priv *tryget(zd_pfn_t pfn,
 	uint32_t i;
 
 	if (!__atomic_load_n(&zd_vmemmap, __ATOMIC_ACQUIRE))
-		return NULL;	/* nor is there RCU yet */
+		return NULL;	/* and RCU isn't there yet either */
 	section = zd_rcu_read_lock();
 	l = zd_rcu_dereference(arrays[zd_rcu_dereference(published)]);
 	i = range_above(l, pfn);
@@ -129,7 +130,8 @@ static void lookup_publish(void)
 	zd_synchronize_rcu();
 }
 
-/* Room for one more in both arrays, each in its turn the spare. */
+/* Make room for one range more in both arrays, each in its turn the spare.  Waits for grace
+ * periods. */
 static int lookup_grow(void)
 {
 	uint32_t need = current()->nr + 1;
@@ -154,7 +156,8 @@ static int lookup_grow(void)
 	return 0;
 }
 
-/* RCU, both arrays, and last the table, which tells readers that there are these. */
+/* Make RCU, both arrays, and last the descriptor table, by which readers know that the others
+ * are there. */
 static int lookup_init(void)
 {
 	int err;
@@ -204,7 +207,7 @@ void zd_pfn_range_remove(zd_pfn_t first)
 	       (l->nr - at - 1) * sizeof(next->ranges[0]));
 	next->nr = l->nr - 1;
 	lookup_publish();
-	/* Relaxed: no page of it is live, and so none leads here. */
+	/* Relaxed: no page of the pagemap is live, so no descriptor leads here. */
 	__atomic_store_n(&by_id[id], NULL, __ATOMIC_RELAXED);
 }
 

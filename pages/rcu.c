@@ -33,8 +33,8 @@
 
 /*
  * Two pairs of sides: a process uses the one, its children the other.  So a section in
- * which a signal handler forked ends, in the child, on the side that it began on, which is
- * of no use there.
+ * which a signal handler forked ends, in the child, on the side that it began on, which
+ * the child doesn't use.
  */
 static struct side {
 	struct zd_percpu_ref ref;

@@ -4,7 +4,7 @@
  * number of them, also in a signal handler; grace periods one at a time.
  *
  * Not liburcu: its read side is cheaper, but a thread's first section and each grace
- * period take locks in it.  Before a fork these would have to be held, and the server of
+ * period take liburcu's locks.  Before a fork these would have to be held, and the server of
  * the process, whose reading of an event fork() waits for, takes them, too; and in the
  * child they can't be freed.
  */
@@ -13,14 +13,15 @@
 
 #include <stdint.h>
 
-/* Begin and end a section: neither blocks.  What _lock returns is for its _unlock. */
+/* Begin and end a section; neither blocks.  zd_rcu_read_lock() returns what its
+ * zd_rcu_read_unlock() must be given. */
 unsigned int zd_rcu_read_lock(void);
 void zd_rcu_read_unlock(unsigned int section);
 
 /* Before anything is published: 0, or -ENOMEM.  A second call does nothing.  With map_lock. */
 int zd_rcu_init(void);
-/* Wait for all sections that have begun.  Not in a section; by one thread at a time, which
- * is pagemap.c's with map_lock. */
+/* Wait for all sections that have begun.  Not in a section; by one thread at a time: the one
+ * that has pagemap.c's map_lock. */
 void zd_synchronize_rcu(void);
 
 /* Pointers: publish with release, read with acquire (consume, in practice). */

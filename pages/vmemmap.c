@@ -5,21 +5,21 @@
  *
  * Mechanism.  The table has a place of 1 TiB in the address space (less where that is
  * limited), and of the place as much is mapped, from its beginning on, as pfns were ever
- * given out.  The rest isn't even reserved: the program's size, and what mlockall(2) has to
- * lock, are those of the devices that it has.  Others may map something there; the kernel
- * does so from the far end of such a hole, or from the near one in the old layout
- * (vm.legacy_va_layout), where the place is chosen far away; what is in the way all the
- * same makes _open() fail, not break.  What is mapped is committed by touching, and a
- * range's descriptors are zero when it is given out because they are decommitted when it
- * was unmapped.
+ * given out.  The rest isn't even reserved, so that the program's size, and what mlockall(2)
+ * has to lock, grow with its devices only.  So other code may map something in the place: the
+ * kernel chooses the far end of such a hole, or the near end in the old layout
+ * (vm.legacy_va_layout), for which a place far away is chosen here; a mapping that is in the
+ * way all the same makes zd_vmemmap_open() fail.  What is mapped is committed by touching,
+ * and a range's descriptors are zero when the range is given out because they were
+ * decommitted when it was unmapped.
  *
  * A page that no access is allowed to lies before the first and behind the last descriptor.
  *
  * Fork.  @growing_to says what a thread that was lost in zd_vmemmap_open() has mapped
- * beyond; the child unmaps it at once.  (One that was lost between the call that maps and
- * the next store leaves a piece that nobody may touch, and the table can't grow there.)
+ * beyond; the child unmaps it at once.  (A thread that was lost between the call that maps and
+ * the next store leaves a piece without access, and the child's table can't grow there.)
  *
- * Locks: under pagemap.c's map_lock.
+ * Locks: with pagemap.c's map_lock.
  */
 #include "pages/vmemmap.h"
 
@@ -54,8 +54,8 @@ static char *map_nothing(char *hint, size_t len)
 	return p == MAP_FAILED ? NULL : p;
 }
 
-/* Are new mappings put right behind what is at @p, rather than at the end of the hole?  Of
- * one that is too large for the small holes that there are elsewhere. */
+/* Does the kernel put new mappings right behind the one at @p, rather than at the end of the
+ * hole?  Tried with a mapping that is too large for the small holes elsewhere. */
 static bool is_bottom_up(const char *p, size_t hole)
 {
 	char *next = map_nothing(NULL, hole / 4);
@@ -160,7 +160,7 @@ int zd_vmemmap_init(void)
 	err = mapped ? 0 : grow(STEP);
 	if (err)
 		return err;
-	/* release: who sees the table sees what lookups need, see pfn_range.c */
+	/* Release: a thread that sees the table sees what lookups need (lookup_init()). */
 	__atomic_store_n(&zd_vmemmap, (struct zd_page *)base, __ATOMIC_RELEASE);
 	return 0;
 }

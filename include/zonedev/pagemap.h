@@ -5,7 +5,7 @@
  *
  * A pagemap is a range of pfns with one owner and one type.  Mapping it costs
  * no memory and no loop over its pages: descriptors are committed as they are
- * first touched.  Unmapping waits until nobody holds any of its pages: removal
+ * first touched.  Unmapping waits until none of its pages is held: removal
  * never forces.
  *
  * After fork a child has its parent's pagemaps, as its memory has their pages, and may map
@@ -130,8 +130,8 @@ struct zd_pagemap_holders {
  * zd_memunmap_pages_timeout - the same, waiting at most @ms milliseconds for
  * the holders (less what revoke took of it).
  *
- * -ETIMEDOUT: the range stays usable for those who hold it, new references
- * fail with -ENODEV, and @out (if not NULL) says who holds it.  Call either
+ * -ETIMEDOUT: the range stays usable for its holders, new references
+ * fail with -ENODEV, and @out (if not NULL) says what is held.  Call either
  * form again to go on waiting; revoke isn't called again.  Where references are
  * recorded, the log says what code took those that it waits for.
  * Context: may block, fork-safe.

@@ -4,7 +4,7 @@
  * percpu_ref in user space.
  *
  * In percpu mode a get or put is one atomic operation on a cache line of the
- * CPU that it runs on, and nobody notices zero.  zd_percpu_ref_kill() folds the
+ * CPU that it runs on, and zero is not noticed.  zd_percpu_ref_kill() folds the
  * per-CPU counts into one atomic count and drops the initial reference; from
  * then on the count that reaches zero calls the release function, once.
  *

@@ -143,7 +143,7 @@ struct zd_pmem_attr {
  * being written when it was last used.
  *
  * Returns 0, or
- * -EBUSY: somebody else has it open (or the block device is in use);
+ * -EBUSY: it is open already, in whatever process (or the block device is in use);
  * -ENOENT: it isn't there, and ZD_PMEM_CREATE was not given; or ZD_PMEM_BTT and
  *	ZD_PMEM_READONLY, and there is no BTT on it;
  * -EINVAL: bad flags or sizes: no size for a new file, not a multiple of 4096,
