@@ -48,6 +48,7 @@
 #include <zonedev/dax.h>
 #include <zonedev/p2pdma.h>
 #include <zonedev/pmem.h>
+#include <zonedev/pmem_request.h>
 
 #ifdef __cplusplus
 extern "C" {

@@ -20,7 +20,7 @@
  *
  * SIGBUS.  An access to a mapping raises it when the mapping was revoked, when the
  * file has been truncated, or when the medium can't be read.  zd_dax_read(),
- * zd_dax_write() and zd_dax_access_guard() make it a result.  They need zonedev's
+ * zd_dax_write() and zd_dax_access_guard() make it a result.  The three need zonedev's
  * handler, which opening a region installs for the process, and which hands signals that
  * aren't its own to the handler that was there.  A program that sets its own handler later
  * must do the same.  A thread that calls one of the three gets SIGBUS unblocked, once and
@@ -206,7 +206,7 @@ uint64_t zd_dax_map_len(const struct zd_dax_map *map);
 /*
  * zd_dax_revoke - end every mapping that there is now: a thread that touches one gets SIGBUS,
  * GUP on it returns -EFAULT, and so does a system call that is given such an address.  The
- * region stays, and can be mapped anew.  What is held stays held.
+ * region stays, and can be mapped anew.  Held pages stay held.
  * 0; -EINVAL: NULL, or from a forked child.
  * Context: may block, parent only (-EINVAL).
  */

@@ -39,7 +39,7 @@ typedef void (zd_log_fn)(enum zd_log_level level, const char *msg, void *ctx);
  */
 void zd_set_log(zd_log_fn *fn, void *ctx);
 
-/* zd_log, zd_vlog - give a message to the sink.  They keep errno; longer messages are cut.
+/* zd_log, zd_vlog - give a message to the sink.  Errno stays as it was; longer messages are cut.
  * Context: signal-safe as far as the sink and vsnprintf(3) are, fork-safe. */
 __attribute__((format(printf, 2, 3)))
 void zd_log(enum zd_log_level level, const char *fmt, ...);

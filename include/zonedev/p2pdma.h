@@ -128,7 +128,7 @@ const struct zd_pagemap *zd_p2pdma_pagemap(const struct zd_p2pdma *provider);
  * zd_alloc_p2pmem - take @size bytes, rounded up to pages, consecutive.
  *
  * @mem: result: the first byte, in the provider's own mapping.  Each page is live, and
- * its one reference is the caller's.  What is in it is what was left there.
+ * its one reference is the caller's.  The memory holds what its last user left there.
  * Returns 0; -ENOMEM: no such piece is free; -ENODEV: being removed; -EINVAL.
  * Mirrors pci_alloc_p2pmem().
  *

@@ -26,7 +26,7 @@
  *    summed up, release is never called.
  *
  * The release function runs in the thread that put the last reference, or that
- * killed.  It must not block; it may free the reference.
+ * killed.  The function must not block; it may free the reference.
  *
  * Fork.  A child must not use a reference whose mode another thread was changing at the fork
  * (kill, reinit, resurrect, switch_to_*): what that thread had summed up is lost.
