@@ -22,8 +22,8 @@
  *     Others are zeroed as they are given out.
  *
  * Locks: alloc_lock guards all of it.  Only mmap(2) and its relatives are
- * called under it, on mappings that no userfaultfd watches.  It is taken under
- * any other lock of zonedev's, and takes none but own.c's.
+ * called under it, on mappings that no userfaultfd watches.  The lock is taken under
+ * any other lock of zonedev's, and none but own.c's is taken under it.
  *
  * Fork.  A thread that is lost under the lock leaves a state from which the next one can
  * go on: lists, maps and marks are changed by one store each, in an order in which a block

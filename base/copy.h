@@ -27,7 +27,7 @@ static inline bool zd_page_is_zero(const void *content)
 	return true;
 }
 
-/* Both page-aligned.  zd_copy_out_end() comes before another thread may read the copy. */
+/* Both addresses page-aligned.  zd_copy_out_end() comes before another thread may read the copy. */
 static inline void zd_copy_out(void *to, const void *from)
 {
 #if defined(__SSE2__)

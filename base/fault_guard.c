@@ -55,7 +55,7 @@ static void guard_end(struct guard *guard)
 		_pthread_cleanup_pop(&guard->left, 0);
 }
 
-/* Not with ASan: it would keep the guard off the stack, and the guard's address tells whether
+/* Not with ASan, which would keep the guard off the stack: the guard's address tells whether
  * its frame was left.  Any thread, not in a signal handler. */
 __attribute__((no_sanitize_address))
 int zd_fault_guard_call(void (*fn)(void *arg), void *arg, const void *start, size_t len,

@@ -2,7 +2,7 @@
 /*
  * The handler of SIGBUS, one for the process.
  *
- * Mechanism.  It looks at where the thread was:
+ * Mechanism.  The handler looks at where the thread was:
  *
  *	in a copy routine	go on at its fixup (fault_copy.c)
  *	in zd_fault_guard_call	the innermost guard of this thread whose range has
@@ -15,8 +15,8 @@
  * another one a further copy of the handler does, with a predecessor of its own; and
  * a program that takes its handler away, by putting back what it found, puts back
  * a copy that doesn't know the program's handler.  The same copy goes in front of the
- * same handler again.  That can close a circle after all, if the program's handler forgot
- * its first predecessor over that: a bit in siginfo's si_errno, which the kernel leaves 0,
+ * same handler again.  Putting it there can close a circle after all, if the program's handler
+ * has forgotten its first predecessor: a bit in siginfo's si_errno, which the kernel leaves 0,
  * says that a copy has had this signal already, and the copy before it goes on.
  *
  * SA_NODEFER: the signal isn't blocked inside the handler, so that a program's handler,

@@ -13,7 +13,8 @@
  * and, behind it, @enabled.  Disabling clears @enabled first, so that the
  * branches are off even where patching fails.
  *
- * Locks: key_lock, for the modules' list, all text and all changes of keys.
+ * Locks: key_lock, for the modules' list, all text and all changes of keys.  Only the log's
+ * is taken under it.
  *
  * Fork.  A thread that is lost with key_lock has changed a key's count before it patched,
  * and leaves sites of any kind.  In the child the next thread to take the lock brings every

@@ -8,7 +8,7 @@ enum zd_static_key_step {
 	ZD_STATIC_KEY_SYNCED,	/* every CPU has serialised */
 };
 
-/* Called in the thread that patches, which holds the lock: it must not use
+/* Called in the thread that patches, with key_lock: the observer must not use
  * keys, but may run branches.  NULL: no observer. */
 extern void (*zd_static_key_observer)(enum zd_static_key_step step);
 

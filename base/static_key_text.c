@@ -24,7 +24,7 @@
  * not at all.  (One aligned store of eight bytes would do where AMD's manual
  * holds; Intel's promises nothing for it, and it would need padding.)
  *
- * A failure in the middle leaves TESTs: they do what NOPs do, and the next patch
+ * A failure in the middle leaves TESTs, which do what NOPs do, and the next patch
  * starts from them.
  *
  * On arm64 NOP and B are one aligned word, and the architecture allows one to be
@@ -35,7 +35,7 @@
  * mprotect(2) of the pages to writable and back.
  *
  * Fork.  A thread that is lost in a batch leaves its descriptor of /proc/self/mem to the
- * child.  It is of the parent's memory, and the child opens its own.
+ * child.  The descriptor is of the parent's memory, and the child opens its own.
  *
  * Locks: all of it with static_key.c's key_lock.
  */

@@ -65,7 +65,7 @@ long zd_page_owner_report_sized(const struct zd_pagemap *pgmap, struct zd_page_o
 	return rep.nr;
 }
 
-/* --- for the log: one line a site, since one may hold a million pages --- */
+/* --- for the log: one line a site, since one line of code may hold a million pages --- */
 
 struct tally {
 	struct zd_page_owner first;

@@ -36,7 +36,7 @@ int zd_pfn_range_find(uint64_t nr_pages, struct zd_pfn_range *r);
 void zd_pfn_range_insert(const struct zd_pfn_range *r);
 
 /* zd_pfn_range_remove - lookups don't find the range at @first any more, and none is still
- * looking at it: waits for a grace period.  Its pfns are given out again after
+ * looking at it: waits for a grace period.  The range's pfns are given out again after
  * zd_pfn_range_clear(). */
 void zd_pfn_range_remove(zd_pfn_t first);
 
