@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <time.h>
-#include <unistd.h>
+
+#include "drivers/sysfs.h"
 
 #define TRIES	25
 #define TRY_NS	20000000
@@ -57,21 +57,13 @@ int zd_open_exclusive(const char *path, int flags)
 	return fd < 0 ? -errno : fd;
 }
 
-/* What sysfs calls the device: "DEVNAME=loop0\n". */
-static bool find_name(const struct stat *st, char *name, size_t len)
+/* The kernel's name of the device, from the line "DEVNAME=loop0" of its uevent attribute. */
+static bool read_devname(const struct stat *st, char *name, size_t len)
 {
-	char path[64], text[1024], *at;
-	ssize_t n;
-	int fd;
+	char text[1024], *at;
 
-	snprintf(path, sizeof(path), "/sys/dev/%s/%u:%u/uevent",
-		 S_ISBLK(st->st_mode) ? "block" : "char", major(st->st_rdev), minor(st->st_rdev));
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
+	if (zd_sysfs_read(st->st_mode, st->st_rdev, "uevent", text, sizeof(text)))
 		return false;
-	n = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	text[n < 0 ? 0 : n] = '\0';
 	at = strstr(text, "DEVNAME=");
 	if (!at)
 		return false;
@@ -85,7 +77,7 @@ const char *zd_device_node(const char *path, char *name, size_t len)
 	struct stat st, node;
 
 	if (stat(path, &st) || !(S_ISBLK(st.st_mode) || S_ISCHR(st.st_mode)) ||
-	    !find_name(&st, name, len) || stat(name, &node) || node.st_rdev != st.st_rdev ||
+	    !read_devname(&st, name, len) || stat(name, &node) || node.st_rdev != st.st_rdev ||
 	    (node.st_mode ^ st.st_mode) & S_IFMT)
 		return path;
 	return name;
