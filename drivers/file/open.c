@@ -29,10 +29,9 @@
 
 #include "base/alloc.h"
 #include "drivers/file_lock.h"
+#include "drivers/label.h"
 #include "zonedev/log.h"
 
-#define LABEL_BYTES (1UL << 20)	/* where a disk's own data would begin */
-#define CHUNK 65536
 #define MAX_BYTES (1ULL << (ZD_PFN_BITS + ZD_PAGE_SHIFT))
 
 static int open_unnamed(void)
@@ -76,12 +75,27 @@ static int take_file(int fd, unsigned int flags, struct stat *st)
 	return 0;
 }
 
+static int read_block(void *medium, uint64_t off, char *buf, size_t len)
+{
+	const int *fd = medium;
+
+	while (len) {
+		ssize_t n = pread(*fd, buf, len, (off_t)off);
+
+		if (n <= 0)
+			return n ? -errno : -EIO;
+		buf += n;
+		off += n;
+		len -= n;
+	}
+	return 0;
+}
+
 static int take_block(int fd, unsigned int flags, struct zd_file_target *target)
 {
-	uint64_t bytes, pos, i;
-	int ret = 0;
-	ssize_t n;
-	char *buf;
+	static const struct zd_scan_ops block = { .read = read_block };
+	uint64_t bytes;
+	int has_data;
 
 	if (ioctl(fd, BLKGETSIZE64, &bytes))
 		return -errno;
@@ -91,22 +105,8 @@ static int take_block(int fd, unsigned int flags, struct zd_file_target *target)
 		return -ENOSPC;
 	if (flags & ZD_FILE_FORCE)
 		return 0;
-	buf = zd_alloc(CHUNK);
-	if (!buf)
-		return -ENOMEM;
-	for (pos = 0; pos < LABEL_BYTES && pos < bytes && !ret; pos += n) {
-		n = pread(fd, buf, CHUNK, pos);
-		if (n <= 0) {
-			ret = n ? -errno : -EIO;
-			break;
-		}
-		for (i = 0; i < (uint64_t)n && !buf[i]; i++)
-			;
-		if (i < (uint64_t)n)
-			ret = -EEXIST;
-	}
-	zd_free(buf);
-	return ret;
+	has_data = zd_scan_has_data(&block, &fd, bytes < ZD_LABEL_BYTES ? bytes : ZD_LABEL_BYTES);
+	return has_data > 0 ? -EEXIST : has_data;
 }
 
 /* Free bytes of the file system, for a device without a size. */
@@ -279,8 +279,8 @@ static void clear_block(struct zd_file_target *target)
 	uint64_t range[2] = { 0, target->size };
 
 	ioctl(target->fd, BLKDISCARD, range);
-	if (range[1] > LABEL_BYTES)
-		range[1] = LABEL_BYTES;
+	if (range[1] > ZD_LABEL_BYTES)
+		range[1] = ZD_LABEL_BYTES;
 	if (ioctl(target->fd, BLKZEROOUT, range))
 		zd_log(ZD_LOG_WARN, "file device: can't clear the first MiB: %s",
 		       strerror(errno));

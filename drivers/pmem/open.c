@@ -23,11 +23,10 @@
 #include "base/sized.h"
 #include "drivers/dax/devdax.h"
 #include "drivers/file_lock.h"
+#include "drivers/label.h"
 #include "drivers/pmem/pmem.h"
 
-#define CHUNK		65536
 #define OPEN_TRIES	16
-#define LABEL_BYTES	(1u << 20)	/* of a block device: where its data would begin */
 
 struct opening {
 	const char *path;
@@ -384,36 +383,21 @@ int zd_pmem_open_file(const char *path, const struct zd_pmem_attr *attr, struct 
 
 /* --- is there anything in it? --- */
 
-static bool is_zero(const char *buf, size_t len)
+static int64_t media_extent(void *medium, uint64_t off, uint64_t len, bool *hole)
 {
-	return !buf[0] && !memcmp(buf, buf + 1, len - 1);
+	return zd_media_extent(medium, off, len, hole);
 }
 
-/* Of a file with holes: all of it that isn't a hole.  Of anything else: where labels
- * and the first of its data would be. */
+static int media_read(void *medium, uint64_t off, char *buf, size_t len)
+{
+	return zd_media_get(medium, off, buf, len);
+}
+
+/* Of a file with holes all that isn't a hole is looked at, of anything else the label. */
 int zd_pmem_has_data(struct zd_media *m)
 {
-	uint64_t end = m->has_holes ? m->bytes : LABEL_BYTES;
-	char *buf = zd_alloc(CHUNK);
-	int rc = 0;
+	static const struct zd_scan_ops media = { .extent = media_extent, .read = media_read };
+	uint64_t end = m->has_holes || m->bytes < ZD_LABEL_BYTES ? m->bytes : ZD_LABEL_BYTES;
 
-	if (!buf)
-		return -ENOMEM;
-	if (end > m->bytes)
-		end = m->bytes;
-	for (uint64_t off = 0; off < end && !rc;) {
-		uint64_t n = end - off;
-		bool hole;
-		int64_t run = zd_media_extent(m, off, n, &hole);
-
-		n = run < CHUNK ? run : CHUNK;
-		if (!hole) {
-			rc = zd_media_get(m, off, buf, n);
-			if (!rc && !is_zero(buf, n))
-				rc = 1;
-		}
-		off += hole ? (uint64_t)run : n;
-	}
-	zd_free(buf);
-	return rc;
+	return zd_scan_has_data(&media, m, end);
 }
