@@ -12,6 +12,7 @@
 #include "pages/page.h"
 #include "pages/pagemap.h"
 #include "drivers/dax/dax.h"
+#include "drivers/teardown.h"
 #include "zonedev/log.h"
 
 static void step_destroy(void *data)
@@ -52,18 +53,8 @@ static zd_devm_action_t *const steps[] = {
 
 int zd_dax_add_steps(struct zd_dax *dax, struct zd_devm *devm)
 {
-	int i, rc = 0;
-
 	dax->devm = devm ? devm : &dax->own_devm;
-	for (i = 0; i < NR_STEPS && !rc; i++)
-		rc = zd_devm_add_action(dax->devm, steps[i], dax);
-	if (!rc)
-		return 0;
-	for (i -= 2; i >= 0; i--)
-		zd_devm_remove_action(dax->devm, steps[i], dax);
-	for (i = NR_STEPS - 1; i >= 0; i--)
-		steps[i](dax);
-	return rc;
+	return zd_teardown_add(dax->devm, steps, NR_STEPS, dax);
 }
 
 bool zd_dax_in_page_free(void)

@@ -28,6 +28,7 @@
 #include "pages/pagemap.h"
 #include "drivers/btt/btt.h"
 #include "drivers/pmem/pmem.h"
+#include "drivers/teardown.h"
 #include "zonedev/log.h"
 
 /* --- the steps --- */
@@ -221,22 +222,6 @@ static zd_devm_action_t *const page_steps[] = {
 };
 #define NR_PAGE_STEPS	((int)(sizeof(page_steps) / sizeof(page_steps[0])))
 
-static int add_page_steps(struct zd_pmem *pmem)
-{
-	int i, rc = 0;
-
-	for (i = 0; i < NR_PAGE_STEPS && !rc; i++)
-		rc = zd_devm_add_action(&pmem->devm, page_steps[i], pmem);
-	if (!rc)
-		return 0;
-	/* none makes sense without the others */
-	for (i -= 2; i >= 0; i--)
-		zd_devm_remove_action(&pmem->devm, page_steps[i], pmem);
-	for (i = NR_PAGE_STEPS - 1; i >= 0; i--)
-		page_steps[i](pmem);
-	return rc;
-}
-
 static int open_pages(struct zd_pmem *pmem)
 {
 	struct zd_media *m = &pmem->media;
@@ -252,7 +237,7 @@ static int open_pages(struct zd_pmem *pmem)
 	if (rc)
 		return rc;
 	pmem->queue.usage = &pmem->dax.pgmap.priv->ref;
-	return add_page_steps(pmem);
+	return zd_teardown_add(&pmem->devm, page_steps, NR_PAGE_STEPS, pmem);
 }
 
 static int set_up(struct zd_pmem *pmem, const char *path, const struct zd_pmem_attr *attr,
