@@ -10,7 +10,6 @@
 #include <libgen.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -38,19 +37,7 @@ struct opening {
 	size_t errlen;
 };
 
-int zd_pmem_fail(char *err, size_t errlen, int rc, const char *fmt, ...)
-{
-	va_list ap;
-
-	if (err && errlen) {
-		va_start(ap, fmt);
-		vsnprintf(err, errlen, fmt, ap);
-		va_end(ap);
-	}
-	return rc;
-}
-
-#define fail(o, rc, ...)	zd_pmem_fail((o)->err, (o)->errlen, rc, __VA_ARGS__)
+#define fail(o, rc, ...)	zd_explain((o)->err, (o)->errlen, rc, __VA_ARGS__)
 
 /* --- open --- */
 

@@ -152,7 +152,7 @@ static int add_step(struct zd_pmem *pmem, zd_devm_action_t *action)
 
 static int explain(int rc, char *err, size_t errlen)
 {
-	return zd_pmem_fail(err, errlen, rc, "can't map it: %s", strerrordesc_np(-rc));
+	return zd_explain(err, errlen, rc, "can't map it: %s", strerrordesc_np(-rc));
 }
 
 static int open_media(struct zd_pmem *pmem, const char *path, const struct zd_pmem_attr *attr,
@@ -185,7 +185,7 @@ static int open_btt(struct zd_pmem *pmem, const struct zd_pmem_attr *attr, bool 
 	if (!(attr->flags & ZD_PMEM_BTT)) {
 		if (!has || force)
 			return 0;
-		return zd_pmem_fail(err, errlen, -EMEDIUMTYPE,
+		return zd_explain(err, errlen, -EMEDIUMTYPE,
 				    "its blocks are translated by a BTT: open it with btt=on");
 	}
 	if (!has && create && !force)
@@ -193,7 +193,7 @@ static int open_btt(struct zd_pmem *pmem, const struct zd_pmem_attr *attr, bool 
 	if (data < 0)
 		return explain(data, err, errlen);
 	if (data)
-		return zd_pmem_fail(err, errlen, -EEXIST,
+		return zd_explain(err, errlen, -EEXIST,
 				    "it holds data, which btt=on would overwrite: name a new or empty file");
 	rc = zd_btt_open(&pmem->media, create, attr->btt_block, &pmem->btt, err, errlen);
 	if (!rc)
@@ -255,7 +255,7 @@ static int set_up(struct zd_pmem *pmem, const char *path, const struct zd_pmem_a
 		return rc;
 	set_info(pmem);
 	if (removed && !zd_pmem_is_same(pmem, removed))
-		return zd_pmem_fail(err, errlen, -ESTALE,
+		return zd_explain(err, errlen, -ESTALE,
 				    "%s is another file than was removed: put that back, or start anew",
 				    path);
 	rc = removed ? zd_pmem_inherit(pmem, removed) : 0;
@@ -285,7 +285,7 @@ int zd_pmem_open_region(const char *path, const struct zd_pmem_attr *attr,
 	int rc = -ENOMEM;
 
 	if (!pmem)
-		return zd_pmem_fail(err, errlen, rc, "no memory");
+		return zd_explain(err, errlen, rc, "no memory");
 	pmem->path = zd_alloc(len);
 	if (pmem->path)
 		rc = zd_pmem_queue_init(&pmem->queue);
@@ -313,7 +313,7 @@ int zd_pmem_open(const char *path, const struct zd_pmem_attr *attr, struct zd_pm
 	static const struct zd_pmem_attr none = { .size = sizeof(none) };
 
 	if (!path || !out)
-		return zd_pmem_fail(err, errlen, -EINVAL, "no path");
+		return zd_explain(err, errlen, -EINVAL, "no path");
 	return zd_pmem_open_region(path, attr ? attr : &none, NULL, out, err, errlen);
 }
 
@@ -323,7 +323,7 @@ int zd_pmem_open_fd(int fd, const struct zd_pmem_attr *attr, struct zd_pmem **pm
 	char path[32];
 
 	if (fd < 0)
-		return zd_pmem_fail(err, errlen, -EBADF, "not a descriptor");
+		return zd_explain(err, errlen, -EBADF, "not a descriptor");
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	return zd_pmem_open(path, attr, pmem, err, errlen);
 }
