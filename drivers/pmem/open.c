@@ -54,6 +54,14 @@ static int explain_open(struct opening *o, int rc)
 	}
 }
 
+const char *zd_pmem_memfd_name(const char *path)
+{
+	static const char prefix[] = "memfd:";
+	size_t len = sizeof(prefix) - 1;
+
+	return strncmp(path, prefix, len) ? NULL : path + len;
+}
+
 static int open_memfd(struct opening *o, const char *name)
 {
 	int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
@@ -112,10 +120,11 @@ static int open_path(struct opening *o)
 {
 	/* O_NONBLOCK: a pipe with nobody at its other end is no reason to wait */
 	int flags = (o->m->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+	const char *memfd = zd_pmem_memfd_name(o->path);
 	struct stat st;
 
-	if (!strncmp(o->path, "memfd:", 6))
-		return open_memfd(o, o->path + 6);
+	if (memfd)
+		return open_memfd(o, memfd);
 	o->made = false;
 	if (!stat(o->path, &st) && (S_ISBLK(st.st_mode) || S_ISCHR(st.st_mode)))
 		return open_device(o, flags, S_ISBLK(st.st_mode));
@@ -143,7 +152,7 @@ static bool is_named_so(const struct opening *o)
 {
 	struct stat by_fd, by_path;
 
-	if (!strncmp(o->path, "memfd:", 6) || fstat(o->m->fd, &by_fd))
+	if (zd_pmem_memfd_name(o->path) || fstat(o->m->fd, &by_fd))
 		return true;
 	if (stat(o->path, &by_path))
 		return errno != ENOENT;
