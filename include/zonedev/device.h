@@ -229,101 +229,15 @@ static inline void zd_io_complete(struct zd_device_io *io)
 	io->done(io);
 }
 
-/* The drivers that come with zonedev. */
-
-/*
- * zd_ram_device_create - a device whose memory is ordinary RAM that the
- * program can't see (an unnamed shared mapping that is not managed).
- *
- * @size: bytes, rounded down to whole pages.  @dev: result; owned by the
- * caller, ended by zd_device_unregister().  Returns 0, -EINVAL (size 0), or
- * -ENOMEM.
- */
-int zd_ram_device_create(uint64_t size, struct zd_device **dev);
-
-/*
- * struct zd_ram_faults - what a test may make a ram device do wrong.
- *
- * @latency_us: each batch completes this long after it was submitted.
- * @read_error / @write_error: -errno for pages whose index lies in
- *	[first, first + nr), or 0 for none.
- *
- * Setting any of them turns direct access off, so that every copy goes through
- * ->submit.  Grows at the end: see zonedev.h, "Binary interface".
- */
-struct zd_ram_faults {
-	uint64_t latency_us;
-	int read_error;
-	int write_error;
-	uint64_t first, nr;
-};
-/*
- * zd_ram_device_inject - from now on; all zero ends it.  Returns 0, or -EINVAL:
- * not a ram device, or an error that is positive.  Any thread.
- */
-int zd_ram_device_inject_sized(struct zd_device *dev, const struct zd_ram_faults *faults,
-			       size_t size);
-
-static inline int zd_ram_device_inject(struct zd_device *dev, const struct zd_ram_faults *faults)
-{
-	return zd_ram_device_inject_sized(dev, faults, sizeof(*faults));
-}
-
-#define ZD_FILE_FORCE	(1u << 0)	/* overwrite a file or block device that holds data */
-#define ZD_FILE_KEEP	(1u << 1)	/* don't unlink a file that this call created */
-
-/*
- * zd_file_device_create - a file or block device as device memory.
- *
- * @path: a regular file (created with mode 0600 if it isn't there, and
- * unlinked at once unless ZD_FILE_KEEP), or a block device (opened O_EXCL).
- * NULL: an unlinked file in $TMPDIR, or /var/tmp.  A file that was there is
- * made mode 0600, and locked (flock) against a second device.
- * @size: bytes, rounded down to whole pages; 0: the size of the block device
- * or of the file with data (ZD_FILE_FORCE), else what the file system has free
- * now.  A regular file is sparse: it grows as it is used, and holes are
- * punched where pages are freed, by ->reap, 256 KiB at a time.
- * Uses O_DIRECT and io_uring; buffered where the file system has no O_DIRECT,
- * pread and pwrite where io_uring is not to be had.
- *
- * A page that can't be read or written (-EIO, -ENOSPC) fails alone.  When
- * somebody truncates the file every page of it fails with -EIO from then on:
- * the device never reads as zeros.  A file that outlives the device is left
- * empty, and a block device with its first MiB zeroed.
- *
- * The creator may fork while no batch is in flight and go on in the child.
- *
- * Returns 0; -EEXIST: the file or block device (its first MiB) holds data and
- * ZD_FILE_FORCE was not given; -EBUSY: it is in use; -EINVAL: no size;
- * -ENOTBLK: neither a file nor a block device; -ENOSPC: the block device is
- * smaller; -EACCES, -ENOENT... as the system says.  May block.  Any thread.
- */
-int zd_file_device_create(const char *path, uint64_t size, unsigned int flags,
-			  struct zd_device **dev);
-
-/* zd_file_device_mode - how it works, for reports: "io_uring, O_DIRECT".  Valid
- * as long as @dev; NULL: not a file device. */
-const char *zd_file_device_mode(const struct zd_device *dev);
-
-/*
- * zd_device_open_spec - a device from its command-line form:
- *	ram:size=1G   file:PATH   file:PATH,size=8G   file:PATH,size=8G,force=on
- *
- * A comma in PATH is written twice.  Sizes are of zd_parse_size()'s form, 2M or
- * more; ram needs one, file without one takes what the file system has free.
- * @err, @errlen: on failure, one line for the user that says what to do,
- * without prefix or newline.  May be NULL, 0.
- * Returns 0 or -errno.  May block.
- */
-int zd_device_open_spec(const char *spec, struct zd_device **dev, char *err, size_t errlen);
-
-/* zd_parse_size - "64M", "1g", "4096", "1.5G", "10MiB" -> bytes: a number and
- * one of K, M, G, T, P, E (powers of 1024), with or without iB; a whole number
- * of bytes without.  0; -EINVAL; -ERANGE: over 64 bits.  Any context. */
-int zd_parse_size(const char *text, uint64_t *bytes);
-
 #pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif
+
+/* The drivers that come with zonedev, and devices by their command-line form: programs that
+ * were written when these stood here go on compiling. */
+#include <zonedev/file.h>
+#include <zonedev/ram.h>
+#include <zonedev/spec.h>
+
 #endif
