@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "zonedev/file.h"
 
 static struct zd_file *to_file(const struct zd_device *dev)
 {

@@ -30,6 +30,7 @@
 #include "base/alloc.h"
 #include "drivers/file_lock.h"
 #include "drivers/label.h"
+#include "zonedev/file.h"
 #include "zonedev/log.h"
 
 #define MAX_BYTES (1ULL << (ZD_PFN_BITS + ZD_PAGE_SHIFT))

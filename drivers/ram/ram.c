@@ -37,6 +37,7 @@
 #include "drivers/pool.h"
 #include "zonedev/device.h"
 #include "zonedev/log.h"
+#include "zonedev/ram.h"
 
 #define RAM_KICK_WORDS	64	/* 16 MiB: ask for a reap */
 #define RAM_KEEP_NS	1000000000ull	/* free for at least so long */
