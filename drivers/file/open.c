@@ -2,12 +2,12 @@
 /*
  * drivers/file/open.c - from a path to a descriptor that is safe to use.
  *
- * A device file holds the program's memory, so nobody else may read it (mode
+ * A device file holds the program's memory, so no other user may read it (mode
  * 0600, also where the file was there before), two devices may not share it
- * (drivers/file_lock.h; O_EXCL on a block device), and nothing that a user put there is
- * overwritten unless he says so.  A file that outlives the device is left
- * empty, and a block device with its first MiB zeroed, so that the next run
- * finds it free.
+ * (drivers/file_lock.h; O_EXCL on a block device), and data that the file holds is
+ * overwritten only with ZD_FILE_FORCE.  A file that outlives the device is left
+ * empty, and a block device with its label zeroed (drivers/label.h), so that the
+ * next run finds it free.
  *
  * Everything here runs once, when the device is created or destroyed, in a
  * thread that may block.
@@ -58,7 +58,7 @@ static int open_unnamed(void)
 	return fd;
 }
 
-/* A regular file that was there before: @st. */
+/* Lock and empty a regular file that was there before.  @st: what it was then. */
 static int take_file(int fd, unsigned int flags, struct stat *st)
 {
 	int ret = zd_lock_file(fd, false);
@@ -120,16 +120,15 @@ static uint64_t free_space(int fd)
 	return (uint64_t)fs.f_bavail * fs.f_frsize;
 }
 
-/* Make the file as long as the device: from then on an end of file before
- * that means that somebody cut it. */
+/* Make the file as long as the device: from then on a shorter file is one that was truncated. */
 static int extend(int fd, struct zd_file_target *target, uint64_t old_size)
 {
-	bool ours = !target->size && !old_size;
+	bool any_size = !target->size && !old_size;
 
 	if (!target->size)
 		target->size = old_size ? old_size : free_space(fd);
 	/* More may be free than one file can have. */
-	if (ours && target->size > MAX_BYTES)
+	if (any_size && target->size > MAX_BYTES)
 		target->size = MAX_BYTES;
 	for (;; target->size /= 2) {
 		target->size &= ZD_PAGE_MASK;
@@ -139,12 +138,12 @@ static int extend(int fd, struct zd_file_target *target, uint64_t old_size)
 			return -EFBIG;
 		if (!ftruncate(fd, target->size))
 			return 0;
-		if (!ours || errno != EFBIG)
+		if (!any_size || errno != EFBIG)
 			return -errno;
 	}
 }
 
-/* Not asked of block devices: their node lives in a tmpfs, they don't. */
+/* For regular files only: the node of a block device lives in a tmpfs. */
 static bool is_ram_fs(int fd)
 {
 	struct statfs fs;
@@ -152,7 +151,7 @@ static bool is_ram_fs(int fd)
 	return !fstatfs(fd, &fs) && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
 }
 
-/* The kernel's word on O_DIRECT, where it has one: false is a no. */
+/* What the kernel demands of O_DIRECT, where it can be asked.  False: pages don't meet it. */
 static bool ask_alignment(struct zd_file_target *target)
 {
 #ifdef STATX_DIOALIGN
@@ -169,7 +168,7 @@ static bool ask_alignment(struct zd_file_target *target)
 	return true;
 }
 
-/* O_DIRECT where it works for single pages, else buffered.  tmpfs takes the
+/* O_DIRECT where it works for single pages, else buffered.  tmpfs accepts the
  * flag and ignores it. */
 static void set_direct(struct zd_file_target *target)
 {
@@ -274,7 +273,7 @@ int zd_file_open(const char *path, uint64_t size, unsigned int flags,
 	return 0;
 }
 
-/* Wipe what marks the block device as in use, and let go of the rest. */
+/* Give the block device's storage back, and make sure that its label is zeros. */
 static void clear_block(struct zd_file_target *target)
 {
 	uint64_t range[2] = { 0, target->size };
