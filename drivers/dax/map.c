@@ -30,7 +30,7 @@
 #define HUGE_BYTES	(UINT64_C(2) << 20)
 #define FLAGS_ALL	(ZD_DAX_POPULATE | ZD_DAX_DONTFORK)
 
-struct zd_dax_map {
+struct zd_dax_mapping {
 	struct zd_devmap devmap;	/* mm NULL: GUP doesn't know it */
 	struct zd_dax *dax;		/* maps_lock; not once it is revoked */
 	struct cds_list_head node;	/* dax->maps, or on its own */
@@ -117,17 +117,17 @@ void *zd_dax_place(const struct zd_dax *dax, void *hint, uint64_t offset, uint64
 
 static int hold(struct zd_devmap *devmap, struct zd_page *page)
 {
-	return zd_dax_hold(caa_container_of(devmap, struct zd_dax_map, devmap)->dax, page);
+	return zd_dax_hold(caa_container_of(devmap, struct zd_dax_mapping, devmap)->dax, page);
 }
 
-static void put_pages(struct zd_dax_map *map, uint64_t nr)
+static void put_pages(struct zd_dax_mapping *map, uint64_t nr)
 {
 	for (uint64_t i = 0; i < nr; i++)
 		zd_put_page(zd_dax_page(map->dax, map->offset / ZD_PAGE_SIZE + i));
 }
 
 /* Pages that live by their owner's will: the mapping holds each. */
-static int hold_pages(struct zd_dax_map *map)
+static int hold_pages(struct zd_dax_mapping *map)
 {
 	uint64_t nr = map->len / ZD_PAGE_SIZE, first = map->offset / ZD_PAGE_SIZE;
 
@@ -144,7 +144,7 @@ static int hold_pages(struct zd_dax_map *map)
 	return 0;
 }
 
-static int tell_gup(struct zd_dax_map *map, struct zd_mm *mm)
+static int tell_gup(struct zd_dax_mapping *map, struct zd_mm *mm)
 {
 	struct zd_devmap *d = &map->devmap;
 
@@ -161,7 +161,7 @@ static int tell_gup(struct zd_dax_map *map, struct zd_mm *mm)
 }
 
 /* What the mapping held.  Nothing reaches the memory through it any more. */
-static void let_go(struct zd_dax_map *map)
+static void let_go(struct zd_dax_mapping *map)
 {
 	if (map->devmap.mm)
 		zd_devmap_remove(&map->devmap);
@@ -171,14 +171,14 @@ static void let_go(struct zd_dax_map *map)
 
 /* A system call of our own: a sanitizer would take the change of mapping for a write to
  * memory that other threads read. */
-static long map_grave(const struct zd_dax_map *map)
+static long map_grave(const struct zd_dax_mapping *map)
 {
 	return syscall(SYS_mmap, map->addr, map->len, map->prot,
 		       MAP_SHARED | MAP_FIXED | MAP_NORESERVE, map->dax->grave, 0);
 }
 
 /* Under maps_lock. */
-static void bury(struct zd_dax_map *map)
+static void bury(struct zd_dax_mapping *map)
 {
 	__atomic_store_n(&map->revoked, true, __ATOMIC_RELEASE);
 	/* EAGAIN: everything is to be locked, and more than that may not */
@@ -209,7 +209,7 @@ static int check(const struct zd_dax *dax, uint64_t offset, uint64_t len, int pr
 }
 
 /* From here on a revocation finds it. */
-static int publish(struct zd_dax_map *map)
+static int publish(struct zd_dax_mapping *map)
 {
 	struct zd_dax *dax = map->dax;
 	int rc = -ENODEV;
@@ -224,12 +224,12 @@ static int publish(struct zd_dax_map *map)
 }
 
 /* What error is a fault in the mapping? */
-static int fault_error(const struct zd_dax_map *map)
+static int fault_error(const struct zd_dax_mapping *map)
 {
-	return zd_dax_map_revoked(map) ? -ENODEV : -EIO;
+	return zd_dax_mapping_revoked(map) ? -ENODEV : -EIO;
 }
 
-static int populate(const struct zd_dax_map *map)
+static int populate(const struct zd_dax_mapping *map)
 {
 	int advice = map->prot & PROT_WRITE ? MADV_POPULATE_WRITE : MADV_POPULATE_READ;
 
@@ -243,9 +243,9 @@ static int populate(const struct zd_dax_map *map)
 
 /* The region is held: its memory stays until the mapping is published, or given up. */
 static int map_region(struct zd_dax *dax, struct zd_mm *mm, void *addr, uint64_t offset,
-		      uint64_t length, int prot, unsigned int flags, struct zd_dax_map **out)
+		      uint64_t length, int prot, unsigned int flags, struct zd_dax_mapping **out)
 {
-	struct zd_dax_map *map = zd_alloc(sizeof(*map));
+	struct zd_dax_mapping *map = zd_alloc(sizeof(*map));
 	int rc;
 
 	if (!map)
@@ -288,10 +288,10 @@ err_free:
 }
 
 int zd_dax_mmap(struct zd_dax *dax, struct zd_mm *mm, void *addr, uint64_t offset,
-		uint64_t length, int prot, unsigned int flags, struct zd_dax_map **out)
+		uint64_t length, int prot, unsigned int flags, struct zd_dax_mapping **out)
 {
 	int rc = out ? check(dax, offset, length, prot, flags) : -EINVAL;
-	struct zd_dax_map *map = NULL;
+	struct zd_dax_mapping *map = NULL;
 
 	if (rc)
 		return rc;
@@ -311,7 +311,7 @@ int zd_dax_mmap(struct zd_dax *dax, struct zd_mm *mm, void *addr, uint64_t offse
 	return 0;
 }
 
-int zd_dax_munmap(struct zd_dax_map *map)
+int zd_dax_munmap(struct zd_dax_mapping *map)
 {
 	if (!map)
 		return -EINVAL;
@@ -330,7 +330,7 @@ int zd_dax_munmap(struct zd_dax_map *map)
 
 static void revoke_all(struct zd_dax *dax)
 {
-	struct zd_dax_map *map, *next;
+	struct zd_dax_mapping *map, *next;
 
 	zd_mutex_lock(&maps_lock);
 	cds_list_for_each_entry_safe(map, next, &dax->maps, node)
@@ -367,17 +367,17 @@ void zd_dax_end(struct zd_dax *dax)
 
 /* --- access --- */
 
-void *zd_dax_map_addr(const struct zd_dax_map *map)
+void *zd_dax_mapping_addr(const struct zd_dax_mapping *map)
 {
 	return map->addr;
 }
 
-uint64_t zd_dax_map_len(const struct zd_dax_map *map)
+uint64_t zd_dax_mapping_len(const struct zd_dax_mapping *map)
 {
 	return map->len;
 }
 
-bool zd_dax_map_revoked(const struct zd_dax_map *map)
+bool zd_dax_mapping_revoked(const struct zd_dax_mapping *map)
 {
 	/* acquire: pairs with the release in bury() */
 	return __atomic_load_n(&map->revoked, __ATOMIC_ACQUIRE);
@@ -396,18 +396,18 @@ static void call(void *arg)
 	g->result = g->fn(g->ctx);
 }
 
-int zd_dax_access_guard(struct zd_dax_map *map, int (*fn)(void *ctx), void *ctx)
+int zd_dax_access_guard(struct zd_dax_mapping *map, int (*fn)(void *ctx), void *ctx)
 {
 	struct guarded g = { .fn = fn, .ctx = ctx };
 
 	if (!map || !fn)
 		return -EINVAL;
-	if (zd_dax_map_revoked(map))
+	if (zd_dax_mapping_revoked(map))
 		return -ENODEV;
 	return zd_fault_guard_call(call, &g, map->addr, map->len, NULL) ? fault_error(map) : g.result;
 }
 
-static int copy(struct zd_dax_map *map, void *dst, const void *src, size_t len)
+static int copy(struct zd_dax_mapping *map, void *dst, const void *src, size_t len)
 {
 	struct zd_fault_result r = zd_fault_copy(dst, src, len);
 
@@ -416,17 +416,17 @@ static int copy(struct zd_dax_map *map, void *dst, const void *src, size_t len)
 	return r.addr - (uintptr_t)map->addr < map->len ? fault_error(map) : -EFAULT;
 }
 
-static bool inside(const struct zd_dax_map *map, uint64_t offset, size_t len)
+static bool inside(const struct zd_dax_mapping *map, uint64_t offset, size_t len)
 {
 	return map && offset <= map->len && len <= map->len - offset;
 }
 
-int zd_dax_read(struct zd_dax_map *map, uint64_t offset, void *buf, size_t len)
+int zd_dax_read(struct zd_dax_mapping *map, uint64_t offset, void *buf, size_t len)
 {
 	return inside(map, offset, len) ? copy(map, buf, map->addr + offset, len) : -EINVAL;
 }
 
-int zd_dax_write(struct zd_dax_map *map, uint64_t offset, const void *buf, size_t len)
+int zd_dax_write(struct zd_dax_mapping *map, uint64_t offset, const void *buf, size_t len)
 {
 	if (!inside(map, offset, len))
 		return -EINVAL;

@@ -264,7 +264,7 @@ void zd_free_p2pmem(struct zd_p2pdma *provider, void *mem, size_t size)
 }
 
 int zd_p2pdma_mmap(struct zd_p2pdma *provider, struct zd_mm *mm, void *mem, size_t size,
-		   int prot, unsigned int flags, struct zd_dax_map **map)
+		   int prot, unsigned int flags, struct zd_dax_mapping **map)
 {
 	uint64_t nr;
 

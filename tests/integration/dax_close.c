@@ -14,7 +14,7 @@
 
 static char steps[256];
 static struct zd_dax *closing;
-static struct zd_dax_map *mapped;
+static struct zd_dax_mapping *mapped;
 static struct zd_page *held;
 
 static int read_byte(void *ctx)
@@ -25,8 +25,8 @@ static int read_byte(void *ctx)
 /* Has what the steps before this one were for happened, and no more? */
 static void record(const void *what, const char *step)
 {
-	unsigned char *mem = mapped ? zd_dax_map_addr(mapped) : NULL;
-	struct zd_dax_map *map;
+	unsigned char *mem = mapped ? zd_dax_mapping_addr(mapped) : NULL;
+	struct zd_dax_mapping *map;
 
 	if (!closing || what != zd_dax_pagemap(closing))
 		return;
@@ -56,7 +56,7 @@ static void in_order(struct zd_devm *devm, struct zd_dax *dax, int fd, const cha
 	closing = dax;
 	mapped = map_all(dax, mm, 0);
 	CHECK_EQ(pwrite(fd, &(char){ 7 }, 1, 0), 1);
-	CHECK_EQ(zd_get_user_pages_fast(mm, zd_dax_map_addr(mapped), 1, 0, &held), 1);
+	CHECK_EQ(zd_get_user_pages_fast(mm, zd_dax_mapping_addr(mapped), 1, 0, &held), 1);
 	*steps = '\0';
 	zd_teardown_hook = record;
 	if (devm)
@@ -104,8 +104,8 @@ static void holders_are_named(void)
 	zd_pfn_t pfn = zd_dax_pagemap(dax)->pfn;
 	struct zd_pagemap_holders who = { 0 };
 	struct zd_mm *mm = open_mm();
-	struct zd_dax_map *map = map_all(dax, mm, 0), *none;
-	char *mem = zd_dax_map_addr(map), *still;
+	struct zd_dax_mapping *map = map_all(dax, mm, 0), *none;
+	char *mem = zd_dax_mapping_addr(map), *still;
 	struct zd_page *pages[N];
 
 	fill(mem, N, 1);
@@ -139,7 +139,7 @@ static void holders_are_named(void)
 	/* it comes back, with what was written */
 	dax = open_dax(fd, 0);
 	map = map_all(dax, NULL, 0);
-	mem = zd_dax_map_addr(map);
+	mem = zd_dax_mapping_addr(map);
 	CHECK(!strcmp(mem + 5 * PAGE, "written while it goes"));
 	CHECK_EQ(bad_page(mem, 6, N, 1), N);
 	CHECK_EQ(zd_dax_munmap(map), 0);
@@ -157,14 +157,14 @@ static void waits(void)
 {
 	int fd = new_memfd(N * PAGE);
 	struct zd_dax *dax = open_dax(fd, 0);
-	struct zd_dax_map *map = map_all(dax, NULL, 0);
+	struct zd_dax_mapping *map = map_all(dax, NULL, 0);
 	pthread_t thread;
 	zd_pfn_t pfn;
 	void *rc;
 
 	CHECK_EQ(zd_dax_direct_access(dax, 3, 1, NULL, &pfn), 1);
 	CHECK(!pthread_create(&thread, NULL, close_it, dax));
-	WAIT_FOR(zd_dax_map_revoked(map));
+	WAIT_FOR(zd_dax_mapping_revoked(map));
 	usleep(20000);
 	CHECK_EQ(pthread_tryjoin_np(thread, &rc), EBUSY);
 	zd_put_page(zd_pfn_to_page(pfn));
@@ -182,8 +182,8 @@ static void in_flight(void)
 	struct zd_dax *dax = open_dax(fd, 0);
 	struct zd_pagemap_holders who;
 	struct zd_mm *mm = open_mm();
-	struct zd_dax_map *map = map_all(dax, mm, 0);
-	char *mem = zd_dax_map_addr(map), text[64] = "after the revocation", back[64];
+	struct zd_dax_mapping *map = map_all(dax, mm, 0);
+	char *mem = zd_dax_mapping_addr(map), text[64] = "after the revocation", back[64];
 	struct iovec iov = { .iov_base = mem + 8 * PAGE, .iov_len = 2 * PAGE };
 	struct zd_page *pages[2];
 	struct io_uring_cqe *cqe;

@@ -75,7 +75,7 @@ static int managed_region(unsigned int nth)
 static int mapping(unsigned int nth)
 {
 	struct zd_dax *dax = open_dax(fd, 0);
-	struct zd_dax_map *map;
+	struct zd_dax_mapping *map;
 	int rc;
 
 	zd_alloc_fail_nth(nth);

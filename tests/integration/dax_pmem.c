@@ -27,8 +27,8 @@ static void pinned(void)
 	struct zd_dax *dax = zd_pmem_dax(pmem);
 	struct zd_pmem_holders who = { 0 };
 	struct zd_mm *mm = open_mm();
-	struct zd_dax_map *map = map_all(dax, mm, 0);
-	char *mem = zd_dax_map_addr(map), *buf = malloc(N * PAGE);
+	struct zd_dax_mapping *map = map_all(dax, mm, 0);
+	char *mem = zd_dax_mapping_addr(map), *buf = malloc(N * PAGE);
 	struct zd_page *pages[N];
 	struct zd_pmem_info info;
 

@@ -41,15 +41,15 @@ static void touched_afterwards(void)
 {
 	int fd = new_memfd(N * PAGE), file = new_memfd(PAGE);
 	struct zd_dax *dax = open_dax(fd, 0);
-	struct zd_dax_map *map = map_all(dax, NULL, ZD_DAX_POPULATE), *other;
-	unsigned char *mem = zd_dax_map_addr(map);
+	struct zd_dax_mapping *map = map_all(dax, NULL, ZD_DAX_POPULATE), *other;
+	unsigned char *mem = zd_dax_mapping_addr(map);
 	char buf[16];
 
 	fill(mem, N, 1);
 	CHECK_EQ(zd_dax_access_guard(map, first_byte, mem), mem[0]);
-	CHECK(!zd_dax_map_revoked(map));
+	CHECK(!zd_dax_mapping_revoked(map));
 	CHECK_EQ(zd_dax_revoke(dax), 0);
-	CHECK(zd_dax_map_revoked(map));
+	CHECK(zd_dax_mapping_revoked(map));
 
 	/* the program's own handler is still heard */
 	CHECK_EQ(handled, 0);
@@ -65,7 +65,7 @@ static void touched_afterwards(void)
 
 	/* the region is as it was */
 	other = map_all(dax, NULL, 0);
-	CHECK_FILLED(zd_dax_map_addr(other), N, 1);
+	CHECK_FILLED(zd_dax_mapping_addr(other), N, 1);
 	CHECK(raises_sigbus((char *)mem));
 	CHECK_EQ(zd_dax_munmap(other), 0);
 	CHECK_EQ(zd_dax_munmap(map), 0);
@@ -75,7 +75,7 @@ static void touched_afterwards(void)
 }
 
 struct nested {
-	struct zd_dax_map *inner;
+	struct zd_dax_mapping *inner;
 	char *outer_mem;
 	int inner_result;
 };
@@ -84,7 +84,7 @@ static int outer(void *ctx)
 {
 	struct nested *n = ctx;
 
-	n->inner_result = zd_dax_access_guard(n->inner, first_byte, zd_dax_map_addr(n->inner));
+	n->inner_result = zd_dax_access_guard(n->inner, first_byte, zd_dax_mapping_addr(n->inner));
 	/* a fault outside of the inner range ends this, too */
 	if (n->inner_result >= 0)
 		zd_dax_access_guard(n->inner, into_the_page, n->outer_mem);
@@ -96,8 +96,8 @@ static void truncated(void)
 {
 	int fd = new_memfd(N * PAGE), fd2 = new_memfd(PAGE);
 	struct zd_dax *dax = open_dax(fd, 0), *dax2 = open_dax(fd2, 0);
-	struct zd_dax_map *map = map_all(dax, NULL, 0), *map2 = map_all(dax2, NULL, 0);
-	char *mem = zd_dax_map_addr(map), *mem2 = zd_dax_map_addr(map2), *buf = malloc(N * PAGE);
+	struct zd_dax_mapping *map = map_all(dax, NULL, 0), *map2 = map_all(dax2, NULL, 0);
+	char *mem = zd_dax_mapping_addr(map), *mem2 = zd_dax_mapping_addr(map2), *buf = malloc(N * PAGE);
 	struct nested n = { .inner = map2, .outer_mem = mem + PAGE };
 
 	fill(mem, N, 2);
@@ -132,7 +132,7 @@ static void truncated(void)
 
 struct user {
 	pthread_t thread;
-	struct zd_dax_map *map;	/* of this round, or NULL */
+	struct zd_dax_mapping *map;	/* of this round, or NULL */
 	uint64_t good, gone;
 	uint64_t rng;
 	bool in;
@@ -155,10 +155,10 @@ static int look(void *ctx)
 	return 0;
 }
 
-static int touch(struct user *u, struct zd_dax_map *map)
+static int touch(struct user *u, struct zd_dax_mapping *map)
 {
 	size_t page = rnd(&u->rng) % N, i = rnd(&u->rng) % (PAGE / 8);
-	struct look l = { .word = (uint64_t *)zd_dax_map_addr(map) + page * (PAGE / 8) + i };
+	struct look l = { .word = (uint64_t *)zd_dax_mapping_addr(map) + page * (PAGE / 8) + i };
 	uint64_t w = word(3, page, i);
 	int rc;
 
@@ -183,7 +183,7 @@ static void *use(void *arg)
 	struct user *u = arg;
 
 	while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE)) {
-		struct zd_dax_map *map = __atomic_load_n(&u->map, __ATOMIC_ACQUIRE);
+		struct zd_dax_mapping *map = __atomic_load_n(&u->map, __ATOMIC_ACQUIRE);
 		int rc = 0;
 
 		if (!map) {
@@ -221,9 +221,9 @@ static void *grab(void *arg)
 	return NULL;
 }
 
-static void take(struct zd_dax_map *map)
+static void take(struct zd_dax_mapping *map)
 {
-	uintptr_t at = map ? (uintptr_t)zd_dax_map_addr(map) : 0;
+	uintptr_t at = map ? (uintptr_t)zd_dax_mapping_addr(map) : 0;
 
 	__atomic_store_n(&taken_end, 0, __ATOMIC_RELEASE);
 	__atomic_store_n(&taken, at, __ATOMIC_RELEASE);
@@ -234,10 +234,10 @@ static void under_load(uint64_t *rng)
 {
 	int fd = new_memfd(N * PAGE);
 	struct zd_dax *dax = open_dax(fd, 0);
-	struct zd_dax_map *map = map_all(dax, NULL, 0);
+	struct zd_dax_mapping *map = map_all(dax, NULL, 0);
 	pthread_t grabber;
 
-	fill(zd_dax_map_addr(map), N, 3);
+	fill(zd_dax_mapping_addr(map), N, 3);
 	CHECK_EQ(zd_dax_munmap(map), 0);
 	CHECK(!pthread_create(&grabber, NULL, grab, NULL));
 	for (int i = 0; i < USERS; i++) {
@@ -272,7 +272,7 @@ static void under_load(uint64_t *rng)
 		CHECK_EQ(users[i].gone, ROUNDS);
 	}
 	map = map_all(dax, NULL, 0);
-	CHECK_FILLED(zd_dax_map_addr(map), N, 3);
+	CHECK_FILLED(zd_dax_mapping_addr(map), N, 3);
 	CHECK_EQ(zd_dax_munmap(map), 0);
 	CHECK_EQ(zd_dax_close(dax), 0);
 	close(fd);

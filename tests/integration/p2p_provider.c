@@ -14,7 +14,7 @@ static void the_last_put_frees(void)
 	struct zd_p2pdma *p = provider_of(fd, N);
 	struct zd_mm *mm = open_mm();
 	struct zd_page *page, *pinned[4];
-	struct zd_dax_map *map, *map2;
+	struct zd_dax_mapping *map, *map2;
 	char *mem = alloc_p2p(p, 10), *seen;
 
 	CHECK_EQ(zd_p2pdma_pagemap(p)->type, ZD_MEMORY_P2PDMA);
@@ -32,7 +32,7 @@ static void the_last_put_frees(void)
 	CHECK_EQ(zd_page_count(page), 3);
 	zd_free_p2pmem(p, mem, 10 * PAGE);
 	CHECK_EQ(available(p), N - 10);
-	seen = zd_dax_map_addr(map);
+	seen = zd_dax_mapping_addr(map);
 	CHECK_FILLED(seen, 10, 1);
 	CHECK_EQ(zd_pin_user_pages_fast(mm, seen + 2 * PAGE, 4, ZD_FOLL_WRITE, pinned), 4);
 	CHECK(pinned[1] == page);
@@ -54,7 +54,7 @@ static void all_of_it(void)
 {
 	int fd = new_memfd(N * PAGE);
 	struct zd_p2pdma *p = provider_of(fd, N);
-	struct zd_dax_map *map;
+	struct zd_dax_mapping *map;
 	char *a, *b, *c;
 	void *none;
 
@@ -123,7 +123,7 @@ static void part_of_a_region(void)
 	struct zd_dax *dax = open_dax(fd, 0);
 	struct zd_pagemap_holders who = { 0 };
 	struct zd_p2pdma *p;
-	struct zd_dax_map *map;
+	struct zd_dax_mapping *map;
 	uint64_t w;
 	char *mem;
 
@@ -134,7 +134,7 @@ static void part_of_a_region(void)
 	CHECK_EQ(pread(fd, &w, 8, 9 * PAGE), 8);
 	CHECK_EQ(w, word(2, 1, 0));
 	CHECK_EQ(zd_p2pdma_mmap(p, NULL, mem + PAGE, PAGE, PROT_READ, 0, &map), 0);
-	CHECK_EQ(*(uint64_t *)zd_dax_map_addr(map), w);
+	CHECK_EQ(*(uint64_t *)zd_dax_mapping_addr(map), w);
 
 	CHECK_EQ(zd_dax_close_timeout(dax, 10, &who), -ETIMEDOUT);
 	CHECK_EQ(who.nr_pages, 0);
@@ -174,7 +174,7 @@ static void removal(void)
 	struct zd_mm *mm = open_mm();
 	struct zd_page *pinned;
 	struct zd_devm devm;
-	struct zd_dax_map *map;
+	struct zd_dax_mapping *map;
 	struct zd_p2pdma *p;
 	char *mem;
 	void *none;
@@ -184,7 +184,7 @@ static void removal(void)
 	mem = alloc_p2p(p, 20);
 	fill(mem, 20, 3);
 	CHECK_EQ(zd_p2pdma_mmap(p, mm, mem, 20 * PAGE, PROT_READ, 0, &map), 0);
-	CHECK_EQ(zd_pin_user_pages_fast(mm, zd_dax_map_addr(map) + 7 * PAGE, 1, 0, &pinned), 1);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, zd_dax_mapping_addr(map) + 7 * PAGE, 1, 0, &pinned), 1);
 	zd_free_p2pmem(p, mem, 18 * PAGE);
 	zd_teardown_hook = record;
 	CHECK_EQ(zd_p2pdma_remove_timeout(p, 10, &who), -ETIMEDOUT);
@@ -238,7 +238,7 @@ static void *be_client(void *arg)
 
 	while (!__atomic_load_n(c->stop, __ATOMIC_RELAXED)) {
 		size_t nr = 1 + rnd(&c->rng) % 40;
-		struct zd_dax_map *map = NULL;
+		struct zd_dax_mapping *map = NULL;
 		struct zd_page *pinned[40];
 		void *mem;
 		long n = 0;
@@ -251,10 +251,10 @@ static void *be_client(void *arg)
 		if (rnd(&c->rng) % 2) {
 			CHECK_EQ(zd_p2pdma_mmap(c->p, c->mm, mem, nr * PAGE, PROT_READ, 0, &map), 0);
 			zd_free_p2pmem(c->p, mem, nr * PAGE);
-			n = zd_pin_user_pages_fast(c->mm, zd_dax_map_addr(map), nr, 0, pinned);
+			n = zd_pin_user_pages_fast(c->mm, zd_dax_mapping_addr(map), nr, 0, pinned);
 			CHECK_EQ(n, nr);
 			if (rnd(&c->rng) % 2)
-				CHECK_FILLED(zd_dax_map_addr(map), nr, c->id);
+				CHECK_FILLED(zd_dax_mapping_addr(map), nr, c->id);
 			CHECK_EQ(zd_dax_munmap(map), 0);
 		}
 		CHECK_FILLED(mem, nr, c->id);

@@ -94,7 +94,7 @@ static void unplug(void)
 static void map_device(uint64_t align, uint64_t bytes)
 {
 	struct zd_dax *dax;
-	struct zd_dax_map *map, *two;
+	struct zd_dax_mapping *map, *two;
 	char byte = 0;
 
 	plug(align, bytes);
@@ -102,17 +102,17 @@ static void map_device(uint64_t align, uint64_t bytes)
 	assert_int_equal(zd_dax_align(dax), align);
 	assert_int_equal(zd_dax_size(dax), bytes);
 	assert_int_equal(zd_dax_mmap(dax, NULL, NULL, 0, bytes, PROT_READ | PROT_WRITE, 0, &map), 0);
-	assert_int_equal((uintptr_t)zd_dax_map_addr(map) % align, 0);
+	assert_int_equal((uintptr_t)zd_dax_mapping_addr(map) % align, 0);
 	assert_int_equal(zd_dax_mmap(dax, NULL, NULL, bytes - align, align, PROT_READ, 0, &two), 0);
-	assert_int_equal((uintptr_t)zd_dax_map_addr(two) % align, 0);
+	assert_int_equal((uintptr_t)zd_dax_mapping_addr(two) % align, 0);
 	assert_int_equal(zd_dax_write(map, bytes - align, "x", 1), 0);
 	assert_int_equal(zd_dax_read(two, 0, &byte, 1), 0);
 	assert_int_equal(byte, 'x');
 	/* a place that the caller wants, but the device doesn't take */
 	assert_int_equal(zd_dax_munmap(two), 0);
-	assert_int_equal(zd_dax_mmap(dax, NULL, (char *)zd_dax_map_addr(map) - ZD_PAGE_SIZE, 0, align,
+	assert_int_equal(zd_dax_mmap(dax, NULL, (char *)zd_dax_mapping_addr(map) - ZD_PAGE_SIZE, 0, align,
 				     PROT_READ, 0, &two), 0);
-	assert_int_equal((uintptr_t)zd_dax_map_addr(two) % align, 0);
+	assert_int_equal((uintptr_t)zd_dax_mapping_addr(two) % align, 0);
 	assert_int_equal(zd_dax_munmap(two), 0);
 	/* what the kernel would refuse is refused before */
 	if (align > ZD_PAGE_SIZE) {
@@ -158,7 +158,7 @@ static void test_file(void **state)
 	static const uint64_t offsets[] = { 0, 4096, 3 * MIB, 2 * MIB - 4096 };
 	struct zd_dax_opts opts = { .size = sizeof(opts), .offset = 4096 };
 	const char *path = tmp_path("aligned");
-	struct zd_dax_map *map;
+	struct zd_dax_mapping *map;
 	struct zd_dax *dax;
 	int fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
 
@@ -174,7 +174,7 @@ static void test_file(void **state)
 		assert_true(mmap(NULL, ZD_PAGE_SIZE * (round + 1), PROT_NONE,
 				 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED);
 		assert_int_equal(zd_dax_mmap(dax, NULL, NULL, offset, 4 * MIB, PROT_READ, 0, &map), 0);
-		assert_int_equal(((uintptr_t)zd_dax_map_addr(map) - opts.offset - offset) % (2 * MIB), 0);
+		assert_int_equal(((uintptr_t)zd_dax_mapping_addr(map) - opts.offset - offset) % (2 * MIB), 0);
 		assert_int_equal(zd_dax_munmap(map), 0);
 	}
 	assert_int_equal(zd_dax_close(dax), 0);
@@ -201,7 +201,7 @@ static void test_pmem(void **state)
 /* The same on a device: programs map it at its alignment, and nothing below. */
 static void test_pmem_device(void **state)
 {
-	struct zd_dax_map *map;
+	struct zd_dax_mapping *map;
 	struct zd_pmem *pmem;
 	struct zd_dax *dax;
 
@@ -213,7 +213,7 @@ static void test_pmem_device(void **state)
 	assert_int_equal(zd_dax_align(dax), 2 * MIB);
 	assert_int_equal(zd_dax_mmap(dax, NULL, NULL, 4096, 2 * MIB, PROT_READ, 0, &map), -EINVAL);
 	assert_int_equal(zd_dax_mmap(dax, NULL, NULL, 2 * MIB, 4 * MIB, PROT_READ, 0, &map), 0);
-	assert_int_equal((uintptr_t)zd_dax_map_addr(map) % (2 * MIB), 0);
+	assert_int_equal((uintptr_t)zd_dax_mapping_addr(map) % (2 * MIB), 0);
 	assert_int_equal(zd_dax_munmap(map), 0);
 	zd_pmem_close(pmem);
 	assert_int_equal(refused, 0);
