@@ -75,7 +75,7 @@ static bool hold_now(struct zd_dax *dax, struct zd_page *page, int *rc)
 	return done;
 }
 
-bool zd_dax_get(const struct zd_dax *dax)
+bool zd_dax_tryget(const struct zd_dax *dax)
 {
 	struct zd_pagemap *pgmap = zd_get_dev_pagemap(dax->pfn);
 
@@ -87,7 +87,7 @@ bool zd_dax_get(const struct zd_dax *dax)
 	return false;
 }
 
-int zd_dax_hold(struct zd_dax *dax, struct zd_page *page)
+int zd_dax_get_page(struct zd_dax *dax, struct zd_page *page)
 {
 	int rc;
 
@@ -151,9 +151,9 @@ int zd_dax_setup(struct zd_dax *dax, const struct zd_dax_config *cfg)
 	dax->cfg = *cfg;
 	dax->process = zd_this_process();
 	CDS_INIT_LIST_HEAD(&dax->maps);
-	dax->grave = make_grave();
-	if (dax->grave < 0)
-		return dax->grave;
+	dax->empty_fd = make_grave();
+	if (dax->empty_fd < 0)
+		return dax->empty_fd;
 	rc = map_base(dax);
 	if (rc)
 		goto err_grave;
@@ -179,7 +179,7 @@ err_live:
 err_base:
 	unmap_base(dax);
 err_grave:
-	close(dax->grave);
+	close(dax->empty_fd);
 	return rc;
 }
 
@@ -194,7 +194,7 @@ void zd_dax_exit(struct zd_dax *dax)
 	if (dax->live)
 		zd_unreserve(dax->live, live_bytes(dax));
 	unmap_base(dax);
-	close(dax->grave);
+	close(dax->empty_fd);
 }
 
 uint64_t zd_dax_size(const struct zd_dax *dax)
@@ -216,7 +216,7 @@ const struct zd_pagemap *zd_dax_pagemap(const struct zd_dax *dax)
 static long hold_pages(struct zd_dax *dax, uint64_t pgoff, long nr_pages)
 {
 	for (long nr = 0; nr < nr_pages; nr++) {
-		int rc = zd_dax_hold(dax, zd_dax_page(dax, pgoff + nr));
+		int rc = zd_dax_get_page(dax, zd_dax_page(dax, pgoff + nr));
 
 		if (rc)
 			return nr ? nr : rc;
@@ -235,7 +235,7 @@ long zd_dax_direct_access(struct zd_dax *dax, uint64_t pgoff, long nr_pages, voi
 		return -ERANGE;
 	if ((uint64_t)nr_pages > dax->cfg.nr_pages - pgoff)
 		nr_pages = dax->cfg.nr_pages - pgoff;
-	if (!zd_dax_get(dax))
+	if (!zd_dax_tryget(dax))
 		return -ENODEV;
 	nr = hold_pages(dax, pgoff, nr_pages);
 	if (nr > 0 && kaddr)

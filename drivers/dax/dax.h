@@ -14,11 +14,11 @@
  * and can be revoked.
  *
  * Which pages are live.  A page goes from 0 to 1 when somebody first asks for it
- * (zd_dax_hold()), whichever of several mappings and callers that is, and back when
+ * (zd_dax_get_page()), whichever of several mappings and callers that is, and back when
  * the last lets go.  In between "count is 0" and "free" lies the putter's way to
  * page_free; a bit a page tells the two apart, set and cleared under @page_lock.
  * With @by_owner pages are live from when their owner allocated them, and
- * zd_dax_hold() only adds.
+ * zd_dax_get_page() only adds.
  *
  * Locks.  maps_lock (dax/map.c, one for all regions, since a mapping can outlive
  * its region): the lists of mappings, dax->killed.  Held over mmap, and while the last
@@ -72,7 +72,7 @@ struct zd_dax {
 	struct zd_pagemap pgmap;	/* owner: the struct zd_dax */
 	zd_pfn_t pfn;			/* of the pagemap; stays when that is gone */
 	char *base;
-	int grave;			/* an empty memfd: mappings of it raise SIGBUS */
+	int empty_fd;			/* an empty memfd: mappings of it raise SIGBUS */
 	struct zd_process process;
 	struct zd_mutex page_lock;
 	uint64_t *live;			/* not @by_owner: a bit a page */
@@ -96,7 +96,7 @@ int zd_dax_setup(struct zd_dax *dax, const struct zd_dax_config *cfg);
 /* New references and mappings fail.  -EBUSY, -EINVAL as zd_pagemap_kill(). */
 int zd_dax_kill(struct zd_dax *dax);
 /* The mappings go; the base reference is put. */
-void zd_dax_end(struct zd_dax *dax);
+void zd_dax_revoke_and_put(struct zd_dax *dax);
 /* zd_pagemap_wait() */
 int zd_dax_wait(struct zd_dax *dax, int ms, struct zd_pagemap_holders *out);
 void zd_dax_exit(struct zd_dax *dax);
@@ -111,11 +111,11 @@ int zd_dax_teardown(struct zd_dax *dax, int ms, struct zd_pagemap_holders *out);
 
 /* Hold the region itself (zd_put_dev_pagemap()), so that its pages and its memory stay;
  * false: it is being removed, or is gone. */
-bool zd_dax_get(const struct zd_dax *dax);
+bool zd_dax_tryget(const struct zd_dax *dax);
 
 /* One more reference to a page of the region, or the first.  0; -ENODEV: being
  * removed; -EINVAL: (@by_owner) not live.  Any thread. */
-int zd_dax_hold(struct zd_dax *dax, struct zd_page *page);
+int zd_dax_get_page(struct zd_dax *dax, struct zd_page *page);
 
 static inline struct zd_page *zd_dax_page(const struct zd_dax *dax, uint64_t index)
 {

@@ -117,7 +117,7 @@ void *zd_dax_place(const struct zd_dax *dax, void *hint, uint64_t offset, uint64
 
 static int hold(struct zd_devmap *devmap, struct zd_page *page)
 {
-	return zd_dax_hold(caa_container_of(devmap, struct zd_dax_mapping, devmap)->dax, page);
+	return zd_dax_get_page(caa_container_of(devmap, struct zd_dax_mapping, devmap)->dax, page);
 }
 
 static void put_pages(struct zd_dax_mapping *map, uint64_t nr)
@@ -134,7 +134,7 @@ static int hold_pages(struct zd_dax_mapping *map)
 	if (!map->dax->cfg.by_owner)
 		return 0;
 	for (uint64_t i = 0; i < nr; i++) {
-		int rc = zd_dax_hold(map->dax, zd_dax_page(map->dax, first + i));
+		int rc = zd_dax_get_page(map->dax, zd_dax_page(map->dax, first + i));
 
 		if (rc) {
 			put_pages(map, i);
@@ -174,7 +174,7 @@ static void let_go(struct zd_dax_mapping *map)
 static long map_grave(const struct zd_dax_mapping *map)
 {
 	return syscall(SYS_mmap, map->addr, map->len, map->prot,
-		       MAP_SHARED | MAP_FIXED | MAP_NORESERVE, map->dax->grave, 0);
+		       MAP_SHARED | MAP_FIXED | MAP_NORESERVE, map->dax->empty_fd, 0);
 }
 
 /* Under maps_lock. */
@@ -295,7 +295,7 @@ int zd_dax_mmap(struct zd_dax *dax, struct zd_mm *mm, void *addr, uint64_t offse
 
 	if (rc)
 		return rc;
-	if (!zd_dax_get(dax))
+	if (!zd_dax_tryget(dax))
 		return -ENODEV;
 	rc = map_region(dax, mm, addr, offset, length, prot, flags, &map);
 	zd_put_dev_pagemap(&dax->pgmap);
@@ -358,7 +358,7 @@ int zd_dax_kill(struct zd_dax *dax)
 	return 0;
 }
 
-void zd_dax_end(struct zd_dax *dax)
+void zd_dax_revoke_and_put(struct zd_dax *dax)
 {
 	zd_teardown_step(&dax->pgmap, "revoke");
 	revoke_all(dax);

@@ -34,7 +34,7 @@ static void step_wait(void *data)
 
 static void step_revoke(void *data)
 {
-	zd_dax_end(data);
+	zd_dax_revoke_and_put(data);
 }
 
 static void step_kill(void *data)

@@ -124,7 +124,7 @@ static void step_wait(void *data)
 
 static void step_revoke(void *data)
 {
-	zd_dax_end(&((struct zd_pmem *)data)->dax);
+	zd_dax_revoke_and_put(&((struct zd_pmem *)data)->dax);
 }
 
 static void step_kill(void *data)
