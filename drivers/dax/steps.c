@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The end of a region: actions of a struct zd_devm, one a step, registered from the
- * last to the first.  Releasing the devm takes them all; zd_dax_teardown() takes them
- * one by one, and can come back for those that had to wait.
+ * last to the first.  Releasing the devm takes them all.  zd_dax_teardown() takes them
+ * one by one; after a timeout another call goes on with the step that had to wait.
  */
 #include <errno.h>
 #include <string.h>
@@ -41,11 +41,11 @@ static void step_kill(void *data)
 {
 	int rc = zd_dax_kill(data);
 
-	/* what follows would wait for a reference that nobody drops */
+	/* the next steps would wait for a reference that nobody drops */
 	ZD_BUG_ON(rc, "a region can't be taken down here: %s", strerrordesc_np(-rc));
 }
 
-/* As registered: the last one is taken first. */
+/* In the order in which they are registered: the last one is taken first. */
 static zd_devm_action_t *const steps[] = {
 	step_destroy, step_exit, step_wait, step_revoke, step_kill,
 };
@@ -73,7 +73,7 @@ int zd_dax_teardown(struct zd_dax *dax, int ms, struct zd_pagemap_holders *out)
 	if (!dax || !zd_dax_is_ours(dax))
 		return -EINVAL;
 	if (!dax->devm) {
-		zd_warn_once("zd_dax_close: this region is taken down by who made it");
+		zd_warn_once("zd_dax_close: this region is taken down by its owner");
 		return -EINVAL;
 	}
 	if (zd_dax_in_page_free())
@@ -81,7 +81,7 @@ int zd_dax_teardown(struct zd_dax *dax, int ms, struct zd_pagemap_holders *out)
 	if (__atomic_exchange_n(&dax->closing, 1, __ATOMIC_ACQUIRE))
 		return -EBUSY;
 	devm = dax->devm;
-	/* a call that timed out has taken the first two already */
+	/* where an earlier call timed out, these two have been taken */
 	zd_devm_release_action(devm, step_kill, dax);
 	zd_devm_release_action(devm, step_revoke, dax);
 	if (ms >= 0)
