@@ -13,8 +13,8 @@
 #define TRIES	25
 #define TRY_NS	20000000
 
-/* The next try; false: there were enough. */
-static bool try_again(int *tries)
+/* Wait before the next try; false: there were enough. */
+static bool wait_to_retry(int *tries)
 {
 	const struct timespec pause = { .tv_nsec = TRY_NS };
 
@@ -26,7 +26,7 @@ static bool try_again(int *tries)
 
 int zd_lock_file(int fd, bool shared)
 {
-	/* up to the byte that media/record.c has for its own */
+	/* up to the byte that media/record.c locks */
 	struct flock lock = { .l_type = shared ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET,
 			      .l_len = ZD_LOCK_BYTES };
 	int tries = 0;
@@ -34,7 +34,7 @@ int zd_lock_file(int fd, bool shared)
 	while (fcntl(fd, F_OFD_SETLK, &lock)) {
 		if (errno != EAGAIN && errno != EACCES && errno != EINTR)
 			return 0;		/* a file system without locks */
-		if (!try_again(&tries))
+		if (!wait_to_retry(&tries))
 			return -EBUSY;
 	}
 	return 0;
@@ -53,7 +53,7 @@ int zd_open_exclusive(const char *path, int flags)
 
 	do
 		fd = open(path, flags | O_EXCL);
-	while (fd < 0 && errno == EBUSY && try_again(&tries));
+	while (fd < 0 && errno == EBUSY && wait_to_retry(&tries));
 	return fd < 0 ? -errno : fd;
 }
 

@@ -18,13 +18,14 @@
  * the program (zd_mm_open), take a lock that a thread of the program may hold while it
  * touches managed memory: that thread may be the one that waits for this very page.
  *
- * malloc() has such locks.  A driver none of whose callbacks calls malloc, free or what
- * does (most libraries) says so by ZD_DEVICE_NO_MALLOC.  Of any other the pages of malloc's
- * own arenas are refused (zd_migrate_result.protection) and stay in RAM: small blocks, and
- * what lies beside them; a block that malloc mapped by itself, as it does with large ones,
- * goes.  glibc's malloc is recognised, but for what it maps where brk(2) has no room left,
- * or with huge pages of its own (glibc.malloc.hugetlb); with these, or another malloc, the
- * program must not give memory of its heap to a driver without the flag.
+ * malloc() has such locks.  A driver none of whose callbacks calls malloc, free or a function
+ * that does (as most libraries do) says so by ZD_DEVICE_NO_MALLOC.  To any other driver the
+ * pages of malloc's own arenas are refused (zd_migrate_result.protection) and stay in RAM:
+ * small blocks, and what lies beside them.  A block that malloc mapped by itself, as it does
+ * with large ones, is taken.  glibc's malloc is recognised, except for memory that it maps
+ * where brk(2) has no room left, or with huge pages of its own (glibc.malloc.hugetlb); with
+ * these, or another malloc, the program must not give memory of its heap to a driver without
+ * the flag.
  */
 #ifndef ZONEDEV_DEVICE_H
 #define ZONEDEV_DEVICE_H
@@ -44,17 +45,17 @@ struct zd_device;
 struct zd_device_host;
 struct zd_device_io;
 
-/* One page of a batch.  @buf: ZD_PAGE_SIZE bytes, ZD_PAGE_SIZE-aligned, the
- * server's, or if the driver has ->p2p_distance, a peer's memory.  @error: set by
+/* One page of a batch.  @buf: ZD_PAGE_SIZE bytes, ZD_PAGE_SIZE-aligned: memory of the
+ * server's, or, if the driver has ->p2p_distance, a peer's.  @error: set by
  * the driver before it completes the batch: 0 or -errno for this page alone.
- * Its size is fixed for ever: batches are arrays of it. */
+ * The struct's size is fixed for ever: batches are arrays of it. */
 struct zd_io_page {
 	zd_pfn_t pfn;
 	void *buf;
 	int error;
 };
 
-/* 0, what a forgotten direction is, is neither: drivers fail such a batch's pages. */
+/* 0, which is a forgotten direction, is neither: drivers fail such a batch's pages. */
 enum zd_io_dir {
 	ZD_TO_DEVICE = 1,	/* buf -> device page */
 	ZD_FROM_DEVICE = 2,	/* device page -> buf */
@@ -68,8 +69,8 @@ enum zd_io_dir {
  * ->submit or from ->reap, never from another thread.  ->done may free the
  * batch and may submit others.
  *
- * @driver and @pending are the driver's scratch space while it owns the batch.  Its
- * size is fixed for ever.
+ * @driver and @pending are the driver's scratch space while it owns the batch.  The
+ * struct's size is fixed for ever.
  */
 struct zd_device_io {
 	enum zd_io_dir dir;
@@ -86,7 +87,7 @@ struct zd_device_io {
 
 /* In zd_device_ops.flags. */
 #define ZD_DEVICE_NO_MALLOC	(1u << 0)	/* see "malloc() has such locks" above */
-#define ZD_DEVICE_FLAGS		ZD_DEVICE_NO_MALLOC	/* those that there are */
+#define ZD_DEVICE_FLAGS		ZD_DEVICE_NO_MALLOC	/* all flags that there are */
 
 /*
  * struct zd_device_ops - the driver's side.
@@ -96,8 +97,8 @@ struct zd_device_io {
  *
  * @alloc_pages: take up to @nr free pages and store their pfns, contiguous
  *	runs ascending where possible (a run is one copy instead of many).  The
- *	pages stay free in the sense of their count (0): the caller, zonedev or who
- *	calls it directly (zd_migrate_vma_setup(), zd_p2pdma_copy()), calls
+ *	pages stay free in the sense of their count (0): the caller (zonedev, or a
+ *	program that is to call zd_migrate_vma_setup() or zd_p2pdma_copy()) calls
  *	zd_page_init() on each before use, or gives them back by ->unalloc_pages.
  *	Returns how many were stored; 0: no page is free now (full, or the last
  *	ones are just being given back to the medium); or -errno.
@@ -173,14 +174,14 @@ int zd_device_register(struct zd_device *dev);
  *
  * New pages can't be had from the moment of the call.  Pages of managed memory
  * that are on the device come home, those on their way to it go back, while the
- * program goes on; then it waits until everybody else who holds a page has let
- * go.  Nothing is forced.  After 10 s the log says what it waits for.
+ * program goes on; then the call waits until all other references to the device's
+ * pages are put.  Nothing is forced.  After 10 s the log says what it waits for.
  *
  * Returns 0; -ENOMEM: RAM ran out, or -EIO: the device can't read a page: the
  * removal is called off, the device stays, what is on it stays on it, and it can
  * be used as before (also when an earlier call had timed out).  A page that
  * can't be read is lost when a thread needs it (zonedev/mm.h), or given up with
- * munmap() or MADV_DONTNEED; then it holds the device no more.
+ * munmap() or MADV_DONTNEED; then the page holds the device no more.
  * -EBUSY: another thread is removing it; -EINVAL: not registered (any more; @dev
  * is then only compared), or, while a zd_mm uses it, called from a forked child or
  * from a driver's callback on the server's thread; -EDEADLK: from inside a
@@ -215,15 +216,13 @@ static inline uint64_t zd_device_page_index(const struct zd_device *dev, zd_pfn_
 	return pfn - dev->pgmap.pfn;
 }
 
-/* Pages of @dev that are live now (a snapshot).  One that a fault has brought home
- * may be live for a moment after the thread goes on; not any more when the next
- * call on its zd_mm (zd_mm_get_stats(), say) returns. */
+/* Pages of @dev that are live now (a snapshot).  A page that a fault has brought home
+ * may be live for a moment after the thread goes on, but not any more when the next
+ * call on the zd_mm (zd_mm_get_stats(), say) returns.  Any thread. */
 uint64_t zd_device_live_pages(const struct zd_device *dev);
 
-/*
- * zd_io_complete - complete a whole batch: for drivers' convenience.  Sets
- * nothing; calls io->done(io).
- */
+/* zd_io_complete - complete a whole batch, whose pages have their results: calls io->done(io).
+ * From ->submit or ->reap. */
 static inline void zd_io_complete(struct zd_device_io *io)
 {
 	io->done(io);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * What a forked child has of a region: the mappings, as memory; not the handles,
- * not the region's own mapping, and none of what the parent does later.
+ * not the region's own mapping; and what the parent does later doesn't change the child's.
  */
 #include "tests/integration/p2p_test.h"
 
@@ -26,7 +26,7 @@ static void send_byte(int fd)
 	CHECK_EQ(write(fd, "x", 1), 1);
 }
 
-/* Is it mapped here at all? */
+/* Is the address mapped in this process? */
 static bool is_mapped(const void *addr)
 {
 	unsigned char vec;
@@ -63,7 +63,7 @@ static void child(void *arg)
 	fill(mem, N, 2);
 	send_byte(to_parent[1]);
 	wait_byte(to_child[0]);
-	/* the parent has revoked its own; ours sees the file as it is now */
+	/* the parent has revoked its mapping; the child's shows the file as it is now */
 	CHECK_FILLED(mem, N, 3);
 	CHECK(!munmap(mem, N * PAGE));
 }
@@ -90,7 +90,7 @@ int main(void)
 	lent = alloc_p2p(provider, 1);
 
 	pid = child_start(child, NULL);
-	close(to_parent[1]);	/* so that its death is seen */
+	close(to_parent[1]);	/* so that the child's death is seen */
 	wait_byte(to_parent[0]);
 	CHECK_FILLED(zd_dax_mapping_addr(inherited), N, 2);
 	/* the child's attempts have changed nothing here */

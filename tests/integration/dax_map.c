@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Regions are opened as asked and mapped as asked: it is the file's memory, at the
- * right place, aligned, and there at once where that was wanted.
+ * Regions are opened as asked and mapped as asked: a mapping is the file's memory, from the
+ * right offset, aligned, and with ZD_DAX_POPULATE has all its pages.
  */
 #include <sys/stat.h>
 
@@ -86,7 +86,7 @@ static void aligned(void)
 	char *hint, *odd;
 
 	CHECK_EQ(zd_dax_align(dax), HUGE);
-	/* whatever lies between them */
+	/* whatever lies between the mappings */
 	for (int i = 0; i < 20; i++) {
 		CHECK(mmap(NULL, (i % 7 + 1) * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) !=
 		      MAP_FAILED);
@@ -98,7 +98,7 @@ static void aligned(void)
 	CHECK_EQ(zd_dax_mmap(dax, NULL, NULL, PAGE, HUGE, PROT_READ, 0, &map[0]), -EINVAL);
 	CHECK_EQ(zd_dax_mmap(dax, NULL, NULL, 0, HUGE + PAGE, PROT_READ, 0, &map[0]), -EINVAL);
 
-	/* where asked, if it is free and aligned */
+	/* where asked, if that is free and aligned */
 	hint = mmap(NULL, 3 * HUGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	CHECK(hint != MAP_FAILED && !munmap(hint, 3 * HUGE));
 	hint = (char *)(((uintptr_t)hint + HUGE - 1) & ~(HUGE - 1));
@@ -126,7 +126,7 @@ static void populated(void)
 	CHECK_EQ(mapped_pages(zd_dax_mapping_addr(lazy), N), 0);
 	CHECK_EQ(zd_dax_munmap(now), 0);
 
-	/* what isn't there can't be */
+	/* what the file doesn't have can't be populated */
 	CHECK(!ftruncate(fd, (N - 1) * PAGE));
 	CHECK_EQ(zd_dax_mmap(dax, NULL, NULL, 0, N * PAGE, PROT_READ, ZD_DAX_POPULATE, &none), -EIO);
 	CHECK_EQ(zd_dax_munmap(lazy), 0);
@@ -148,7 +148,7 @@ static size_t resident_kb(void)
 	return kb;
 }
 
-/* 1 TiB costs what its used pages cost. */
+/* A region of 1 TiB costs what its used pages cost. */
 static void costs_nothing(void)
 {
 	size_t before = resident_kb();

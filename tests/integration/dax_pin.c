@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * GUP on a mapping of a region gives the region's pages, whichever mapping it was;
- * they are live from the first that asks to the last that lets go.
+ * GUP on a mapping of a region gives the region's pages, whichever mapping it is;
+ * a page is live from the first get to the last put.
  */
 #include "tests/integration/dax_test.h"
 
@@ -68,7 +68,7 @@ static void what_cannot_be_held(void)
 	CHECK(mem == place);
 	CHECK_EQ(zd_pin_user_pages_fast(mm, mem, 1, ZD_FOLL_WRITE, pages), -EFAULT);
 	CHECK_EQ(zd_pin_user_pages_fast(mm, mem, 1, 0, pages), 1);
-	/* not either when its entry is there */
+	/* nor when the page's entry is there */
 	CHECK_EQ(zd_pin_user_pages_fast(mm, mem, 1, ZD_FOLL_WRITE, pages), -EFAULT);
 	zd_unpin_user_page(pages[0]);
 	CHECK_EQ(zd_pin_user_pages_fast(mm, zd_dax_mapping_addr(foreign), 1, 0, pages),
@@ -76,13 +76,13 @@ static void what_cannot_be_held(void)
 	/* up to its end */
 	CHECK_EQ(zd_pin_user_pages_fast(mm, mem + 7 * PAGE, 9, 0, pages), 3);
 	zd_unpin_user_pages(pages, 3);
-	/* mapped with an mm: that one stays */
+	/* mapped with an mm, which can't be closed meanwhile */
 	CHECK_EQ(zd_mm_close(mm), -EBUSY);
 	CHECK(!ftruncate(fd, 4 * PAGE));
 	CHECK_EQ(zd_pin_user_pages_fast(mm, mem, 8, 0, pages), 4);
 	zd_unpin_user_pages(pages, 4);
 	CHECK_EQ(zd_pin_user_pages_fast(mm, mem + 5 * PAGE, 1, 0, pages), -EFAULT);
-	/* unmapped behind our back: no place for managed memory */
+	/* unmapped behind zonedev's back: no place for managed memory */
 	CHECK(mmap(mem, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
 		   -1, 0) == mem);
 	CHECK_EQ(zd_mm_register(mm, mem, PAGE), -EINVAL);
@@ -130,7 +130,7 @@ struct racer {
 	const bool *stop;
 };
 
-/* Few pages, so that one's last put meets the other's first get. */
+/* Few pages, so that one thread's last put meets another's first get. */
 static void *hold_and_put(void *arg)
 {
 	struct racer *r = arg;
@@ -148,7 +148,7 @@ static void *hold_and_put(void *arg)
 	return NULL;
 }
 
-/* Maps, pins, unmaps: what is pinned is the page of that place, and holds. */
+/* Maps, pins, unmaps: the pinned page is that of the address, and stays its own. */
 static void *map_and_pin(void *arg)
 {
 	struct racer *r = arg;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A revoked mapping raises SIGBUS, wherever and however it is touched; under load,
- * every access finds the region's data or an error, and the addresses are never
- * anybody else's.
+ * every access finds the region's data or an error, and no other mapping ever gets the
+ * addresses.
  */
 #include <sys/uio.h>
 
@@ -18,7 +18,7 @@ static void count_handler(int sig, siginfo_t *info, void *ctx)
 	bus_handler(sig, info, ctx);
 }
 
-/* Before the first region: zonedev's handler goes in front of it. */
+/* Installed before the first region: zonedev's handler goes in front of it. */
 static void own_handler(void)
 {
 	struct sigaction sa = { .sa_sigaction = count_handler, .sa_flags = SA_SIGINFO };
@@ -51,7 +51,7 @@ static void touched_afterwards(void)
 	CHECK_EQ(zd_dax_revoke(dax), 0);
 	CHECK(zd_dax_mapping_revoked(map));
 
-	/* the program's own handler is still heard */
+	/* the program's own handler is still called */
 	CHECK_EQ(handled, 0);
 	for (size_t p = 0; p < N; p++)
 		CHECK(raises_sigbus((char *)mem + p * PAGE + 5));
@@ -85,13 +85,13 @@ static int outer(void *ctx)
 	struct nested *n = ctx;
 
 	n->inner_result = zd_dax_access_guard(n->inner, first_byte, zd_dax_mapping_addr(n->inner));
-	/* a fault outside of the inner range ends this, too */
+	/* a fault outside of the inner range ends this guard, too */
 	if (n->inner_result >= 0)
 		zd_dax_access_guard(n->inner, into_the_page, n->outer_mem);
 	return 77;
 }
 
-/* The file gets shorter; guards in guards; a copy says which side it was. */
+/* The file gets shorter; guards in guards; a copy tells which side faulted. */
 static void truncated(void)
 {
 	int fd = new_memfd(N * PAGE), fd2 = new_memfd(PAGE);
@@ -202,7 +202,7 @@ static void *use(void *arg)
 	return NULL;
 }
 
-/* Grabs addresses: never those of a mapping. */
+/* Maps whatever is free: never at the addresses of a mapping. */
 static void *grab(void *arg)
 {
 	(void)arg;
@@ -253,7 +253,7 @@ static void under_load(uint64_t *rng)
 		}
 		for (int i = 0; i < USERS; i++)
 			WAIT_FOR(__atomic_load_n(&users[i].in, __ATOMIC_ACQUIRE));
-		if (round % 8 == 7) {	/* or all of it goes, and comes back */
+		if (round % 8 == 7) {	/* or the region is closed, and opened again */
 			CHECK_EQ(zd_dax_close_timeout(dax, PATIENCE * 1000, NULL), 0);
 			dax = open_dax(fd, 0);
 		} else {

@@ -26,7 +26,7 @@ static inline struct zd_dax *open_dax(int fd, uint64_t align)
 	return dax;
 }
 
-/* All of it, readable and writable. */
+/* A mapping of the whole region, readable and writable. */
 static inline struct zd_dax_mapping *map_all(struct zd_dax *dax, struct zd_mm *mm, unsigned int flags)
 {
 	struct zd_dax_mapping *map;
@@ -41,7 +41,7 @@ static inline uint64_t live_pages(const struct zd_dax *dax)
 	return zd_pagemap_live_pages(zd_dax_pagemap(dax));
 }
 
-/* Pages of the range that the page tables have. */
+/* How many pages of the range the page tables have. */
 static inline size_t mapped_pages(const void *mem, size_t pages)
 {
 	int fd = open("/proc/self/pagemap", O_RDONLY);

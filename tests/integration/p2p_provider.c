@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Peer-to-peer memory is given out once, and comes back with the last put, whoever
- * makes it; removal waits for exactly those who hold some.
+ * Peer-to-peer memory is allocated once, and free again with the last put, by whichever
+ * thread; removal waits for exactly the pages that are held.
  */
 #include "pages/pagemap.h"
 #include "tests/integration/p2p_test.h"
@@ -26,7 +26,7 @@ static void the_last_put_frees(void)
 	CHECK(!zd_p2pmem_page(p, mem - N * PAGE));
 	CHECK(!zd_p2pmem_page(p, &page));
 
-	/* the program has it mapped, twice; the client lets go */
+	/* the program has the memory mapped, twice; the client puts its pages */
 	CHECK_EQ(zd_p2pdma_mmap(p, mm, mem, 10 * PAGE, PROT_READ | PROT_WRITE, 0, &map), 0);
 	CHECK_EQ(zd_p2pdma_mmap(p, NULL, mem + 2 * PAGE, 2 * PAGE, PROT_READ, 0, &map2), 0);
 	CHECK_EQ(zd_page_count(page), 3);
@@ -37,7 +37,7 @@ static void the_last_put_frees(void)
 	CHECK_EQ(zd_pin_user_pages_fast(mm, seen + 2 * PAGE, 4, ZD_FOLL_WRITE, pinned), 4);
 	CHECK(pinned[1] == page);
 
-	/* unmapped: what nobody else has is back */
+	/* unmapped: pages that nobody else holds are free again */
 	CHECK_EQ(zd_dax_munmap(map), 0);
 	CHECK_EQ(available(p), N - 4);
 	zd_unpin_user_pages(pinned, 4);
@@ -80,7 +80,7 @@ static void all_of_it(void)
 	zd_free_p2pmem(p, a + 30 * PAGE, 70 * PAGE);
 	zd_free_p2pmem(p, b, 56 * PAGE);
 	zd_free_p2pmem(p, c + 30 * PAGE, 70 * PAGE);
-	if (available(p) != N)	/* it was c's place first */
+	if (available(p) != N)	/* c has 30 pages left */
 		zd_free_p2pmem(p, c, 30 * PAGE);
 	CHECK_EQ(available(p), N);
 	CHECK_EQ(zd_p2pdma_remove(p), 0);
@@ -116,7 +116,7 @@ static void not_published(void)
 	close(fd);
 }
 
-/* Part of a region: its memory; and the region waits. */
+/* A provider of a part of a region: the region's memory; and the region's removal waits for it. */
 static void part_of_a_region(void)
 {
 	int fd = new_memfd(N * PAGE);
@@ -188,7 +188,7 @@ static void removal(void)
 	zd_free_p2pmem(p, mem, 18 * PAGE);
 	zd_teardown_hook = record;
 	CHECK_EQ(zd_p2pdma_remove_timeout(p, 10, &who), -ETIMEDOUT);
-	/* the mapping let go; the pin, and two that aren't freed */
+	/* the mapping has put its pages; the pin, and two that aren't freed, are left */
 	CHECK_EQ(who.nr_pages, 3);
 	CHECK_EQ(who.pfns[0], zd_page_to_pfn(pinned));
 	CHECK_EQ(who.pfns[1], zd_page_to_pfn(zd_p2pmem_page(p, mem + 18 * PAGE)));
@@ -231,7 +231,7 @@ struct client {
 	const bool *stop;
 };
 
-/* What is mine is nobody else's, through lending and letting go in any order. */
+/* What one thread has allocated no other has, with references got and put in any order. */
 static void *be_client(void *arg)
 {
 	struct client *c = arg;

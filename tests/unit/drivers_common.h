@@ -28,7 +28,7 @@
 
 #include "zonedev/device.h"
 
-#define PATIENCE_MS 20000	/* then a thing that must happen has not */
+#define PATIENCE_MS 20000	/* the test fails when it has waited so long */
 
 static inline uint64_t prng(uint64_t *state)
 {
@@ -114,7 +114,7 @@ static inline void do_io(struct zd_device *dev, enum zd_io_dir dir, struct zd_io
 	wait_io(dev, &io);
 }
 
-/* The same, and every page must have gone well. */
+/* The same, and no page may fail. */
 static inline void do_io_ok(struct zd_device *dev, enum zd_io_dir dir, struct zd_io_page *pages,
 			    unsigned int nr)
 {

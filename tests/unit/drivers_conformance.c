@@ -55,7 +55,7 @@ static int create_tmpfs(struct zd_device **dev)
 	return zd_file_device_create(path, SIZE, 0, dev);
 }
 
-/* Last, since it can't be undone. */
+/* The last driver, since forbidding io_uring can't be undone. */
 static int create_no_uring(struct zd_device **dev)
 {
 	int ret = forbid_io_uring();
@@ -219,7 +219,7 @@ static void reads_what_was_written(void **state)
 		for (i = 0; i < nr; i++)
 			fill(pages[i].buf, pages[i].pfn * 16 + round);
 		in_batches(dev, ZD_TO_DEVICE, pages, nr, &seed);
-		for (i = 0; i < nr; i++)	/* the buffers are ours again */
+		for (i = 0; i < nr; i++)	/* the buffers are the test's again */
 			assert_true(filled(pages[i].buf, pages[i].pfn * 16 + round));
 
 		memset(mem, 0xee, nr * ZD_PAGE_SIZE);
@@ -297,7 +297,7 @@ static void the_last_put_frees(void **state)
 	free(pfns);
 }
 
-/* Nothing to do: event_fd must say so, or the server never sleeps. */
+/* With nothing to do event_fd must not be readable, or the server never sleeps. */
 static void event_fd_falls_silent(void **state)
 {
 	struct zd_device *dev = device(state);
@@ -320,7 +320,7 @@ static void event_fd_falls_silent(void **state)
 }
 
 /* ->done submits the next batch, a thousand times.  Broken looks like: the
- * stack grows with each. */
+ * stack grows with each batch. */
 static struct {
 	struct zd_device *dev;
 	unsigned int left;
@@ -488,7 +488,7 @@ static void freed_pages_give_back_their_space(void **state)
 	for (i = 0; i < nr_kept; i++)
 		assert_true(filled(kept[i].buf, kept[i].pfn * 16 + 1));
 
-	/* What was given back is as good as new. */
+	/* Pages that were given back are as good as new. */
 	assert_int_equal(alloc(dev, NR_PAGES, pfns), NR_PAGES - nr_kept);
 	set_pages(pages, pfns, NR_PAGES - nr_kept, mem);
 	write_all(dev, pages, NR_PAGES - nr_kept, 2);

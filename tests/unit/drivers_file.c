@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The file driver: what may happen to a file, and to whom it belongs. */
+/* The file driver: what may happen to a device file, and who may have it. */
 #include "drivers_common.h"
 
 #include <sched.h>
@@ -63,7 +63,7 @@ static void count_log(enum zd_log_level level, const char *msg, void *ctx)
 		log_lines++;
 }
 
-/* ---- whose file is it ---- */
+/* ---- who has the file ---- */
 
 static void a_new_file_is_private_and_goes_away(void **state)
 {
@@ -123,7 +123,7 @@ static void a_kept_file_stays_and_is_empty(void **state)
 	assert_int_equal(st.st_mode & 0777, 0600);
 	assert_int_equal(st.st_size, SIZE);
 	write_something(dev);
-	/* Nobody else may have it, force or not. */
+	/* No second device may have it, force or not. */
 	assert_int_equal(zd_file_device_create(path, SIZE, 0, &other), -EBUSY);
 	assert_int_equal(zd_file_device_create(path, SIZE, ZD_FILE_FORCE, &other), -EBUSY);
 	assert_int_equal(file_stat(path).st_size, SIZE);
@@ -132,7 +132,7 @@ static void a_kept_file_stays_and_is_empty(void **state)
 	assert_int_equal(st.st_size, 0);
 	assert_int_equal(st.st_blocks, 0);
 	assert_int_equal(unlink(path), 0);
-	/* One that could not be made is not left behind. */
+	/* A file that could not be made as long as the device is not left behind. */
 	assert_int_equal(zd_file_device_create(path, 15UL << 60, ZD_FILE_KEEP, &dev), -EFBIG);
 	assert_int_equal(access(path, F_OK), -1);
 }
@@ -148,7 +148,7 @@ static void an_empty_file_is_used_and_given_back(void **state)
 	assert_int_equal(zd_file_device_create(path, SIZE, 0, &dev), 0);
 	st = file_stat(path);
 	assert_int_equal(st.st_size, SIZE);
-	assert_int_equal(st.st_mode & 0777, 0600);	/* it holds our memory now */
+	assert_int_equal(st.st_mode & 0777, 0600);	/* it holds the program's memory now */
 	write_something(dev);
 	assert_int_equal(zd_device_unregister(dev), 0);
 	assert_int_equal(file_stat(path).st_size, 0);
@@ -168,7 +168,7 @@ static void a_file_with_data_is_refused(void **state)
 	assert_int_equal(zd_file_device_create(path, SIZE, ZD_FILE_FORCE, &dev), 0);
 	assert_int_equal(file_stat(path).st_mode & 0777, 0600);
 	assert_int_equal(zd_device_unregister(dev), 0);
-	/* With force and no size: as large as it was. */
+	/* With force and no size: the device is as large as the file was. */
 	assert_int_equal(truncate(path, 10 * ZD_PAGE_SIZE + 5), 0);
 	assert_int_equal(zd_file_device_create(path, 0, ZD_FILE_FORCE, &dev), 0);
 	assert_int_equal(dev->nr_pages, 10);
@@ -194,7 +194,7 @@ static void what_is_no_file_is_refused(void **state)
 	assert_int_equal(zd_file_device_create(in_dir("dangling"), SIZE, 0, &dev), -ENOENT);
 	assert_int_equal(unlink(in_dir("dangling")), 0);
 
-	/* No size and nothing there: what is free, give or take what others do
+	/* No size and no file: what is free, give or take what others do
 	 * meanwhile. */
 	assert_int_equal(zd_file_device_create(in_dir("x"), 0, 0, &dev), 0);
 	assert_int_equal(statvfs(dir, &fs), 0);
@@ -243,18 +243,18 @@ static void a_block_device(void **state)
 	assert_int_equal(zd_file_device_create(loop_path, 0, ZD_FILE_FORCE, &other), -EBUSY);
 	write_something(dev);
 	assert_int_equal(zd_device_unregister(dev), 0);
-	/* Not ours: behind the size that was given. */
+	/* Data behind the size that was given: not the device's. */
 	assert_int_equal(pread(loop_fd, buf, sizeof(buf), 3 << 20), sizeof(buf));
 	assert_int_equal(buf[0], 0x5a);
 
-	/* Of a forced one nothing is left in the first MiB: the next run may. */
+	/* After a forced device the first MiB is empty: the next run may have it. */
 	block_fill(4096, 0x5a);
 	assert_int_equal(zd_file_device_create(loop_path, 0, ZD_FILE_FORCE, &dev), 0);
 	assert_int_equal(dev->nr_pages, NR_PAGES);
 	assert_int_equal(zd_device_unregister(dev), 0);
 	assert_int_equal(pread(loop_back, buf, sizeof(buf), 4096), sizeof(buf));
 	assert_memory_equal(buf, zero, sizeof(buf));
-	/* And what was written elsewhere is let go of. */
+	/* And storage that was written elsewhere is given back. */
 	assert_int_equal(zd_file_device_create(loop_path, 0, 0, &dev), 0);
 	assert_int_equal(dev->ops->alloc_pages(dev, NR_PAGES, pfns), NR_PAGES);
 	for (i = 0; i < NR_PAGES; i++)
@@ -271,7 +271,7 @@ static void a_block_device(void **state)
 	detach_loop();
 }
 
-/* ---- what may happen to it ---- */
+/* ---- what may happen to the file ---- */
 
 /*
  * Somebody truncates the file: whatever happens next, no page reads as zeros.
@@ -294,7 +294,7 @@ static void cut_file(struct zd_device *dev, const char *path, bool regrown_by_us
 	/* In the middle of page 10, and at no sector's edge. */
 	assert_int_equal(truncate(path, 10 * ZD_PAGE_SIZE + 1234), 0);
 	if (regrown_by_us) {
-		/* A write behind the end makes a hole of what was cut off. */
+		/* A write behind the end makes a hole of the part that was cut off. */
 		do_io(dev, ZD_TO_DEVICE, pages + 50, 14);
 		for (i = 50; i < 64; i++)
 			assert_int_equal(pages[i].error, -EIO);
@@ -303,7 +303,7 @@ static void cut_file(struct zd_device *dev, const char *path, bool regrown_by_us
 	do_io(dev, ZD_FROM_DEVICE, pages, 64);
 	for (i = 0; i < 64; i++)
 		assert_int_equal(pages[i].error, -EIO);
-	/* Nor after it has become as long as it was. */
+	/* Nor after the file has become as long as it was. */
 	assert_int_equal(truncate(path, SIZE), 0);
 	do_io(dev, ZD_FROM_DEVICE, pages, 64);
 	for (i = 0; i < 64; i++)
@@ -327,7 +327,7 @@ static void a_cut_file_never_reads_as_zeros(void **state)
 		log_lines = 0;
 		assert_int_equal(zd_file_device_create(path, SIZE, ZD_FILE_KEEP, &dev), 0);
 		cut_file(dev, path, i & 1);
-		assert_int_equal(log_lines, 1);		/* said, and said once */
+		assert_int_equal(log_lines, 1);		/* told, and told once */
 		assert_int_equal(zd_device_unregister(dev), 0);
 		assert_int_equal(unlink(path), 0);
 	}
@@ -400,7 +400,7 @@ static void a_full_file_system(void **state)
 
 #define CHECK(cond) do { if (!(cond)) _exit(__LINE__ % 200 + 1); } while (0)
 
-/* The child goes on with what the parent created, after the parent is gone. */
+/* The child goes on with the device that the parent created, after the parent is gone. */
 static void child_of_server(struct zd_device *dev, struct zd_io_page *pages, unsigned int nr,
 			    int parent_gone)
 {
@@ -471,7 +471,7 @@ static void the_child_goes_on(void **state)
 			dev->ops->reap(dev, true);
 		pid = fork();
 		if (!pid) {
-			/* A child of its own, so that its exit code can be had. */
+			/* A child of the server's, so that its exit code can be had. */
 			close(gone[1]);
 			pid = fork();
 			if (!pid)
@@ -494,7 +494,7 @@ static void the_child_goes_on(void **state)
 	assert_int_equal(code, 0);
 }
 
-/* ---- results that a disk gives once in a lifetime ---- */
+/* ---- results that a disk hardly ever gives ---- */
 
 struct step {
 	int res;
@@ -562,7 +562,7 @@ static void transfers_are_continued(void **state)
 				   { P, false, P + 1024, 2 }, { P, false, 2 * P + 1024, 1 },
 				   { 2 * P - 1024, true, 0, 0 } },
 		  (int[]){ 0, 0, 0, 0 });
-	/* One sector is bad: the others' pages are fine. */
+	/* One sector is bad: the pages on the others are fine. */
 	run_steps(file, ZD_FROM_DEVICE,
 		  (struct step[]){ { -EIO, false, 0, 1 }, { P, false, P, 1 },
 				   { -EIO, false, 2 * P, 1 }, { P, false, 3 * P, 1 },
@@ -579,7 +579,7 @@ static void transfers_are_continued(void **state)
 				   { 0, false, 2 * P, 1 }, { 0, false, 3 * P, 1 },
 				   { 0, true, 0, 0 } },
 		  (int[]){ 0, -EIO, -EIO, -EIO });
-	/* It never gets on: give up rather than go round for ever. */
+	/* The transfer never gets on: the page fails after some tries. */
 	run_steps(file, ZD_FROM_DEVICE,
 		  (struct step[]){ { 1, false, 0, 2 }, { 1, false, 0, 2 }, { 1, false, 0, 2 },
 				   { 1, false, 0, 2 }, { 1, false, 0, 2 }, { 1, false, 0, 2 },
