@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * drivers/driver.h - a driver, as those who name one see it.
+ * drivers/driver.h - a driver by its name: what it takes, and how its device is made.
  *
- * Each driver has one struct zd_driver, and drivers/registry/registry.c has the table of them.
- * From the struct come how `zonedev run --device` and `zonedev serve` read their argument and
- * what they say of a wrong one (drivers/registry/spec.h), their --help, `zonedev info --devices`,
- * and the lists in the man pages (scripts/man-devices, which a test runs).
+ * Each driver has one struct zd_driver, and drivers/registry/registry.c the table of them.  All
+ * that is said of drivers is made from the table: how `zonedev run --device` and `zonedev serve`
+ * read their argument, and what they answer a wrong one (drivers/registry/spec.h); their --help;
+ * `zonedev info --devices`; and the lists in the man pages (scripts/man-devices, which the test
+ * info_devices runs).
  *
- * What a driver does once its device is there is struct zd_device_ops (zonedev/device.h).
+ * To add a driver: define its struct zd_driver in a folder of its own, declare that below, and
+ * add it to the table.  What the driver does once its device is there is struct zd_device_ops
+ * (zonedev/device.h).
  */
 #ifndef ZD_DRIVERS_DRIVER_H
 #define ZD_DRIVERS_DRIVER_H
@@ -31,7 +34,7 @@ enum zd_driver_key_type {
  *
  * @min, @multiple_of: what a size must be; 0: nothing is asked.
  * @without: what holds where the key isn't given, in words.  NULL: it must be given.
- * @help: what it is, in words: one sentence, beginning small, without its stop.
+ * @help: what the value is, in words: a sentence that begins small, without its stop.
  */
 struct zd_driver_key {
 	const char *name;
@@ -62,14 +65,16 @@ struct zd_driver_value {
  *
  * @size: sizeof(struct zd_driver) as the driver was compiled; the struct only grows, at the end.
  *	@version: ZD_DRIVER_VERSION.
- * @name: what stands before the colon.  @summary: one line, as @help of a key.
- * @example: a whole one, for who has forgotten what is needed.
+ * @commands: ZD_DRIVER_RUN or ZD_DRIVER_SERVE.
+ * @name: what stands before the colon.  @summary: what the device is, as @help of a key.
+ * @example: a complete argument, for messages.
  * @keys: at most ZD_DRIVER_MAX_KEYS, and one without a name behind them.  A path is the first.
  * @create: make a device, which zd_device_unregister() ends.  @values: one for each of @keys, in
  *	their order, checked.  Returns 0; or -errno and in @err (may be NULL, with @errlen 0) one
- *	line that says what to do.  May block.  NULL: what it opens is not a device.
+ *	line that says what to do.  May block.  NULL: the driver is for a region, which the
+ *	command opens.
  *
- * Nothing in it needs what only zonedev's sources have, so that a shared object can have one.
+ * The struct needs public headers only, so that a shared object can export one.
  */
 struct zd_driver {
 	size_t size;
@@ -83,7 +88,7 @@ struct zd_driver {
 		      size_t errlen);
 };
 
-/* The drivers that zonedev is built with, each defined in its own folder. */
+/* The drivers that zonedev is built with, each defined in its folder's driver.c. */
 extern const struct zd_driver zd_ram_driver;
 extern const struct zd_driver zd_file_driver;
 extern const struct zd_driver zd_pmem_driver;

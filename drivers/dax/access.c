@@ -53,7 +53,9 @@ static int copy(struct zd_dax_mapping *mapping, void *dst, const void *src, size
 
 	if (!r.left)
 		return 0;
-	return r.addr - (uintptr_t)mapping->addr < mapping->len ? zd_dax_mapping_error(mapping) : -EFAULT;
+	if (r.addr - (uintptr_t)mapping->addr >= mapping->len)
+		return -EFAULT;		/* the other side of the copy */
+	return zd_dax_mapping_error(mapping);
 }
 
 static bool inside(const struct zd_dax_mapping *mapping, uint64_t offset, size_t len)
@@ -63,12 +65,16 @@ static bool inside(const struct zd_dax_mapping *mapping, uint64_t offset, size_t
 
 int zd_dax_read(struct zd_dax_mapping *mapping, uint64_t offset, void *buf, size_t len)
 {
-	return inside(mapping, offset, len) ? copy(mapping, buf, mapping->addr + offset, len) : -EINVAL;
+	if (!inside(mapping, offset, len))
+		return -EINVAL;
+	return copy(mapping, buf, mapping->addr + offset, len);
 }
 
 int zd_dax_write(struct zd_dax_mapping *mapping, uint64_t offset, const void *buf, size_t len)
 {
 	if (!inside(mapping, offset, len))
 		return -EINVAL;
-	return mapping->prot & PROT_WRITE ? copy(mapping, mapping->addr + offset, buf, len) : -EACCES;
+	if (!(mapping->prot & PROT_WRITE))
+		return -EACCES;
+	return copy(mapping, mapping->addr + offset, buf, len);
 }

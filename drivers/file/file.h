@@ -111,7 +111,8 @@ void zd_file_punch(struct zd_file *file);
 int zd_file_uring_init(struct zd_file *file);
 /* Waits for what is in flight. */
 void zd_file_uring_exit(struct zd_file *file);
-/* Queue the request for zd_file_uring_flush().  One that io_uring can't do is run here, and blocks. */
+/* Queue the request for zd_file_uring_flush().  A hole that io_uring can't punch is punched here,
+ * and blocks. */
 void zd_file_uring_issue(struct zd_file *file, struct zd_file_req *req);
 /* Give what was issued to the kernel. */
 void zd_file_uring_flush(struct zd_file *file);

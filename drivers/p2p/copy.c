@@ -241,7 +241,7 @@ static int transfer(struct work *w, struct zd_device *dev, enum zd_io_dir dir, u
 	return zd_device_run(dev, &w->io);
 }
 
-/* Copy between @dev's pages @theirs and memory @mem; what became of them is added to @r.  Blocks. */
+/* Copy between @dev's pages @theirs and memory @mem, and add the results to @r.  Blocks. */
 static int copy_device(struct work *w, struct zd_device *dev, struct zd_page *const *theirs,
 		       struct zd_page *const *mem, unsigned int nr, enum zd_io_dir dir,
 		       struct zd_p2pdma_result *r)

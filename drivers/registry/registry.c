@@ -40,8 +40,9 @@ const char *zd_driver_key_usage(const struct zd_driver_key *key, char *buf, size
 	return buf;
 }
 
-/* snprintf() behind what @buf holds. */
-static void append(char *buf, size_t len, const char *a, const char *b, const char *c, const char *d)
+/* Add the four texts behind what @buf holds. */
+static void append(char *buf, size_t len, const char *a, const char *b, const char *c,
+		   const char *d)
 {
 	size_t n = strlen(buf);
 

@@ -22,10 +22,10 @@ enum zd_usage {
 	ZD_USAGE_SHORT,		/* file:PATH,size=SIZE: without switches */
 };
 
-/* zd_driver_usage - how the driver is written.  @buf holds as much of it as has room. */
+/* zd_driver_usage - how the driver is written, cut off where @buf ends. */
 void zd_driver_usage(const struct zd_driver *driver, enum zd_usage usage, char *buf, size_t len);
 
-/* zd_drivers_usage - of all that are for @command, with @between between them. */
+/* zd_drivers_usage - how all drivers for @command are written, with @between between them. */
 void zd_drivers_usage(uint32_t command, enum zd_usage usage, const char *between, char *buf,
 		      size_t len);
 
