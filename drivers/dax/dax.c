@@ -33,7 +33,7 @@ static const struct zd_pagemap_ops dax_pagemap_ops = {
 	.page_free = dax_page_free,
 };
 
-bool zd_dax_is_ours(const struct zd_dax *dax)
+bool zd_dax_opened_here(const struct zd_dax *dax)
 {
 	if (zd_is_this_process(&dax->process))
 		return true;
@@ -45,7 +45,7 @@ void *zd_dax_address_of(const struct zd_page *page)
 {
 	const struct zd_pagemap *pgmap = zd_page_pagemap(page);
 
-	if (pgmap && pgmap->ops == &dax_pagemap_ops && !zd_dax_is_ours(pgmap->owner))
+	if (pgmap && pgmap->ops == &dax_pagemap_ops && !zd_dax_opened_here(pgmap->owner))
 		return NULL;
 	return zd_page_address(page);
 }
@@ -229,7 +229,7 @@ long zd_dax_direct_access(struct zd_dax *dax, uint64_t pgoff, long nr_pages, voi
 {
 	long nr;
 
-	if (!dax || nr_pages <= 0 || !zd_dax_is_ours(dax))
+	if (!dax || nr_pages <= 0 || !zd_dax_opened_here(dax))
 		return -EINVAL;
 	if (pgoff >= dax->cfg.nr_pages)
 		return -ERANGE;

@@ -13,9 +13,9 @@
  * Each calls those below it only.
  *
  * Two kinds of mapping of one memory.  The region's own (@base) is what the kernel has in
- * its direct map: made once, never in a forked child, there until nobody holds a
- * page; zd_page_address() points into it.  The program's are made by zd_dax_mmap()
- * and can be revoked.
+ * its direct map: made once, never in a forked child, there until no page is held;
+ * zd_page_address() points into it.  The program's are made by zd_dax_mmap() and can be
+ * revoked.
  *
  * Which pages are live.  A page goes from 0 to 1 when it is first asked for
  * (zd_dax_get_page()), by whichever of several mappings and callers, and back with
@@ -131,8 +131,8 @@ static inline void *zd_dax_page_addr(const struct zd_dax *dax, const struct zd_p
 	return dax->base + (zd_page_to_pfn(page) - dax->pgmap.pfn) * ZD_PAGE_SIZE;
 }
 
-/* False, warned once: a forked child's call. */
-bool zd_dax_is_ours(const struct zd_dax *dax);
+/* Was the region opened by this process?  False, warned once: the caller is a forked child. */
+bool zd_dax_opened_here(const struct zd_dax *dax);
 
 /* zd_page_address(), but NULL for a page of a region that this process, a forked child,
  * doesn't have. */

@@ -128,7 +128,7 @@ static int check_mmap(const struct zd_dax *dax, uint64_t offset, uint64_t len, i
 		return -EINVAL;
 	if (offset > zd_dax_bytes(dax) || len > zd_dax_bytes(dax) - offset)
 		return -EINVAL;
-	if (!zd_dax_is_ours(dax))
+	if (!zd_dax_opened_here(dax))
 		return -EINVAL;
 	return prot & PROT_WRITE && dax->cfg.rdonly ? -EACCES : 0;
 }
@@ -259,7 +259,7 @@ static void revoke_all(struct zd_dax *dax)
 
 int zd_dax_revoke(struct zd_dax *dax)
 {
-	if (!dax || !zd_dax_is_ours(dax))
+	if (!dax || !zd_dax_opened_here(dax))
 		return -EINVAL;
 	revoke_all(dax);
 	return 0;

@@ -70,7 +70,7 @@ int zd_dax_teardown(struct zd_dax *dax, int ms, struct zd_pagemap_holders *out)
 	struct zd_devm *devm;
 	int rc = 0;
 
-	if (!dax || !zd_dax_is_ours(dax))
+	if (!dax || !zd_dax_opened_here(dax))
 		return -EINVAL;
 	if (!dax->devm) {
 		zd_warn_once("zd_dax_close: this region is taken down by its owner");

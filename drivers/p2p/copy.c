@@ -241,8 +241,8 @@ static int transfer(struct work *w, struct zd_device *dev, enum zd_io_dir dir, u
 	return zd_device_run(dev, &w->io);
 }
 
-/* Copy between @dev's pages @theirs and memory @mem, and add the results to @r.  Blocks. */
-static int copy_device(struct work *w, struct zd_device *dev, struct zd_page *const *theirs,
+/* Copy between @dev's pages @dev_pages and memory @mem, and add the results to @r.  Blocks. */
+static int copy_device(struct work *w, struct zd_device *dev, struct zd_page *const *dev_pages,
 		       struct zd_page *const *mem, unsigned int nr, enum zd_io_dir dir,
 		       struct zd_p2pdma_result *r)
 {
@@ -254,7 +254,7 @@ static int copy_device(struct work *w, struct zd_device *dev, struct zd_page *co
 	for (unsigned int s = 0; s < nents; s++)
 		for (unsigned int i = 0; i < w->sg[s].nr_pages; i++, at++)
 			w->pages[at] = (struct zd_io_page){
-				.pfn = zd_page_to_pfn(theirs[at]),
+				.pfn = zd_page_to_pfn(dev_pages[at]),
 				.buf = (char *)w->sg[s].addr + i * ZD_PAGE_SIZE,
 			};
 	error = transfer(w, dev, dir, nr);
@@ -275,19 +275,19 @@ static int copy_device(struct work *w, struct zd_device *dev, struct zd_page *co
 }
 
 /* The same; a page that has been truncated doesn't fail those beside it. */
-static int copy_device_each(struct work *w, struct zd_device *dev, struct zd_page *const *theirs,
+static int copy_device_each(struct work *w, struct zd_device *dev, struct zd_page *const *dev_pages,
 			    struct zd_page *const *mem, unsigned int nr, enum zd_io_dir dir,
 			    struct zd_p2pdma_result *r)
 {
 	struct zd_p2pdma_result before = *r;
-	int rc = copy_device(w, dev, theirs, mem, nr, dir, r);
+	int rc = copy_device(w, dev, dev_pages, mem, nr, dir, r);
 
 	if (!rc || nr == 1 || r->failed - before.failed < nr)
 		return rc;
 	*r = before;
 	rc = 0;
 	for (unsigned int i = 0; i < nr; i++) {
-		int error = copy_device(w, dev, theirs + i, mem + i, 1, dir, r);
+		int error = copy_device(w, dev, dev_pages + i, mem + i, 1, dir, r);
 
 		rc = rc ? rc : error;
 	}

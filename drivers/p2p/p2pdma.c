@@ -143,7 +143,7 @@ int zd_p2pdma_add_dax(struct zd_dax *dax, uint64_t offset, uint64_t length,
 	struct zd_pagemap *parent;
 	int rc;
 
-	if (!dax || !provider || check_numbers(offset, length) || !zd_dax_is_ours(dax) ||
+	if (!dax || !provider || check_numbers(offset, length) || !zd_dax_opened_here(dax) ||
 	    offset > zd_dax_bytes(dax) || length > zd_dax_bytes(dax) - offset)
 		return -EINVAL;
 	if (dax->cfg.rdonly)
@@ -213,7 +213,7 @@ int zd_alloc_p2pmem(struct zd_p2pdma *provider, size_t size, void **mem)
 	uint64_t first, nr = pages_of(size);
 	int rc;
 
-	if (!provider || !mem || !size || !zd_dax_is_ours(&provider->dax))
+	if (!provider || !mem || !size || !zd_dax_opened_here(&provider->dax))
 		return -EINVAL;
 	if (!zd_pool_alloc_run(&provider->pool, nr, &first))
 		return -ENOMEM;
@@ -245,7 +245,7 @@ static bool is_piece(const struct zd_p2pdma *p, const void *mem, size_t size, ui
 	uint64_t at = p ? (uint64_t)((const char *)mem - p->dax.base) : 0;
 
 	*nr = pages_of(size);
-	return p && zd_dax_is_ours(&p->dax) && *nr && !(at & ~ZD_PAGE_MASK) && at < zd_dax_bytes(&p->dax) &&
+	return p && zd_dax_opened_here(&p->dax) && *nr && !(at & ~ZD_PAGE_MASK) && at < zd_dax_bytes(&p->dax) &&
 	       *nr <= (zd_dax_bytes(&p->dax) - at) / ZD_PAGE_SIZE;
 }
 
