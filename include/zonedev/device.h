@@ -165,7 +165,8 @@ struct zd_device {
  * of @dev->nr_pages pages) and make it usable.
  *
  * Returns 0; -EINVAL for a bad ops struct or no pages; -ENOSPC when the pfn
- * space is full; -ENOMEM.  May block.  Any thread.
+ * space is full; -ENOMEM.
+ * Context: may block, fork-safe.
  */
 int zd_device_register(struct zd_device *dev);
 
@@ -186,7 +187,7 @@ int zd_device_register(struct zd_device *dev);
  * is then only compared), or, while a zd_mm uses it, called from a forked child or
  * from a driver's callback on the server's thread; -EDEADLK: from inside a
  * page_free.
- * May block.  Any thread, but as said.
+ * Context: may block, fork-safe, but as said.
  */
 int zd_device_unregister(struct zd_device *dev);
 
@@ -197,6 +198,7 @@ int zd_device_unregister(struct zd_device *dev);
  * be NULL) says how many and which.  The device stays usable for those; nothing
  * new goes to it, and what it answers later lands as ever.  Call either form
  * again to go on.
+ * Context: as zd_device_unregister().
  */
 int zd_device_unregister_timeout_sized(struct zd_device *dev, unsigned int ms,
 				       struct zd_pagemap_holders *out, size_t size);
@@ -207,22 +209,25 @@ static inline int zd_device_unregister_timeout(struct zd_device *dev, unsigned i
 	return zd_device_unregister_timeout_sized(dev, ms, out, sizeof(*out));
 }
 
-/* The device that @page, held, is a page of; NULL: another kind of page.  Any thread. */
+/* zd_page_device - the device that @page, held, is a page of; NULL: another kind of page.
+ * Context: any thread, fork-safe. */
 struct zd_device *zd_page_device(const struct zd_page *page);
 
-/* Index of @pfn in its device: 0 .. nr_pages - 1. */
+/* zd_device_page_index - @pfn's index in its device: 0 .. nr_pages - 1.
+ * Context: signal-safe, fork-safe. */
 static inline uint64_t zd_device_page_index(const struct zd_device *dev, zd_pfn_t pfn)
 {
 	return pfn - dev->pgmap.pfn;
 }
 
-/* Pages of @dev that are live now (a snapshot).  A page that a fault has brought home
+/* zd_device_live_pages - the pages of @dev that are live now (a snapshot).  A page that a fault has brought home
  * may be live for a moment after the thread goes on, but not any more when the next
- * call on the zd_mm (zd_mm_get_stats(), say) returns.  Any thread. */
+ * call on the zd_mm (zd_mm_get_stats(), say) returns.
+ * Context: any thread, fork-safe. */
 uint64_t zd_device_live_pages(const struct zd_device *dev);
 
 /* zd_io_complete - complete a whole batch, whose pages have their results: calls io->done(io).
- * From ->submit or ->reap. */
+ * Context: in ->submit or ->reap. */
 static inline void zd_io_complete(struct zd_device_io *io)
 {
 	io->done(io);

@@ -40,13 +40,15 @@ struct zd_device;
  * Returns 0; -EEXIST: the file or block device (its first MiB) holds data and
  * ZD_FILE_FORCE was not given; -EBUSY: another device or program uses it; -EINVAL: no size;
  * -ENOTBLK: neither a file nor a block device; -ENOSPC: the block device is
- * smaller; -EACCES, -ENOENT... as the system says.  May block.  Any thread.
+ * smaller; -EACCES, -ENOENT... as the system says.
+ * Context: may block, fork-safe.
  */
 int zd_file_device_create(const char *path, uint64_t size, unsigned int flags,
 			  struct zd_device **dev);
 
 /* zd_file_device_mode - how @dev does its I/O, for reports: "io_uring, O_DIRECT".  The text is
- * valid as long as @dev; NULL: @dev isn't a file device.  Any thread. */
+ * valid as long as @dev; NULL: @dev isn't a file device.
+ * Context: signal-safe, fork-safe. */
 const char *zd_file_device_mode(const struct zd_device *dev);
 
 #pragma GCC visibility pop

@@ -170,7 +170,8 @@ int zd_pmem_open_fd(int fd, const struct zd_pmem_attr *attr, struct zd_pmem **pm
 		    char *err, size_t errlen);
 
 /* zd_pmem_memfd_name - NAME, where @path, as zd_pmem_open() takes it, is memfd:NAME; NULL: it is
- * the path of a file or a device.  Any context. */
+ * the path of a file or a device.
+ * Context: signal-safe, fork-safe. */
 const char *zd_pmem_memfd_name(const char *path);
 
 /* --- check --- */

@@ -19,7 +19,8 @@ struct zd_device;
  *
  * @size: bytes, rounded down to whole pages.  @dev: result; owned by the
  * caller, ended by zd_device_unregister().  Returns 0, -EINVAL (size 0), or
- * -ENOMEM.  May block.  Any thread.
+ * -ENOMEM.
+ * Context: may block, fork-safe.
  */
 int zd_ram_device_create(uint64_t size, struct zd_device **dev);
 
@@ -42,7 +43,8 @@ struct zd_ram_faults {
 
 /*
  * zd_ram_device_inject - make @dev do wrong what @faults says, from now on; a struct of zeros
- * ends it.  Returns 0, or -EINVAL: @dev isn't a ram device, or an error is positive.  Any thread.
+ * ends it.  Returns 0, or -EINVAL: @dev isn't a ram device, or an error is positive.
+ * Context: any thread, fork-safe.
  */
 int zd_ram_device_inject_sized(struct zd_device *dev, const struct zd_ram_faults *faults,
 			       size_t size);

@@ -25,13 +25,15 @@ struct zd_device;
  * more; ram needs one, file without one takes what the file system has free.
  * @err, @errlen: on failure, one line for the user that says what to do,
  * without prefix or newline.  May be NULL, 0.
- * Returns 0 or -errno.  May block.
+ * Returns 0 or -errno.
+ * Context: may block, fork-safe.
  */
 int zd_device_open_spec(const char *spec, struct zd_device **dev, char *err, size_t errlen);
 
 /* zd_parse_size - "64M", "1g", "4096", "1.5G", "10MiB" -> bytes: a number and
  * one of K, M, G, T, P, E (powers of 1024), with or without iB; a whole number
- * of bytes without.  0; -EINVAL; -ERANGE: over 64 bits.  Any context. */
+ * of bytes without a unit.  0; -EINVAL; -ERANGE: over 64 bits.
+ * Context: signal-safe, fork-safe. */
 int zd_parse_size(const char *text, uint64_t *bytes);
 
 #pragma GCC visibility pop
