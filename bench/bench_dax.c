@@ -56,7 +56,7 @@ int main(void)
 	int fd = memfd_create("bench-dax", MFD_CLOEXEC);
 	uint64_t rng = 1, sum = 0;
 	struct zd_dax_opts opts = { .size = sizeof(opts), .align = 2 << 20 };
-	struct zd_dax_map *map;
+	struct zd_dax_mapping *map;
 	struct zd_dax *dax;
 	char *mem, *plain, *buf;
 	int rc;
@@ -69,7 +69,7 @@ int main(void)
 	rc = zd_dax_mmap(dax, NULL, NULL, 0, BYTES, PROT_READ | PROT_WRITE, ZD_DAX_POPULATE, &map);
 	if (rc)
 		bench_die("zd_dax_mmap: %s", strerror(-rc));
-	mem = zd_dax_map_addr(map);
+	mem = zd_dax_mapping_addr(map);
 	bench_fill(mem, BYTES);
 	plain = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
 	if (plain == MAP_FAILED)

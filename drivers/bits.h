@@ -3,14 +3,14 @@
  * drivers/bits.h - a bitmap with summaries, for finding a bit among billions.
  *
  * Level 0 is the bitmap.  Each bit of level k+1 sums up one 64-bit word of
- * level k, so a search climbs over what can't hold an answer and comes down
+ * level k, so a search climbs over words that can't hold an answer and comes down
  * where one is: a few loads whatever the size.  Two kinds:
  *
  *	ZD_BITS_FIND_SET	a summary bit is set when any bit below is set
  *	ZD_BITS_FIND_CLEAR	a summary bit is set when all bits below are set
  *
- * All-zero memory is the empty bitmap for both, so a huge one costs only the
- * address space of what was never set.  No locks here: the owner has one.
+ * All-zero memory is the empty bitmap for both, so of a huge bitmap the parts that were
+ * never set cost address space only.  No locks here: the owner has one.
  */
 #ifndef ZD_DRIVERS_BITS_H
 #define ZD_DRIVERS_BITS_H

@@ -6,15 +6,15 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <time.h>
-#include <unistd.h>
+
+#include "drivers/sysfs.h"
 
 #define TRIES	25
 #define TRY_NS	20000000
 
-/* The next try; false: there were enough. */
-static bool try_again(int *tries)
+/* Wait before the next try; false: there were enough. */
+static bool wait_to_retry(int *tries)
 {
 	const struct timespec pause = { .tv_nsec = TRY_NS };
 
@@ -26,7 +26,7 @@ static bool try_again(int *tries)
 
 int zd_lock_file(int fd, bool shared)
 {
-	/* up to the byte that media/record.c has for its own */
+	/* up to the byte that media/record.c locks */
 	struct flock lock = { .l_type = shared ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET,
 			      .l_len = ZD_LOCK_BYTES };
 	int tries = 0;
@@ -34,7 +34,7 @@ int zd_lock_file(int fd, bool shared)
 	while (fcntl(fd, F_OFD_SETLK, &lock)) {
 		if (errno != EAGAIN && errno != EACCES && errno != EINTR)
 			return 0;		/* a file system without locks */
-		if (!try_again(&tries))
+		if (!wait_to_retry(&tries))
 			return -EBUSY;
 	}
 	return 0;
@@ -53,25 +53,17 @@ int zd_open_exclusive(const char *path, int flags)
 
 	do
 		fd = open(path, flags | O_EXCL);
-	while (fd < 0 && errno == EBUSY && try_again(&tries));
+	while (fd < 0 && errno == EBUSY && wait_to_retry(&tries));
 	return fd < 0 ? -errno : fd;
 }
 
-/* What sysfs calls the device: "DEVNAME=loop0\n". */
-static bool find_name(const struct stat *st, char *name, size_t len)
+/* The kernel's name of the device, from the line "DEVNAME=loop0" of its uevent attribute. */
+static bool read_devname(const struct stat *st, char *name, size_t len)
 {
-	char path[64], text[1024], *at;
-	ssize_t n;
-	int fd;
+	char text[1024], *at;
 
-	snprintf(path, sizeof(path), "/sys/dev/%s/%u:%u/uevent",
-		 S_ISBLK(st->st_mode) ? "block" : "char", major(st->st_rdev), minor(st->st_rdev));
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
+	if (zd_sysfs_read(st->st_mode, st->st_rdev, "uevent", text, sizeof(text)))
 		return false;
-	n = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	text[n < 0 ? 0 : n] = '\0';
 	at = strstr(text, "DEVNAME=");
 	if (!at)
 		return false;
@@ -85,7 +77,7 @@ const char *zd_device_node(const char *path, char *name, size_t len)
 	struct stat st, node;
 
 	if (stat(path, &st) || !(S_ISBLK(st.st_mode) || S_ISCHR(st.st_mode)) ||
-	    !find_name(&st, name, len) || stat(name, &node) || node.st_rdev != st.st_rdev ||
+	    !read_devname(&st, name, len) || stat(name, &node) || node.st_rdev != st.st_rdev ||
 	    (node.st_mode ^ st.st_mode) & S_IFMT)
 		return path;
 	return name;

@@ -4,7 +4,7 @@
  *
  * ->done may submit the next batch, which may complete at once, and so on: a
  * driver that called ->done from inside ->submit would go one level deeper
- * with each.  Finished batches are queued instead, and the outermost caller
+ * with each batch.  Finished batches are queued instead, and the outermost caller
  * empties the queue.  One thread at a time, as ->submit and ->reap are.
  */
 #ifndef ZD_DRIVERS_IOQ_H
@@ -15,7 +15,7 @@
 
 #include "zonedev/device.h"
 
-/* Not forgotten, and not garbage? */
+/* False: the direction was forgotten, or is garbage. */
 static inline bool zd_io_dir_is_known(enum zd_io_dir dir)
 {
 	return dir == ZD_TO_DEVICE || dir == ZD_FROM_DEVICE;
@@ -49,8 +49,8 @@ struct zd_io_finisher {
 	bool running;
 };
 
-/* Call ->done of all that is queued.  Returns how many; 0 when a caller
- * further up is at it already. */
+/* Call ->done of all batches that are queued.  Returns how many; 0 when a caller
+ * further up the stack does it already. */
 static inline int zd_io_finish(struct zd_io_finisher *f)
 {
 	struct zd_device_io *io;

@@ -11,8 +11,8 @@
  * not idle, and can't be given out.
  *
  * Every search is a few loads (bits.h), so the lock is held for a time that
- * grows with the pages asked for and not with the size of the device.  But for
- * zd_pool_alloc_run(): it looks at each free run that is too short.
+ * grows with the pages asked for and not with the size of the device.  Only
+ * zd_pool_alloc_run() looks at each free run that is too short.
  */
 #include "drivers/pool.h"
 
@@ -22,14 +22,14 @@
 #include "base/bug.h"
 
 int zd_pool_init(struct zd_pool *pool, uint64_t nr_pages, enum zd_pool_policy policy,
-		 uint64_t kick, bool keep)
+		 uint64_t kick, bool aging)
 {
 	uint64_t words = nr_pages / 64 + (nr_pages % 64 != 0);
 	int ret;
 
 	memset(pool, 0, sizeof(*pool));
 	pool->policy = policy;
-	pool->keep = keep;
+	pool->aging = aging;
 	pool->nr_pages = nr_pages;
 	pool->nr_free = nr_pages;
 	/* A small device must not hold on to all that it was ever given. */
@@ -55,7 +55,7 @@ void zd_pool_exit(struct zd_pool *pool)
 	zd_bits_exit(&pool->used);
 }
 
-/* The bits of @word that are pages: all, but for the last word. */
+/* The bits of @word that are pages: not all of the last word. */
 static uint64_t valid_mask(const struct zd_pool *pool, uint64_t word)
 {
 	uint64_t left = pool->nr_pages - word * 64;
@@ -79,7 +79,8 @@ static void unidle(struct zd_pool *pool, uint64_t word)
 }
 
 /* Give out up to @nr free pages of the run that starts at @page, which is
- * free, without leaving its word.  Stores them and returns how many. */
+ * free, without leaving its word.  Stores them and returns how many.  Called with pool->lock
+ * held, as all static functions here. */
 static unsigned int take_run(struct zd_pool *pool, uint64_t page, unsigned int nr,
 			     uint64_t base, uint64_t *out)
 {
@@ -108,7 +109,7 @@ static unsigned int take_free_words(struct zd_pool *pool, unsigned int nr, uint6
 	unsigned int got = 0;
 	uint64_t word;
 
-	/* First what is left of the word that we are in. */
+	/* First what is left of the word that the cursor is in. */
 	if (pool->cursor % 64 && pool->cursor < pool->nr_pages &&
 	    !zd_bits_test(&pool->used, pool->cursor))
 		got += take_run(pool, pool->cursor, nr, base, out);
@@ -216,7 +217,7 @@ bool zd_pool_free(struct zd_pool *pool, uint64_t index)
 	pool->nr_free++;
 	if (!zd_bits_word(&pool->used, word)) {
 		zd_bits_clear(&pool->touched, word);
-		zd_bits_set(&pool->idle[pool->keep], word);
+		zd_bits_set(&pool->idle[pool->aging], word);
 		kick = ++pool->nr_idle == pool->kick;
 	}
 	zd_mutex_unlock(&pool->lock);

@@ -9,16 +9,16 @@
  *
  * Giving memory back.  When the last used page of a word (64 pages, 256 KiB)
  * is freed the word becomes "idle": a candidate for a hole.  The driver later
- * takes idle words with zd_pool_take_idle(), punches the hole, and returns them
- * with zd_pool_return_idle(): free, and not idle again until they have been
- * used.  In between they are neither free nor used: nobody can be given a page
- * whose hole is still being punched.  A page given out again before that
- * simply makes its word not idle.
+ * takes idle words with zd_pool_take_idle(), punches the hole, and returns the
+ * words with zd_pool_return_idle(): free, and not idle again until they have been
+ * used.  In between they are neither free nor used: no page whose hole is still
+ * being punched can be allocated.  A page that is allocated before its word was
+ * taken makes the word not idle.
  *
- * Where memory that is used again soon is worth more than a hole (@keep), a word
+ * Where memory that is used again soon is worth more than a hole (@aging), a word
  * that becomes idle is young first, and can't be taken: zd_pool_age() makes the
- * young ones old.  Called once a period, it leaves alone what was idle for less
- * than that.
+ * young words old.  Called once a period, it spares words that were idle for less
+ * than the period.
  */
 #ifndef ZD_DRIVERS_POOL_H
 #define ZD_DRIVERS_POOL_H
@@ -50,15 +50,15 @@ struct zd_pool {
 	struct zd_bits touched;		/* word: not wholly free */
 	struct zd_bits idle[2];		/* word: wholly free since its last use: old, young */
 	uint64_t nr_idle;		/* words, of both */
-	bool keep;			/* they begin as young */
-	uint64_t kick;			/* tell the caller of free at this many */
+	bool aging;			/* words become idle as young ones */
+	uint64_t kick;			/* zd_pool_free() tells its caller at this nr_idle */
 };
 
 /* @kick: zd_pool_free() returns true when this many words (or an eighth of the
- * device, if that is less) have become idle.  @keep: see above.
+ * device, if that is less) have become idle.  @aging: see above.
  * Returns 0, -EINVAL or -ENOMEM.  zd_pool_exit() may follow a failed init. */
 int zd_pool_init(struct zd_pool *pool, uint64_t nr_pages, enum zd_pool_policy policy,
-		 uint64_t kick, bool keep);
+		 uint64_t kick, bool aging);
 void zd_pool_exit(struct zd_pool *pool);
 
 /* Take up to @nr free pages; stores @base + index of each.  Returns how many:
@@ -71,10 +71,10 @@ unsigned int zd_pool_alloc(struct zd_pool *pool, unsigned int nr, uint64_t base,
 bool zd_pool_alloc_run(struct zd_pool *pool, uint64_t nr, uint64_t *first);
 
 /* Give one page back; a page that is already free aborts.  True: idle words
- * have just reached the threshold, make somebody punch. */
+ * have just reached the threshold: the caller sees to it that holes are punched. */
 bool zd_pool_free(struct zd_pool *pool, uint64_t index);
 
-/* What is young becomes old, and what is old still, young. */
+/* The young words become old, and old words that were not taken, young. */
 void zd_pool_age(struct zd_pool *pool);
 
 /* Take a run of up to @max_words idle words, old ones, out of circulation.  Returns its
@@ -82,7 +82,7 @@ void zd_pool_age(struct zd_pool *pool);
  * too little would stay free meanwhile for allocations. */
 uint64_t zd_pool_take_idle(struct zd_pool *pool, unsigned int max_words, uint64_t *first);
 
-/* Put it back into circulation. */
+/* Put the @nr pages from @first on, as they were taken, back into circulation. */
 void zd_pool_return_idle(struct zd_pool *pool, uint64_t first, uint64_t nr);
 
 /* Idle words, old and young, and pages that are free (snapshots). */

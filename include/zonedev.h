@@ -42,6 +42,9 @@
 #include <zonedev/log.h>
 #include <zonedev/static_key.h>
 #include <zonedev/device.h>
+#include <zonedev/ram.h>
+#include <zonedev/file.h>
+#include <zonedev/spec.h>
 #include <zonedev/mm.h>
 #include <zonedev/migrate.h>
 #include <zonedev/gup.h>

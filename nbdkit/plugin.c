@@ -31,7 +31,7 @@
 
 #define MAX_REQUEST (32u << 20)	/* the NBD protocol's portable limit */
 
-static struct region_config config;
+static struct region_config config = { .attr = { .size = sizeof(config.attr) } };
 
 void server_say(const char *fmt, ...)
 {
@@ -44,20 +44,20 @@ void server_say(const char *fmt, ...)
 
 /* --- parameters --- */
 
-static int set_bool(bool *flag, const char *value)
+static int set_flag(unsigned int flag, const char *value)
 {
 	int b = nbdkit_parse_bool(value);
 
 	if (b < 0)
 		return -1;
-	*flag = b;
+	config.attr.flags = b ? config.attr.flags | flag : config.attr.flags & ~flag;
 	return 0;
 }
 
 static int set_path(const char *value)
 {
 	/* The server changes directory. */
-	config.path = strncmp(value, "memfd:", 6) ? nbdkit_absolute_path(value) : strdup(value);
+	config.path = zd_pmem_memfd_name(value) ? strdup(value) : nbdkit_absolute_path(value);
 	return config.path ? 0 : -1;
 }
 
@@ -71,7 +71,7 @@ static int set_size(const char *value)
 		nbdkit_error("size=%s is not a multiple of 4096", value);
 		return -1;
 	}
-	config.bytes = size;
+	config.attr.bytes = size;
 	return 0;
 }
 
@@ -86,9 +86,9 @@ static int plugin_config(const char *key, const char *value)
 	if (!strcmp(key, "size"))
 		return set_size(value);
 	if (!strcmp(key, "btt"))
-		return set_bool(&config.btt, value);
+		return set_flag(ZD_PMEM_BTT, value);
 	if (!strcmp(key, "readonly"))
-		return set_bool(&config.readonly, value);
+		return set_flag(ZD_PMEM_READONLY, value);
 	nbdkit_error("unknown parameter '%s'", key);
 	return -1;
 }
@@ -127,17 +127,17 @@ static void log_line(enum zd_log_level level, const char *msg, void *ctx)
  * library itself has threads, and waits until then. */
 static int plugin_get_ready(void)
 {
-	bool memfd = !strncmp(config.path, "memfd:", 6);
+	bool make = zd_pmem_memfd_name(config.path);
 	struct stat st;
 
-	if (!memfd && stat(config.path, &st)) {
-		if (errno != ENOENT || config.readonly) {
+	if (!make && stat(config.path, &st)) {
+		if (errno != ENOENT || config.attr.flags & ZD_PMEM_READONLY) {
 			nbdkit_error("%s: %s", config.path, strerrordesc_np(errno));
 			return -1;
 		}
-		memfd = true;
+		make = true;
 	}
-	if (memfd && !config.bytes) {
+	if (make && !config.attr.bytes) {
 		nbdkit_error("%s isn't there: give size=SIZE to make it", config.path);
 		return -1;
 	}
@@ -203,7 +203,7 @@ static int plugin_block_size(void *handle, uint32_t *minimum, uint32_t *preferre
 static int writable(void *handle)
 {
 	(void)handle;
-	return !config.readonly;
+	return !(config.attr.flags & ZD_PMEM_READONLY);
 }
 
 static int yes(void *handle)

@@ -12,10 +12,9 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
+#include <zonedev/pmem.h>
 
 #include "serve/control.h"
-
-#define MEMFD "memfd:"
 
 static bool is_home(const char *dir)
 {
@@ -80,11 +79,12 @@ int control_dir(char *dir, size_t len, bool create)
 
 int control_key(const char *path, char *key, size_t len)
 {
+	const char *memfd = zd_pmem_memfd_name(path);
 	struct stat st;
 	int n;
 
-	if (!strncmp(path, MEMFD, strlen(MEMFD))) {
-		n = snprintf(key, len, "memfd-%s", path + strlen(MEMFD));
+	if (memfd) {
+		n = snprintf(key, len, "memfd-%s", memfd);
 		for (char *p = key; n > 0 && (size_t)n < len && *p; p++)
 			if (*p == '/')
 				*p = '!';

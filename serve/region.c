@@ -36,14 +36,11 @@ static struct {
 static int open_pmem(struct zd_pmem **pmem, char *err, size_t errlen)
 {
 	const struct region_config *c = region.config;
-	struct zd_pmem_attr attr = {
-		.size = sizeof(attr),
-		.bytes = c->bytes,
-		.flags = (c->btt ? ZD_PMEM_BTT : 0) |
-			 (c->readonly ? ZD_PMEM_READONLY : ZD_PMEM_CREATE),
-	};
+	struct zd_pmem_attr attr = c->attr;
 	int ret;
 
+	if (!(attr.flags & ZD_PMEM_READONLY))
+		attr.flags |= ZD_PMEM_CREATE;
 	ret = zd_pmem_open(c->path, &attr, pmem, err, errlen);
 	if (ret && errlen && !*err)
 		snprintf(err, errlen, "%s: %s", c->path, strerrordesc_np(-ret));

@@ -8,12 +8,11 @@
 #include <stdint.h>
 #include <zonedev/pmem.h>
 
-/* @path: absolute, or memfd:NAME.  @bytes: 0: what the file has. */
+/* @path: absolute, or memfd:NAME.  @attr: without ZD_PMEM_CREATE, which is a matter of its being
+ * read-only. */
 struct region_config {
 	const char *path;
-	uint64_t bytes;
-	bool btt;
-	bool readonly;
+	struct zd_pmem_attr attr;
 };
 
 /* region_open - 0, or -errno and a line for the user.  @config stays the caller's

@@ -68,7 +68,7 @@ static int check(const char *path, unsigned int flags)
 
 	if (!strncmp(path, "pmem:", 5))
 		path += 5;
-	if (!*path || !strncmp(path, "memfd:", 6))
+	if (!*path || zd_pmem_memfd_name(path))
 		return cmd_error("check: '%s' is no region that stays: give the path of a file or a device",
 				 path);
 	rc = zd_pmem_check(path, flags, say, (void *)path, &c, sizeof(c), err, sizeof(err));

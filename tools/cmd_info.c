@@ -9,6 +9,7 @@
 #include <zonedev.h>
 
 #include "tools/cmd.h"
+#include "tools/info_devices.h"
 #include "tools/probe.h"
 
 static const struct {
@@ -26,14 +27,16 @@ static const struct {
 
 static void print_usage(void)
 {
-	printf("usage: zonedev info [--json]\n"
+	printf("usage: zonedev info [--devices] [--json]\n"
 	       "\n"
 	       "What this host can do, and whether `zonedev run` will work here.\n"
 	       "\n"
+	       "  --devices   list the drivers instead, and what each takes\n"
 	       "  --json      write JSON\n"
 	       "  --help, -h  this text\n"
 	       "\n"
-	       "Exit status: 0 if `zonedev run` will work, 1 if not, 2 for bad usage.\n");
+	       "Exit status: 0 if `zonedev run` will work, or the drivers are listed; 1 if not; 2 for\n"
+	       "bad usage.\n");
 }
 
 static const char *yes(int err)
@@ -179,22 +182,42 @@ static int print_json(const struct probe *p, const struct probe_problem *problem
 	return 0;
 }
 
+static int finish(int status)
+{
+	if (fflush(stdout))
+		return cmd_error("info: can't write: %s", strerror(errno));
+	return status;
+}
+
+static int list_devices(bool json)
+{
+	if (!json)
+		info_devices_text();
+	else if (info_devices_json())
+		return cmd_error("info: out of memory");
+	return finish(0);
+}
+
 int cmd_info(int argc, char **argv)
 {
 	static const struct option options[] = {
+		{ "devices", no_argument, NULL, 'd' },
 		{ "json", no_argument, NULL, 'j' },
 		{ "help", no_argument, NULL, 'h' },
 		{ 0 }
 	};
 	struct probe_problem problems[PROBE_MAX_PROBLEMS];
 	struct probe probe;
-	bool json = false;
+	bool json = false, devices = false;
 	int c, nr;
 
 	opterr = 0;
 	optind = 1;
 	while ((c = getopt_long(argc, argv, "+h", options, NULL)) != -1) {
 		switch (c) {
+		case 'd':
+			devices = true;
+			break;
 		case 'j':
 			json = true;
 			break;
@@ -210,13 +233,13 @@ int cmd_info(int argc, char **argv)
 		return cmd_error("info: takes no argument, got '%s' (try: zonedev info --help)",
 				 argv[optind]);
 
+	if (devices)
+		return list_devices(json);
 	probe_host(&probe);
 	nr = probe_problems(&probe, problems);
 	if (!json)
 		print_text(&probe, problems, nr);
 	else if (print_json(&probe, problems, nr))
 		return cmd_error("info: out of memory");
-	if (fflush(stdout))
-		return cmd_error("info: can't write: %s", strerror(errno));
-	return nr ? 1 : 0;
+	return finish(nr ? 1 : 0);
 }

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "drivers/registry/registry.h"
 #include "tools/cmd.h"
 #include "tools/probe.h"
 #include "run/launch.h"
@@ -32,11 +33,14 @@ static const struct option long_options[] = {
 
 static int help(void)
 {
+	char devices[256];
+
+	zd_drivers_usage(ZD_DRIVER_RUN, ZD_USAGE_FULL, ", or ", devices, sizeof(devices));
 	printf("usage: zonedev run [OPTION...] -- CMD [ARG...]\n"
 	       "\n"
 	       "Run CMD with at most --ram of its anonymous memory in RAM, the rest on a device.\n"
 	       "\n"
-	       "  --device SPEC  ram:size=SIZE, or file:PATH[,size=SIZE][,force=on]\n"
+	       "  --device SPEC  %s\n"
 	       "                 (default: an unlinked file in $TMPDIR or /var/tmp)\n"
 	       "  --ram SIZE     RAM for CMD and its children together\n"
 	       "                 (default: half of what is available)\n"
@@ -49,7 +53,7 @@ static int help(void)
 	       "\n"
 	       "SIZE is in bytes, or with K, M, G or T (1.5G, 512MiB); at least 8M for --ram, 2M for\n"
 	       "a device.  The exit status is CMD's; 2: zonedev could not start it, or not write the\n"
-	       "report; 126: CMD is not executable, 127: not found.\n");
+	       "report; 126: CMD is not executable, 127: not found.\n", devices);
 	return 0;
 }
 

@@ -13,7 +13,9 @@
 #include <unistd.h>
 #include <zonedev.h>
 
-#include "drivers/spec.h"
+#include "drivers/pmem/driver.h"
+#include "drivers/registry/registry.h"
+#include "drivers/registry/spec.h"
 #include "nbd/server.h"
 #include "serve/control.h"
 #include "serve/region.h"
@@ -24,7 +26,7 @@
 #define EXIT_FAILED	1
 
 struct serve {
-	struct zd_pmem_spec spec;
+	struct zd_spec spec;
 	struct serve_socket socket;
 	unsigned int max_clients;
 	bool readonly;
@@ -42,7 +44,10 @@ static const struct option long_options[] = {
 
 static int help(void)
 {
-	printf("usage: zonedev serve pmem:PATH[,size=SIZE][,btt=on] [OPTION...]\n"
+	char usage[256];
+
+	zd_drivers_usage(ZD_DRIVER_SERVE, ZD_USAGE_FULL, " | ", usage, sizeof(usage));
+	printf("usage: zonedev serve %s [OPTION...]\n"
 	       "\n"
 	       "Serve a region of persistent memory to NBD clients, until SIGTERM or SIGINT.\n"
 	       "One that isn't there is made, and needs a size.  With btt=on each aligned 4 KiB is\n"
@@ -61,7 +66,7 @@ static int help(void)
 	       "\n"
 	       "SIZE is in bytes, or with K, M, G or T (1.5G, 512MiB).  Exit status: 0 if it was\n"
 	       "ended by a signal and the region is durable, 1 if that or the server failed, 2 for\n"
-	       "bad usage or a region that can't be served.\n", NBD_DEFAULT_CLIENTS);
+	       "bad usage or a region that can't be served.\n", usage, NBD_DEFAULT_CLIENTS);
 	return 0;
 }
 
@@ -139,7 +144,7 @@ static int parse(int argc, char **argv, struct serve *s)
 	if (optind + 1 < argc)
 		return cmd_error("one region a server: what is '%s'? (see: zonedev serve --help)",
 				 argv[optind + 1]);
-	if (zd_pmem_parse_spec(argv[optind], &s->spec, err, sizeof(err)))
+	if (zd_spec_parse(argv[optind], ZD_DRIVER_SERVE, &s->spec, err, sizeof(err)))
 		return cmd_error("%s", err);
 	return check_options(s);
 }
@@ -160,10 +165,10 @@ static int open_region(struct serve *s)
 	static struct region_config config;
 	char err[1024] = "";
 
-	config = (struct region_config){
-		.path = s->spec.path, .bytes = s->spec.bytes, .btt = s->spec.btt,
-		.readonly = s->readonly,
-	};
+	config.path = s->spec.path;
+	zd_pmem_attr_by_values(&config.attr, s->spec.values);
+	if (s->readonly)
+		config.attr.flags |= ZD_PMEM_READONLY;
 	if (!region_open(&config, err, sizeof(err)))
 		return 0;
 	return strstr(err, s->spec.path) ? cmd_error("%s", err) :

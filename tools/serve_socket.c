@@ -21,6 +21,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include <zonedev/pmem.h>
 
 #include "serve/control.h"
 #include "tools/cmd.h"
@@ -139,8 +140,8 @@ static int listen_default(struct serve_socket *s, const char *region)
 	if (ret)
 		return cmd_error("no directory for the socket (%s): give --socket PATH",
 				 strerrordesc_np(-ret));
-	if (!strncmp(name, "memfd:", 6))
-		name += 6;
+	if (zd_pmem_memfd_name(name))
+		name = zd_pmem_memfd_name(name);
 	ret = -EADDRINUSE;
 	for (int i = 1; i <= MOST_NAMES && ret == -EADDRINUSE; i++) {
 		if (i == 1)

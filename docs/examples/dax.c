@@ -18,7 +18,7 @@ static int sum(void *ctx)
 int main(void)
 {
 	int fd = memfd_create("region", 0);	/* or a file, or /dev/dax0.0 */
-	struct zd_dax_map *map;
+	struct zd_dax_mapping *map;
 	struct zd_dax *dax;
 	int *numbers;
 
@@ -26,7 +26,7 @@ int main(void)
 		return 1;
 	if (zd_dax_mmap(dax, NULL, NULL, 0, 1 << 20, PROT_READ | PROT_WRITE, ZD_DAX_POPULATE, &map))
 		return 1;
-	numbers = zd_dax_map_addr(map);
+	numbers = zd_dax_mapping_addr(map);
 	for (int i = 0; i < 1024; i++)
 		numbers[i] = i;
 	printf("sum: %d\n", zd_dax_access_guard(map, sum, numbers));

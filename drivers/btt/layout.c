@@ -137,21 +137,21 @@ int zd_btt_explain_infos(struct zd_media *m, const struct zd_btt_infos *infos, c
 		const struct zd_btt_info_block *info = &infos->b[k];
 
 		if (has_magic(info) && info->version && info->version < ZD_BTT_VERSION)
-			return zd_pmem_fail(err, errlen, -EUCLEAN,
+			return zd_explain(err, errlen, -EUCLEAN,
 					    "its BTT has layout %u, and this zonedev knows %u: copy its content with the zonedev that made it, into a new file",
 					    info->version, ZD_BTT_VERSION);
 		if (is_whole(info) && info->version != ZD_BTT_UNFINISHED &&
 		    info->version > ZD_BTT_VERSION)
-			return zd_pmem_fail(err, errlen, -EUCLEAN,
+			return zd_explain(err, errlen, -EUCLEAN,
 					    "its BTT has layout %u, and this zonedev knows %u: use a newer one",
 					    info->version, ZD_BTT_VERSION);
 		if (is_whole(info) && info->media_bytes != m->bytes)
-			return zd_pmem_fail(err, errlen, -EUCLEAN,
+			return zd_explain(err, errlen, -EUCLEAN,
 					    "its BTT was made for %llu bytes, and it has %llu: give it that size again",
 					    (unsigned long long)info->media_bytes,
 					    (unsigned long long)m->bytes);
 	}
-	return zd_pmem_fail(err, errlen, -EUCLEAN,
+	return zd_explain(err, errlen, -EUCLEAN,
 			    "all three descriptions of its BTT are broken: restore it from a copy");
 }
 

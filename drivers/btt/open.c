@@ -299,16 +299,16 @@ static int explain(struct zd_media *m, int rc, char *err, size_t errlen)
 {
 	switch (rc) {
 	case -ENOENT:
-		return zd_pmem_fail(err, errlen, rc, "there is no BTT on it: leave btt=on out, or open it for writing");
+		return zd_explain(err, errlen, rc, "there is no BTT on it: leave btt=on out, or open it for writing");
 	case -EINVAL:
-		return zd_pmem_fail(err, errlen, rc, "%llu bytes are too few or too many for a BTT: give 1M to 4T (512G in blocks of 512)",
+		return zd_explain(err, errlen, rc, "%llu bytes are too few or too many for a BTT: give 1M to 4T (512G in blocks of 512)",
 				    (unsigned long long)m->bytes);
 	case -EUCLEAN:
-		return zd_pmem_fail(err, errlen, rc, "its BTT is damaged: run zonedev check on it, which mends what can be, and says what is lost");
+		return zd_explain(err, errlen, rc, "its BTT is damaged: run zonedev check on it, which mends what can be, and says what is lost");
 	case -EROFS:
-		return zd_pmem_fail(err, errlen, -EUCLEAN, "its BTT was in use when it was last seen: open it once for writing");
+		return zd_explain(err, errlen, -EUCLEAN, "its BTT was in use when it was last seen: open it once for writing");
 	default:
-		return zd_pmem_fail(err, errlen, rc, "its BTT: %s", strerrordesc_np(-rc));
+		return zd_explain(err, errlen, rc, "its BTT: %s", strerrordesc_np(-rc));
 	}
 }
 

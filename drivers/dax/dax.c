@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Regions of CPU-addressable device memory, and their pages; see dax.h. */
+/* The region: its pagemap, its own mapping, and which of its pages are live; see dax.h. */
 #include "drivers/dax/dax.h"
 
 #include <errno.h>
@@ -33,7 +33,7 @@ static const struct zd_pagemap_ops dax_pagemap_ops = {
 	.page_free = dax_page_free,
 };
 
-bool zd_dax_is_ours(const struct zd_dax *dax)
+bool zd_dax_opened_here(const struct zd_dax *dax)
 {
 	if (zd_is_this_process(&dax->process))
 		return true;
@@ -45,14 +45,14 @@ void *zd_dax_address_of(const struct zd_page *page)
 {
 	const struct zd_pagemap *pgmap = zd_page_pagemap(page);
 
-	if (pgmap && pgmap->ops == &dax_pagemap_ops && !zd_dax_is_ours(pgmap->owner))
+	if (pgmap && pgmap->ops == &dax_pagemap_ops && !zd_dax_opened_here(pgmap->owner))
 		return NULL;
 	return zd_page_address(page);
 }
 
-/* False: not yet: the page's last putter is still on its way to page_free, or its owner
- * is at it. */
-static bool hold_now(struct zd_dax *dax, struct zd_page *page, int *rc)
+/* False: the page can't be had yet: its last putter is still on its way to page_free, or the
+ * owner says no. */
+static bool try_get_page(struct zd_dax *dax, struct zd_page *page, int *rc)
 {
 	uint64_t index = zd_page_to_pfn(page) - dax->pgmap.pfn;
 	uint64_t bit = UINT64_C(1) << (index % 64);
@@ -75,31 +75,31 @@ static bool hold_now(struct zd_dax *dax, struct zd_page *page, int *rc)
 	return done;
 }
 
-bool zd_dax_get(const struct zd_dax *dax)
+bool zd_dax_tryget(const struct zd_dax *dax)
 {
 	struct zd_pagemap *pgmap = zd_get_dev_pagemap(dax->pfn);
 
 	if (pgmap == &dax->pgmap)
 		return true;
-	/* somebody else has these pfns now */
+	/* the region is gone, and its pfns are another pagemap's */
 	if (pgmap)
 		zd_put_dev_pagemap(pgmap);
 	return false;
 }
 
-int zd_dax_hold(struct zd_dax *dax, struct zd_page *page)
+int zd_dax_get_page(struct zd_dax *dax, struct zd_page *page)
 {
 	int rc;
 
 	if (!dax->live)
 		return zd_try_get_page(page) ? 0 : -EINVAL;
-	while (!hold_now(dax, page, &rc))
+	while (!try_get_page(dax, page, &rc))
 		sched_yield();
 	return rc;
 }
 
-/* A memfd that stays empty: whoever touches a mapping of it gets SIGBUS. */
-static int make_grave(void)
+/* A memfd that stays empty: a thread that touches a mapping of it gets SIGBUS. */
+static int make_empty_file(void)
 {
 	int fd = memfd_create("zonedev-revoked", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	int rc;
@@ -124,8 +124,8 @@ static int map_base(struct zd_dax *dax)
 	dax->base = zd_dax_place(dax, NULL, 0, zd_dax_bytes(dax), prot);
 	if (dax->base == MAP_FAILED)
 		return -errno;
-	/* A child that has it could use a region that is gone.  And a core dump
-	 * has what the program mapped. */
+	/* A forked child with this mapping could use a region that is gone.  And a core dump has
+	 * the memory by the program's own mappings. */
 	madvise(dax->base, zd_dax_bytes(dax), MADV_DONTFORK);
 	madvise(dax->base, zd_dax_bytes(dax), MADV_DONTDUMP);
 	return 0;
@@ -150,13 +150,13 @@ int zd_dax_setup(struct zd_dax *dax, const struct zd_dax_config *cfg)
 		return rc;
 	dax->cfg = *cfg;
 	dax->process = zd_this_process();
-	CDS_INIT_LIST_HEAD(&dax->maps);
-	dax->grave = make_grave();
-	if (dax->grave < 0)
-		return dax->grave;
+	CDS_INIT_LIST_HEAD(&dax->mappings);
+	dax->empty_fd = make_empty_file();
+	if (dax->empty_fd < 0)
+		return dax->empty_fd;
 	rc = map_base(dax);
 	if (rc)
-		goto err_grave;
+		goto err_empty;
 	if (!cfg->by_owner) {
 		rc = -ENOMEM;
 		dax->live = zd_reserve(live_bytes(dax));
@@ -178,8 +178,8 @@ err_live:
 		zd_unreserve(dax->live, live_bytes(dax));
 err_base:
 	unmap_base(dax);
-err_grave:
-	close(dax->grave);
+err_empty:
+	close(dax->empty_fd);
 	return rc;
 }
 
@@ -194,7 +194,7 @@ void zd_dax_exit(struct zd_dax *dax)
 	if (dax->live)
 		zd_unreserve(dax->live, live_bytes(dax));
 	unmap_base(dax);
-	close(dax->grave);
+	close(dax->empty_fd);
 }
 
 uint64_t zd_dax_size(const struct zd_dax *dax)
@@ -212,11 +212,11 @@ const struct zd_pagemap *zd_dax_pagemap(const struct zd_dax *dax)
 	return &dax->pgmap;
 }
 
-/* The region is held. */
-static long hold_pages(struct zd_dax *dax, uint64_t pgoff, long nr_pages)
+/* How many of the pages were got, > 0, or -errno.  Called with the region held. */
+static long get_pages(struct zd_dax *dax, uint64_t pgoff, long nr_pages)
 {
 	for (long nr = 0; nr < nr_pages; nr++) {
-		int rc = zd_dax_hold(dax, zd_dax_page(dax, pgoff + nr));
+		int rc = zd_dax_get_page(dax, zd_dax_page(dax, pgoff + nr));
 
 		if (rc)
 			return nr ? nr : rc;
@@ -229,15 +229,15 @@ long zd_dax_direct_access(struct zd_dax *dax, uint64_t pgoff, long nr_pages, voi
 {
 	long nr;
 
-	if (!dax || nr_pages <= 0 || !zd_dax_is_ours(dax))
+	if (!dax || nr_pages <= 0 || !zd_dax_opened_here(dax))
 		return -EINVAL;
 	if (pgoff >= dax->cfg.nr_pages)
 		return -ERANGE;
 	if ((uint64_t)nr_pages > dax->cfg.nr_pages - pgoff)
 		nr_pages = dax->cfg.nr_pages - pgoff;
-	if (!zd_dax_get(dax))
+	if (!zd_dax_tryget(dax))
 		return -ENODEV;
-	nr = hold_pages(dax, pgoff, nr_pages);
+	nr = get_pages(dax, pgoff, nr_pages);
 	if (nr > 0 && kaddr)
 		*kaddr = dax->base + pgoff * ZD_PAGE_SIZE;
 	if (nr > 0 && pfn)

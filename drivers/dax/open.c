@@ -13,8 +13,9 @@
 
 #define MAX_ALIGN	(UINT64_C(1) << 30)
 
-/* --- what is it? --- */
+/* --- what can become a region --- */
 
+/* The length of the memory and the alignment that its device demands. */
 static int probe(int fd, uint64_t *size, uint64_t *align)
 {
 	struct stat st;
@@ -65,7 +66,7 @@ static int configure(int fd, const struct zd_dax_opts *opts, struct zd_dax_confi
 
 /* --- open and close --- */
 
-/* Takes @fd over. */
+/* @fd is the region's from here on, or closed. */
 static int open_owned(int fd, const struct zd_dax_opts *opts, struct zd_devm *devm,
 		      struct zd_dax **out)
 {
@@ -101,7 +102,7 @@ static int open_path(const char *path, const struct zd_dax_opts *opts, struct zd
 
 	if (!path || !dax)
 		return -EINVAL;
-	/* O_NONBLOCK: a pipe nobody has the other end of is no reason to wait */
+	/* O_NONBLOCK: open() of a pipe waits for its other end */
 	fd = open(path, (rdonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NONBLOCK);
 	return fd < 0 ? -errno : open_owned(fd, opts, devm, dax);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The end of a region: actions of a struct zd_devm, one a step, registered from the
- * last to the first.  Releasing the devm takes them all; zd_dax_teardown() takes them
- * one by one, and can come back for those that had to wait.
+ * last to the first.  Releasing the devm takes them all.  zd_dax_teardown() takes them
+ * one by one; after a timeout another call goes on with the step that had to wait.
  */
 #include <errno.h>
 #include <string.h>
@@ -12,6 +12,7 @@
 #include "pages/page.h"
 #include "pages/pagemap.h"
 #include "drivers/dax/dax.h"
+#include "drivers/teardown.h"
 #include "zonedev/log.h"
 
 static void step_destroy(void *data)
@@ -33,18 +34,18 @@ static void step_wait(void *data)
 
 static void step_revoke(void *data)
 {
-	zd_dax_end(data);
+	zd_dax_revoke_and_put(data);
 }
 
 static void step_kill(void *data)
 {
 	int rc = zd_dax_kill(data);
 
-	/* what follows would wait for a reference that nobody drops */
+	/* the next steps would wait for a reference that nobody drops */
 	ZD_BUG_ON(rc, "a region can't be taken down here: %s", strerrordesc_np(-rc));
 }
 
-/* As registered: the last one is taken first. */
+/* In the order in which they are registered: the last one is taken first. */
 static zd_devm_action_t *const steps[] = {
 	step_destroy, step_exit, step_wait, step_revoke, step_kill,
 };
@@ -52,18 +53,8 @@ static zd_devm_action_t *const steps[] = {
 
 int zd_dax_add_steps(struct zd_dax *dax, struct zd_devm *devm)
 {
-	int i, rc = 0;
-
 	dax->devm = devm ? devm : &dax->own_devm;
-	for (i = 0; i < NR_STEPS && !rc; i++)
-		rc = zd_devm_add_action(dax->devm, steps[i], dax);
-	if (!rc)
-		return 0;
-	for (i -= 2; i >= 0; i--)
-		zd_devm_remove_action(dax->devm, steps[i], dax);
-	for (i = NR_STEPS - 1; i >= 0; i--)
-		steps[i](dax);
-	return rc;
+	return zd_teardown_add(dax->devm, steps, NR_STEPS, dax);
 }
 
 bool zd_dax_in_page_free(void)
@@ -79,10 +70,10 @@ int zd_dax_teardown(struct zd_dax *dax, int ms, struct zd_pagemap_holders *out)
 	struct zd_devm *devm;
 	int rc = 0;
 
-	if (!dax || !zd_dax_is_ours(dax))
+	if (!dax || !zd_dax_opened_here(dax))
 		return -EINVAL;
 	if (!dax->devm) {
-		zd_warn_once("zd_dax_close: this region is taken down by who made it");
+		zd_warn_once("zd_dax_close: this region is taken down by its owner");
 		return -EINVAL;
 	}
 	if (zd_dax_in_page_free())
@@ -90,7 +81,7 @@ int zd_dax_teardown(struct zd_dax *dax, int ms, struct zd_pagemap_holders *out)
 	if (__atomic_exchange_n(&dax->closing, 1, __ATOMIC_ACQUIRE))
 		return -EBUSY;
 	devm = dax->devm;
-	/* a call that timed out has taken the first two already */
+	/* where an earlier call timed out, these two have been taken */
 	zd_devm_release_action(devm, step_kill, dax);
 	zd_devm_release_action(devm, step_revoke, dax);
 	if (ms >= 0)

@@ -4,7 +4,7 @@
  *
  * A complete device in a hundred lines: its memory is an array, its copies are
  * memcpy, and it does one thing after the other.  zonedev/device.h says what
- * each callback must do; the comments here say why it looks as it does.
+ * each callback must do; the comments here say why this driver does it so.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -21,7 +21,7 @@ struct example {
 };
 
 /* Hand out free pages, upwards: neighbours can be copied as one run by a real
- * device.  The caller makes them live; we only must not give one twice. */
+ * device.  The caller makes them live; the driver only must not give one twice. */
 static int example_alloc_pages(struct zd_device *dev, unsigned int nr, zd_pfn_t *pfns)
 {
 	struct example *ex = dev->private_data;
@@ -50,7 +50,7 @@ static void example_unalloc_pages(struct zd_device *dev, unsigned int nr, const 
 	pthread_mutex_unlock(&ex->lock);
 }
 
-/* Nobody refers to the page any more.  Any thread may call this, even one that
+/* The last reference to the page was put.  Any thread may call this, even one that
  * serves a fault: take a short lock, don't malloc, don't wait. */
 static void example_page_free(struct zd_device *dev, struct zd_page *page)
 {
@@ -60,8 +60,8 @@ static void example_page_free(struct zd_device *dev, struct zd_page *page)
 }
 
 /* Copy a batch.  A page that can't be read must say so (-EIO), never deliver
- * something else.  We are done at once, so ->reap and ->event_fd are NULL; else
- * we would only start the copies here and call zd_io_complete() from ->reap. */
+ * something else.  The copies are done at once, so ->reap and ->event_fd are NULL; a driver
+ * with real hardware starts them here and calls zd_io_complete() from ->reap. */
 static void example_submit(struct zd_device *dev, struct zd_device_io *io)
 {
 	struct example *ex = dev->private_data;
@@ -78,7 +78,7 @@ static void example_submit(struct zd_device *dev, struct zd_device_io *io)
 		else
 			page->error = -EINVAL;
 	}
-	zd_io_complete(io);	/* the batch isn't ours any more */
+	zd_io_complete(io);	/* the batch isn't the driver's any more */
 }
 
 static void example_destroy(struct zd_device *dev)	/* nothing is live or in flight */

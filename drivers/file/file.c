@@ -3,7 +3,7 @@
  * drivers/file/file.c - a file or block device as device memory.
  *
  * Page i of the device is page i of the file.  ->submit cuts a batch into
- * requests and starts them (file/io.c); ->reap collects results, starts what
+ * requests and starts them (batch.c); ->reap collects results, starts what
  * had to wait for a free request, and punches holes.  Both run in the server's
  * thread only, so nothing but the page pool has a lock.  Where io_uring is not
  * to be had, requests run inside ->submit by preadv and pwritev.
@@ -11,9 +11,9 @@
  * ->page_free touches the pool and, when enough has become free, an eventfd:
  * the hole itself is punched by the next ->reap.
  *
- * What to know about buffered mode (tmpfs, some network file systems): a write
- * is done when the page cache has it, so an error on the way to the medium
- * may come too late to be seen.  O_DIRECT is used wherever it exists.
+ * In buffered mode (tmpfs, some network file systems) a write is done when the
+ * page cache has the page, so an error on the way to the medium may come too late
+ * to be seen.  O_DIRECT is used wherever it exists.
  */
 #include "drivers/file/file.h"
 
@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "zonedev/file.h"
 
 static struct zd_file *to_file(const struct zd_device *dev)
 {
@@ -82,7 +83,7 @@ static int file_reap(struct zd_device *dev, bool wait)
 	uint64_t ticks;
 	int nr = 0;
 
-	/* Drain the event before looking: what completes later sets it again. */
+	/* Drain the event before looking: a later completion sets it again. */
 	(void)!read(file->event, &ticks, sizeof(ticks));
 	do {
 		if (file->uring)
@@ -102,7 +103,7 @@ static int file_event_fd(struct zd_device *dev)
 	return to_file(dev)->event;
 }
 
-/* O_DIRECT goes into whatever memory; else the page cache is in between. */
+/* O_DIRECT transfers to and from any memory; else the page cache is in between. */
 static int file_p2p_distance(struct zd_device *dev, const void *addr, size_t len)
 {
 	(void)addr;
@@ -202,8 +203,8 @@ int zd_file_device_create(const char *path, uint64_t size, unsigned int flags,
 	ret = zd_device_register(&file->dev);
 	if (ret)
 		goto out;
-	/* From now on there may be something of ours on a block device; until
-	 * now a failure had to leave it as it was. */
+	/* From now on pages may be on a block device, and its end clears them; until
+	 * now a failure had to leave the block device as it was. */
 	file->target.clear |= file->target.block;
 	*dev = &file->dev;
 	return 0;

@@ -2,12 +2,12 @@
 /*
  * drivers/file/open.c - from a path to a descriptor that is safe to use.
  *
- * A device file holds the program's memory, so nobody else may read it (mode
+ * A device file holds the program's memory, so no other user may read it (mode
  * 0600, also where the file was there before), two devices may not share it
- * (drivers/file_lock.h; O_EXCL on a block device), and nothing that a user put there is
- * overwritten unless he says so.  A file that outlives the device is left
- * empty, and a block device with its first MiB zeroed, so that the next run
- * finds it free.
+ * (drivers/file_lock.h; O_EXCL on a block device), and data that the file holds is
+ * overwritten only with ZD_FILE_FORCE.  A file that outlives the device is left
+ * empty, and a block device with its label zeroed (drivers/label.h), so that the
+ * next run finds it free.
  *
  * Everything here runs once, when the device is created or destroyed, in a
  * thread that may block.
@@ -29,10 +29,10 @@
 
 #include "base/alloc.h"
 #include "drivers/file_lock.h"
+#include "drivers/label.h"
+#include "zonedev/file.h"
 #include "zonedev/log.h"
 
-#define LABEL_BYTES (1UL << 20)	/* where a disk's own data would begin */
-#define CHUNK 65536
 #define MAX_BYTES (1ULL << (ZD_PFN_BITS + ZD_PAGE_SHIFT))
 
 static int open_unnamed(void)
@@ -58,7 +58,7 @@ static int open_unnamed(void)
 	return fd;
 }
 
-/* A regular file that was there before: @st. */
+/* Lock and empty a regular file that was there before.  @st: what it was then. */
 static int take_file(int fd, unsigned int flags, struct stat *st)
 {
 	int ret = zd_lock_file(fd, false);
@@ -76,12 +76,27 @@ static int take_file(int fd, unsigned int flags, struct stat *st)
 	return 0;
 }
 
+static int read_block(void *medium, uint64_t off, char *buf, size_t len)
+{
+	const int *fd = medium;
+
+	while (len) {
+		ssize_t n = pread(*fd, buf, len, (off_t)off);
+
+		if (n <= 0)
+			return n ? -errno : -EIO;
+		buf += n;
+		off += n;
+		len -= n;
+	}
+	return 0;
+}
+
 static int take_block(int fd, unsigned int flags, struct zd_file_target *target)
 {
-	uint64_t bytes, pos, i;
-	int ret = 0;
-	ssize_t n;
-	char *buf;
+	static const struct zd_scan_ops block = { .read = read_block };
+	uint64_t bytes;
+	int has_data;
 
 	if (ioctl(fd, BLKGETSIZE64, &bytes))
 		return -errno;
@@ -91,22 +106,8 @@ static int take_block(int fd, unsigned int flags, struct zd_file_target *target)
 		return -ENOSPC;
 	if (flags & ZD_FILE_FORCE)
 		return 0;
-	buf = zd_alloc(CHUNK);
-	if (!buf)
-		return -ENOMEM;
-	for (pos = 0; pos < LABEL_BYTES && pos < bytes && !ret; pos += n) {
-		n = pread(fd, buf, CHUNK, pos);
-		if (n <= 0) {
-			ret = n ? -errno : -EIO;
-			break;
-		}
-		for (i = 0; i < (uint64_t)n && !buf[i]; i++)
-			;
-		if (i < (uint64_t)n)
-			ret = -EEXIST;
-	}
-	zd_free(buf);
-	return ret;
+	has_data = zd_scan_has_data(&block, &fd, bytes < ZD_LABEL_BYTES ? bytes : ZD_LABEL_BYTES);
+	return has_data > 0 ? -EEXIST : has_data;
 }
 
 /* Free bytes of the file system, for a device without a size. */
@@ -119,16 +120,15 @@ static uint64_t free_space(int fd)
 	return (uint64_t)fs.f_bavail * fs.f_frsize;
 }
 
-/* Make the file as long as the device: from then on an end of file before
- * that means that somebody cut it. */
+/* Make the file as long as the device: from then on a shorter file is one that was truncated. */
 static int extend(int fd, struct zd_file_target *target, uint64_t old_size)
 {
-	bool ours = !target->size && !old_size;
+	bool any_size = !target->size && !old_size;
 
 	if (!target->size)
 		target->size = old_size ? old_size : free_space(fd);
 	/* More may be free than one file can have. */
-	if (ours && target->size > MAX_BYTES)
+	if (any_size && target->size > MAX_BYTES)
 		target->size = MAX_BYTES;
 	for (;; target->size /= 2) {
 		target->size &= ZD_PAGE_MASK;
@@ -138,12 +138,12 @@ static int extend(int fd, struct zd_file_target *target, uint64_t old_size)
 			return -EFBIG;
 		if (!ftruncate(fd, target->size))
 			return 0;
-		if (!ours || errno != EFBIG)
+		if (!any_size || errno != EFBIG)
 			return -errno;
 	}
 }
 
-/* Not asked of block devices: their node lives in a tmpfs, they don't. */
+/* For regular files only: the node of a block device lives in a tmpfs. */
 static bool is_ram_fs(int fd)
 {
 	struct statfs fs;
@@ -151,7 +151,7 @@ static bool is_ram_fs(int fd)
 	return !fstatfs(fd, &fs) && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
 }
 
-/* The kernel's word on O_DIRECT, where it has one: false is a no. */
+/* What the kernel demands of O_DIRECT, where it can be asked.  False: pages don't meet it. */
 static bool ask_alignment(struct zd_file_target *target)
 {
 #ifdef STATX_DIOALIGN
@@ -168,7 +168,7 @@ static bool ask_alignment(struct zd_file_target *target)
 	return true;
 }
 
-/* O_DIRECT where it works for single pages, else buffered.  tmpfs takes the
+/* O_DIRECT where it works for single pages, else buffered.  tmpfs accepts the
  * flag and ignores it. */
 static void set_direct(struct zd_file_target *target)
 {
@@ -273,14 +273,14 @@ int zd_file_open(const char *path, uint64_t size, unsigned int flags,
 	return 0;
 }
 
-/* Wipe what marks the block device as in use, and let go of the rest. */
+/* Give the block device's storage back, and make sure that its label is zeros. */
 static void clear_block(struct zd_file_target *target)
 {
 	uint64_t range[2] = { 0, target->size };
 
 	ioctl(target->fd, BLKDISCARD, range);
-	if (range[1] > LABEL_BYTES)
-		range[1] = LABEL_BYTES;
+	if (range[1] > ZD_LABEL_BYTES)
+		range[1] = ZD_LABEL_BYTES;
 	if (ioctl(target->fd, BLKZEROOUT, range))
 		zd_log(ZD_LOG_WARN, "file device: can't clear the first MiB: %s",
 		       strerror(errno));

@@ -54,10 +54,9 @@ void zd_file_uring_issue(struct zd_file *file, struct zd_file_req *req)
 	struct io_uring_sqe *sqe;
 	uint64_t off;
 
-	/* There is no discard in io_uring (before 6.12): it blocks here. */
+	/* io_uring has no discard before Linux 6.12. */
 	if (!req->io && file->hole == ZD_HOLE_DISCARD) {
-		while (!zd_file_req_result(file, req, zd_file_req_sync(file, req)))
-			;
+		zd_file_req_run(file, req);
 		return;
 	}
 	sqe = io_uring_get_sqe(&file->ring);
@@ -76,8 +75,8 @@ void zd_file_uring_issue(struct zd_file *file, struct zd_file_req *req)
 	io_uring_sqe_set_data(sqe, req);
 }
 
-/* Hand the kernel what was issued.  What it doesn't take now stays in the ring
- * and goes with the next call: make sure that there is one. */
+/* What the kernel doesn't take now stays in the ring and goes with the next call: the event sees
+ * to it that there is one. */
 void zd_file_uring_flush(struct zd_file *file)
 {
 	int ret;
@@ -95,8 +94,8 @@ static void reap_ready(struct zd_file *file)
 {
 	struct io_uring_cqe *cqe;
 
-	/* One at a time: a request that is not finished needs the submission
-	 * entry that this completion has set free. */
+	/* One at a time: a request that is not finished takes the submission
+	 * entry that its completion has set free. */
 	while (!io_uring_peek_cqe(&file->ring, &cqe)) {
 		struct zd_file_req *req = io_uring_cqe_get_data(cqe);
 		int res = cqe->res;

@@ -179,7 +179,7 @@ static int add_poison(struct zd_media *m, uint64_t page)
 		m->poison = p;
 		m->poison_capacity = more;
 	}
-	rc = remap(m, page, m->dax->grave, 0, MAP_SHARED);
+	rc = remap(m, page, m->dax->empty_fd, 0, MAP_SHARED);
 	if (!rc)
 		m->poison[m->nr_poison++] = page;
 	return rc;

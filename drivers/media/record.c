@@ -74,17 +74,17 @@ static int explain_load(struct zd_media *m, const char *path, int rc, char *err,
 	zd_record_path(m, ZD_RECORD_FILE, file, sizeof(file));
 	switch (rc) {
 	case -EUCLEAN:
-		return zd_pmem_fail(err, errlen, rc, "%s: the record of what it has lost is damaged: compare it with a copy, then start without: %s%s",
+		return zd_explain(err, errlen, rc, "%s: the record of what it has lost is damaged: compare it with a copy, then start without: %s%s",
 				    path, m->record.in_file ? "rm " :
 				    "setfattr -x " ZD_RECORD_NAME " ", m->record.in_file ? file : path);
 	case -ENOENT:
-		return zd_pmem_fail(err, errlen, -EUCLEAN, "%s: what it has lost is listed in %s, which is gone: put it back",
+		return zd_explain(err, errlen, -EUCLEAN, "%s: what it has lost is listed in %s, which is gone: put it back",
 				    path, file);
 	case -ESTALE:
-		return zd_pmem_fail(err, errlen, -EUCLEAN, "%s lists what another file has lost that was %s: put that back, or remove the list",
+		return zd_explain(err, errlen, -EUCLEAN, "%s lists what another file has lost that was %s: put that back, or remove the list",
 				    file, path);
 	default:
-		return zd_pmem_fail(err, errlen, rc, "%s: the record of what it has lost can't be read: %s",
+		return zd_explain(err, errlen, rc, "%s: the record of what it has lost can't be read: %s",
 				    path, strerrordesc_np(-rc));
 	}
 }
@@ -103,7 +103,7 @@ static int was_cut(struct zd_media *m, const char *path, uint64_t bytes, struct 
 	if (rc)
 		zd_log(ZD_LOG_ERR, "pmem: %s was cut, and that can't be recorded (%s): don't make it longer",
 		       path, strerrordesc_np(-rc));
-	return zd_pmem_fail(err, errlen, -EUCLEAN, bytes ?
+	return zd_explain(err, errlen, -EUCLEAN, bytes ?
 			    "%s has %llu bytes and had %llu: what was cut off is lost. truncate -s %llu gives the rest, with errors there; size=%llu a smaller region" :
 			    "%s has %llu bytes and had %llu: all is lost. truncate -s %llu gives a region of errors, to be written; or remove the file to start anew",
 			    path, (unsigned long long)bytes, (unsigned long long)r->bytes,
@@ -178,7 +178,7 @@ int zd_media_record_open(struct zd_media *m, const char *path, uint64_t bytes, u
 		all_stored(m);
 	}
 	zd_record_exit(&r);
-	return rc == -ENOMEM ? zd_pmem_fail(err, errlen, rc, "no memory") : rc;
+	return rc == -ENOMEM ? zd_explain(err, errlen, rc, "no memory") : rc;
 }
 
 void zd_media_record_size(struct zd_media *m)

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Data between memory of a device that the CPU can address and other devices.
+ * Copies between memory of a device that the CPU can address and other devices.
  *
  * A transfer is direct when the peer's memory itself is the buffer of the device's
- * batch.  Whether a driver can do that, and only the driver can know, it says in
- * ->p2p_distance.  If not, ordinary memory stands in, and the bytes are counted.  RAM
+ * batch.  Only the device's driver can know whether that is possible, and says so in
+ * ->p2p_distance.  If it isn't, ordinary memory stands in, and the bytes are counted.  RAM
  * of a managed range is never a buffer: the server's thread must not touch it.
  *
- * Every touch of peer memory from here is guarded: what was truncated is -EIO.
+ * Every access to peer memory from here is guarded: a page that was truncated is -EIO.
  */
 #include <errno.h>
 #include <string.h>
@@ -85,7 +85,7 @@ static bool all_have_address(const struct zd_p2pdma_sg *sg)
 	return sg->nr_pages;
 }
 
-/* Between the pages and what stands in for one of them. */
+/* Copy page @i of the entry to the memory that stands in for it (ZD_TO_DEVICE), or back. */
 static int copy_page(struct zd_p2pdma_sg *sg, unsigned int i, enum zd_io_dir dir)
 {
 	char *mem = zd_page_address(sg->page + i), *addr = (char *)sg->addr + i * ZD_PAGE_SIZE;
@@ -118,7 +118,7 @@ static int map_one(struct zd_device *client, struct zd_p2pdma_sg *sg, enum zd_io
 	return rc;
 }
 
-/* @pages: what became of each page; NULL: all are good. */
+/* @pages: the result of each page; NULL: all are good. */
 static int unmap_one(struct zd_p2pdma_sg *sg, enum zd_io_dir dir, const struct zd_io_page *pages)
 {
 	int rc = 0;
@@ -178,7 +178,7 @@ int zd_p2pdma_unmap_sg(struct zd_device *client, struct zd_p2pdma_sg *sg, unsign
 
 /* --- copies --- */
 
-/* A device's thread looks at it: in memory of our own. */
+/* Of zd_alloc(): the device's server reads it, and must not touch the program's memory. */
 struct work {
 	struct zd_device_io io;
 	struct zd_io_page pages[BATCH];
@@ -241,8 +241,8 @@ static int transfer(struct work *w, struct zd_device *dev, enum zd_io_dir dir, u
 	return zd_device_run(dev, &w->io);
 }
 
-/* Between @dev's pages @theirs and memory @mem. */
-static int copy_device(struct work *w, struct zd_device *dev, struct zd_page *const *theirs,
+/* Copy between @dev's pages @dev_pages and memory @mem, and add the results to @r.  Blocks. */
+static int copy_device(struct work *w, struct zd_device *dev, struct zd_page *const *dev_pages,
 		       struct zd_page *const *mem, unsigned int nr, enum zd_io_dir dir,
 		       struct zd_p2pdma_result *r)
 {
@@ -254,7 +254,7 @@ static int copy_device(struct work *w, struct zd_device *dev, struct zd_page *co
 	for (unsigned int s = 0; s < nents; s++)
 		for (unsigned int i = 0; i < w->sg[s].nr_pages; i++, at++)
 			w->pages[at] = (struct zd_io_page){
-				.pfn = zd_page_to_pfn(theirs[at]),
+				.pfn = zd_page_to_pfn(dev_pages[at]),
 				.buf = (char *)w->sg[s].addr + i * ZD_PAGE_SIZE,
 			};
 	error = transfer(w, dev, dir, nr);
@@ -274,27 +274,27 @@ static int copy_device(struct work *w, struct zd_device *dev, struct zd_page *co
 	return rc;
 }
 
-/* One page that has been truncated must not fail those beside it. */
-static int copy_device_each(struct work *w, struct zd_device *dev, struct zd_page *const *theirs,
+/* The same; a page that has been truncated doesn't fail those beside it. */
+static int copy_device_each(struct work *w, struct zd_device *dev, struct zd_page *const *dev_pages,
 			    struct zd_page *const *mem, unsigned int nr, enum zd_io_dir dir,
 			    struct zd_p2pdma_result *r)
 {
 	struct zd_p2pdma_result before = *r;
-	int rc = copy_device(w, dev, theirs, mem, nr, dir, r);
+	int rc = copy_device(w, dev, dev_pages, mem, nr, dir, r);
 
 	if (!rc || nr == 1 || r->failed - before.failed < nr)
 		return rc;
 	*r = before;
 	rc = 0;
 	for (unsigned int i = 0; i < nr; i++) {
-		int error = copy_device(w, dev, theirs + i, mem + i, 1, dir, r);
+		int error = copy_device(w, dev, dev_pages + i, mem + i, 1, dir, r);
 
 		rc = rc ? rc : error;
 	}
 	return rc;
 }
 
-/* From device to device: neither can address the other. */
+/* From device to device, by way of RAM: neither can address the other's pages. */
 static int copy_devices(struct work *w, struct zd_device *to, struct zd_page *const *dst,
 			struct zd_device *from, struct zd_page *const *src, unsigned int nr,
 			struct zd_p2pdma_result *r)
@@ -309,7 +309,7 @@ static int copy_devices(struct work *w, struct zd_device *to, struct zd_page *co
 		w->pages[i] = (struct zd_io_page){ .pfn = zd_page_to_pfn(src[i]),
 						   .buf = buf + i * ZD_PAGE_SIZE };
 	rc = transfer(w, from, ZD_FROM_DEVICE, nr);
-	/* those that came, and only those, go on */
+	/* the pages that were read, and only those, are written */
 	for (unsigned int i = 0; i < nr; i++) {
 		int error = rc ? rc : w->pages[i].error;
 

@@ -4,8 +4,8 @@
  *
  * A provider is a region (drivers/dax/dax.h) whose pages live from allocation to their
  * last put.  So the pool and the counts can't disagree: a page is in the pool exactly
- * while its count is 0 and nobody is about to make it live; page_free is what puts it
- * there, in the thread of whoever was last.
+ * while its count is 0 and zd_alloc_p2pmem() isn't about to make it live; page_free returns
+ * it to the pool, in the thread that put the last reference.
  */
 #include "drivers/p2p/p2pdma.h"
 
@@ -44,7 +44,7 @@ static void destroy(struct zd_dax *dax)
 	zd_free(p);
 }
 
-/* Its own descriptor of the memory, as that must be usable until the end. */
+/* The provider's own descriptor of the memory, which it needs until it is destroyed. */
 static int take_fd(int fd)
 {
 	int flags = fcntl(fd, F_GETFL), mine;
@@ -89,7 +89,7 @@ static int add(struct zd_devm *devm, const struct zd_p2pdma_resource *res, struc
 	rc = zd_dax_add_steps(&p->dax, devm);
 	if (rc)
 		return rc;
-	/* from here on it ends by destroy() */
+	/* from here on the provider ends by destroy() */
 	p->parent = parent;
 	p->release = res->release;
 	p->data = res->data;
@@ -143,7 +143,7 @@ int zd_p2pdma_add_dax(struct zd_dax *dax, uint64_t offset, uint64_t length,
 	struct zd_pagemap *parent;
 	int rc;
 
-	if (!dax || !provider || check_numbers(offset, length) || !zd_dax_is_ours(dax) ||
+	if (!dax || !provider || check_numbers(offset, length) || !zd_dax_opened_here(dax) ||
 	    offset > zd_dax_bytes(dax) || length > zd_dax_bytes(dax) - offset)
 		return -EINVAL;
 	if (dax->cfg.rdonly)
@@ -199,7 +199,7 @@ static uint64_t pages_of(size_t size)
 	return size / ZD_PAGE_SIZE + (size % ZD_PAGE_SIZE != 0);
 }
 
-/* Pages [0, live) of the run have become live; the rest, of @nr, never did. */
+/* Pages [0, live) of the run have become live; the rest of the @nr pages never did. */
 static void undo_alloc(struct zd_p2pdma *p, uint64_t first, uint64_t live, uint64_t nr)
 {
 	for (uint64_t i = 0; i < live; i++)
@@ -213,7 +213,7 @@ int zd_alloc_p2pmem(struct zd_p2pdma *provider, size_t size, void **mem)
 	uint64_t first, nr = pages_of(size);
 	int rc;
 
-	if (!provider || !mem || !size || !zd_dax_is_ours(&provider->dax))
+	if (!provider || !mem || !size || !zd_dax_opened_here(&provider->dax))
 		return -EINVAL;
 	if (!zd_pool_alloc_run(&provider->pool, nr, &first))
 		return -ENOMEM;
@@ -239,13 +239,13 @@ struct zd_page *zd_p2pmem_page(const struct zd_p2pdma *provider, const void *mem
 	       zd_dax_page(&provider->dax, at / ZD_PAGE_SIZE) : NULL;
 }
 
-/* Is it a piece of the provider's memory?  Its pages are counted in *nr. */
+/* Is @mem, of @size bytes, the provider's?  *nr: its pages. */
 static bool is_piece(const struct zd_p2pdma *p, const void *mem, size_t size, uint64_t *nr)
 {
 	uint64_t at = p ? (uint64_t)((const char *)mem - p->dax.base) : 0;
 
 	*nr = pages_of(size);
-	return p && zd_dax_is_ours(&p->dax) && *nr && !(at & ~ZD_PAGE_MASK) && at < zd_dax_bytes(&p->dax) &&
+	return p && zd_dax_opened_here(&p->dax) && *nr && !(at & ~ZD_PAGE_MASK) && at < zd_dax_bytes(&p->dax) &&
 	       *nr <= (zd_dax_bytes(&p->dax) - at) / ZD_PAGE_SIZE;
 }
 
@@ -264,7 +264,7 @@ void zd_free_p2pmem(struct zd_p2pdma *provider, void *mem, size_t size)
 }
 
 int zd_p2pdma_mmap(struct zd_p2pdma *provider, struct zd_mm *mm, void *mem, size_t size,
-		   int prot, unsigned int flags, struct zd_dax_map **map)
+		   int prot, unsigned int flags, struct zd_dax_mapping **map)
 {
 	uint64_t nr;
 

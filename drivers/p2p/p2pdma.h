@@ -2,8 +2,8 @@
 /*
  * drivers/p2p/p2pdma.h - the two halves of p2pdma:
  *
- *	p2pdma.c	providers: memory given out and taken back
- *	p2p/copy.c	data between such memory and devices
+ *	p2pdma.c	providers: memory allocated and freed
+ *	copy.c		copies between such memory and devices
  */
 #ifndef ZD_DRIVERS_P2P_P2PDMA_H
 #define ZD_DRIVERS_P2P_P2PDMA_H

@@ -34,7 +34,7 @@ long zd_pmem_direct_access(struct zd_pmem *pmem, uint64_t pgoff, long nr_pages, 
 		return -EOPNOTSUPP;
 	if (pgoff >= pmem->info.media_bytes / ZD_PAGE_SIZE)
 		return -ERANGE;
-	if (!zd_dax_get(&pmem->dax))
+	if (!zd_dax_tryget(&pmem->dax))
 		return nr;
 	nr = good_pages(pmem, pgoff, nr_pages);
 	if (!nr)

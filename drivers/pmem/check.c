@@ -151,7 +151,7 @@ int zd_pmem_check(const char *path, unsigned int flags, void (*say_fn)(void *, c
 
 	if (!path || !check || size < sizeof(*check) ||
 	    flags & ~(ZD_PMEM_CHECK_LOOK | ZD_PMEM_CHECK_DATA))
-		return zd_pmem_fail(err, errlen, -EINVAL, "unknown flags");
+		return zd_explain(err, errlen, -EINVAL, "unknown flags");
 	memset(check, 0, sizeof(*check));
 	rc = zd_pmem_open(path, &attr, &pmem, err, errlen);
 	if (rc)
@@ -159,7 +159,7 @@ int zd_pmem_check(const char *path, unsigned int flags, void (*say_fn)(void *, c
 	k.m = &pmem->media;
 	rc = examine(&k);
 	if (rc)
-		zd_pmem_fail(err, errlen, rc, "it can't be examined: %s", strerrordesc_np(-rc));
+		zd_explain(err, errlen, rc, "it can't be examined: %s", strerrordesc_np(-rc));
 	zd_pmem_close(pmem);
 	return rc;
 }

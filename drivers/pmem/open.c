@@ -10,7 +10,6 @@
 #include <libgen.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -23,11 +22,10 @@
 #include "base/sized.h"
 #include "drivers/dax/devdax.h"
 #include "drivers/file_lock.h"
+#include "drivers/label.h"
 #include "drivers/pmem/pmem.h"
 
-#define CHUNK		65536
 #define OPEN_TRIES	16
-#define LABEL_BYTES	(1u << 20)	/* of a block device: where its data would begin */
 
 struct opening {
 	const char *path;
@@ -39,19 +37,7 @@ struct opening {
 	size_t errlen;
 };
 
-int zd_pmem_fail(char *err, size_t errlen, int rc, const char *fmt, ...)
-{
-	va_list ap;
-
-	if (err && errlen) {
-		va_start(ap, fmt);
-		vsnprintf(err, errlen, fmt, ap);
-		va_end(ap);
-	}
-	return rc;
-}
-
-#define fail(o, rc, ...)	zd_pmem_fail((o)->err, (o)->errlen, rc, __VA_ARGS__)
+#define fail(o, rc, ...)	zd_explain((o)->err, (o)->errlen, rc, __VA_ARGS__)
 
 /* --- open --- */
 
@@ -66,6 +52,14 @@ static int explain_open(struct opening *o, int rc)
 		return fail(o, rc, "%s: %s: name a file that you may %s", o->path, strerror(-rc),
 			    o->m->readonly ? "read" : "read and write");
 	}
+}
+
+const char *zd_pmem_memfd_name(const char *path)
+{
+	static const char prefix[] = "memfd:";
+	size_t len = sizeof(prefix) - 1;
+
+	return strncmp(path, prefix, len) ? NULL : path + len;
 }
 
 static int open_memfd(struct opening *o, const char *name)
@@ -126,10 +120,11 @@ static int open_path(struct opening *o)
 {
 	/* O_NONBLOCK: a pipe with nobody at its other end is no reason to wait */
 	int flags = (o->m->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+	const char *memfd = zd_pmem_memfd_name(o->path);
 	struct stat st;
 
-	if (!strncmp(o->path, "memfd:", 6))
-		return open_memfd(o, o->path + 6);
+	if (memfd)
+		return open_memfd(o, memfd);
 	o->made = false;
 	if (!stat(o->path, &st) && (S_ISBLK(st.st_mode) || S_ISCHR(st.st_mode)))
 		return open_device(o, flags, S_ISBLK(st.st_mode));
@@ -157,7 +152,7 @@ static bool is_named_so(const struct opening *o)
 {
 	struct stat by_fd, by_path;
 
-	if (!strncmp(o->path, "memfd:", 6) || fstat(o->m->fd, &by_fd))
+	if (zd_pmem_memfd_name(o->path) || fstat(o->m->fd, &by_fd))
 		return true;
 	if (stat(o->path, &by_path))
 		return errno != ENOENT;
@@ -384,36 +379,21 @@ int zd_pmem_open_file(const char *path, const struct zd_pmem_attr *attr, struct 
 
 /* --- is there anything in it? --- */
 
-static bool is_zero(const char *buf, size_t len)
+static int64_t media_extent(void *medium, uint64_t off, uint64_t len, bool *hole)
 {
-	return !buf[0] && !memcmp(buf, buf + 1, len - 1);
+	return zd_media_extent(medium, off, len, hole);
 }
 
-/* Of a file with holes: all of it that isn't a hole.  Of anything else: where labels
- * and the first of its data would be. */
+static int media_read(void *medium, uint64_t off, char *buf, size_t len)
+{
+	return zd_media_get(medium, off, buf, len);
+}
+
+/* Of a file with holes all that isn't a hole is looked at, of anything else the label. */
 int zd_pmem_has_data(struct zd_media *m)
 {
-	uint64_t end = m->has_holes ? m->bytes : LABEL_BYTES;
-	char *buf = zd_alloc(CHUNK);
-	int rc = 0;
+	static const struct zd_scan_ops media = { .extent = media_extent, .read = media_read };
+	uint64_t end = m->has_holes || m->bytes < ZD_LABEL_BYTES ? m->bytes : ZD_LABEL_BYTES;
 
-	if (!buf)
-		return -ENOMEM;
-	if (end > m->bytes)
-		end = m->bytes;
-	for (uint64_t off = 0; off < end && !rc;) {
-		uint64_t n = end - off;
-		bool hole;
-		int64_t run = zd_media_extent(m, off, n, &hole);
-
-		n = run < CHUNK ? run : CHUNK;
-		if (!hole) {
-			rc = zd_media_get(m, off, buf, n);
-			if (!rc && !is_zero(buf, n))
-				rc = 1;
-		}
-		off += hole ? (uint64_t)run : n;
-	}
-	zd_free(buf);
-	return rc;
+	return zd_scan_has_data(&media, m, end);
 }

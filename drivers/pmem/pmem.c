@@ -28,6 +28,7 @@
 #include "pages/pagemap.h"
 #include "drivers/btt/btt.h"
 #include "drivers/pmem/pmem.h"
+#include "drivers/teardown.h"
 #include "zonedev/log.h"
 
 /* --- the steps --- */
@@ -123,7 +124,7 @@ static void step_wait(void *data)
 
 static void step_revoke(void *data)
 {
-	zd_dax_end(&((struct zd_pmem *)data)->dax);
+	zd_dax_revoke_and_put(&((struct zd_pmem *)data)->dax);
 }
 
 static void step_kill(void *data)
@@ -151,7 +152,7 @@ static int add_step(struct zd_pmem *pmem, zd_devm_action_t *action)
 
 static int explain(int rc, char *err, size_t errlen)
 {
-	return zd_pmem_fail(err, errlen, rc, "can't map it: %s", strerrordesc_np(-rc));
+	return zd_explain(err, errlen, rc, "can't map it: %s", strerrordesc_np(-rc));
 }
 
 static int open_media(struct zd_pmem *pmem, const char *path, const struct zd_pmem_attr *attr,
@@ -184,7 +185,7 @@ static int open_btt(struct zd_pmem *pmem, const struct zd_pmem_attr *attr, bool 
 	if (!(attr->flags & ZD_PMEM_BTT)) {
 		if (!has || force)
 			return 0;
-		return zd_pmem_fail(err, errlen, -EMEDIUMTYPE,
+		return zd_explain(err, errlen, -EMEDIUMTYPE,
 				    "its blocks are translated by a BTT: open it with btt=on");
 	}
 	if (!has && create && !force)
@@ -192,7 +193,7 @@ static int open_btt(struct zd_pmem *pmem, const struct zd_pmem_attr *attr, bool 
 	if (data < 0)
 		return explain(data, err, errlen);
 	if (data)
-		return zd_pmem_fail(err, errlen, -EEXIST,
+		return zd_explain(err, errlen, -EEXIST,
 				    "it holds data, which btt=on would overwrite: name a new or empty file");
 	rc = zd_btt_open(&pmem->media, create, attr->btt_block, &pmem->btt, err, errlen);
 	if (!rc)
@@ -221,22 +222,6 @@ static zd_devm_action_t *const page_steps[] = {
 };
 #define NR_PAGE_STEPS	((int)(sizeof(page_steps) / sizeof(page_steps[0])))
 
-static int add_page_steps(struct zd_pmem *pmem)
-{
-	int i, rc = 0;
-
-	for (i = 0; i < NR_PAGE_STEPS && !rc; i++)
-		rc = zd_devm_add_action(&pmem->devm, page_steps[i], pmem);
-	if (!rc)
-		return 0;
-	/* none makes sense without the others */
-	for (i -= 2; i >= 0; i--)
-		zd_devm_remove_action(&pmem->devm, page_steps[i], pmem);
-	for (i = NR_PAGE_STEPS - 1; i >= 0; i--)
-		page_steps[i](pmem);
-	return rc;
-}
-
 static int open_pages(struct zd_pmem *pmem)
 {
 	struct zd_media *m = &pmem->media;
@@ -252,7 +237,7 @@ static int open_pages(struct zd_pmem *pmem)
 	if (rc)
 		return rc;
 	pmem->queue.usage = &pmem->dax.pgmap.priv->ref;
-	return add_page_steps(pmem);
+	return zd_teardown_add(&pmem->devm, page_steps, NR_PAGE_STEPS, pmem);
 }
 
 static int set_up(struct zd_pmem *pmem, const char *path, const struct zd_pmem_attr *attr,
@@ -270,7 +255,7 @@ static int set_up(struct zd_pmem *pmem, const char *path, const struct zd_pmem_a
 		return rc;
 	set_info(pmem);
 	if (removed && !zd_pmem_is_same(pmem, removed))
-		return zd_pmem_fail(err, errlen, -ESTALE,
+		return zd_explain(err, errlen, -ESTALE,
 				    "%s is another file than was removed: put that back, or start anew",
 				    path);
 	rc = removed ? zd_pmem_inherit(pmem, removed) : 0;
@@ -300,7 +285,7 @@ int zd_pmem_open_region(const char *path, const struct zd_pmem_attr *attr,
 	int rc = -ENOMEM;
 
 	if (!pmem)
-		return zd_pmem_fail(err, errlen, rc, "no memory");
+		return zd_explain(err, errlen, rc, "no memory");
 	pmem->path = zd_alloc(len);
 	if (pmem->path)
 		rc = zd_pmem_queue_init(&pmem->queue);
@@ -328,7 +313,7 @@ int zd_pmem_open(const char *path, const struct zd_pmem_attr *attr, struct zd_pm
 	static const struct zd_pmem_attr none = { .size = sizeof(none) };
 
 	if (!path || !out)
-		return zd_pmem_fail(err, errlen, -EINVAL, "no path");
+		return zd_explain(err, errlen, -EINVAL, "no path");
 	return zd_pmem_open_region(path, attr ? attr : &none, NULL, out, err, errlen);
 }
 
@@ -338,7 +323,7 @@ int zd_pmem_open_fd(int fd, const struct zd_pmem_attr *attr, struct zd_pmem **pm
 	char path[32];
 
 	if (fd < 0)
-		return zd_pmem_fail(err, errlen, -EBADF, "not a descriptor");
+		return zd_explain(err, errlen, -EBADF, "not a descriptor");
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	return zd_pmem_open(path, attr, pmem, err, errlen);
 }

@@ -34,6 +34,7 @@
 
 #include "base/lock.h"
 #include "drivers/dax/dax.h"
+#include "drivers/explain.h"
 #include "zonedev/devm.h"
 #include "zonedev/percpu_ref.h"
 #include "zonedev/pmem.h"
@@ -328,9 +329,6 @@ static inline void zd_media_tell(struct zd_media *m, enum zd_media_event event, 
 }
 
 /* --- the file --- */
-
-__attribute__((format(printf, 4, 5)))
-int zd_pmem_fail(char *err, size_t errlen, int rc, const char *fmt, ...);
 
 /* Open and lock, and set @m's fd, bytes, and what kind of file it is. */
 int zd_pmem_open_file(const char *path, const struct zd_pmem_attr *attr, struct zd_media *m,

@@ -68,9 +68,9 @@ int zd_pmem_reopen(const struct zd_pmem *removed, struct zd_pmem **out, char *er
 	};
 
 	if (!removed || !out || !__atomic_load_n(&removed->gone, __ATOMIC_ACQUIRE))
-		return zd_pmem_fail(err, errlen, -EINVAL, "it isn't removed");
-	if (!strncmp(removed->path, "memfd:", 6))
-		return zd_pmem_fail(err, errlen, -ENODEV, "%s went with its removal: start anew",
+		return zd_explain(err, errlen, -EINVAL, "it isn't removed");
+	if (zd_pmem_memfd_name(removed->path))
+		return zd_explain(err, errlen, -ENODEV, "%s went with its removal: start anew",
 				    removed->path);
 	return zd_pmem_open_region(removed->path, &attr, removed, out, err, errlen);
 }

@@ -3,22 +3,22 @@
  * drivers/ram/ram.c - device memory made of RAM; the reference driver.
  *
  * Memory: an unnamed shared mapping.  Shared, because such a mapping never
- * merges with a neighbour of the program's (it can't be registered by
+ * merges with a neighbouring mapping of the program (so it can't be registered by
  * accident), and because a server that forks to go to the background finds
  * the same memory in the child.  Nothing is reserved: a page costs RAM from
- * its first write on, and 64-page words that have become free are given back
- * with MADV_REMOVE from ->reap.
+ * its first write on, and the memory of 64-page words that have become free is given
+ * back with MADV_REMOVE from ->reap.
  *
  * The server copies by plain loads and stores (->direct_access) and never
  * calls ->submit, unless a test injects latency or errors.  Then batches wait
  * in a queue, the copy is made when they are due, and the timer of event_fd
  * makes the server call ->reap.  The same timer is how ->page_free asks for a
- * ->reap that gives memory back.  Only what has been free for a while goes: what
- * is given back costs a fault and a cleared page when the next eviction takes it
- * again, which is more than the copy.
+ * ->reap that gives memory back.  Only words that have been free for a while are given
+ * back: when the next eviction uses such a word again it costs a fault and a cleared
+ * page, which is more than the copy.
  *
- * Locks: ram->lock guards the faults, and makes "when is what due, set the
- * timer" one step.  The pool's lock is not taken inside.
+ * Locks: ram->lock guards the faults and the two due times, and makes changing one and
+ * setting the timer one step.  The pool's lock is not taken inside.
  */
 #include <errno.h>
 #include <limits.h>
@@ -37,9 +37,10 @@
 #include "drivers/pool.h"
 #include "zonedev/device.h"
 #include "zonedev/log.h"
+#include "zonedev/ram.h"
 
 #define RAM_KICK_WORDS	64	/* 16 MiB: ask for a reap */
-#define RAM_KEEP_NS	1000000000ull	/* free for at least so long */
+#define RAM_IDLE_NS	1000000000ull	/* a word that is punched was free for at least so long */
 #define RAM_PUNCH_WORDS	16	/* at most this many in one reap: a fault may wait */
 
 struct zd_ram {
@@ -48,7 +49,7 @@ struct zd_ram {
 	char *mem;
 	size_t bytes;
 	int timer;
-	struct zd_process process;	/* which uses it: its maker may fork and go on in the child */
+	struct zd_process process;	/* the user: the creator may fork and go on in the child */
 	struct zd_mutex lock;
 	uint64_t batch_due;		/* for the timer; 0: none */
 	uint64_t punch_due;		/* when idle words are given back; 0: none */
@@ -68,14 +69,14 @@ static struct timespec ns_to_timespec(uint64_t ns)
 	return (struct timespec){ .tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000 };
 }
 
-/* To what happens next; which also makes the timer unreadable until then.
- * Called with the lock held. */
-static void arm(struct zd_ram *ram)
+/* Set the timer to what is due first; it isn't readable before.  Called with ram->lock held, by any
+ * thread. */
+static void set_timer(struct zd_ram *ram)
 {
 	uint64_t due = ram->batch_due;
 	struct itimerspec when = { 0 };
 
-	/* a child that puts its copy of a page has the parent's timer */
+	/* a forked child that puts its copy of a page must not set the parent's timer */
 	if (!zd_is_this_process(&ram->process))
 		return;
 
@@ -90,23 +91,23 @@ static void set_batch_due(struct zd_ram *ram, uint64_t due)
 {
 	zd_mutex_lock(&ram->lock);
 	ram->batch_due = due;
-	arm(ram);
+	set_timer(ram);
 	zd_mutex_unlock(&ram->lock);
 }
 
-/* There is memory to give back. */
-static void want_punch(struct zd_ram *ram, uint64_t delay_ns)
+/* Have ->reap called in @delay_ns, to give memory back.  Any thread. */
+static void schedule_punch(struct zd_ram *ram, uint64_t delay_ns)
 {
 	zd_mutex_lock(&ram->lock);
 	if (!ram->punch_due) {
 		ram->punch_due = zd_now_ns() + delay_ns;
-		arm(ram);
+		set_timer(ram);
 	}
 	zd_mutex_unlock(&ram->lock);
 }
 
-/* Is it time to? */
-static bool take_punch(struct zd_ram *ram)
+/* Is the punch due?  It is not any more, then: the caller does it. */
+static bool claim_punch(struct zd_ram *ram)
 {
 	bool now;
 
@@ -133,7 +134,7 @@ static int ram_alloc_pages(struct zd_device *dev, unsigned int nr, zd_pfn_t *pfn
 static void free_index(struct zd_ram *ram, uint64_t index)
 {
 	if (zd_pool_free(&ram->pool, index))
-		want_punch(ram, RAM_KEEP_NS);
+		schedule_punch(ram, RAM_IDLE_NS);
 }
 
 static void ram_unalloc_pages(struct zd_device *dev, unsigned int nr, const zd_pfn_t *pfns)
@@ -223,8 +224,8 @@ static void wait_until(uint64_t due)
 		;
 }
 
-/* Give back the memory of words that were free all through the last period; and come
- * back for the rest of them, or after another one. */
+/* Give back the memory of words that were free all through the last period.  The rest of
+ * them is for the next ->reap; younger words are for the end of another period. */
 static void punch(struct zd_ram *ram)
 {
 	unsigned int budget = RAM_PUNCH_WORDS;
@@ -240,7 +241,7 @@ static void punch(struct zd_ram *ram)
 	if (!nr)
 		zd_pool_age(&ram->pool);
 	if (zd_pool_idle_words(&ram->pool))
-		want_punch(ram, nr ? 0 : RAM_KEEP_NS);
+		schedule_punch(ram, nr ? 0 : RAM_IDLE_NS);
 }
 
 static int ram_reap(struct zd_device *dev, bool wait)
@@ -254,7 +255,7 @@ static int ram_reap(struct zd_device *dev, bool wait)
 		copy_batch(ram, zd_ioq_pop(&ram->queue));
 	nr = zd_io_finish(&ram->finisher);
 
-	if (take_punch(ram))
+	if (claim_punch(ram))
 		punch(ram);
 	set_batch_due(ram, next_due(ram));
 	return nr;
@@ -320,7 +321,7 @@ int zd_ram_device_create(uint64_t size, struct zd_device **dev)
 		ret = -ENOMEM;
 		goto out_pool;
 	}
-	/* A core dump of the program is no place for a copy of it all. */
+	/* A core dump of the program must not hold the device's pages as well. */
 	madvise(ram->mem, ram->bytes, MADV_DONTDUMP);
 
 	ram->process = zd_this_process();

@@ -54,7 +54,7 @@ extern "C" {
 #pragma GCC visibility push(default)
 
 struct zd_dax;
-struct zd_dax_map;
+struct zd_dax_mapping;
 
 #define ZD_DAX_RDONLY		(1u << 0)	/* no mapping for writing: -EACCES */
 
@@ -189,19 +189,19 @@ long zd_dax_direct_access(struct zd_dax *dax, uint64_t pgoff, long nr_pages, voi
  * Context: may block, parent only (-EINVAL).
  */
 int zd_dax_mmap(struct zd_dax *dax, struct zd_mm *mm, void *addr, uint64_t offset,
-		uint64_t length, int prot, unsigned int flags, struct zd_dax_map **map);
+		uint64_t length, int prot, unsigned int flags, struct zd_dax_mapping **map);
 
 /*
  * zd_dax_munmap - end a mapping, also a revoked one.  Its pages that are held stay held.
  * 0; -EINVAL: NULL, or from a forked child.
  * Context: may block, parent only (-EINVAL); no other call on @map may be running.
  */
-int zd_dax_munmap(struct zd_dax_map *map);
+int zd_dax_munmap(struct zd_dax_mapping *map);
 
-/* zd_dax_map_addr, zd_dax_map_len - where the mapping is; how long.  Constant.
+/* zd_dax_mapping_addr, zd_dax_mapping_len - where the mapping is; how long.  Constant.
  * Context: signal-safe, parent only. */
-void *zd_dax_map_addr(const struct zd_dax_map *map);
-uint64_t zd_dax_map_len(const struct zd_dax_map *map);
+void *zd_dax_mapping_addr(const struct zd_dax_mapping *map);
+uint64_t zd_dax_mapping_len(const struct zd_dax_mapping *map);
 
 /*
  * zd_dax_revoke - end every mapping that there is now: a thread that touches one gets SIGBUS,
@@ -212,8 +212,8 @@ uint64_t zd_dax_map_len(const struct zd_dax_map *map);
  */
 int zd_dax_revoke(struct zd_dax *dax);
 
-/* zd_dax_map_revoked - was @map revoked?  Context: signal-safe, parent only. */
-bool zd_dax_map_revoked(const struct zd_dax_map *map);
+/* zd_dax_mapping_revoked - was @map revoked?  Context: signal-safe, parent only. */
+bool zd_dax_mapping_revoked(const struct zd_dax_mapping *map);
 
 /*
  * zd_dax_access_guard - call @fn(@ctx), which touches the mapping, and survive a fault there.
@@ -231,7 +231,7 @@ bool zd_dax_map_revoked(const struct zd_dax_map *map);
  * failed; -EINVAL.
  * Context: any thread, for itself, with SIGBUS not blocked; in a child see above.
  */
-int zd_dax_access_guard(struct zd_dax_map *map, int (*fn)(void *ctx), void *ctx);
+int zd_dax_access_guard(struct zd_dax_mapping *map, int (*fn)(void *ctx), void *ctx);
 
 /*
  * zd_dax_read / zd_dax_write - copy between the mapping, from byte @offset of it
@@ -239,8 +239,8 @@ int zd_dax_access_guard(struct zd_dax_map *map, int (*fn)(void *ctx), void *ctx)
  * -ENODEV, -EIO as above: a part was copied.  -EFAULT: @buf, not the mapping, raised SIGBUS.
  * Context: may block (on a fault), with SIGBUS not blocked; in a child see above.
  */
-int zd_dax_read(struct zd_dax_map *map, uint64_t offset, void *buf, size_t len);
-int zd_dax_write(struct zd_dax_map *map, uint64_t offset, const void *buf, size_t len);
+int zd_dax_read(struct zd_dax_mapping *map, uint64_t offset, void *buf, size_t len);
+int zd_dax_write(struct zd_dax_mapping *map, uint64_t offset, const void *buf, size_t len);
 
 #pragma GCC visibility pop
 #ifdef __cplusplus

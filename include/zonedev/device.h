@@ -18,13 +18,14 @@
  * the program (zd_mm_open), take a lock that a thread of the program may hold while it
  * touches managed memory: that thread may be the one that waits for this very page.
  *
- * malloc() has such locks.  A driver none of whose callbacks calls malloc, free or what
- * does (most libraries) says so by ZD_DEVICE_NO_MALLOC.  Of any other the pages of malloc's
- * own arenas are refused (zd_migrate_result.protection) and stay in RAM: small blocks, and
- * what lies beside them; a block that malloc mapped by itself, as it does with large ones,
- * goes.  glibc's malloc is recognised, but for what it maps where brk(2) has no room left,
- * or with huge pages of its own (glibc.malloc.hugetlb); with these, or another malloc, the
- * program must not give memory of its heap to a driver without the flag.
+ * malloc() has such locks.  A driver none of whose callbacks calls malloc, free or a function
+ * that does (as most libraries do) says so by ZD_DEVICE_NO_MALLOC.  To any other driver the
+ * pages of malloc's own arenas are refused (zd_migrate_result.protection) and stay in RAM:
+ * small blocks, and what lies beside them.  A block that malloc mapped by itself, as it does
+ * with large ones, is taken.  glibc's malloc is recognised, except for memory that it maps
+ * where brk(2) has no room left, or with huge pages of its own (glibc.malloc.hugetlb); with
+ * these, or another malloc, the program must not give memory of its heap to a driver without
+ * the flag.
  */
 #ifndef ZONEDEV_DEVICE_H
 #define ZONEDEV_DEVICE_H
@@ -44,17 +45,17 @@ struct zd_device;
 struct zd_device_host;
 struct zd_device_io;
 
-/* One page of a batch.  @buf: ZD_PAGE_SIZE bytes, ZD_PAGE_SIZE-aligned, the
- * server's, or if the driver has ->p2p_distance, a peer's memory.  @error: set by
+/* One page of a batch.  @buf: ZD_PAGE_SIZE bytes, ZD_PAGE_SIZE-aligned: memory of the
+ * server's, or, if the driver has ->p2p_distance, a peer's.  @error: set by
  * the driver before it completes the batch: 0 or -errno for this page alone.
- * Its size is fixed for ever: batches are arrays of it. */
+ * The struct's size is fixed for ever: batches are arrays of it. */
 struct zd_io_page {
 	zd_pfn_t pfn;
 	void *buf;
 	int error;
 };
 
-/* 0, what a forgotten direction is, is neither: drivers fail such a batch's pages. */
+/* 0, which is a forgotten direction, is neither: drivers fail such a batch's pages. */
 enum zd_io_dir {
 	ZD_TO_DEVICE = 1,	/* buf -> device page */
 	ZD_FROM_DEVICE = 2,	/* device page -> buf */
@@ -68,8 +69,8 @@ enum zd_io_dir {
  * ->submit or from ->reap, never from another thread.  ->done may free the
  * batch and may submit others.
  *
- * @driver and @pending are the driver's scratch space while it owns the batch.  Its
- * size is fixed for ever.
+ * @driver and @pending are the driver's scratch space while it owns the batch.  The
+ * struct's size is fixed for ever.
  */
 struct zd_device_io {
 	enum zd_io_dir dir;
@@ -86,7 +87,7 @@ struct zd_device_io {
 
 /* In zd_device_ops.flags. */
 #define ZD_DEVICE_NO_MALLOC	(1u << 0)	/* see "malloc() has such locks" above */
-#define ZD_DEVICE_FLAGS		ZD_DEVICE_NO_MALLOC	/* those that there are */
+#define ZD_DEVICE_FLAGS		ZD_DEVICE_NO_MALLOC	/* all flags that there are */
 
 /*
  * struct zd_device_ops - the driver's side.
@@ -96,8 +97,8 @@ struct zd_device_io {
  *
  * @alloc_pages: take up to @nr free pages and store their pfns, contiguous
  *	runs ascending where possible (a run is one copy instead of many).  The
- *	pages stay free in the sense of their count (0): the caller, zonedev or who
- *	calls it directly (zd_migrate_vma_setup(), zd_p2pdma_copy()), calls
+ *	pages stay free in the sense of their count (0): the caller (zonedev, or a
+ *	program that is to call zd_migrate_vma_setup() or zd_p2pdma_copy()) calls
  *	zd_page_init() on each before use, or gives them back by ->unalloc_pages.
  *	Returns how many were stored; 0: no page is free now (full, or the last
  *	ones are just being given back to the medium); or -errno.
@@ -164,7 +165,8 @@ struct zd_device {
  * of @dev->nr_pages pages) and make it usable.
  *
  * Returns 0; -EINVAL for a bad ops struct or no pages; -ENOSPC when the pfn
- * space is full; -ENOMEM.  May block.  Any thread.
+ * space is full; -ENOMEM.
+ * Context: may block, fork-safe.
  */
 int zd_device_register(struct zd_device *dev);
 
@@ -173,19 +175,19 @@ int zd_device_register(struct zd_device *dev);
  *
  * New pages can't be had from the moment of the call.  Pages of managed memory
  * that are on the device come home, those on their way to it go back, while the
- * program goes on; then it waits until everybody else who holds a page has let
- * go.  Nothing is forced.  After 10 s the log says what it waits for.
+ * program goes on; then the call waits until all other references to the device's
+ * pages are put.  Nothing is forced.  After 10 s the log says what it waits for.
  *
  * Returns 0; -ENOMEM: RAM ran out, or -EIO: the device can't read a page: the
  * removal is called off, the device stays, what is on it stays on it, and it can
  * be used as before (also when an earlier call had timed out).  A page that
  * can't be read is lost when a thread needs it (zonedev/mm.h), or given up with
- * munmap() or MADV_DONTNEED; then it holds the device no more.
+ * munmap() or MADV_DONTNEED; then the page holds the device no more.
  * -EBUSY: another thread is removing it; -EINVAL: not registered (any more; @dev
  * is then only compared), or, while a zd_mm uses it, called from a forked child or
  * from a driver's callback on the server's thread; -EDEADLK: from inside a
  * page_free.
- * May block.  Any thread, but as said.
+ * Context: may block, fork-safe, but as said.
  */
 int zd_device_unregister(struct zd_device *dev);
 
@@ -196,6 +198,7 @@ int zd_device_unregister(struct zd_device *dev);
  * be NULL) says how many and which.  The device stays usable for those; nothing
  * new goes to it, and what it answers later lands as ever.  Call either form
  * again to go on.
+ * Context: as zd_device_unregister().
  */
 int zd_device_unregister_timeout_sized(struct zd_device *dev, unsigned int ms,
 				       struct zd_pagemap_holders *out, size_t size);
@@ -206,124 +209,39 @@ static inline int zd_device_unregister_timeout(struct zd_device *dev, unsigned i
 	return zd_device_unregister_timeout_sized(dev, ms, out, sizeof(*out));
 }
 
-/* The device that @page, held, is a page of; NULL: another kind of page.  Any thread. */
+/* zd_page_device - the device that @page, held, is a page of; NULL: another kind of page.
+ * Context: any thread, fork-safe. */
 struct zd_device *zd_page_device(const struct zd_page *page);
 
-/* Index of @pfn in its device: 0 .. nr_pages - 1. */
+/* zd_device_page_index - @pfn's index in its device: 0 .. nr_pages - 1.
+ * Context: signal-safe, fork-safe. */
 static inline uint64_t zd_device_page_index(const struct zd_device *dev, zd_pfn_t pfn)
 {
 	return pfn - dev->pgmap.pfn;
 }
 
-/* Pages of @dev that are live now (a snapshot).  One that a fault has brought home
- * may be live for a moment after the thread goes on; not any more when the next
- * call on its zd_mm (zd_mm_get_stats(), say) returns. */
+/* zd_device_live_pages - the pages of @dev that are live now (a snapshot).  A page that a fault has brought home
+ * may be live for a moment after the thread goes on, but not any more when the next
+ * call on the zd_mm (zd_mm_get_stats(), say) returns.
+ * Context: any thread, fork-safe. */
 uint64_t zd_device_live_pages(const struct zd_device *dev);
 
-/*
- * zd_io_complete - complete a whole batch: for drivers' convenience.  Sets
- * nothing; calls io->done(io).
- */
+/* zd_io_complete - complete a whole batch, whose pages have their results: calls io->done(io).
+ * Context: in ->submit or ->reap. */
 static inline void zd_io_complete(struct zd_device_io *io)
 {
 	io->done(io);
 }
 
-/* The drivers that come with zonedev. */
-
-/*
- * zd_ram_device_create - a device whose memory is ordinary RAM that the
- * program can't see (an unnamed shared mapping that is not managed).
- *
- * @size: bytes, rounded down to whole pages.  @dev: result; owned by the
- * caller, ended by zd_device_unregister().  Returns 0, -EINVAL (size 0), or
- * -ENOMEM.
- */
-int zd_ram_device_create(uint64_t size, struct zd_device **dev);
-
-/*
- * struct zd_ram_faults - what a test may make a ram device do wrong.
- *
- * @latency_us: each batch completes this long after it was submitted.
- * @read_error / @write_error: -errno for pages whose index lies in
- *	[first, first + nr), or 0 for none.
- *
- * Setting any of them turns direct access off, so that every copy goes through
- * ->submit.  Grows at the end: see zonedev.h, "Binary interface".
- */
-struct zd_ram_faults {
-	uint64_t latency_us;
-	int read_error;
-	int write_error;
-	uint64_t first, nr;
-};
-/*
- * zd_ram_device_inject - from now on; all zero ends it.  Returns 0, or -EINVAL:
- * not a ram device, or an error that is positive.  Any thread.
- */
-int zd_ram_device_inject_sized(struct zd_device *dev, const struct zd_ram_faults *faults,
-			       size_t size);
-
-static inline int zd_ram_device_inject(struct zd_device *dev, const struct zd_ram_faults *faults)
-{
-	return zd_ram_device_inject_sized(dev, faults, sizeof(*faults));
-}
-
-#define ZD_FILE_FORCE	(1u << 0)	/* overwrite a file or block device that holds data */
-#define ZD_FILE_KEEP	(1u << 1)	/* don't unlink a file that this call created */
-
-/*
- * zd_file_device_create - a file or block device as device memory.
- *
- * @path: a regular file (created with mode 0600 if it isn't there, and
- * unlinked at once unless ZD_FILE_KEEP), or a block device (opened O_EXCL).
- * NULL: an unlinked file in $TMPDIR, or /var/tmp.  A file that was there is
- * made mode 0600, and locked (flock) against a second device.
- * @size: bytes, rounded down to whole pages; 0: the size of the block device
- * or of the file with data (ZD_FILE_FORCE), else what the file system has free
- * now.  A regular file is sparse: it grows as it is used, and holes are
- * punched where pages are freed, by ->reap, 256 KiB at a time.
- * Uses O_DIRECT and io_uring; buffered where the file system has no O_DIRECT,
- * pread and pwrite where io_uring is not to be had.
- *
- * A page that can't be read or written (-EIO, -ENOSPC) fails alone.  When
- * somebody truncates the file every page of it fails with -EIO from then on:
- * the device never reads as zeros.  A file that outlives the device is left
- * empty, and a block device with its first MiB zeroed.
- *
- * The creator may fork while no batch is in flight and go on in the child.
- *
- * Returns 0; -EEXIST: the file or block device (its first MiB) holds data and
- * ZD_FILE_FORCE was not given; -EBUSY: it is in use; -EINVAL: no size;
- * -ENOTBLK: neither a file nor a block device; -ENOSPC: the block device is
- * smaller; -EACCES, -ENOENT... as the system says.  May block.  Any thread.
- */
-int zd_file_device_create(const char *path, uint64_t size, unsigned int flags,
-			  struct zd_device **dev);
-
-/* zd_file_device_mode - how it works, for reports: "io_uring, O_DIRECT".  Valid
- * as long as @dev; NULL: not a file device. */
-const char *zd_file_device_mode(const struct zd_device *dev);
-
-/*
- * zd_device_open_spec - a device from its command-line form:
- *	ram:size=1G   file:PATH   file:PATH,size=8G   file:PATH,size=8G,force=on
- *
- * A comma in PATH is written twice.  Sizes are of zd_parse_size()'s form, 2M or
- * more; ram needs one, file without one takes what the file system has free.
- * @err, @errlen: on failure, one line for the user that says what to do,
- * without prefix or newline.  May be NULL, 0.
- * Returns 0 or -errno.  May block.
- */
-int zd_device_open_spec(const char *spec, struct zd_device **dev, char *err, size_t errlen);
-
-/* zd_parse_size - "64M", "1g", "4096", "1.5G", "10MiB" -> bytes: a number and
- * one of K, M, G, T, P, E (powers of 1024), with or without iB; a whole number
- * of bytes without.  0; -EINVAL; -ERANGE: over 64 bits.  Any context. */
-int zd_parse_size(const char *text, uint64_t *bytes);
-
 #pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif
+
+/* The drivers that come with zonedev, and devices by their command-line form: programs that
+ * were written when these stood here go on compiling. */
+#include <zonedev/file.h>
+#include <zonedev/ram.h>
+#include <zonedev/spec.h>
+
 #endif

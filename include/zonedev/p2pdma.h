@@ -151,7 +151,7 @@ struct zd_page *zd_p2pmem_page(const struct zd_p2pdma *provider, const void *mem
  * Context: may block, parent only.
  */
 int zd_p2pdma_mmap(struct zd_p2pdma *provider, struct zd_mm *mm, void *mem, size_t size,
-		   int prot, unsigned int flags, struct zd_dax_map **map);
+		   int prot, unsigned int flags, struct zd_dax_mapping **map);
 
 /* --- transfers --- */
 

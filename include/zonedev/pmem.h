@@ -165,6 +165,11 @@ int zd_pmem_open(const char *path, const struct zd_pmem_attr *attr, struct zd_pm
 int zd_pmem_open_fd(int fd, const struct zd_pmem_attr *attr, struct zd_pmem **pmem,
 		    char *err, size_t errlen);
 
+/* zd_pmem_memfd_name - NAME, where @path, as zd_pmem_open() takes it, is memfd:NAME; NULL: it is
+ * the path of a file or a device.
+ * Context: signal-safe, fork-safe. */
+const char *zd_pmem_memfd_name(const char *path);
+
 /* --- check --- */
 
 #define ZD_PMEM_CHECK_LOOK	(1u << 0)	/* change nothing */

@@ -11,7 +11,7 @@
 #include <zonedev.h>
 
 static sigjmp_buf out;
-static zd_dax_map *map;
+static zd_dax_mapping *map;
 
 static int throws(void *)
 {
@@ -39,7 +39,7 @@ __attribute__((noinline)) static void smash()
 
 	memset(over, 0x41, sizeof(over));
 	__asm__ volatile("" : : "r"(over) : "memory");
-	*static_cast<volatile char *>(zd_dax_map_addr(map)) = 1;
+	*static_cast<volatile char *>(zd_dax_mapping_addr(map)) = 1;
 }
 
 int main()

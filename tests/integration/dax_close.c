@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A region is taken away: kill, revoke, wait, exit, in that order; it waits for
- * those who hold pages, and says which.
+ * A region is taken away: kill, revoke, wait, exit, in that order; the removal waits for
+ * the holders of pages, and names the pages.
  */
 #include <liburing.h>
 
@@ -14,7 +14,7 @@
 
 static char steps[256];
 static struct zd_dax *closing;
-static struct zd_dax_map *mapped;
+static struct zd_dax_mapping *mapped;
 static struct zd_page *held;
 
 static int read_byte(void *ctx)
@@ -22,11 +22,11 @@ static int read_byte(void *ctx)
 	return *(volatile unsigned char *)ctx;
 }
 
-/* Has what the steps before this one were for happened, and no more? */
+/* At each step: the steps before it have had their effect, and no others. */
 static void record(const void *what, const char *step)
 {
-	unsigned char *mem = mapped ? zd_dax_map_addr(mapped) : NULL;
-	struct zd_dax_map *map;
+	unsigned char *mem = mapped ? zd_dax_mapping_addr(mapped) : NULL;
+	struct zd_dax_mapping *map;
 
 	if (!closing || what != zd_dax_pagemap(closing))
 		return;
@@ -40,7 +40,7 @@ static void record(const void *what, const char *step)
 	if (!strcmp(step, "revoke")) {
 		CHECK_EQ(zd_dax_mmap(closing, NULL, NULL, 0, PAGE, PROT_READ, 0, &map), -ENODEV);
 		CHECK_EQ(zd_dax_access_guard(mapped, read_byte, mem), 7);
-		CHECK_EQ(zd_page_count(held), 2);	/* the mapping's entry, and ours */
+		CHECK_EQ(zd_page_count(held), 2);	/* the mapping's entry, and the test's */
 		return;
 	}
 	CHECK_EQ(zd_dax_access_guard(mapped, read_byte, mem), -ENODEV);
@@ -56,7 +56,7 @@ static void in_order(struct zd_devm *devm, struct zd_dax *dax, int fd, const cha
 	closing = dax;
 	mapped = map_all(dax, mm, 0);
 	CHECK_EQ(pwrite(fd, &(char){ 7 }, 1, 0), 1);
-	CHECK_EQ(zd_get_user_pages_fast(mm, zd_dax_map_addr(mapped), 1, 0, &held), 1);
+	CHECK_EQ(zd_get_user_pages_fast(mm, zd_dax_mapping_addr(mapped), 1, 0, &held), 1);
 	*steps = '\0';
 	zd_teardown_hook = record;
 	if (devm)
@@ -88,7 +88,7 @@ static void the_order(void)
 	CHECK_EQ(zd_devm_dax_open(&devm, path, NULL, &dax), 0);
 	in_order(&devm, dax, fd, "kill revoke put wait exit");
 
-	/* closed by hand, nothing is left for the devm */
+	/* a region that was closed leaves nothing for the devm */
 	CHECK_EQ(zd_devm_dax_open(&devm, path, NULL, &dax), 0);
 	CHECK_EQ(zd_dax_close(dax), 0);
 	CHECK_EQ(zd_devm_release_all(&devm), 0);
@@ -104,8 +104,8 @@ static void holders_are_named(void)
 	zd_pfn_t pfn = zd_dax_pagemap(dax)->pfn;
 	struct zd_pagemap_holders who = { 0 };
 	struct zd_mm *mm = open_mm();
-	struct zd_dax_map *map = map_all(dax, mm, 0), *none;
-	char *mem = zd_dax_map_addr(map), *still;
+	struct zd_dax_mapping *map = map_all(dax, mm, 0), *none;
+	char *mem = zd_dax_mapping_addr(map), *still;
 	struct zd_page *pages[N];
 
 	fill(mem, N, 1);
@@ -120,7 +120,7 @@ static void holders_are_named(void)
 	CHECK_EQ(who.pfns[0], pfn + 5);
 	CHECK_EQ(who.pfns[1], pfn + 40);
 
-	/* nothing new; what is held is good memory of the region */
+	/* no new references; the page that is held is good memory of the region */
 	CHECK_EQ(zd_dax_mmap(dax, mm, NULL, 0, PAGE, PROT_READ, 0, &none), -ENODEV);
 	CHECK_EQ(zd_dax_direct_access(dax, 0, 1, NULL, NULL), -ENODEV);
 	CHECK_EQ(zd_dax_read(map, 5 * PAGE, mem, 1), -ENODEV);
@@ -136,10 +136,10 @@ static void holders_are_named(void)
 	CHECK_EQ(zd_mm_close(mm), 0);
 	CHECK_EQ(zd_dax_munmap(map), 0);
 
-	/* it comes back, with what was written */
+	/* opened again, the region has what was written */
 	dax = open_dax(fd, 0);
 	map = map_all(dax, NULL, 0);
-	mem = zd_dax_map_addr(map);
+	mem = zd_dax_mapping_addr(map);
 	CHECK(!strcmp(mem + 5 * PAGE, "written while it goes"));
 	CHECK_EQ(bad_page(mem, 6, N, 1), N);
 	CHECK_EQ(zd_dax_munmap(map), 0);
@@ -152,19 +152,19 @@ static void *close_it(void *dax)
 	return (void *)(intptr_t)zd_dax_close(dax);
 }
 
-/* Blocked in close, for a holder in another thread. */
+/* zd_dax_close() blocks while another thread holds a page. */
 static void waits(void)
 {
 	int fd = new_memfd(N * PAGE);
 	struct zd_dax *dax = open_dax(fd, 0);
-	struct zd_dax_map *map = map_all(dax, NULL, 0);
+	struct zd_dax_mapping *map = map_all(dax, NULL, 0);
 	pthread_t thread;
 	zd_pfn_t pfn;
 	void *rc;
 
 	CHECK_EQ(zd_dax_direct_access(dax, 3, 1, NULL, &pfn), 1);
 	CHECK(!pthread_create(&thread, NULL, close_it, dax));
-	WAIT_FOR(zd_dax_map_revoked(map));
+	WAIT_FOR(zd_dax_mapping_revoked(map));
 	usleep(20000);
 	CHECK_EQ(pthread_tryjoin_np(thread, &rc), EBUSY);
 	zd_put_page(zd_pfn_to_page(pfn));
@@ -174,7 +174,7 @@ static void waits(void)
 	close(fd);
 }
 
-/* The kernel's hold: a registered buffer, with a read in flight into it.  Who lends
+/* A buffer registered with the kernel, and a read in flight into it.  A program that lends
  * pages to the kernel pins them as long. */
 static void in_flight(void)
 {
@@ -182,8 +182,8 @@ static void in_flight(void)
 	struct zd_dax *dax = open_dax(fd, 0);
 	struct zd_pagemap_holders who;
 	struct zd_mm *mm = open_mm();
-	struct zd_dax_map *map = map_all(dax, mm, 0);
-	char *mem = zd_dax_map_addr(map), text[64] = "after the revocation", back[64];
+	struct zd_dax_mapping *map = map_all(dax, mm, 0);
+	char *mem = zd_dax_mapping_addr(map), text[64] = "after the revocation", back[64];
 	struct iovec iov = { .iov_base = mem + 8 * PAGE, .iov_len = 2 * PAGE };
 	struct zd_page *pages[2];
 	struct io_uring_cqe *cqe;
@@ -222,7 +222,7 @@ out:
 	close(fd);
 }
 
-/* --- from where it can't be --- */
+/* --- from where a region can't be closed --- */
 
 static int freed;
 
@@ -234,7 +234,7 @@ static void close_inside(struct zd_page *page)
 	freed++;
 }
 
-/* From inside a page_free it is refused, and nothing of it is taken. */
+/* From inside a page_free removal is refused, and none of its steps is taken. */
 static void from_page_free(void)
 {
 	static const struct zd_pagemap_ops ops = { .size = sizeof(ops), .page_free = close_inside };

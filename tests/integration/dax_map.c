@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Regions are opened as asked and mapped as asked: it is the file's memory, at the
- * right place, aligned, and there at once where that was wanted.
+ * Regions are opened as asked and mapped as asked: a mapping is the file's memory, from the
+ * right offset, aligned, and with ZD_DAX_POPULATE has all its pages.
  */
 #include <sys/stat.h>
 
@@ -19,21 +19,21 @@ static void is_the_file(void)
 {
 	int fd = new_memfd(N * PAGE);
 	struct zd_dax *dax = open_dax(fd, 0);
-	struct zd_dax_map *all = map_all(dax, NULL, 0), *part;
-	char *mem = zd_dax_map_addr(all), *buf = malloc(N * PAGE);
+	struct zd_dax_mapping *all = map_all(dax, NULL, 0), *part;
+	char *mem = zd_dax_mapping_addr(all), *buf = malloc(N * PAGE);
 
 	CHECK_EQ(zd_dax_size(dax), N * PAGE);
 	CHECK_EQ(zd_dax_align(dax), PAGE);
-	CHECK_EQ(zd_dax_map_len(all), N * PAGE);
+	CHECK_EQ(zd_dax_mapping_len(all), N * PAGE);
 	fill(mem, N, 1);
 	CHECK_EQ(pread(fd, buf, N * PAGE, 0), N * PAGE);
 	CHECK_FILLED(buf, N, 1);
 
 	/* another mapping of a part: the same memory */
 	CHECK_EQ(zd_dax_mmap(dax, NULL, NULL, 8 * PAGE, 4 * PAGE, PROT_READ, 0, &part), 0);
-	CHECK(!memcmp(zd_dax_map_addr(part), mem + 8 * PAGE, 4 * PAGE));
+	CHECK(!memcmp(zd_dax_mapping_addr(part), mem + 8 * PAGE, 4 * PAGE));
 	mem[9 * PAGE] ^= 1;
-	CHECK_EQ(((char *)zd_dax_map_addr(part))[PAGE], mem[9 * PAGE]);
+	CHECK_EQ(((char *)zd_dax_mapping_addr(part))[PAGE], mem[9 * PAGE]);
 	CHECK_EQ(zd_dax_munmap(part), 0);
 	CHECK_EQ(mem[9 * PAGE] ^ 1, buf[9 * PAGE]);
 
@@ -53,7 +53,7 @@ static void a_stretch_of_it(void)
 {
 	struct zd_dax_opts opts = { .size = sizeof(opts), .offset = 3 * PAGE };
 	int fd = new_memfd(N * PAGE + 100);
-	struct zd_dax_map *map;
+	struct zd_dax_mapping *map;
 	struct zd_dax *dax;
 	uint64_t w;
 
@@ -68,7 +68,7 @@ static void a_stretch_of_it(void)
 	CHECK_EQ(zd_dax_pagemap(dax)->nr_pages, 5);
 	CHECK_EQ(zd_dax_pagemap(dax)->type, ZD_MEMORY_GENERIC);
 	map = map_all(dax, NULL, 0);
-	fill(zd_dax_map_addr(map), 5, 2);
+	fill(zd_dax_mapping_addr(map), 5, 2);
 	CHECK_EQ(pread(fd, &w, 8, 4 * PAGE), 8);
 	CHECK_EQ(w, word(2, 1, 0));
 	CHECK_EQ(pread(fd, &w, 8, 8 * PAGE), 8);
@@ -82,33 +82,33 @@ static void aligned(void)
 {
 	int fd = new_memfd(8 * HUGE);
 	struct zd_dax *dax = open_dax(fd, HUGE);
-	struct zd_dax_map *map[20];
+	struct zd_dax_mapping *map[20];
 	char *hint, *odd;
 
 	CHECK_EQ(zd_dax_align(dax), HUGE);
-	/* whatever lies between them */
+	/* whatever lies between the mappings */
 	for (int i = 0; i < 20; i++) {
 		CHECK(mmap(NULL, (i % 7 + 1) * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) !=
 		      MAP_FAILED);
 		CHECK_EQ(zd_dax_mmap(dax, NULL, NULL, (i % 8) * HUGE, HUGE, PROT_READ, 0, &map[i]), 0);
-		CHECK_EQ((uintptr_t)zd_dax_map_addr(map[i]) % HUGE, 0);
+		CHECK_EQ((uintptr_t)zd_dax_mapping_addr(map[i]) % HUGE, 0);
 	}
 	for (int i = 0; i < 20; i++)
 		CHECK_EQ(zd_dax_munmap(map[i]), 0);
 	CHECK_EQ(zd_dax_mmap(dax, NULL, NULL, PAGE, HUGE, PROT_READ, 0, &map[0]), -EINVAL);
 	CHECK_EQ(zd_dax_mmap(dax, NULL, NULL, 0, HUGE + PAGE, PROT_READ, 0, &map[0]), -EINVAL);
 
-	/* where asked, if it is free and aligned */
+	/* where asked, if that is free and aligned */
 	hint = mmap(NULL, 3 * HUGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	CHECK(hint != MAP_FAILED && !munmap(hint, 3 * HUGE));
 	hint = (char *)(((uintptr_t)hint + HUGE - 1) & ~(HUGE - 1));
 	CHECK_EQ(zd_dax_mmap(dax, NULL, hint, 0, HUGE, PROT_READ, 0, &map[0]), 0);
-	CHECK(zd_dax_map_addr(map[0]) == hint);
+	CHECK(zd_dax_mapping_addr(map[0]) == hint);
 	CHECK_EQ(zd_dax_mmap(dax, NULL, hint, 0, HUGE, PROT_READ, 0, &map[1]), 0);
-	CHECK(zd_dax_map_addr(map[1]) != hint);
+	CHECK(zd_dax_mapping_addr(map[1]) != hint);
 	odd = hint + 17 * PAGE;
 	CHECK_EQ(zd_dax_mmap(dax, NULL, odd, 0, HUGE, PROT_READ, 0, &map[2]), 0);
-	CHECK_EQ((uintptr_t)zd_dax_map_addr(map[2]) % HUGE, 0);
+	CHECK_EQ((uintptr_t)zd_dax_mapping_addr(map[2]) % HUGE, 0);
 	for (int i = 0; i < 3; i++)
 		CHECK_EQ(zd_dax_munmap(map[i]), 0);
 	CHECK_EQ(zd_dax_close(dax), 0);
@@ -119,14 +119,14 @@ static void populated(void)
 {
 	int fd = new_memfd(N * PAGE);
 	struct zd_dax *dax = open_dax(fd, 0);
-	struct zd_dax_map *lazy = map_all(dax, NULL, 0), *now = map_all(dax, NULL, ZD_DAX_POPULATE);
-	struct zd_dax_map *none;
+	struct zd_dax_mapping *lazy = map_all(dax, NULL, 0), *now = map_all(dax, NULL, ZD_DAX_POPULATE);
+	struct zd_dax_mapping *none;
 
-	CHECK_EQ(mapped_pages(zd_dax_map_addr(now), N), N);
-	CHECK_EQ(mapped_pages(zd_dax_map_addr(lazy), N), 0);
+	CHECK_EQ(mapped_pages(zd_dax_mapping_addr(now), N), N);
+	CHECK_EQ(mapped_pages(zd_dax_mapping_addr(lazy), N), 0);
 	CHECK_EQ(zd_dax_munmap(now), 0);
 
-	/* what isn't there can't be */
+	/* what the file doesn't have can't be populated */
 	CHECK(!ftruncate(fd, (N - 1) * PAGE));
 	CHECK_EQ(zd_dax_mmap(dax, NULL, NULL, 0, N * PAGE, PROT_READ, ZD_DAX_POPULATE, &none), -EIO);
 	CHECK_EQ(zd_dax_munmap(lazy), 0);
@@ -148,15 +148,15 @@ static size_t resident_kb(void)
 	return kb;
 }
 
-/* 1 TiB costs what its used pages cost. */
+/* A region of 1 TiB costs what its used pages cost. */
 static void costs_nothing(void)
 {
 	size_t before = resident_kb();
 	int fd = new_memfd(TERA);
 	struct zd_dax *dax = open_dax(fd, 0);
 	struct zd_mm *mm = open_mm();
-	struct zd_dax_map *map = map_all(dax, mm, 0);
-	char *mem = zd_dax_map_addr(map);
+	struct zd_dax_mapping *map = map_all(dax, mm, 0);
+	char *mem = zd_dax_mapping_addr(map);
 	struct zd_page *page;
 
 	for (uint64_t at = 0; at < TERA; at += TERA / 8) {
@@ -180,7 +180,7 @@ static void refused(void)
 	int fd = new_memfd(N * PAGE), empty = new_memfd(0), tmp;
 	const char *dir = getenv("TMPDIR");
 	char path[4096];
-	struct zd_dax_map *map;
+	struct zd_dax_mapping *map;
 	struct zd_dax *dax;
 
 	CHECK_EQ(zd_dax_open_fd(-1, NULL, &dax), -EBADF);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Out of memory anywhere on the way to a region, a mapping, a provider or a copy: it
- * says so, and nothing is left behind.
+ * Out of memory anywhere on the way to a region, a mapping, a provider or a copy: the call
+ * fails with -ENOMEM, and leaves nothing behind.
  */
 #include <dirent.h>
 
@@ -75,7 +75,7 @@ static int managed_region(unsigned int nth)
 static int mapping(unsigned int nth)
 {
 	struct zd_dax *dax = open_dax(fd, 0);
-	struct zd_dax_map *map;
+	struct zd_dax_mapping *map;
 	int rc;
 
 	zd_alloc_fail_nth(nth);
@@ -112,7 +112,7 @@ static int part(unsigned int nth)
 	zd_alloc_fail_nth(0);
 	if (!rc)
 		CHECK_EQ(zd_p2pdma_remove(p), 0);
-	/* held by nothing */
+	/* no page is held */
 	CHECK_EQ(zd_dax_close_timeout(dax, PATIENCE * 1000, NULL), 0);
 	return rc;
 }
@@ -141,14 +141,14 @@ static int copy(unsigned int nth)
 	return rc;
 }
 
-/* Every allocation of it in turn fails; @least: that many at least. */
+/* Every allocation of @call fails in turn; @least: there are so many at least. */
 static void try(const char *what, int (*call)(unsigned int nth), unsigned int least)
 {
 	size_t fds, maps;
 	unsigned int nth;
 	int rc = -ENOMEM;
 
-	CHECK_EQ(call(0), 0);	/* what the first ever makes, stays */
+	CHECK_EQ(call(0), 0);	/* what the first call of all allocates for good */
 	fds = open_fds();
 	maps = mappings();
 	for (nth = 1; rc; nth++) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * GUP on a mapping of a region gives the region's pages, whichever mapping it was;
- * they are live from the first that asks to the last that lets go.
+ * GUP on a mapping of a region gives the region's pages, whichever mapping it is;
+ * a page is live from the first get to the last put.
  */
 #include "tests/integration/dax_test.h"
 
@@ -16,8 +16,8 @@ static void are_the_regions(void)
 	struct zd_dax *dax = open_dax(fd, 0);
 	zd_pfn_t pfn = zd_dax_pagemap(dax)->pfn;
 	struct zd_mm *mm = open_mm();
-	struct zd_dax_map *map = map_all(dax, mm, 0), *part;
-	char *mem = zd_dax_map_addr(map);
+	struct zd_dax_mapping *map = map_all(dax, mm, 0), *part;
+	char *mem = zd_dax_mapping_addr(map);
 
 	fill(mem, N, 1);
 	CHECK_EQ(live_pages(dax), 0);
@@ -32,7 +32,7 @@ static void are_the_regions(void)
 	}
 	/* another mapping, another count of the same page */
 	CHECK_EQ(zd_dax_mmap(dax, mm, NULL, 7 * PAGE, 2 * PAGE, PROT_READ, 0, &part), 0);
-	CHECK_EQ(zd_get_user_pages_fast(mm, zd_dax_map_addr(part), 5, 0, pages + N - 2), 2);
+	CHECK_EQ(zd_get_user_pages_fast(mm, zd_dax_mapping_addr(part), 5, 0, pages + N - 2), 2);
 	CHECK(pages[N - 2] == pages[7]);
 	CHECK_EQ(zd_page_count(pages[7]), ZD_PIN_BIAS + 3);
 	CHECK_EQ(zd_dax_munmap(part), 0);
@@ -57,32 +57,32 @@ static void what_cannot_be_held(void)
 	int fd = new_memfd(N * PAGE);
 	struct zd_dax *dax = open_dax(fd, 0);
 	struct zd_mm *mm = open_mm();
-	struct zd_dax_map *map, *foreign = map_all(dax, NULL, 0);
+	struct zd_dax_mapping *map, *foreign = map_all(dax, NULL, 0);
 	char *place = mmap(NULL, 20 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	char *mem;
 
 	/* with other memory right behind it */
 	CHECK(place != MAP_FAILED && !munmap(place, 10 * PAGE));
 	CHECK_EQ(zd_dax_mmap(dax, mm, place, 0, 10 * PAGE, PROT_READ, 0, &map), 0);
-	mem = zd_dax_map_addr(map);
+	mem = zd_dax_mapping_addr(map);
 	CHECK(mem == place);
 	CHECK_EQ(zd_pin_user_pages_fast(mm, mem, 1, ZD_FOLL_WRITE, pages), -EFAULT);
 	CHECK_EQ(zd_pin_user_pages_fast(mm, mem, 1, 0, pages), 1);
-	/* not either when its entry is there */
+	/* nor when the page's entry is there */
 	CHECK_EQ(zd_pin_user_pages_fast(mm, mem, 1, ZD_FOLL_WRITE, pages), -EFAULT);
 	zd_unpin_user_page(pages[0]);
-	CHECK_EQ(zd_pin_user_pages_fast(mm, zd_dax_map_addr(foreign), 1, 0, pages),
+	CHECK_EQ(zd_pin_user_pages_fast(mm, zd_dax_mapping_addr(foreign), 1, 0, pages),
 		 -EFAULT);
 	/* up to its end */
 	CHECK_EQ(zd_pin_user_pages_fast(mm, mem + 7 * PAGE, 9, 0, pages), 3);
 	zd_unpin_user_pages(pages, 3);
-	/* mapped with an mm: that one stays */
+	/* mapped with an mm, which can't be closed meanwhile */
 	CHECK_EQ(zd_mm_close(mm), -EBUSY);
 	CHECK(!ftruncate(fd, 4 * PAGE));
 	CHECK_EQ(zd_pin_user_pages_fast(mm, mem, 8, 0, pages), 4);
 	zd_unpin_user_pages(pages, 4);
 	CHECK_EQ(zd_pin_user_pages_fast(mm, mem + 5 * PAGE, 1, 0, pages), -EFAULT);
-	/* unmapped behind our back: no place for managed memory */
+	/* unmapped behind zonedev's back: no place for managed memory */
 	CHECK(mmap(mem, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
 		   -1, 0) == mem);
 	CHECK_EQ(zd_mm_register(mm, mem, PAGE), -EINVAL);
@@ -130,7 +130,7 @@ struct racer {
 	const bool *stop;
 };
 
-/* Few pages, so that one's last put meets the other's first get. */
+/* Few pages, so that one thread's last put meets another's first get. */
 static void *hold_and_put(void *arg)
 {
 	struct racer *r = arg;
@@ -148,7 +148,7 @@ static void *hold_and_put(void *arg)
 	return NULL;
 }
 
-/* Maps, pins, unmaps: what is pinned is the page of that place, and holds. */
+/* Maps, pins, unmaps: the pinned page is that of the address, and stays its own. */
 static void *map_and_pin(void *arg)
 {
 	struct racer *r = arg;
@@ -156,11 +156,11 @@ static void *map_and_pin(void *arg)
 
 	while (!__atomic_load_n(r->stop, __ATOMIC_RELAXED)) {
 		uint64_t first = rnd(&r->rng) % 8;
-		struct zd_dax_map *map;
+		struct zd_dax_mapping *map;
 		long n;
 
 		CHECK_EQ(zd_dax_mmap(r->dax, r->mm, NULL, first * PAGE, 4 * PAGE, PROT_READ, 0, &map), 0);
-		n = zd_pin_user_pages_fast(r->mm, zd_dax_map_addr(map), 4, 0, p);
+		n = zd_pin_user_pages_fast(r->mm, zd_dax_mapping_addr(map), 4, 0, p);
 		CHECK(n > 0 || n == -EFAULT);	/* revoked already */
 		CHECK_EQ(zd_dax_munmap(map), 0);
 		for (long i = 0; i < n; i++) {
@@ -179,11 +179,11 @@ static void race(void *(*fn)(void *), bool revoke, uint64_t *rng)
 	int fd = new_memfd(16 * PAGE);
 	struct zd_dax *dax = open_dax(fd, 0);
 	struct zd_mm *mm = open_mm();
-	struct zd_dax_map *map = map_all(dax, NULL, 0);
+	struct zd_dax_mapping *map = map_all(dax, NULL, 0);
 	struct racer r[THREADS];
 	bool stop = false;
 
-	fill(zd_dax_map_addr(map), 16, 9);
+	fill(zd_dax_mapping_addr(map), 16, 9);
 	CHECK_EQ(zd_dax_munmap(map), 0);
 	for (int i = 0; i < THREADS; i++) {
 		r[i] = (struct racer){ .dax = dax, .mm = mm, .rng = rnd(rng) | 1, .stop = &stop };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The pages of a pmem region: mapped and pinned as those of device-dax, but not for
- * long; lent to other devices, which fill them straight; and taken away under all.
+ * The pages of a pmem region: mapped and pinned as those of device-dax, but not long-term;
+ * lent to other devices, which fill them directly; and the region removed under all of that.
  */
 #include "tests/integration/p2p_test.h"
 
@@ -27,8 +27,8 @@ static void pinned(void)
 	struct zd_dax *dax = zd_pmem_dax(pmem);
 	struct zd_pmem_holders who = { 0 };
 	struct zd_mm *mm = open_mm();
-	struct zd_dax_map *map = map_all(dax, mm, 0);
-	char *mem = zd_dax_map_addr(map), *buf = malloc(N * PAGE);
+	struct zd_dax_mapping *map = map_all(dax, mm, 0);
+	char *mem = zd_dax_mapping_addr(map), *buf = malloc(N * PAGE);
 	struct zd_page *pages[N];
 	struct zd_pmem_info info;
 
@@ -40,7 +40,7 @@ static void pinned(void)
 
 	CHECK_EQ(zd_pin_user_pages_fast(mm, mem, N, ZD_FOLL_LONGTERM, pages), -EOPNOTSUPP);
 	CHECK_EQ(zd_pin_user_pages_fast(mm, mem, N, ZD_FOLL_WRITE, pages), N);
-	/* nor now that GUP knows them */
+	/* nor now that GUP has entries for the pages */
 	CHECK_EQ(zd_pin_user_pages_fast(mm, mem, 1, ZD_FOLL_LONGTERM, pages), -EOPNOTSUPP);
 	for (int i = 0; i < N; i++) {
 		CHECK_EQ(zd_page_to_pfn(pages[i]), info.pfn + i);
@@ -66,7 +66,7 @@ static void pinned(void)
 	free(buf);
 }
 
-/* A file's pages go into the region without a detour; which waits for the provider. */
+/* A file device's pages are copied to the region directly; removal waits for the provider. */
 static void lent(void)
 {
 	struct zd_pmem *pmem = open_pmem();

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A revoked mapping raises SIGBUS, wherever and however it is touched; under load,
- * every access finds the region's data or an error, and the addresses are never
- * anybody else's.
+ * every access finds the region's data or an error, and no other mapping ever gets the
+ * addresses.
  */
 #include <sys/uio.h>
 
@@ -18,7 +18,7 @@ static void count_handler(int sig, siginfo_t *info, void *ctx)
 	bus_handler(sig, info, ctx);
 }
 
-/* Before the first region: zonedev's handler goes in front of it. */
+/* Installed before the first region: zonedev's handler goes in front of it. */
 static void own_handler(void)
 {
 	struct sigaction sa = { .sa_sigaction = count_handler, .sa_flags = SA_SIGINFO };
@@ -41,17 +41,17 @@ static void touched_afterwards(void)
 {
 	int fd = new_memfd(N * PAGE), file = new_memfd(PAGE);
 	struct zd_dax *dax = open_dax(fd, 0);
-	struct zd_dax_map *map = map_all(dax, NULL, ZD_DAX_POPULATE), *other;
-	unsigned char *mem = zd_dax_map_addr(map);
+	struct zd_dax_mapping *map = map_all(dax, NULL, ZD_DAX_POPULATE), *other;
+	unsigned char *mem = zd_dax_mapping_addr(map);
 	char buf[16];
 
 	fill(mem, N, 1);
 	CHECK_EQ(zd_dax_access_guard(map, first_byte, mem), mem[0]);
-	CHECK(!zd_dax_map_revoked(map));
+	CHECK(!zd_dax_mapping_revoked(map));
 	CHECK_EQ(zd_dax_revoke(dax), 0);
-	CHECK(zd_dax_map_revoked(map));
+	CHECK(zd_dax_mapping_revoked(map));
 
-	/* the program's own handler is still heard */
+	/* the program's own handler is still called */
 	CHECK_EQ(handled, 0);
 	for (size_t p = 0; p < N; p++)
 		CHECK(raises_sigbus((char *)mem + p * PAGE + 5));
@@ -65,7 +65,7 @@ static void touched_afterwards(void)
 
 	/* the region is as it was */
 	other = map_all(dax, NULL, 0);
-	CHECK_FILLED(zd_dax_map_addr(other), N, 1);
+	CHECK_FILLED(zd_dax_mapping_addr(other), N, 1);
 	CHECK(raises_sigbus((char *)mem));
 	CHECK_EQ(zd_dax_munmap(other), 0);
 	CHECK_EQ(zd_dax_munmap(map), 0);
@@ -75,7 +75,7 @@ static void touched_afterwards(void)
 }
 
 struct nested {
-	struct zd_dax_map *inner;
+	struct zd_dax_mapping *inner;
 	char *outer_mem;
 	int inner_result;
 };
@@ -84,20 +84,20 @@ static int outer(void *ctx)
 {
 	struct nested *n = ctx;
 
-	n->inner_result = zd_dax_access_guard(n->inner, first_byte, zd_dax_map_addr(n->inner));
-	/* a fault outside of the inner range ends this, too */
+	n->inner_result = zd_dax_access_guard(n->inner, first_byte, zd_dax_mapping_addr(n->inner));
+	/* a fault outside of the inner range ends this guard, too */
 	if (n->inner_result >= 0)
 		zd_dax_access_guard(n->inner, into_the_page, n->outer_mem);
 	return 77;
 }
 
-/* The file gets shorter; guards in guards; a copy says which side it was. */
+/* The file gets shorter; guards in guards; a copy tells which side faulted. */
 static void truncated(void)
 {
 	int fd = new_memfd(N * PAGE), fd2 = new_memfd(PAGE);
 	struct zd_dax *dax = open_dax(fd, 0), *dax2 = open_dax(fd2, 0);
-	struct zd_dax_map *map = map_all(dax, NULL, 0), *map2 = map_all(dax2, NULL, 0);
-	char *mem = zd_dax_map_addr(map), *mem2 = zd_dax_map_addr(map2), *buf = malloc(N * PAGE);
+	struct zd_dax_mapping *map = map_all(dax, NULL, 0), *map2 = map_all(dax2, NULL, 0);
+	char *mem = zd_dax_mapping_addr(map), *mem2 = zd_dax_mapping_addr(map2), *buf = malloc(N * PAGE);
 	struct nested n = { .inner = map2, .outer_mem = mem + PAGE };
 
 	fill(mem, N, 2);
@@ -132,7 +132,7 @@ static void truncated(void)
 
 struct user {
 	pthread_t thread;
-	struct zd_dax_map *map;	/* of this round, or NULL */
+	struct zd_dax_mapping *map;	/* of this round, or NULL */
 	uint64_t good, gone;
 	uint64_t rng;
 	bool in;
@@ -155,10 +155,10 @@ static int look(void *ctx)
 	return 0;
 }
 
-static int touch(struct user *u, struct zd_dax_map *map)
+static int touch(struct user *u, struct zd_dax_mapping *map)
 {
 	size_t page = rnd(&u->rng) % N, i = rnd(&u->rng) % (PAGE / 8);
-	struct look l = { .word = (uint64_t *)zd_dax_map_addr(map) + page * (PAGE / 8) + i };
+	struct look l = { .word = (uint64_t *)zd_dax_mapping_addr(map) + page * (PAGE / 8) + i };
 	uint64_t w = word(3, page, i);
 	int rc;
 
@@ -183,7 +183,7 @@ static void *use(void *arg)
 	struct user *u = arg;
 
 	while (!__atomic_load_n(&stop, __ATOMIC_ACQUIRE)) {
-		struct zd_dax_map *map = __atomic_load_n(&u->map, __ATOMIC_ACQUIRE);
+		struct zd_dax_mapping *map = __atomic_load_n(&u->map, __ATOMIC_ACQUIRE);
 		int rc = 0;
 
 		if (!map) {
@@ -202,7 +202,7 @@ static void *use(void *arg)
 	return NULL;
 }
 
-/* Grabs addresses: never those of a mapping. */
+/* Maps whatever is free: never at the addresses of a mapping. */
 static void *grab(void *arg)
 {
 	(void)arg;
@@ -221,9 +221,9 @@ static void *grab(void *arg)
 	return NULL;
 }
 
-static void take(struct zd_dax_map *map)
+static void take(struct zd_dax_mapping *map)
 {
-	uintptr_t at = map ? (uintptr_t)zd_dax_map_addr(map) : 0;
+	uintptr_t at = map ? (uintptr_t)zd_dax_mapping_addr(map) : 0;
 
 	__atomic_store_n(&taken_end, 0, __ATOMIC_RELEASE);
 	__atomic_store_n(&taken, at, __ATOMIC_RELEASE);
@@ -234,10 +234,10 @@ static void under_load(uint64_t *rng)
 {
 	int fd = new_memfd(N * PAGE);
 	struct zd_dax *dax = open_dax(fd, 0);
-	struct zd_dax_map *map = map_all(dax, NULL, 0);
+	struct zd_dax_mapping *map = map_all(dax, NULL, 0);
 	pthread_t grabber;
 
-	fill(zd_dax_map_addr(map), N, 3);
+	fill(zd_dax_mapping_addr(map), N, 3);
 	CHECK_EQ(zd_dax_munmap(map), 0);
 	CHECK(!pthread_create(&grabber, NULL, grab, NULL));
 	for (int i = 0; i < USERS; i++) {
@@ -253,7 +253,7 @@ static void under_load(uint64_t *rng)
 		}
 		for (int i = 0; i < USERS; i++)
 			WAIT_FOR(__atomic_load_n(&users[i].in, __ATOMIC_ACQUIRE));
-		if (round % 8 == 7) {	/* or all of it goes, and comes back */
+		if (round % 8 == 7) {	/* or the region is closed, and opened again */
 			CHECK_EQ(zd_dax_close_timeout(dax, PATIENCE * 1000, NULL), 0);
 			dax = open_dax(fd, 0);
 		} else {
@@ -272,7 +272,7 @@ static void under_load(uint64_t *rng)
 		CHECK_EQ(users[i].gone, ROUNDS);
 	}
 	map = map_all(dax, NULL, 0);
-	CHECK_FILLED(zd_dax_map_addr(map), N, 3);
+	CHECK_FILLED(zd_dax_mapping_addr(map), N, 3);
 	CHECK_EQ(zd_dax_munmap(map), 0);
 	CHECK_EQ(zd_dax_close(dax), 0);
 	close(fd);

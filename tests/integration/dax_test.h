@@ -26,10 +26,10 @@ static inline struct zd_dax *open_dax(int fd, uint64_t align)
 	return dax;
 }
 
-/* All of it, readable and writable. */
-static inline struct zd_dax_map *map_all(struct zd_dax *dax, struct zd_mm *mm, unsigned int flags)
+/* A mapping of the whole region, readable and writable. */
+static inline struct zd_dax_mapping *map_all(struct zd_dax *dax, struct zd_mm *mm, unsigned int flags)
 {
-	struct zd_dax_map *map;
+	struct zd_dax_mapping *map;
 
 	CHECK_EQ(zd_dax_mmap(dax, mm, NULL, 0, zd_dax_size(dax), PROT_READ | PROT_WRITE, flags,
 			     &map), 0);
@@ -41,7 +41,7 @@ static inline uint64_t live_pages(const struct zd_dax *dax)
 	return zd_pagemap_live_pages(zd_dax_pagemap(dax));
 }
 
-/* Pages of the range that the page tables have. */
+/* How many pages of the range the page tables have. */
 static inline size_t mapped_pages(const void *mem, size_t pages)
 {
 	int fd = open("/proc/self/pagemap", O_RDONLY);

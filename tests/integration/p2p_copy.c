@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Data goes straight between peer memory and devices that can; what takes a detour by
- * RAM is told; what fails, fails alone, and nothing is put in its place.
+ * Data is copied directly between peer memory and devices that can; copies by way of RAM
+ * are counted; a page that fails fails alone, and its target stays as it was.
  */
 #include "tests/integration/p2p_test.h"
 
-#include "drivers/example/example.c"	/* one that says nothing of peers */
+#include "drivers/example/example.c"	/* a driver without p2p_distance */
 
 #define N	150	/* more than two batches */
 
@@ -55,7 +55,7 @@ static struct zd_p2pdma_stats totals(void)
 	return s;
 }
 
-/* Out to @dev, back elsewhere, the same; direct or not as @distance says. */
+/* Data goes out to @dev and back to other pages unchanged; directly or not as @distance says. */
 static void there_and_back(struct zd_device *dev, int distance)
 {
 	int fd = new_memfd(2 * N * PAGE);
@@ -120,7 +120,7 @@ static void each_kind(void)
 	CHECK_EQ(zd_p2pdma_remove(p), 0);
 	close(fd);
 
-	/* from one to the other: no way but by RAM */
+	/* from one device to the other: only by way of RAM */
 	take_pages(ram, theirs, N);
 	take_pages(example, more, N);
 	fd = new_memfd(N * PAGE);
@@ -197,7 +197,7 @@ static void check_rest(const char *mem, size_t good, uint64_t tag, const char *b
 	CHECK(!memcmp(mem + good * PAGE, before + good * PAGE, (N - good) * PAGE));
 }
 
-/* The same by way of RAM: what didn't come isn't put there either. */
+/* The same by way of RAM: pages that failed leave their targets as they were. */
 static void program_memory(uint64_t tag)
 {
 	char *own = map(N), *before = malloc(N * PAGE);
@@ -332,7 +332,7 @@ static int is_near(struct zd_device *dev, const void *addr, size_t len)
 	return 3;
 }
 
-/* The memory itself is the buffer; or, mapped for a driver that can't, another. */
+/* The peer's memory is the buffer; for a driver that can't use it, other memory. */
 static void buffers(void)
 {
 	struct zd_device_ops ops = example_ops;
@@ -361,7 +361,7 @@ static void buffers(void)
 	sg[1].page = zd_pfn_to_page(dev->pgmap.pfn);
 	CHECK_EQ(zd_p2pdma_map_sg(dev, sg, 2, ZD_TO_DEVICE), -EINVAL);
 
-	/* now it can */
+	/* now the driver can */
 	ops.submit = note_submit;
 	ops.p2p_distance = is_near;
 	dev->ops = &ops;
@@ -383,8 +383,8 @@ static void buffers(void)
 	close(fd);
 }
 
-/* Pages of a managed range whose descriptors follow each other, but not they: each goes
- * to its own place. */
+/* Pages of a managed range whose descriptors follow each other, but whose addresses don't: each
+ * is copied to its own place. */
 static void far_apart(void)
 {
 	struct zd_mm *mm = open_mm();
@@ -398,7 +398,7 @@ static void far_apart(void)
 	fill(own, 4, 30);
 	CHECK_EQ(zd_pin_user_pages_fast(mm, own, 1, ZD_FOLL_WRITE, &pages[0]), 1);
 	CHECK_EQ(zd_pin_user_pages_fast(mm, own + 2 * PAGE, 1, ZD_FOLL_WRITE, &pages[1]), 1);
-	/* or the test has nothing to show */
+	/* or the test shows nothing */
 	CHECK(pages[1] == pages[0] + 1 || pages[0] == pages[1] + 1);
 	sg.page = pages[0] < pages[1] ? pages[0] : pages[1];
 	CHECK_EQ(zd_p2pdma_map_sg(dev, &sg, 1, ZD_TO_DEVICE), 0);
@@ -464,7 +464,7 @@ static void beside_migration(bool latency)
 	__atomic_store_n(&stop, true, __ATOMIC_RELEASE);
 	CHECK(!pthread_join(thread, NULL));
 	CHECK_EQ(bad, 0);
-	/* without its server the device is whoever's who copies */
+	/* without a server the thread that copies drives the device */
 	CHECK_EQ(zd_mm_close(mm), 0);
 	memset(mem, 0, N * PAGE);
 	CHECK_EQ(copy(ours, theirs, 0).direct, N);

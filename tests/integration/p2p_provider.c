@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Peer-to-peer memory is given out once, and comes back with the last put, whoever
- * makes it; removal waits for exactly those who hold some.
+ * Peer-to-peer memory is allocated once, and free again with the last put, by whichever
+ * thread; removal waits for exactly the pages that are held.
  */
 #include "pages/pagemap.h"
 #include "tests/integration/p2p_test.h"
@@ -14,7 +14,7 @@ static void the_last_put_frees(void)
 	struct zd_p2pdma *p = provider_of(fd, N);
 	struct zd_mm *mm = open_mm();
 	struct zd_page *page, *pinned[4];
-	struct zd_dax_map *map, *map2;
+	struct zd_dax_mapping *map, *map2;
 	char *mem = alloc_p2p(p, 10), *seen;
 
 	CHECK_EQ(zd_p2pdma_pagemap(p)->type, ZD_MEMORY_P2PDMA);
@@ -26,18 +26,18 @@ static void the_last_put_frees(void)
 	CHECK(!zd_p2pmem_page(p, mem - N * PAGE));
 	CHECK(!zd_p2pmem_page(p, &page));
 
-	/* the program has it mapped, twice; the client lets go */
+	/* the program has the memory mapped, twice; the client puts its pages */
 	CHECK_EQ(zd_p2pdma_mmap(p, mm, mem, 10 * PAGE, PROT_READ | PROT_WRITE, 0, &map), 0);
 	CHECK_EQ(zd_p2pdma_mmap(p, NULL, mem + 2 * PAGE, 2 * PAGE, PROT_READ, 0, &map2), 0);
 	CHECK_EQ(zd_page_count(page), 3);
 	zd_free_p2pmem(p, mem, 10 * PAGE);
 	CHECK_EQ(available(p), N - 10);
-	seen = zd_dax_map_addr(map);
+	seen = zd_dax_mapping_addr(map);
 	CHECK_FILLED(seen, 10, 1);
 	CHECK_EQ(zd_pin_user_pages_fast(mm, seen + 2 * PAGE, 4, ZD_FOLL_WRITE, pinned), 4);
 	CHECK(pinned[1] == page);
 
-	/* unmapped: what nobody else has is back */
+	/* unmapped: pages that nobody else holds are free again */
 	CHECK_EQ(zd_dax_munmap(map), 0);
 	CHECK_EQ(available(p), N - 4);
 	zd_unpin_user_pages(pinned, 4);
@@ -54,7 +54,7 @@ static void all_of_it(void)
 {
 	int fd = new_memfd(N * PAGE);
 	struct zd_p2pdma *p = provider_of(fd, N);
-	struct zd_dax_map *map;
+	struct zd_dax_mapping *map;
 	char *a, *b, *c;
 	void *none;
 
@@ -80,7 +80,7 @@ static void all_of_it(void)
 	zd_free_p2pmem(p, a + 30 * PAGE, 70 * PAGE);
 	zd_free_p2pmem(p, b, 56 * PAGE);
 	zd_free_p2pmem(p, c + 30 * PAGE, 70 * PAGE);
-	if (available(p) != N)	/* it was c's place first */
+	if (available(p) != N)	/* c has 30 pages left */
 		zd_free_p2pmem(p, c, 30 * PAGE);
 	CHECK_EQ(available(p), N);
 	CHECK_EQ(zd_p2pdma_remove(p), 0);
@@ -116,14 +116,14 @@ static void not_published(void)
 	close(fd);
 }
 
-/* Part of a region: its memory; and the region waits. */
+/* A provider of a part of a region: the region's memory; and the region's removal waits for it. */
 static void part_of_a_region(void)
 {
 	int fd = new_memfd(N * PAGE);
 	struct zd_dax *dax = open_dax(fd, 0);
 	struct zd_pagemap_holders who = { 0 };
 	struct zd_p2pdma *p;
-	struct zd_dax_map *map;
+	struct zd_dax_mapping *map;
 	uint64_t w;
 	char *mem;
 
@@ -134,7 +134,7 @@ static void part_of_a_region(void)
 	CHECK_EQ(pread(fd, &w, 8, 9 * PAGE), 8);
 	CHECK_EQ(w, word(2, 1, 0));
 	CHECK_EQ(zd_p2pdma_mmap(p, NULL, mem + PAGE, PAGE, PROT_READ, 0, &map), 0);
-	CHECK_EQ(*(uint64_t *)zd_dax_map_addr(map), w);
+	CHECK_EQ(*(uint64_t *)zd_dax_mapping_addr(map), w);
 
 	CHECK_EQ(zd_dax_close_timeout(dax, 10, &who), -ETIMEDOUT);
 	CHECK_EQ(who.nr_pages, 0);
@@ -174,7 +174,7 @@ static void removal(void)
 	struct zd_mm *mm = open_mm();
 	struct zd_page *pinned;
 	struct zd_devm devm;
-	struct zd_dax_map *map;
+	struct zd_dax_mapping *map;
 	struct zd_p2pdma *p;
 	char *mem;
 	void *none;
@@ -184,11 +184,11 @@ static void removal(void)
 	mem = alloc_p2p(p, 20);
 	fill(mem, 20, 3);
 	CHECK_EQ(zd_p2pdma_mmap(p, mm, mem, 20 * PAGE, PROT_READ, 0, &map), 0);
-	CHECK_EQ(zd_pin_user_pages_fast(mm, zd_dax_map_addr(map) + 7 * PAGE, 1, 0, &pinned), 1);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, zd_dax_mapping_addr(map) + 7 * PAGE, 1, 0, &pinned), 1);
 	zd_free_p2pmem(p, mem, 18 * PAGE);
 	zd_teardown_hook = record;
 	CHECK_EQ(zd_p2pdma_remove_timeout(p, 10, &who), -ETIMEDOUT);
-	/* the mapping let go; the pin, and two that aren't freed */
+	/* the mapping has put its pages; the pin, and two that aren't freed, are left */
 	CHECK_EQ(who.nr_pages, 3);
 	CHECK_EQ(who.pfns[0], zd_page_to_pfn(pinned));
 	CHECK_EQ(who.pfns[1], zd_page_to_pfn(zd_p2pmem_page(p, mem + 18 * PAGE)));
@@ -231,14 +231,14 @@ struct client {
 	const bool *stop;
 };
 
-/* What is mine is nobody else's, through lending and letting go in any order. */
+/* What one thread has allocated no other has, with references got and put in any order. */
 static void *be_client(void *arg)
 {
 	struct client *c = arg;
 
 	while (!__atomic_load_n(c->stop, __ATOMIC_RELAXED)) {
 		size_t nr = 1 + rnd(&c->rng) % 40;
-		struct zd_dax_map *map = NULL;
+		struct zd_dax_mapping *map = NULL;
 		struct zd_page *pinned[40];
 		void *mem;
 		long n = 0;
@@ -251,10 +251,10 @@ static void *be_client(void *arg)
 		if (rnd(&c->rng) % 2) {
 			CHECK_EQ(zd_p2pdma_mmap(c->p, c->mm, mem, nr * PAGE, PROT_READ, 0, &map), 0);
 			zd_free_p2pmem(c->p, mem, nr * PAGE);
-			n = zd_pin_user_pages_fast(c->mm, zd_dax_map_addr(map), nr, 0, pinned);
+			n = zd_pin_user_pages_fast(c->mm, zd_dax_mapping_addr(map), nr, 0, pinned);
 			CHECK_EQ(n, nr);
 			if (rnd(&c->rng) % 2)
-				CHECK_FILLED(zd_dax_map_addr(map), nr, c->id);
+				CHECK_FILLED(zd_dax_mapping_addr(map), nr, c->id);
 			CHECK_EQ(zd_dax_munmap(map), 0);
 		}
 		CHECK_FILLED(mem, nr, c->id);

@@ -269,7 +269,7 @@ static void mapping(void)
 	struct io_uring_sqe *sqe;
 	struct io_uring ring;
 	char data[PAGE], back[PAGE];
-	struct zd_dax_map *map;
+	struct zd_dax_mapping *map;
 	struct iovec iov;
 	int fds[2];
 	void *p;
@@ -278,7 +278,7 @@ static void mapping(void)
 	open_region(region_path);
 	CHECK_EQ(zd_dax_mmap(zd_pmem_dax(pmem), NULL, NULL, 7 * PAGE, PAGE,
 			     PROT_READ | PROT_WRITE, 0, &map), 0);
-	p = zd_dax_map_addr(map);
+	p = zd_dax_mapping_addr(map);
 	iov = (struct iovec){ p, PAGE };
 	CHECK_EQ(io_uring_register_buffers(&ring, &iov, 1), 0);
 	CHECK(!pipe(fds));

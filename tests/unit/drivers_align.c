@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where mappings lie.  A device-dax node takes none whose address, offset or length isn't a
- * multiple of its alignment; and what is 2 MiB or longer of a file can be mapped by huge
- * pages only if it lies as the file does.
+ * Where mappings lie.  A device-dax node refuses a mapping whose address, offset or length
+ * isn't a multiple of its alignment; and 2 MiB or more of a file can be mapped by huge
+ * pages only if the mapping lies as the file does.
  *
- * There is no such device here: /dev/zero stands in for one.  zd_devdax_probe() says what
+ * The test has no such device: /dev/zero stands in for one.  zd_devdax_probe() says what
  * sysfs would, and mmap() maps a memfd, and refuses what the kernel's dax_mmap() does.
  */
 #include "pmem_test.h"
@@ -66,7 +66,7 @@ void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
 	return at == (char *)-1 ? MAP_FAILED : at;
 }
 
-/* libpmem2 maps the device's memory; it knows none of that name. */
+/* libpmem2 maps the memfd: it knows no device-dax node of /dev/zero's number. */
 int pmem2_source_from_fd(struct pmem2_source **src, int fd)
 {
 	int (*real)(struct pmem2_source **src, int fd) = dlsym(RTLD_NEXT, "pmem2_source_from_fd");
@@ -90,11 +90,11 @@ static void unplug(void)
 	memory = -1;
 }
 
-/* Its mappings are aligned, wherever they begin, and are of the right bytes. */
+/* A device's mappings are aligned, wherever they begin, and are of the right bytes. */
 static void map_device(uint64_t align, uint64_t bytes)
 {
 	struct zd_dax *dax;
-	struct zd_dax_map *map, *two;
+	struct zd_dax_mapping *map, *two;
 	char byte = 0;
 
 	plug(align, bytes);
@@ -102,19 +102,19 @@ static void map_device(uint64_t align, uint64_t bytes)
 	assert_int_equal(zd_dax_align(dax), align);
 	assert_int_equal(zd_dax_size(dax), bytes);
 	assert_int_equal(zd_dax_mmap(dax, NULL, NULL, 0, bytes, PROT_READ | PROT_WRITE, 0, &map), 0);
-	assert_int_equal((uintptr_t)zd_dax_map_addr(map) % align, 0);
+	assert_int_equal((uintptr_t)zd_dax_mapping_addr(map) % align, 0);
 	assert_int_equal(zd_dax_mmap(dax, NULL, NULL, bytes - align, align, PROT_READ, 0, &two), 0);
-	assert_int_equal((uintptr_t)zd_dax_map_addr(two) % align, 0);
+	assert_int_equal((uintptr_t)zd_dax_mapping_addr(two) % align, 0);
 	assert_int_equal(zd_dax_write(map, bytes - align, "x", 1), 0);
 	assert_int_equal(zd_dax_read(two, 0, &byte, 1), 0);
 	assert_int_equal(byte, 'x');
 	/* a place that the caller wants, but the device doesn't take */
 	assert_int_equal(zd_dax_munmap(two), 0);
-	assert_int_equal(zd_dax_mmap(dax, NULL, (char *)zd_dax_map_addr(map) - ZD_PAGE_SIZE, 0, align,
+	assert_int_equal(zd_dax_mmap(dax, NULL, (char *)zd_dax_mapping_addr(map) - ZD_PAGE_SIZE, 0, align,
 				     PROT_READ, 0, &two), 0);
-	assert_int_equal((uintptr_t)zd_dax_map_addr(two) % align, 0);
+	assert_int_equal((uintptr_t)zd_dax_mapping_addr(two) % align, 0);
 	assert_int_equal(zd_dax_munmap(two), 0);
-	/* what the kernel would refuse is refused before */
+	/* lengths and offsets that the kernel would refuse are refused before */
 	if (align > ZD_PAGE_SIZE) {
 		assert_int_equal(zd_dax_mmap(dax, NULL, NULL, ZD_PAGE_SIZE, align, PROT_READ, 0, &two),
 				 -EINVAL);
@@ -135,7 +135,7 @@ static void test_device(void **state)
 	map_device(GIB, 2 * GIB);
 }
 
-/* An alignment below the device's isn't taken; one above is. */
+/* An alignment below the device's is refused; one above is taken. */
 static void test_opts(void **state)
 {
 	struct zd_dax_opts opts = { .size = sizeof(opts), .align = ZD_PAGE_SIZE };
@@ -152,13 +152,13 @@ static void test_opts(void **state)
 	unplug();
 }
 
-/* A file's mappings of 2 MiB and more lie as the file does; short ones take what there is. */
+/* A file's mappings of 2 MiB and more lie as the file does; shorter ones lie anywhere. */
 static void test_file(void **state)
 {
 	static const uint64_t offsets[] = { 0, 4096, 3 * MIB, 2 * MIB - 4096 };
 	struct zd_dax_opts opts = { .size = sizeof(opts), .offset = 4096 };
 	const char *path = tmp_path("aligned");
-	struct zd_dax_map *map;
+	struct zd_dax_mapping *map;
 	struct zd_dax *dax;
 	int fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0600);
 
@@ -170,18 +170,18 @@ static void test_file(void **state)
 	for (int round = 0; round < 8; round++) {
 		uint64_t offset = offsets[round % 4];
 
-		/* so that places that happen to fit don't */
+		/* so that the next place is one that doesn't fit by accident */
 		assert_true(mmap(NULL, ZD_PAGE_SIZE * (round + 1), PROT_NONE,
 				 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED);
 		assert_int_equal(zd_dax_mmap(dax, NULL, NULL, offset, 4 * MIB, PROT_READ, 0, &map), 0);
-		assert_int_equal(((uintptr_t)zd_dax_map_addr(map) - opts.offset - offset) % (2 * MIB), 0);
+		assert_int_equal(((uintptr_t)zd_dax_mapping_addr(map) - opts.offset - offset) % (2 * MIB), 0);
 		assert_int_equal(zd_dax_munmap(map), 0);
 	}
 	assert_int_equal(zd_dax_close(dax), 0);
 	unlink(path);
 }
 
-/* A region's own mapping, and what a program maps of it. */
+/* A region's own mapping, and a program's. */
 static void test_pmem(void **state)
 {
 	const char *path = tmp_path("region");
@@ -198,10 +198,10 @@ static void test_pmem(void **state)
 	unlink(path);
 }
 
-/* The same on a device: programs map it at its alignment, and nothing below. */
+/* The same on a device: programs map it at its alignment, not at less. */
 static void test_pmem_device(void **state)
 {
-	struct zd_dax_map *map;
+	struct zd_dax_mapping *map;
 	struct zd_pmem *pmem;
 	struct zd_dax *dax;
 
@@ -213,7 +213,7 @@ static void test_pmem_device(void **state)
 	assert_int_equal(zd_dax_align(dax), 2 * MIB);
 	assert_int_equal(zd_dax_mmap(dax, NULL, NULL, 4096, 2 * MIB, PROT_READ, 0, &map), -EINVAL);
 	assert_int_equal(zd_dax_mmap(dax, NULL, NULL, 2 * MIB, 4 * MIB, PROT_READ, 0, &map), 0);
-	assert_int_equal((uintptr_t)zd_dax_map_addr(map) % (2 * MIB), 0);
+	assert_int_equal((uintptr_t)zd_dax_mapping_addr(map) % (2 * MIB), 0);
 	assert_int_equal(zd_dax_munmap(map), 0);
 	zd_pmem_close(pmem);
 	assert_int_equal(refused, 0);

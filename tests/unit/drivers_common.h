@@ -28,7 +28,7 @@
 
 #include "zonedev/device.h"
 
-#define PATIENCE_MS 20000	/* then a thing that must happen has not */
+#define PATIENCE_MS 20000	/* the test fails when it has waited so long */
 
 static inline uint64_t prng(uint64_t *state)
 {
@@ -105,6 +105,27 @@ static inline void wait_io(struct zd_device *dev, struct zd_device_io *io)
 	}
 }
 
+/* Pages @pfns with buffers of @mem in order. */
+static inline void set_pages(struct zd_io_page *pages, const zd_pfn_t *pfns, unsigned int nr,
+			     char *mem)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr; i++)
+		pages[i] = (struct zd_io_page){ pfns[i], mem + i * ZD_PAGE_SIZE, 0 };
+}
+
+/* Are all of the batches done?  The one behind them has no pages. */
+static inline bool all_done(void *arg)
+{
+	struct zd_device_io *io = arg;
+
+	for (; io->nr; io++)
+		if (!io->owner)
+			return false;
+	return true;
+}
+
 static inline void do_io(struct zd_device *dev, enum zd_io_dir dir, struct zd_io_page *pages,
 			 unsigned int nr)
 {
@@ -114,7 +135,7 @@ static inline void do_io(struct zd_device *dev, enum zd_io_dir dir, struct zd_io
 	wait_io(dev, &io);
 }
 
-/* The same, and every page must have gone well. */
+/* The same, and no page may fail. */
 static inline void do_io_ok(struct zd_device *dev, enum zd_io_dir dir, struct zd_io_page *pages,
 			    unsigned int nr)
 {

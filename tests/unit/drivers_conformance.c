@@ -55,7 +55,7 @@ static int create_tmpfs(struct zd_device **dev)
 	return zd_file_device_create(path, SIZE, 0, dev);
 }
 
-/* Last, since it can't be undone. */
+/* The last driver, since forbidding io_uring can't be undone. */
 static int create_no_uring(struct zd_device **dev)
 {
 	int ret = forbid_io_uring();
@@ -156,26 +156,7 @@ static void shuffle(struct zd_io_page *pages, unsigned int nr, uint64_t *seed)
 	}
 }
 
-/* Pages @pfns with buffers of @mem in order. */
-static void set_pages(struct zd_io_page *pages, const zd_pfn_t *pfns, unsigned int nr, char *mem)
-{
-	unsigned int i;
-
-	for (i = 0; i < nr; i++)
-		pages[i] = (struct zd_io_page){ pfns[i], mem + i * ZD_PAGE_SIZE, 0 };
-}
-
 /* ---- the tests ---- */
-
-static bool all_done(void *arg)
-{
-	struct zd_device_io *io = arg;
-
-	for (; io->nr; io++)
-		if (!io->owner)
-			return false;
-	return true;
-}
 
 /* All pages in one direction, in batches of random size, all in flight. */
 static void in_batches(struct zd_device *dev, enum zd_io_dir dir, struct zd_io_page *pages,
@@ -219,7 +200,7 @@ static void reads_what_was_written(void **state)
 		for (i = 0; i < nr; i++)
 			fill(pages[i].buf, pages[i].pfn * 16 + round);
 		in_batches(dev, ZD_TO_DEVICE, pages, nr, &seed);
-		for (i = 0; i < nr; i++)	/* the buffers are ours again */
+		for (i = 0; i < nr; i++)	/* the buffers are the test's again */
 			assert_true(filled(pages[i].buf, pages[i].pfn * 16 + round));
 
 		memset(mem, 0xee, nr * ZD_PAGE_SIZE);
@@ -297,7 +278,7 @@ static void the_last_put_frees(void **state)
 	free(pfns);
 }
 
-/* Nothing to do: event_fd must say so, or the server never sleeps. */
+/* With nothing to do event_fd must not be readable, or the server never sleeps. */
 static void event_fd_falls_silent(void **state)
 {
 	struct zd_device *dev = device(state);
@@ -320,7 +301,7 @@ static void event_fd_falls_silent(void **state)
 }
 
 /* ->done submits the next batch, a thousand times.  Broken looks like: the
- * stack grows with each. */
+ * stack grows with each batch. */
 static struct {
 	struct zd_device *dev;
 	unsigned int left;
@@ -488,7 +469,7 @@ static void freed_pages_give_back_their_space(void **state)
 	for (i = 0; i < nr_kept; i++)
 		assert_true(filled(kept[i].buf, kept[i].pfn * 16 + 1));
 
-	/* What was given back is as good as new. */
+	/* Pages that were given back are as good as new. */
 	assert_int_equal(alloc(dev, NR_PAGES, pfns), NR_PAGES - nr_kept);
 	set_pages(pages, pfns, NR_PAGES - nr_kept, mem);
 	write_all(dev, pages, NR_PAGES - nr_kept, 2);
@@ -580,62 +561,6 @@ static void direct_access_is_the_page(void **state)
 	munmap(page.buf, ZD_PAGE_SIZE);
 }
 
-/* ---- faults that the ram device can be told to have ---- */
-
-static void injected_errors_hit_their_pages(void **state)
-{
-	struct zd_device *dev = device(state);
-	struct zd_ram_faults faults = { .read_error = -EIO, .write_error = -ENOSPC, .first = 3,
-					.nr = 2 };
-	struct zd_io_page pages[8];
-	zd_pfn_t pfns[8];
-	char *mem = map_pages(8);
-	unsigned int i;
-
-	assert_int_equal(alloc(dev, 8, pfns), 8);
-	set_pages(pages, pfns, 8, mem);
-	assert_non_null(dev->ops->direct_access(dev, pfns[0]));
-	assert_int_equal(zd_ram_device_inject(dev, &faults), 0);
-	assert_null(dev->ops->direct_access(dev, pfns[0]));
-	do_io(dev, ZD_TO_DEVICE, pages, 8);
-	for (i = 0; i < 8; i++)
-		assert_int_equal(pages[i].error, i == 3 || i == 4 ? -ENOSPC : 0);
-	do_io(dev, ZD_FROM_DEVICE, pages, 8);
-	for (i = 0; i < 8; i++)
-		assert_int_equal(pages[i].error, i == 3 || i == 4 ? -EIO : 0);
-	faults.read_error = 5;
-	assert_int_equal(zd_ram_device_inject(dev, &faults), -EINVAL);
-	faults = (struct zd_ram_faults){ 0 };
-	assert_int_equal(zd_ram_device_inject(dev, &faults), 0);
-	assert_non_null(dev->ops->direct_access(dev, pfns[0]));
-	dev->ops->unalloc_pages(dev, 8, pfns);
-	munmap(mem, 8 * ZD_PAGE_SIZE);
-}
-
-/* A slow batch is not done before its time, and event_fd says when it is. */
-static void injected_latency_is_kept(void **state)
-{
-	struct zd_device *dev = device(state);
-	const struct zd_ram_faults slow = { .latency_us = 20000 };
-	struct zd_device_io io[2] = { 0 };
-	struct zd_io_page page = { .buf = map_pages(1) };
-	struct timespec before, after;
-
-	assert_int_equal(alloc(dev, 1, &page.pfn), 1);
-	assert_int_equal(zd_ram_device_inject(dev, &slow), 0);
-	clock_gettime(CLOCK_MONOTONIC, &before);
-	start_io(dev, io, ZD_TO_DEVICE, &page, 1);
-	assert_null(io->owner);
-	assert_int_equal(dev->ops->reap(dev, false), 0);
-	assert_null(io->owner);
-	serve_until(dev, all_done, io);
-	clock_gettime(CLOCK_MONOTONIC, &after);
-	assert_true((after.tv_sec - before.tv_sec) * 1000000000L + after.tv_nsec -
-		    before.tv_nsec >= 20000000L);
-	dev->ops->unalloc_pages(dev, 1, &page.pfn);
-	munmap(page.buf, ZD_PAGE_SIZE);
-}
-
 static struct subject subjects[] = {
 	{ .name = "ram", .create = create_ram, .gives_back = true, .direct = true },
 	{ .name = "ram+latency", .create = create_slow_ram },
@@ -658,12 +583,10 @@ static const struct {
 	T(reads_what_was_written), T(an_empty_batch_is_done), T(full_is_full),
 	T(the_last_put_frees), T(event_fd_falls_silent), T(done_may_submit), T(a_direction_is_needed),
 	T(pages_are_freed_by_any_thread),
-}, ram_only[] = {
-	T(injected_errors_hit_their_pages), T(injected_latency_is_kept),
 };
 
 #define NR(a) (sizeof(a) / sizeof(*(a)))
-static struct CMUnitTest tests[NR(subjects) * (NR(common) + 2) + NR(ram_only)];
+static struct CMUnitTest tests[NR(subjects) * (NR(common) + 2)];
 static char names[NR(tests)][96];
 static unsigned int nr_tests;
 
@@ -679,8 +602,6 @@ int main(void)
 	unsigned int s, t;
 	int ret;
 
-	for (t = 0; t < NR(ram_only); t++)
-		add(&subjects[0], ram_only[t].name, ram_only[t].fn);
 	for (s = 0; s < NR(subjects); s++) {
 		for (t = 0; t < NR(common); t++)
 			add(&subjects[s], common[t].name, common[t].fn);

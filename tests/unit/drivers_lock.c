@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a file's lock is in the way of: whoever else would have it as a region or a device,
- * by whatever path.  And what is not in its way: flock(), which udev takes on block devices,
- * and a lock that is there for a moment.
+ * What the lock of a file excludes: a second region or device on it, by whatever path.  And
+ * what doesn't exclude zonedev: flock(), which udev takes on block devices, and a lock that is
+ * there for a moment.
  */
 #include "drivers_common.h"
 #include "pmem_test.h"
@@ -45,7 +45,7 @@ static int open_file(void)
 	return fd;
 }
 
-/* As udev does, and those who make it wait. */
+/* As udev locks a block device, and as programs do that make udev wait. */
 static void test_flock(void **state)
 {
 	struct zd_pmem *pmem;
@@ -69,7 +69,7 @@ static void test_flock(void **state)
 	close(fd);
 }
 
-/* Regions and devices are in each other's way, by hard links and symbolic ones too. */
+/* Regions and devices exclude each other, by hard links and symbolic ones too. */
 static void test_links(void **state)
 {
 	const char *hard = tmp_path("hard"), *soft = tmp_path("soft");
@@ -112,7 +112,7 @@ int fcntl(int fd, int cmd, ...)
 	return rc;
 }
 
-/* When it has been in the way. */
+/* The other program unlocks once its lock has been met. */
 static void *let_go(void *fd)
 {
 	for (int i = 0; !__atomic_load_n(&refused, __ATOMIC_ACQUIRE) && i < 60000; i++)
@@ -121,7 +121,7 @@ static void *let_go(void *fd)
 	return NULL;
 }
 
-/* For a moment is waited for; for longer it is not. */
+/* A lock that is there for a moment is waited for; a longer one is not. */
 static void test_moment(void **state)
 {
 	int holder = open_file(), fd = open_file();

@@ -657,22 +657,22 @@ static void test_dax(void **state)
 {
 	const char *path = tmp_path("dax");
 	struct zd_pmem *pmem = open_new(path, 0, MIB);
-	struct zd_dax_map *map;
+	struct zd_dax_mapping *map;
 	char buf[SECTOR];
 
 	(void)state;
 	assert_non_null(pmem);
 	assert_int_equal(zd_dax_mmap(zd_pmem_dax(pmem), NULL, NULL, 8192, 8192,
 				     PROT_READ | PROT_WRITE, 0, &map), 0);
-	memset(zd_dax_map_addr(map), 'x', 8192);
+	memset(zd_dax_mapping_addr(map), 'x', 8192);
 	assert_int_equal(zd_pmem_persist_range(pmem, 8192, 8192), 0);
 	assert_int_equal(rd(pmem, 16, 1, buf), 0);
 	assert_int_equal(buf[511], 'x');
-	assert_int_equal(zd_dax_access_guard(map, read_byte, zd_dax_map_addr(map)), 'x');
+	assert_int_equal(zd_dax_access_guard(map, read_byte, zd_dax_mapping_addr(map)), 'x');
 	assert_int_equal(zd_dax_close(zd_pmem_dax(pmem)), -EINVAL);
 	assert_int_equal(zd_pmem_remove(pmem), 0);
-	assert_true(zd_dax_map_revoked(map));
-	assert_int_equal(zd_dax_access_guard(map, read_byte, zd_dax_map_addr(map)), -ENODEV);
+	assert_true(zd_dax_mapping_revoked(map));
+	assert_int_equal(zd_dax_access_guard(map, read_byte, zd_dax_mapping_addr(map)), -ENODEV);
 	assert_int_equal(zd_dax_munmap(map), 0);
 	/* what is gone says so, until the handle is closed */
 	assert_int_equal(zd_dax_mmap(zd_pmem_dax(pmem), NULL, NULL, 0, 4096, PROT_READ, 0, &map),

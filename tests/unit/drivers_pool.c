@@ -25,7 +25,7 @@ static void bits_find_what_a_scan_finds(void **state)
 			assert_int_equal(zd_bits_init(&bits, kind, nr), 0);
 			assert_int_equal(zd_bits_find(&bits, 0), kind == ZD_BITS_FIND_SET ? nr : 0);
 			if (kind == ZD_BITS_FIND_CLEAR) {
-				for (i = 0; i < nr; i++) {	/* so that few are left to find */
+				for (i = 0; i < nr; i++) {	/* so that few bits are left to find */
 					zd_bits_set(&bits, i);
 					model[i] = true;
 				}
@@ -67,7 +67,7 @@ static unsigned int take(struct zd_pool *pool, bool *model, unsigned int nr, uin
 	return got;
 }
 
-/* A run of @nr, if the model has one. */
+/* A run of @nr free pages, if the model has one. */
 static unsigned int take_row(struct zd_pool *pool, bool *model, unsigned int nr)
 {
 	unsigned int row = 0, longest = 0, i;
@@ -126,7 +126,7 @@ static void random_against_model(void **state)
 				break;
 			assert_true(first % 64 == 0 && (nr % 64 == 0 || first + nr == PAGES));
 			assert_int_equal(zd_pool_free_pages(&pool), PAGES - used - nr);
-			/* Out of circulation: not one of them is given out. */
+			/* Out of circulation: none of these pages is allocated. */
 			got = zd_pool_alloc(&pool, PAGES + 1, 0, out);
 			assert_int_equal(got, PAGES - used - nr);
 			for (i = 0; i < got; i++)
@@ -158,12 +158,12 @@ static void runs_are_long_and_ascending(void **state)
 	assert_int_equal(zd_pool_alloc(&pool, 100, 5000, out), 100);
 	assert_int_equal(out[0], 5100);		/* goes on where it stopped */
 
-	/* Make every page of the first 50 words used but for every other one. */
+	/* Use every second page of the first 50 words. */
 	while (pool.cursor < 50 * 64)
 		assert_int_equal(zd_pool_alloc(&pool, 1, 0, out), 1);
 	for (i = 0; i < 50 * 64; i += 2)
 		zd_pool_free(&pool, i);
-	/* The whole words behind them come first, one run; then the scraps. */
+	/* The whole words behind these come first, one run; then single pages. */
 	for (i = 0; i < 14 * 64; i += 64) {
 		assert_int_equal(zd_pool_alloc(&pool, 64, 0, out), 64);
 		assert_int_equal(out[0], 50 * 64 + i);
@@ -174,7 +174,7 @@ static void runs_are_long_and_ascending(void **state)
 	assert_int_equal(out[1], 2);
 	assert_int_equal(out[2], 4);
 
-	/* Around the end as well: a whole word at the start before scraps. */
+	/* Around the end as well: a whole word at the start before single pages. */
 	for (i = 0; i < 64; i++)
 		if (zd_bits_test(&pool.used, i))
 			zd_pool_free(&pool, i);
@@ -228,7 +228,7 @@ static void idle_words_come_and_go(void **state)
 	zd_pool_return_idle(&pool, first, 4 * 64);
 	assert_int_equal(zd_pool_idle_words(&pool), 6);	/* nothing to punch there */
 
-	/* A page given out makes its word busy again. */
+	/* An allocated page makes its word not idle. */
 	pool.cursor = 5 * 64;
 	assert_int_equal(zd_pool_alloc(&pool, 1, 0, out), 1);
 	assert_int_equal(out[0], 5 * 64);
@@ -237,7 +237,7 @@ static void idle_words_come_and_go(void **state)
 	assert_int_equal(first, 4 * 64);
 	zd_pool_return_idle(&pool, first, 64);
 	assert_int_equal(zd_pool_idle_words(&pool), 4);
-	/* Used and freed, it is a candidate again. */
+	/* Used and freed, the word is a candidate again. */
 	pool.cursor = 4 * 64;
 	assert_int_equal(zd_pool_alloc(&pool, 1, 0, out), 1);
 	assert_int_equal(out[0], 4 * 64);
@@ -246,7 +246,7 @@ static void idle_words_come_and_go(void **state)
 	zd_pool_exit(&pool);
 }
 
-/* With @keep what has been idle for less than a period isn't taken. */
+/* With @aging a word that has been idle for less than a period isn't taken. */
 static void young_words_are_kept(void **state)
 {
 	uint64_t out[64 * 4], first, i;
@@ -262,7 +262,7 @@ static void young_words_are_kept(void **state)
 	zd_pool_age(&pool);
 	for (i = 64 * 2; i < 64 * 3; i++)
 		zd_pool_free(&pool, i);
-	/* used and idle again: it is young again */
+	/* used and idle again, the word is young again */
 	assert_int_equal(zd_pool_alloc(&pool, 1, 0, out), 1);
 	assert_int_equal(out[0], 0);
 	assert_int_equal(zd_pool_idle_words(&pool), 2);
@@ -277,7 +277,7 @@ static void young_words_are_kept(void **state)
 	zd_pool_exit(&pool);
 }
 
-/* What is being punched must not make the device look full. */
+/* Words that are being punched must not make the device look full. */
 static void an_eighth_stays_in_circulation(void **state)
 {
 	uint64_t out[64 * 16], first, i, nr;
@@ -298,7 +298,7 @@ static void an_eighth_stays_in_circulation(void **state)
 	zd_pool_exit(&pool);
 }
 
-/* Four threads take and give pages, one punches; each page has a word that
+/* Four threads allocate and free pages, one punches; each page has a word that
  * says who owns it.  Broken looks like: two owners. */
 #define THREADS 4
 #define SHARED_PAGES 2048

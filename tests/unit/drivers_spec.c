@@ -4,6 +4,9 @@
 
 #include <sys/stat.h>
 
+#include "drivers/registry/registry.h"
+#include "drivers/registry/spec.h"
+
 static void sizes(void **state)
 {
 	static const struct { const char *text; int ret; uint64_t bytes; } t[] = {
@@ -167,6 +170,69 @@ static void right_specs(void **state)
 	assert_int_equal(zd_device_unregister(dev), 0);
 }
 
+static void refused_region(const char *text, int ret, const char *want)
+{
+	char err[512] = "";
+	struct zd_spec spec;
+
+	assert_int_equal(zd_spec_parse(text, ZD_DRIVER_SERVE, &spec, err, sizeof(err)), ret);
+	assert_string_equal(err, want);
+}
+
+static void regions(void **state)
+{
+	struct zd_spec spec;
+
+	(void)state;
+	refused_region("ram:size=2M", -EINVAL,
+		       "'ram:size=2M' is no region: use pmem:PATH,size=SIZE");
+	refused_region("pmem:", -EINVAL,
+		       "pmem region: no path: write pmem:/var/tmp/region,size=8G");
+	refused_region("pmem:btt=on", -EINVAL,
+		       "pmem region: no path: write pmem:/var/tmp/region,size=8G");
+	refused_region("pmem:x,force=on", -EINVAL,
+		       "pmem region: unknown option 'force=on': use size=SIZE or btt=on (a comma in a path is written ,,)");
+	refused_region("pmem:x,size=5000", -EINVAL,
+		       "size=5000 is not a multiple of 4096: give one, as in size=8G");
+	refused_region("pmem:x,size=0", -EINVAL,
+		       "size=0 is not a multiple of 4096: give one, as in size=8G");
+	refused_region("pmem:x,btt=1", -EINVAL, "btt=1: write btt=on or btt=off");
+
+	assert_int_equal(zd_spec_parse("pmem:a=,,b,btt=on,size=4k", ZD_DRIVER_SERVE, &spec, NULL, 0), 0);
+	assert_ptr_equal(spec.driver, zd_driver_named("pmem", 4));
+	assert_string_equal(spec.values[0].text, "a=,b");
+	assert_int_equal(spec.values[1].number, 4096);
+	assert_int_equal(spec.values[2].number, 1);
+	assert_int_equal(zd_spec_parse("pmem:x", ZD_DRIVER_SERVE, &spec, NULL, 0), 0);
+	assert_false(spec.values[1].given);
+	assert_int_equal(spec.values[2].number, 0);
+}
+
+/* What the table's users rely on. */
+static void registry(void **state)
+{
+	const struct zd_driver *driver;
+	const struct zd_driver_key *key;
+	unsigned int i;
+
+	(void)state;
+	for (i = 0; (driver = zd_driver_at(i)); i++) {
+		assert_int_equal(driver->size, sizeof(*driver));
+		assert_int_equal(driver->version, ZD_DRIVER_VERSION);
+		assert_true(driver->commands == ZD_DRIVER_RUN || driver->commands == ZD_DRIVER_SERVE);
+		assert_true(driver->commands != ZD_DRIVER_RUN || driver->create);
+		assert_ptr_equal(zd_driver_named(driver->name, strlen(driver->name)), driver);
+		for (key = driver->keys; key->name; key++) {
+			assert_non_null(key->help);
+			assert_true(key->type != ZD_KEY_PATH || key == driver->keys);
+			assert_true(key->type != ZD_KEY_SWITCH || key->without);
+		}
+		assert_in_range(key - driver->keys, 1, ZD_DRIVER_MAX_KEYS);
+	}
+	assert_null(zd_driver_named("ra", 2));
+	assert_null(zd_driver_named("", 0));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -174,6 +240,8 @@ int main(void)
 		cmocka_unit_test(wrong_specs),
 		cmocka_unit_test(wrong_files),
 		cmocka_unit_test(right_specs),
+		cmocka_unit_test(regions),
+		cmocka_unit_test(registry),
 	};
 	char path[256];
 	int ret;

@@ -1,21 +1,24 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * drivers/file/io.c - from batches to transfers and back.
+ * drivers/file/request.c - one transfer, from its buffers to the results of its pages.
  *
- * A batch is cut into requests: runs of consecutive pages, each one readv or
- * writev.  A request lives until all its pages have a result:
+ * A request is a run of consecutive pages of one batch, one readv or writev.  It
+ * lives until each of its pages has a result:
  *
  *	- a transfer that stops short is continued where it stopped;
  *	- a transfer of many pages that fails is repeated page by page, so that
  *	  one bad sector, or a file system with room for three more pages, costs
  *	  exactly the pages that it must;
  *	- the end of the file inside the device is an error of the page.  The file
- *	  was made as long as the device, so it means that somebody cut it.
+ *	  was made as long as the device, so another program has truncated it.
  *
- * Never zeros.  A file that was cut reads as zeros again as soon as a later
- * write of ours makes it grow.  So the size is looked at after each batch and
+ * Never zeros.  A truncated file reads as zeros again as soon as a later write of
+ * the device makes it grow.  So the size is looked at after each batch and
  * before its pages are reported good: once it is wrong, the file is lost and
  * every page is an error from then on.
+ *
+ * Who starts a transfer, and tells its result here, is batch.c or uring.c.  All of
+ * it runs in the server's thread.
  */
 #include "drivers/file/file.h"
 
@@ -23,7 +26,6 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -33,7 +35,7 @@
 
 #define MAX_STALLS 8
 
-static struct zd_file_req *req_get(struct zd_file *file)
+struct zd_file_req *zd_file_req_get(struct zd_file *file)
 {
 	struct zd_file_req *req = file->free_reqs;
 
@@ -47,90 +49,38 @@ static struct zd_file_req *req_get(struct zd_file *file)
 	return req;
 }
 
-static void req_put(struct zd_file *file, struct zd_file_req *req)
+void zd_file_req_put(struct zd_file *file, struct zd_file_req *req)
 {
 	req->next = file->free_reqs;
 	file->free_reqs = req;
 	file->reqs_busy--;
 }
 
-static void start(struct zd_file *file, struct zd_file_req *req)
-{
-	if (file->uring) {
-		zd_file_uring_issue(file, req);
-		return;
-	}
-	while (!zd_file_req_result(file, req, zd_file_req_sync(file, req)))
-		;
-}
-
-/* Is the file still as long as the device?  Block devices can't be cut. */
-static bool file_is_cut(struct zd_file *file)
+/* Compare the file's size with the device's, and remember that it was truncated.  A block device
+ * can't be. */
+static bool check_truncated(struct zd_file *file)
 {
 	struct stat st;
 
-	if (file->target.block || file->cut)
-		return file->cut;
+	if (file->target.block || file->truncated)
+		return file->truncated;
 	if (fstat(file->target.fd, &st) || (uint64_t)st.st_size < file->target.size) {
 		zd_log(ZD_LOG_ERR, "%s: the file was truncated by somebody else: what it held is lost",
 		       file->dev.name);
-		file->cut = true;
+		file->truncated = true;
 	}
-	return file->cut;
+	return file->truncated;
 }
 
-static void batch_finished(struct zd_file *file, struct zd_device_io *io)
+void zd_file_batch_finished(struct zd_file *file, struct zd_device_io *io)
 {
 	unsigned int i;
 
-	if (file_is_cut(file))
+	if (check_truncated(file))
 		for (i = 0; i < io->nr; i++)
 			io->pages[i].error = -EIO;
 	file->batches--;
 	zd_ioq_push(&file->finisher.done, io);
-}
-
-/* The longest run of consecutive pages from @req->first on. */
-static void cut_run(struct zd_file *file, struct zd_file_req *req)
-{
-	const struct zd_io_page *page = &req->io->pages[req->first];
-	unsigned int left = req->io->nr - req->first, n = 1;
-
-	while (n < left && n < ZD_FILE_REQ_PAGES && page[n].pfn == page[0].pfn + n)
-		n++;
-	req->nr = n;
-	req->index = zd_device_page_index(&file->dev, page[0].pfn);
-}
-
-/* Start as much of the queue as there are requests for. */
-void zd_file_pump(struct zd_file *file)
-{
-	struct zd_device_io *io;
-	struct zd_file_req *req;
-
-	while ((io = file->queue.head)) {
-		unsigned int next = (uintptr_t)io->driver;
-
-		if (next == io->nr) {	/* an empty batch */
-			zd_ioq_pop(&file->queue);
-			batch_finished(file, io);
-			continue;
-		}
-		req = req_get(file);
-		if (!req)
-			break;
-		req->io = io;
-		req->first = next;
-		cut_run(file, req);
-		next += req->nr;
-		io->driver = (void *)(uintptr_t)next;
-		io->pending++;
-		if (next == io->nr)
-			zd_ioq_pop(&file->queue);
-		start(file, req);
-	}
-	if (file->uring)
-		zd_file_uring_flush(file);
 }
 
 uint64_t zd_file_req_prepare(struct zd_file_req *req)
@@ -155,23 +105,23 @@ uint64_t zd_file_req_prepare(struct zd_file_req *req)
 	return req->index * ZD_PAGE_SIZE + req->done;
 }
 
-static unsigned int words_of(uint64_t pages)
+/* The medium has no holes of the kind that was tried: try the next kind, or none any more. */
+static void hole_unsupported(struct zd_file *file)
 {
-	return (pages + ZD_POOL_WORD_PAGES - 1) / ZD_POOL_WORD_PAGES;
+	if (file->target.block && file->hole == ZD_HOLE_FALLOCATE)
+		file->hole = ZD_HOLE_DISCARD;
+	else
+		file->hole = ZD_HOLE_NONE;
 }
 
 static void hole_result(struct zd_file *file, struct zd_file_req *req, int res)
 {
-	if (res == -EOPNOTSUPP || res == -ENOSYS || res == -EINVAL || res == -ENOTTY) {
-		if (file->target.block && file->hole == ZD_HOLE_FALLOCATE)
-			file->hole = ZD_HOLE_DISCARD;
-		else
-			file->hole = ZD_HOLE_NONE;
-	} else if (res < 0) {
+	if (res == -EOPNOTSUPP || res == -ENOSYS || res == -EINVAL || res == -ENOTTY)
+		hole_unsupported(file);
+	else if (res < 0)
 		zd_warn_once("%s: can't punch holes where pages were freed: %s",
 			     file->dev.name, strerrordesc_np(-res));
-	}
-	file->punching -= words_of(req->nr);
+	file->punching -= zd_file_pool_words(req->nr);
 	zd_pool_return_idle(&file->pool, req->index, req->nr);
 }
 
@@ -193,7 +143,7 @@ static void bytes_moved(struct zd_file *file, struct zd_file_req *req, unsigned 
 
 	ZD_BUG_ON(now > all, "%s: a transfer of %llu bytes moved %llu", file->dev.name,
 		  (unsigned long long)all, (unsigned long long)now);
-	/* O_DIRECT can't go on from just anywhere. */
+	/* O_DIRECT can only be continued at a multiple of the alignment. */
 	now -= now % file->target.align;
 	if (now <= req->done) {
 		if (++req->stalls == MAX_STALLS)
@@ -210,13 +160,13 @@ bool zd_file_req_result(struct zd_file *file, struct zd_file_req *req, int res)
 {
 	struct zd_device_io *io = req->io;
 
-	/* ECANCELED: the process that started it has ended; we, its child,
-	 * go on with its ring. */
+	/* ECANCELED: the process that started the transfer has ended, and this one, a forked
+	 * child of it, goes on with its ring. */
 	if (res == -EINTR || res == -EAGAIN || res == -ECANCELED)
 		return false;
 	if (!io) {
 		hole_result(file, req, res);
-		req_put(file, req);
+		zd_file_req_put(file, req);
 		return true;
 	}
 	if (res > 0)
@@ -230,14 +180,14 @@ bool zd_file_req_result(struct zd_file *file, struct zd_file_req *req, int res)
 	if (req->done < (uint64_t)req->nr * ZD_PAGE_SIZE)
 		return false;
 
-	req_put(file, req);
+	zd_file_req_put(file, req);
 	if (!--io->pending && (uintptr_t)io->driver == io->nr)
-		batch_finished(file, io);
+		zd_file_batch_finished(file, io);
 	return true;
 }
 
-/* Run one transfer here and now; its result as io_uring would give it. */
-int zd_file_req_sync(struct zd_file *file, struct zd_file_req *req)
+/* One transfer, or hole, in the calling thread; the result as io_uring would give it. */
+static int run_once(struct zd_file *file, struct zd_file_req *req)
 {
 	int fd = file->target.fd;
 	uint64_t range[2] = { req->index * ZD_PAGE_SIZE, req->nr * ZD_PAGE_SIZE };
@@ -260,40 +210,8 @@ int zd_file_req_sync(struct zd_file *file, struct zd_file_req *req)
 	return res < 0 ? -errno : (int)res;
 }
 
-/* Make event_fd readable, so that the server calls ->reap. */
-void zd_file_kick(struct zd_file *file)
+void zd_file_req_run(struct zd_file *file, struct zd_file_req *req)
 {
-	/* Fails only when the counter is full: then it is readable anyway. */
-	(void)!eventfd_write(file->event, 1);
-}
-
-/*
- * Start punching holes where 64-page words have become free.  What is being
- * punched can't be allocated, so it is little at a time, and takes as long as
- * the file system takes: by io_uring, beside the copies of the server.
- */
-void zd_file_punch(struct zd_file *file)
-{
-	unsigned int budget = ZD_FILE_PUNCH_WORDS - file->punching, words;
-	struct zd_file_req *req;
-	uint64_t nr;
-
-	for (; budget && file->hole != ZD_HOLE_NONE; budget -= words) {
-		req = req_get(file);
-		if (!req)
-			return;
-		nr = zd_pool_take_idle(&file->pool, budget, &req->index);
-		if (!nr) {
-			req_put(file, req);
-			return;
-		}
-		words = words_of(nr);
-		req->io = NULL;
-		req->nr = nr;
-		file->punching += words;
-		start(file, req);
-	}
-	/* Go on when these are done; io_uring says so by itself. */
-	if (!budget && !file->punching && zd_pool_idle_words(&file->pool))
-		zd_file_kick(file);
+	while (!zd_file_req_result(file, req, run_once(file, req)))
+		;
 }
