@@ -25,9 +25,10 @@
 #include <unistd.h>
 
 #include "guard/family.h"
-#include "tools/cmd.h"
+#include "run/exit.h"
 #include "run/launch.h"
 #include "run/run.h"
+#include "zonedev/log.h"
 
 enum kind { READY = 1, FAILED, CHILD, ENDED, DONE };
 
@@ -155,7 +156,7 @@ static int stand_in_front(struct run *run, const char *path, const char *preload
 	int rc;
 
 	if (!hear(run, &m) || (m.kind != READY && m.kind != FAILED))
-		return cmd_error("can't start: %s", strerrordesc_np(ECHILD));
+		return exit_cant_start(-ECHILD);
 	if (m.kind == FAILED)
 		return m.value;
 	memcpy(run->socket_name, m.socket_name, sizeof(m.socket_name));
@@ -166,16 +167,19 @@ static int stand_in_front(struct run *run, const char *path, const char *preload
 	if (!rc)
 		rc = signals_open(run);
 	if (rc)
-		return cmd_error("can't start: %s", strerrordesc_np(-rc));
+		return exit_cant_start(rc);
 	rc = launch(run, path, preload);
 	if (rc)
-		return launch_failed(run, rc);
+		return exit_not_launched(run->opt.argv[0], rc);
 	say(run, CHILD, run->child);
 	zd_family_oom_protect();
 	let_go_of_user();
 	rc = wait_for_end(run);
 	witness_stop(&run->witness);
-	return rc ? cmd_error("%s", strerrordesc_np(-rc)) : run_exit(run, run->front_rc);
+	if (!rc)
+		return exit_as(run->child_status, run->front_rc);
+	zd_log(ZD_LOG_ERR, "%s", strerrordesc_np(-rc));
+	return RUN_EXIT_FAILED;
 }
 
 int front_run(struct run *run, const char *path, const char *preload)
@@ -184,10 +188,10 @@ int front_run(struct run *run, const char *path, const char *preload)
 	pid_t pid;
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
-		return cmd_error("can't start: %s", strerrordesc_np(errno));
+		return exit_cant_start(-errno);
 	pid = fork();
 	if (pid < 0)
-		return cmd_error("can't start: %s", strerrordesc_np(errno));
+		return exit_cant_start(-errno);
 	run->front.fd = pair[!pid];
 	close(pair[pid > 0]);
 	if (pid)

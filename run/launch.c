@@ -12,9 +12,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "tools/cmd.h"
 #include "run/agent/elf.h"
+#include "run/exit.h"
 #include "run/launch.h"
+#include "zonedev/log.h"
 
 static bool is_program(const char *path)
 {
@@ -80,16 +81,17 @@ int launch_check(const char *cmd, char *path, size_t len)
 	case 0:
 		break;
 	case -EACCES:
-		cmd_error("%s is not an executable program", cmd);
-		return 126;
+		zd_log(ZD_LOG_ERR, "%s is not an executable program", cmd);
+		return RUN_EXIT_NOT_EXECUTABLE;
 	default:
-		cmd_error("%s: command not found", cmd);
-		return 127;
+		zd_log(ZD_LOG_ERR, "%s: command not found", cmd);
+		return RUN_EXIT_NOT_FOUND;
 	}
 	why = unmanageable(path);
-	if (why)
-		return cmd_error("%s %s: run it without zonedev", cmd, why);
-	return 0;
+	if (!why)
+		return 0;
+	zd_log(ZD_LOG_ERR, "%s %s: run it without zonedev", cmd, why);
+	return RUN_EXIT_FAILED;
 }
 
 static void set_environment(const struct run *run, const char *preload)

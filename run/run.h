@@ -8,6 +8,7 @@
  *	elf.c         what an executable is
  *	front.c       with a limit of CPU time: who waits, and who serves
  *	inherit.c     what it is to find as if there were no supervisor
+ *	exit.c        the exit status
  *	guards.c      who ends the program when the supervisor is killed
  *	link.c        greeting agents
  *	agent_link.c  the mover that works through an agent
@@ -153,10 +154,6 @@ int supervise(struct run *run, const char *path, const char *preload);
 
 /* stdin, stdout and what else is open are the program's alone. */
 void let_go_of_user(void);
-/* Exit as CMD, with @rc of the report. */
-int run_exit(const struct run *run, int rc);
-/* Says so; returns the exit status. */
-int launch_failed(const struct run *run, int rc);
 
 /* front.c: the exit status; in the process that serves: -1. */
 int front_run(struct run *run, const char *path, const char *preload);
@@ -245,8 +242,6 @@ int signals_open(struct run *run);
 /* In the half that goes to the background: there is nothing to pass on any more. */
 void signals_background(struct run *run);
 void signals_close(struct run *run);
-/* End as the program ended. */
-int signals_exit_as(int status);
 
 /* report.c */
 /* Before the program starts, so that there is no surprise at its end. */

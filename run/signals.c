@@ -23,8 +23,6 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -319,23 +317,4 @@ void signals_close(struct run *run)
 	no_witness(run);
 	zd_server_remove(&run->server, &run->sig);
 	close(run->sig.fd);
-}
-
-int signals_exit_as(int status)
-{
-	const struct rlimit no_core = { 0, 0 };
-	const uint64_t dfl[4] = { 0 };	/* the kernel's struct sigaction */
-	uint64_t set;			/* and sigset_t */
-
-	if (WIFEXITED(status))
-		return WEXITSTATUS(status);
-	/* die of the same signal: the core, if any, was the program's */
-	setrlimit(RLIMIT_CORE, &no_core);
-	prctl(PR_SET_DUMPABLE, 0);
-	/* not by libc, which keeps two signals for itself; and no other that may be pending */
-	set = UINT64_C(1) << (WTERMSIG(status) - 1);
-	syscall(SYS_rt_sigaction, WTERMSIG(status), dfl, NULL, sizeof(set));
-	syscall(SYS_rt_sigprocmask, SIG_UNBLOCK, &set, NULL, sizeof(set));
-	syscall(SYS_tgkill, getpid(), gettid(), WTERMSIG(status));
-	return 128 + WTERMSIG(status);
 }

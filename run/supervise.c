@@ -19,7 +19,7 @@
 
 #include "guard/family.h"
 #include "engine/mig.h"
-#include "tools/cmd.h"
+#include "run/exit.h"
 #include "run/launch.h"
 #include "run/run.h"
 #include "zonedev/log.h"
@@ -266,12 +266,6 @@ static bool loop(struct run *run)
 	return !run->background;
 }
 
-int launch_failed(const struct run *run, int rc)
-{
-	cmd_error("%s: %s", run->opt.argv[0], strerrordesc_np(-rc));
-	return rc == -ENOENT ? 127 : 126;
-}
-
 /* In the half that the command's starter waits for. */
 static int end(struct run *run)
 {
@@ -288,14 +282,7 @@ static int end(struct run *run)
 		_exit(0);
 	}
 	witness_stop(&run->witness);
-	return run_exit(run, rc);
-}
-
-int run_exit(const struct run *run, int rc)
-{
-	if (rc && WIFEXITED(run->child_status) && !WEXITSTATUS(run->child_status))
-		return ZD_EXIT_USAGE;
-	return signals_exit_as(run->child_status);
+	return exit_as(run->child_status, rc);
 }
 
 int supervise(struct run *run, const char *path, const char *preload)
@@ -304,12 +291,12 @@ int supervise(struct run *run, const char *path, const char *preload)
 	int rc = setup(run);
 
 	if (rc)
-		return cmd_error("can't start: %s", strerrordesc_np(-rc));
+		return exit_cant_start(rc);
 	run->start_ns = zd_now_ns();
 	rc = in_front ? front_launch(run) : launch(run, path, preload);
 	if (rc) {
 		teardown(run);
-		return in_front ? 0 : launch_failed(run, rc);
+		return in_front ? 0 : exit_not_launched(run->opt.argv[0], rc);
 	}
 	/* not before: the program keeps its own score, and the floor below it */
 	zd_family_oom_protect();
