@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -213,9 +214,9 @@ void inherit_be_prompt(const struct inherited *in)
 
 	if (!in->sched.size || in->sched.policy != SCHED_OTHER)
 		return;
-	want.runtime = ZD_PROMPT_NS;
+	want.runtime = ZD_SCHED_SLICE_MIN_NS;
 	if (!syscall(SYS_sched_setattr, 0, &want, 0) &&
-	    !syscall(SYS_sched_getattr, 0, &got, sizeof(got), 0) && got.runtime == ZD_PROMPT_NS)
+	    !syscall(SYS_sched_getattr, 0, &got, sizeof(got), 0) && got.runtime == ZD_SCHED_SLICE_MIN_NS)
 		return;
 	setpriority(PRIO_PROCESS, 0, in->sched.nice - 10);
 }

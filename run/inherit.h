@@ -6,7 +6,6 @@
 #ifndef ZD_RUN_INHERIT_H
 #define ZD_RUN_INHERIT_H
 
-#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -14,18 +13,9 @@
 #include <sys/time.h>
 #include <sys/types.h>
 
+#include "base/sched.h"
+
 #define ZD_NR_TIMERS	3	/* ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF */
-
-/* The kernel's struct sched_attr, in its first size. */
-struct zd_sched {
-	uint32_t size, policy;
-	uint64_t flags;
-	int32_t nice;
-	uint32_t priority;
-	uint64_t runtime, deadline, period;
-};
-
-#define ZD_PROMPT_NS	100000	/* the shortest time slice that Linux gives */
 
 struct inherited {
 	struct rlimit limit[RLIM_NLIMITS];

@@ -111,7 +111,7 @@ static void set_environment(const struct run *run, const char *preload)
 		 stat("/proc/self/ns/pid", &ns) ? 0ULL : (unsigned long long)ns.st_ino);
 	setenv(ZD_AGENT_ENV, value, 1);
 	if (run->opt.no_children)
-		setenv(ZD_AGENT_ENV_ALONE, "1", 1);
+		setenv(ZD_AGENT_ENV_NO_CHILDREN, "1", 1);
 }
 
 static void exec_program(const struct run *run, const char *path)

@@ -43,7 +43,7 @@ struct survey {
 	pid_t pid;
 	int maps_fd, rollup_fd, mem_fd, task_fd;
 	uint64_t lo, hi;		/* zonedev's own mappings in there */
-	uint64_t words;			/* struct zd_agent_words in there */
+	uint64_t words;			/* struct zd_agent_clear_tids in there */
 	bool want_pss;			/* asked for */
 	/* of both, in turn: asked for, made, taken */
 	enum { SURVEY_NONE, SURVEY_ASKED, SURVEY_MADE } state;

@@ -152,12 +152,12 @@ static void look_at_thread(struct survey *s, pid_t tid)
 
 static void look_at_words(struct survey *s)
 {
-	struct zd_agent_words w;
+	struct zd_agent_clear_tids w;
 
 	if (pread(s->mem_fd, &w.nr, sizeof(w.nr), s->words) != sizeof(w.nr) || !w.nr ||
 	    pread(s->mem_fd, &w, sizeof(w), s->words) != sizeof(w))
 		return;
-	for (unsigned int i = 0; i < ZD_AGENT_WORDS && w.addr[i]; i++)
+	for (unsigned int i = 0; i < ZD_AGENT_CLEAR_TIDS && w.addr[i]; i++)
 		keep_page(s, w.addr[i]);
 }
 

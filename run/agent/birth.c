@@ -46,7 +46,6 @@
 #include <unistd.h>
 
 #include "run/agent/agent.h"
-#include "run/inherit.h"
 
 #define TRIES		3	/* of a middleman that may have met a signal */
 #define LATE_TRIES	25
@@ -94,23 +93,6 @@ __asm__(".text\n"
 #else
 #error "agent_clone: port me"
 #endif
-
-/* As inherit_be_prompt() (inherit.c): a nice value would show in the program's
- * getpriority(PRIO_USER). */
-void agent_be_prompt(void)
-{
-	struct zd_sched attr = { .size = 0 };
-
-	if (raw_syscall(SYS_sched_getattr, 0, (long)&attr, sizeof(attr), 0, 0, 0) ||
-	    attr.policy != SCHED_OTHER)
-		return;
-	attr.runtime = ZD_PROMPT_NS;
-	raw_syscall(SYS_sched_setattr, 0, (long)&attr, 0, 0, 0, 0);
-	attr.runtime = 0;
-	raw_syscall(SYS_sched_getattr, 0, (long)&attr, sizeof(attr), 0, 0, 0);
-	if (attr.runtime != ZD_PROMPT_NS)	/* who = 0: this task */
-		raw_syscall(SYS_setpriority, PRIO_PROCESS, 0, attr.nice - 10, 0, 0, 0);
-}
 
 /* --- the middleman --- */
 
@@ -208,7 +190,7 @@ static int middleman(void)
 	if (rc > 0)
 		wait_for_greeting();
 	else
-		agent_regret(rc);
+		agent_say_none(rc);
 	return 0;
 }
 
@@ -258,7 +240,7 @@ static long run_middleman_late(void)
 	long pid = -EAGAIN;
 
 	agent.thread = true;	/* the program's own thread says so */
-	agent_regret(0);
+	agent_say_none(0);
 	for (int i = 0; i < LATE_TRIES && pid == -EAGAIN; i++) {
 		agent.thread = false;
 		pid = run_middleman();
@@ -267,7 +249,7 @@ static long run_middleman_late(void)
 	}
 	if (pid == -EAGAIN) {
 		agent.thread = true;
-		agent_regret(pid);
+		agent_say_none(pid);
 	}
 	return pid;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What an executable is; for the supervisor, and in the program (preload_look.c). */
+/* What an executable is; for the supervisor, and in the program (program_tell_unmanaged.c). */
 #ifndef ZD_RUN_AGENT_ELF_H
 #define ZD_RUN_AGENT_ELF_H
 

@@ -214,7 +214,7 @@ int agent_handshake(int *uffd)
 /* The program can't have an agent: the supervisor shall know, and what the program was
  * before its exec must be gone all the same.  By the middleman, or by the program's thread
  * where not even that can be made. */
-void agent_regret(int error)
+void agent_say_none(int error)
 {
 	int sock = agent_connect(), fds[HELLO_FDS], pidfd = -1;
 

@@ -53,7 +53,7 @@ static void raise_limits(void)
 }
 
 /* 0, or -errno: the agent can't be one. */
-static long settle_in(void)
+static long leave_program(void)
 {
 	raw_syscall(SYS_prctl, PR_SET_NAME, (long)"zonedev", 0, 0, 0, 0);
 	if (agent.thread)	/* as the middleman does for a process */
@@ -68,7 +68,7 @@ static long settle_in(void)
 	return 0;
 }
 
-static void find_kind(void)
+static void resolve_kind(void)
 {
 	agent.hello.kind = agent.kind;
 	if (agent.kind == ZD_AGENT_FRESH)
@@ -108,9 +108,9 @@ int agent_main(void)
 	bool dirty = false;
 	int uffd = -1, sock;
 
-	if (settle_in())
+	if (leave_program())
 		return 0;
-	find_kind();
+	resolve_kind();
 	sock = agent_handshake(&uffd);
 	greeted();
 	if (sock < 0) {

@@ -15,7 +15,7 @@
 /* Staging is unregistered meanwhile, or the DONTNEED would be an event. */
 long agent_empty_staging(int uffd)
 {
-	struct uffdio_range range = { agent.hello.staging, ZD_STAGING_BYTES };
+	struct uffdio_range range = { agent.hello.staging, ZD_AGENT_STAGING_BYTES };
 	struct uffdio_register reg = { .range = range, .mode = UFFDIO_REGISTER_MODE_MISSING };
 	long rc;
 
@@ -58,7 +58,7 @@ static void window_unlock(struct zd_agent_ring *ring)
  * says where to go on.  What has moved the supervisor finds out for itself. */
 static uint32_t moved_pages(uint32_t slot, uint32_t nr)
 {
-	unsigned char vec[ZD_STAGING_SLOTS];
+	unsigned char vec[ZD_AGENT_SLOTS];
 	uint32_t moved = 0;
 
 	if (raw_syscall(SYS_mincore, agent.hello.staging + slot * PAGE, nr * PAGE, (long)vec, 0, 0, 0))
@@ -86,9 +86,9 @@ static long mark(int uffd, uint64_t src, uint32_t nr)
 /* A page that is not there is left alone: its fault would wait for this very request. */
 static void make_exclusive(const struct zd_agent_run *run)
 {
-	unsigned char vec[ZD_STAGING_SLOTS];
+	unsigned char vec[ZD_AGENT_SLOTS];
 
-	if (run->nr > ZD_STAGING_SLOTS ||
+	if (run->nr > ZD_AGENT_SLOTS ||
 	    raw_syscall(SYS_mincore, run->src, run->nr * PAGE, (long)vec, 0, 0, 0))
 		return;
 	for (uint32_t i = 0; i < run->nr; i++)
@@ -150,7 +150,7 @@ void agent_serve(int uffd, struct zd_agent_ring *ring, bool dirty)
 {
 	long rc = dirty ? agent_empty_staging(uffd) : 0;
 
-	for (uint32_t i = 0; rc && i < ZD_STAGING_SLOTS; i++)
+	for (uint32_t i = 0; rc && i < ZD_AGENT_SLOTS; i++)
 		ring->result[i] = rc;
 	if (rc)
 		return;

@@ -6,7 +6,6 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdint.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -14,15 +13,10 @@
 #include "run/agent/agent.h"
 #include "run/agent/preload.h"
 
-#define HEAD_BYTES	(16 * PAGE + STACK_BYTES + MIDDLE_BYTES + RING_BYTES)
-#define RESERVE_BYTES	(2 * ZD_STAGING_BYTES + HEAD_BYTES)
-
-struct agent agent;
-
 static void start(int kind)
 {
 	agent.kind = kind;
-	agent.owner = preload_own_id();	/* of a first or only thread: the process's */
+	agent.owner = own_tid();	/* of a first or only thread: the process's */
 	agent_birth();
 }
 
@@ -32,41 +26,6 @@ static void forked_child(void)
 	start(ZD_AGENT_FORK);
 }
 
-static long open_up(char *at, size_t len)
-{
-	return raw_syscall(SYS_mprotect, (long)at, len, PROT_READ | PROT_WRITE, 0, 0, 0);
-}
-
-/* identity, farewell | stack | middleman's stack | ring | staging, a PROT_NONE page
- * between any two */
-static int lay_out(void)
-{
-	char *base = (char *)raw_syscall(SYS_mmap, 0, RESERVE_BYTES, PROT_NONE,
-					 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	char *identity, *staging;
-
-	if ((long)base < 0 && (long)base > -4096)
-		return (long)base;
-	agent.nowhere = base + PAGE;
-	identity = base + PAGE;
-	agent.stack = identity + ZD_IDENTITY_BYTES + PAGE;
-	agent.middle_stack = agent.stack + STACK_BYTES + PAGE;
-	agent.ring = (void *)(agent.middle_stack + MIDDLE_BYTES + PAGE);
-	staging = (char *)(((uintptr_t)agent.ring + RING_BYTES + PAGE + ZD_STAGING_BYTES - 1) &
-			   ~(ZD_STAGING_BYTES - 1));
-	raw_syscall(SYS_madvise, (long)base, RESERVE_BYTES, MADV_DONTDUMP, 0, 0, 0);
-	raw_syscall(SYS_madvise, (long)base, RESERVE_BYTES, MADV_NOHUGEPAGE, 0, 0, 0);
-	if (open_up(identity, ZD_IDENTITY_BYTES) || open_up(agent.stack, STACK_BYTES) ||
-	    open_up(agent.middle_stack, MIDDLE_BYTES) || open_up(staging, ZD_STAGING_BYTES))
-		return -ENOMEM;
-	agent.hello.lo = (uintptr_t)base;
-	agent.hello.hi = (uintptr_t)base + RESERVE_BYTES;
-	agent.hello.identity = (uintptr_t)identity;
-	agent.hello.staging = (uintptr_t)staging;
-	agent.hello.words = (uintptr_t)&preload_words;
-	return 0;
-}
-
 /* --no-children: what is exec'ed from here on never hears of zonedev. */
 static void leave_children_alone(void)
 {
@@ -74,9 +33,9 @@ static void leave_children_alone(void)
 	size_t n = 0;
 
 	for (char **e = environ; *e; e++) {
-		if (preload_begins(*e, old))	/* without ZONEDEV_OLD_ it is LD_PRELOAD=... */
+		if (text_begins(*e, old))	/* without ZONEDEV_OLD_ it is LD_PRELOAD=... */
 			environ[n++] = *e + sizeof("ZONEDEV_OLD_") - 1;
-		else if (!preload_begins(*e, "LD_PRELOAD=") && !preload_is_ours(*e))
+		else if (!text_begins(*e, "LD_PRELOAD=") && !env_is_ours(*e))
 			environ[n++] = *e;
 	}
 	environ[n] = NULL;
@@ -97,8 +56,8 @@ static int read_environment(const char *env)
 
 	if (!zd_agent_env_parts(env, &token, &ns))
 		return -EINVAL;
-	preload_copy(agent.name, env, token - 1 - env);
-	preload_copy(agent.hello.token, token, ZD_AGENT_TOKEN);
+	text_copy(agent.name, env, token - 1 - env);
+	text_copy(agent.hello.token, token, ZD_AGENT_TOKEN);
 	return number(ns, &agent.hello.pid_ns) ? 0 : -EINVAL;
 }
 
@@ -111,7 +70,7 @@ static long look_at(const char *path, struct stat *st)
  * its socket. */
 static bool is_child_of_supervisor(void)
 {
-	const char *id = preload_find(agent.name, "-");
+	const char *id = text_find(agent.name, "-");
 	uint64_t pid;
 	struct stat ns;
 
@@ -133,22 +92,22 @@ static bool makes_namespace(void)
 /* valgrind runs the program on a CPU of its own making, which knows no such clone(). */
 static bool in_valgrind(void)
 {
-	const char *list = preload_lookup(environ, "LD_PRELOAD");
+	const char *list = env_value(environ, "LD_PRELOAD");
 
-	return list && preload_find(list, "vgpreload_");
+	return list && text_find(list, "vgpreload_");
 }
 
 __attribute__((constructor)) static void agent_init(void)
 {
-	const char *env = preload_lookup(environ, ZD_AGENT_ENV);
+	const char *env = env_value(environ, ZD_AGENT_ENV);
 
 	if (!env || read_environment(env) || in_valgrind() || makes_namespace())
 		return;
 	agent.hello.magic = ZD_AGENT_MAGIC;
 	agent.hello.version = ZD_AGENT_VERSION;
-	if (preload_lookup(environ, ZD_AGENT_ENV_ALONE))
+	if (env_value(environ, ZD_AGENT_ENV_NO_CHILDREN))
 		leave_children_alone();
-	if (lay_out())
+	if (agent_lay_out((uintptr_t)&clone_clear_tids))
 		return;
 	agent.parent = is_child_of_supervisor() ? CLONE_PARENT : 0;
 	start(ZD_AGENT_FRESH);

@@ -48,7 +48,7 @@ static struct {
 } libc;
 
 /* Also before exec_init(): another library's constructor may start a program. */
-static void find_real(void)
+static void resolve_calls(void)
 {
 	void *own = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
 
@@ -74,8 +74,8 @@ static bool must_change(int why, char *const envp[])
 
 	if (why != ZD_UNMANAGED_HIDDEN && why != ZD_UNMANAGED_32BIT && why != ZD_UNMANAGED_LIBC)
 		return false;
-	list = preload_lookup(envp, "LD_PRELOAD");
-	return list && preload_find(list, preload.path);
+	list = env_value(envp, "LD_PRELOAD");
+	return list && text_find(list, preload.path);
 }
 
 static size_t count(char *const v[])
@@ -91,19 +91,19 @@ static size_t count(char *const v[])
 static void leave_out(char *const envp[], char **out, char *text)
 {
 	static const char name[] = "LD_PRELOAD=";
-	const char *list = preload_lookup(envp, "LD_PRELOAD");
-	const char *at = preload_find(list, preload.path);
+	const char *list = env_value(envp, "LD_PRELOAD");
+	const char *at = text_find(list, preload.path);
 	size_t n = 0, len = sizeof(name) - 1;
 
 	for (size_t i = 0; envp[i]; i++)
-		if (!preload_begins(envp[i], name) && !preload_is_ours(envp[i]))
+		if (!text_begins(envp[i], name) && !env_is_ours(envp[i]))
 			out[n++] = envp[i];
-	preload_copy(text, name, len);
-	preload_copy(text + len, list, at - list);
+	text_copy(text, name, len);
+	text_copy(text + len, list, at - list);
 	len += at - list;
-	at += preload_length(preload.path);
+	at += text_length(preload.path);
 	at += *at == ':';
-	preload_copy(text + len, at, preload_length(at) + 1);
+	text_copy(text + len, at, text_length(at) + 1);
 	if (text[sizeof(name) - 1])
 		out[n++] = text;
 	out[n] = NULL;
@@ -118,15 +118,15 @@ static void leave_out(char *const envp[], char **out, char *text)
 #define THROUGH(fd_, close_it, envp_, call, changed)				\
 	do {									\
 		int fd = preload.on ? (fd_) : -1;				\
-		int why = fd >= 0 ? preload_look(fd, envp_) : 0;		\
+		int why = fd >= 0 ? program_tell_unmanaged(fd, envp_) : 0;		\
 										\
 		if (close_it)							\
-			preload_close(fd);					\
+			program_close(fd);					\
 		if (!real.execve)						\
-			find_real();						\
+			resolve_calls();						\
 		if (must_change(why, envp_)) {					\
 			char *env_[count(envp_) + 1];				\
-			char text[preload_length(preload_lookup(envp_, "LD_PRELOAD")) + 12]; \
+			char text[text_length(env_value(envp_, "LD_PRELOAD")) + 12]; \
 										\
 			leave_out(envp_, env_, text);				\
 			return changed;						\
@@ -136,25 +136,25 @@ static void leave_out(char *const envp[], char **out, char *text)
 
 EXPORT int execve(const char *path, char *const argv[], char *const envp[])
 {
-	THROUGH(preload_open(AT_FDCWD, path), true, envp, real.execve(path, argv, envp),
+	THROUGH(program_open(AT_FDCWD, path), true, envp, real.execve(path, argv, envp),
 		real.execve(path, argv, env_));
 }
 
 EXPORT int execv(const char *path, char *const argv[])
 {
-	THROUGH(preload_open(AT_FDCWD, path), true, environ, real.execv(path, argv),
+	THROUGH(program_open(AT_FDCWD, path), true, environ, real.execv(path, argv),
 		real.execve(path, argv, env_));
 }
 
 EXPORT int execvpe(const char *file, char *const argv[], char *const envp[])
 {
-	THROUGH(preload_open_file(file), true, envp, real.execvpe(file, argv, envp),
+	THROUGH(program_open_in_path(file), true, envp, real.execvpe(file, argv, envp),
 		real.execvpe(file, argv, env_));
 }
 
 EXPORT int execvp(const char *file, char *const argv[])
 {
-	THROUGH(preload_open_file(file), true, environ, real.execvp(file, argv),
+	THROUGH(program_open_in_path(file), true, environ, real.execvp(file, argv),
 		real.execvpe(file, argv, env_));
 }
 
@@ -168,7 +168,7 @@ EXPORT int execveat(int dir, const char *path, char *const argv[], char *const e
 	const char *volatile given = path;	/* the header promises that there is one */
 	bool is_file = given && !*given;
 
-	THROUGH(is_file ? dir : preload_open(dir, path), !is_file, envp,
+	THROUGH(is_file ? dir : program_open(dir, path), !is_file, envp,
 		real.execveat(dir, path, argv, envp, flags),
 		real.execveat(dir, path, argv, env_, flags));
 }
@@ -176,7 +176,7 @@ EXPORT int execveat(int dir, const char *path, char *const argv[], char *const e
 EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
 		       const posix_spawnattr_t *attr, char *const argv[], char *const envp[])
 {
-	THROUGH(preload_open(AT_FDCWD, path), true, envp,
+	THROUGH(program_open(AT_FDCWD, path), true, envp,
 		real.spawn(pid, path, actions, attr, argv, envp),
 		real.spawn(pid, path, actions, attr, argv, env_));
 }
@@ -184,7 +184,7 @@ EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_acti
 EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions,
 			const posix_spawnattr_t *attr, char *const argv[], char *const envp[])
 {
-	THROUGH(preload_open_file(file), true, envp,
+	THROUGH(program_open_in_path(file), true, envp,
 		real.spawnp(pid, file, actions, attr, argv, envp),
 		real.spawnp(pid, file, actions, attr, argv, env_));
 }
@@ -213,7 +213,7 @@ EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_act
 
 static int run_listed(const char *path, char *const argv[], char *const envp[])
 {
-	THROUGH(preload_open(AT_FDCWD, path), true, envp, libc.execve(path, argv, envp),
+	THROUGH(program_open(AT_FDCWD, path), true, envp, libc.execve(path, argv, envp),
 		libc.execve(path, argv, env_));
 }
 
@@ -227,7 +227,7 @@ EXPORT int execl(const char *path, const char *arg, ...)
 
 static int run_listed_file(const char *file, char *const argv[])
 {
-	THROUGH(preload_open_file(file), true, environ, libc.execvpe(file, argv, environ),
+	THROUGH(program_open_in_path(file), true, environ, libc.execvpe(file, argv, environ),
 		libc.execvpe(file, argv, env_));
 }
 
@@ -257,13 +257,13 @@ EXPORT int chroot(const char *path)
 	int rc;
 
 	if (!real.execve)
-		find_real();
+		resolve_calls();
 	rc = real.chroot(path);
-	if (!rc && preload.on && preload_own_id() == raw_syscall(SYS_gettid, 0, 0, 0, 0, 0, 0) &&
-	    must_change(preload_is_hidden() ? ZD_UNMANAGED_HIDDEN : 0, environ)) {
+	if (!rc && preload.on && own_tid() == raw_syscall(SYS_gettid, 0, 0, 0, 0, 0, 0) &&
+	    must_change(library_is_hidden() ? ZD_UNMANAGED_HIDDEN : 0, environ)) {
 		static char text[PATH_LEN * 4];
 
-		if (preload_length(preload_lookup(environ, "LD_PRELOAD")) + 12 <= sizeof(text))
+		if (text_length(env_value(environ, "LD_PRELOAD")) + 12 <= sizeof(text))
 			leave_out(environ, environ, text);
 	}
 	return rc;
@@ -274,19 +274,19 @@ EXPORT int chroot(const char *path)
 /* Before the agent, which may take the variables away. */
 __attribute__((constructor(101))) static void exec_init(void)
 {
-	const char *env = preload_lookup(environ, ZD_AGENT_ENV), *token, *ns;
+	const char *env = env_value(environ, ZD_AGENT_ENV), *token, *ns;
 	size_t len;
 	Dl_info info;
 
-	find_real();
+	resolve_calls();
 	if (!env || !zd_agent_env_parts(env, &token, &ns) ||
-	    preload_lookup(environ, ZD_AGENT_ENV_ALONE) || !dladdr(&preload, &info))
+	    env_value(environ, ZD_AGENT_ENV_NO_CHILDREN) || !dladdr(&preload, &info))
 		return;
-	len = preload_length(info.dli_fname);
+	len = text_length(info.dli_fname);
 	if (len >= sizeof(preload.path))
 		return;
-	preload_copy(preload.name, env, token - 1 - env);
-	preload_copy(preload.token, token, ZD_AGENT_TOKEN);
-	preload_copy(preload.path, info.dli_fname, len + 1);
+	text_copy(preload.name, env, token - 1 - env);
+	text_copy(preload.token, token, ZD_AGENT_TOKEN);
+	text_copy(preload.path, info.dli_fname, len + 1);
 	preload.on = true;
 }

@@ -14,20 +14,20 @@
 
 #include "run/agent/preload.h"
 
-struct zd_agent_words preload_words;
+struct zd_agent_clear_tids clone_clear_tids;
 
 /* Any thread, or a signal handler. */
 static void take_down(const void *word)
 {
-	struct zd_agent_words *w = &preload_words;
+	struct zd_agent_clear_tids *w = &clone_clear_tids;
 	uint64_t addr = (uintptr_t)word;
 	uint32_t nr;
 
-	for (unsigned int i = 0; i < ZD_AGENT_WORDS; i++)
+	for (unsigned int i = 0; i < ZD_AGENT_CLEAR_TIDS; i++)
 		if (__atomic_load_n(&w->addr[i], __ATOMIC_RELAXED) == addr)
 			return;
 	nr = __atomic_fetch_add(&w->nr, 1, __ATOMIC_RELAXED);
-	__atomic_store_n(&w->addr[nr % ZD_AGENT_WORDS], addr, __ATOMIC_RELAXED);
+	__atomic_store_n(&w->addr[nr % ZD_AGENT_CLEAR_TIDS], addr, __ATOMIC_RELAXED);
 }
 
 __attribute__((visibility("default")))
