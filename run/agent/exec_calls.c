@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Programs that will run unmanaged, told before they do.
+ * exec and posix_spawn, as the program calls them.
  *
- * The agent comes into a program by LD_PRELOAD.  It doesn't come into one that is
- * statically linked, set-user-ID, of 32 bits, of another libc, or whose environment has lost
- * the variables; and where the library can't be seen, below a chroot, the loader complains on
- * the program's standard error.  So exec and posix_spawn are called through here: the file is
+ * The agent's library comes into a program by LD_PRELOAD.  It doesn't come into a program that
+ * is statically linked, set-user-ID, of 32 bits, of another libc, or whose environment has
+ * lost the variables; and where the loader can't see the library, below a chroot, it complains
+ * on the program's standard error.  So exec and posix_spawn come through here: the file is
  * looked at, the supervisor is told why there will be no agent, and where the loader would
- * look for the library in vain, or another libc's would fail of it, LD_PRELOAD is taken out
- * of what the program gets.
+ * look for the library in vain, or another libc's loader would fail because of it, LD_PRELOAD
+ * is taken out of the environment that the program gets.
  *
- * Async-signal-safe, and no memory but the stack, as exec is: and of that no more than the
- * call itself takes, unless the environment must change.  Each call ends in libc's own of the
- * same name, and none in another of these: what the program or its libraries have put in
- * front of one is called for that one alone.
+ * Context: as exec itself: async-signal-safe, and no memory but the stack; and no more of
+ * that than the call itself takes, unless the environment must change.  Each function ends in
+ * libc's call of the same name, and never in another one of this file: what the program or
+ * its libraries have put in front of one call is called for that one alone.
  */
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -41,13 +41,14 @@ static struct {
 	int (*chroot)(const char *path);
 } real;
 
-/* libc's own, which execl() and its like end in: they take no array themselves. */
+/* libc's own calls, in which execl() and its like end, since those take no array. */
 static struct {
 	int (*execve)(const char *path, char *const argv[], char *const envp[]);
 	int (*execvpe)(const char *file, char *const argv[], char *const envp[]);
 } libc;
 
-/* Also before exec_init(): another library's constructor may start a program. */
+/* Context: exec_init(), or any call below before it: another library's constructor may start
+ * a program. */
 static void resolve_calls(void)
 {
 	void *own = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
@@ -87,7 +88,8 @@ static size_t count(char *const v[])
 	return n;
 }
 
-/* @envp in @out (as many entries), LD_PRELOAD, which names the library, in @text (as long). */
+/* Copy @envp to @out (as many entries), without the supervisor's variables, and without the
+ * library in LD_PRELOAD, which goes to @text (as long as it was). */
 static void leave_out(char *const envp[], char **out, char *text)
 {
 	static const char name[] = "LD_PRELOAD=";
@@ -165,7 +167,7 @@ EXPORT int fexecve(int file, char *const argv[], char *const envp[])
 
 EXPORT int execveat(int dir, const char *path, char *const argv[], char *const envp[], int flags)
 {
-	const char *volatile given = path;	/* the header promises that there is one */
+	const char *volatile given = path;	/* the header says nonnull: keep the check */
 	bool is_file = given && !*given;
 
 	THROUGH(is_file ? dir : program_open(dir, path), !is_file, envp,
@@ -193,7 +195,7 @@ EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_act
 #define LISTED(first, call)							\
 	do {									\
 		va_list ap;							\
-		/* the header promises that there is one; not all keep that */	\
+		/* the header says nonnull; not every caller obeys */		\
 		const char *volatile head = (first);				\
 		size_t n = 0;							\
 										\
@@ -248,9 +250,10 @@ EXPORT int execle(const char *path, const char *arg, ...)
 }
 
 /*
- * What libc starts by itself, for system(), popen() and wordexp(), gets the environment as
- * it is.  So where the library has gone out of sight, LD_PRELOAD is taken out of it, but by
- * the program itself, not by a vfork()'s child, whose environment is its parent's.
+ * The shells that libc starts, for system(), popen() and wordexp(), get the environment as
+ * it is.  So where the library has gone out of sight, LD_PRELOAD is taken out of the
+ * environment here; but only by the program itself, not by a vfork()'s child, whose
+ * environment is its parent's.
  */
 EXPORT int chroot(const char *path)
 {
@@ -271,7 +274,7 @@ EXPORT int chroot(const char *path)
 
 /* --- setting up --- */
 
-/* Before the agent, which may take the variables away. */
+/* Runs before start.c's constructor, which may take the variables away. */
 __attribute__((constructor(101))) static void exec_init(void)
 {
 	const char *env = env_value(environ, ZD_AGENT_ENV), *token, *ns;

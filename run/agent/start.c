@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * When the program begins, forks and ends.
+ *
+ * Context: the program's own thread: constructors, the fork handler in the child, and
+ * destructors.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -16,7 +19,7 @@
 static void start(int kind)
 {
 	agent.kind = kind;
-	agent.owner = own_tid();	/* of a first or only thread: the process's */
+	agent.owner = own_tid();	/* this is the only thread: so that is the process's id */
 	agent_birth();
 }
 
@@ -26,7 +29,7 @@ static void forked_child(void)
 	start(ZD_AGENT_FORK);
 }
 
-/* --no-children: what is exec'ed from here on never hears of zonedev. */
+/* --no-children: programs that are exec'ed from here on run as if zonedev weren't there. */
 static void leave_children_alone(void)
 {
 	static const char old[] = ZD_AGENT_ENV_OLD "=";
@@ -41,7 +44,7 @@ static void leave_children_alone(void)
 	environ[n] = NULL;
 }
 
-/* A decimal number, which ends where @s does or at a dash.  False: it doesn't. */
+/* A decimal number in *@n, up to the end of @s or a dash.  False: something else follows. */
 static bool number(const char *s, uint64_t *n)
 {
 	*n = 0;
@@ -66,8 +69,8 @@ static long look_at(const char *path, struct stat *st)
 	return raw_syscall(SYS_stat, (long)path, (long)st, 0, 0, 0, 0);
 }
 
-/* The supervisor's id, which means nothing in another pid namespace, is in the name of
- * its socket. */
+/* The supervisor's pid is in the name of its socket; it means nothing in another pid
+ * namespace. */
 static bool is_child_of_supervisor(void)
 {
 	const char *id = text_find(agent.name, "-");
@@ -79,8 +82,9 @@ static bool is_child_of_supervisor(void)
 	       !look_at("/proc/self/ns/pid", &ns) && ns.st_ino == agent.hello.pid_ns;
 }
 
-/* Will what this program makes be in another pid namespace than the program?  Then
- * the first that it makes must be its own: all others in there die with the first. */
+/* Will this program's children be in another pid namespace than the program?  Then the first
+ * of them must be the program's own child, not the agent: when the first process of a
+ * namespace ends, all others in it are killed. */
 static bool makes_namespace(void)
 {
 	struct stat own, children;
@@ -89,7 +93,7 @@ static bool makes_namespace(void)
 	       !look_at("/proc/self/ns/pid", &own) && own.st_ino != children.st_ino;
 }
 
-/* valgrind runs the program on a CPU of its own making, which knows no such clone(). */
+/* valgrind runs the program on a simulated CPU, which knows no such clone(). */
 static bool in_valgrind(void)
 {
 	const char *list = env_value(environ, "LD_PRELOAD");
@@ -115,10 +119,11 @@ __attribute__((constructor)) static void agent_init(void)
 }
 
 /*
- * When the program exits, the agent must not keep its memory any longer than the program
- * itself: the process that waits for the program would find its executable busy and its
- * shared mappings still there.  So the thread that exits bids farewell, by reading a page
- * that is missing: the supervisor sends the agent away, and answers when it is gone.
+ * When the program exits, the agent must not hold the address space any longer than the
+ * program itself: the process that waits for the program would find its executable busy and
+ * its shared mappings still there.  So the thread that exits bids farewell, by reading a page
+ * that is missing: the supervisor sends the agent away, and answers the fault when the agent
+ * is gone.
  */
 __attribute__((destructor)) static void agent_leave(void)
 {

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Will what is about to be exec'ed have an agent?
+ * Programs that won't have an agent: found out before they are exec'ed, and the supervisor is
+ * told why.
  *
- * Whatever is not as expected, and every error, is left to the call itself: this only looks,
- * and what the supervisor hears is a guess of what the loader will do.  Only a regular file
- * is opened: to open another could be noticed.
+ * Whatever is not as expected, and every error, is left to exec itself: these functions only
+ * look, and what the supervisor hears is a guess of what the loader will do.  Only regular
+ * files are opened: the opening of another could be noticed.
+ *
+ * Context: as preload.h says; at most PATH_LEN and a few hundred bytes of stack.
  */
 #include <fcntl.h>
 #include <stddef.h>
@@ -72,7 +75,7 @@ int program_open_in_path(const char *file)
 	}
 }
 
-/* As the kernel sets AT_SECURE. */
+/* Will the kernel set AT_SECURE for the program in @fd?  Then the loader ignores LD_PRELOAD. */
 static bool is_privileged(int fd)
 {
 	uid_t user = raw_syscall(SYS_geteuid, 0, 0, 0, 0, 0, 0);
