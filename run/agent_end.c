@@ -10,7 +10,6 @@
  * An agent that is killed leaves a program that is served as ever, but what /proc showed
  * of the program through the agent must be looked for anew.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +19,7 @@
 
 #include "space/maps.h"
 #include "space/uffd.h"
+#include "run/proc.h"
 #include "run/run.h"
 
 #define FAREWELL_NS	1000000000ull	/* an agent that was stopped may not end at all */
@@ -57,7 +57,7 @@ bool process_farewell_waits(struct process *p)
 {
 	if (process_farewell_late(p))
 		return false;
-	return process_dismiss_agent(p) || survey_busy(p->run->scout, p->survey);
+	return process_dismiss_agent(p) || scout_has(p->run->scout, p->survey);
 }
 
 void process_answer_farewell(struct process *p)
@@ -81,11 +81,11 @@ static bool is_ring(const struct zd_vma *vma, void *ctx)
 	return !s->found && vma->end <= s->p->hi;
 }
 
-/* Is @tid a task of this address space? */
-static bool has_ring(const struct process *p, pid_t tid)
+/* Is @tid a task of the address space of @ctx, a process? */
+static bool has_ring(pid_t pid, pid_t tid, void *ctx)
 {
-	struct ring_search s = { .p = p };
-	int fd = process_proc(p->pid, tid, "maps");
+	struct ring_search s = { .p = ctx };
+	int fd = proc_open(pid, tid, "maps");
 
 	if (fd < 0)
 		return false;
@@ -93,26 +93,6 @@ static bool has_ring(const struct process *p, pid_t tid)
 		s.found = false;
 	close(fd);
 	return s.found;
-}
-
-static pid_t task_of(const struct process *p)
-{
-	char path[64];
-	struct dirent *d;
-	pid_t tid = 0;
-	DIR *dir;
-
-	snprintf(path, sizeof(path), "/proc/%d/task", (int)p->pid);
-	dir = opendir(path);
-	while (dir && !tid && (d = readdir(dir))) {
-		pid_t t = strtol(d->d_name, NULL, 10);
-
-		if (t > 0 && has_ring(p, t))
-			tid = t;
-	}
-	if (dir)
-		closedir(dir);
-	return tid;
 }
 
 void process_look_again(struct process *p)
@@ -125,11 +105,11 @@ void process_look_again(struct process *p)
 	if (p->looked || p->pid < 0 || p->sock.fd >= 0 || p->agent_thread)
 		return;
 	p->looked = true;
-	tid = task_of(p);
+	tid = proc_find_task(p->pid, has_ring, p);
 	if (!tid)
 		return;
 	if (process_open_memory(&seen, p->pid, tid) ||
-	    survey_new(p->pid, p->pid, tid, p, &survey)) {
+	    process_new_survey(p, p->pid, p->pid, tid, &survey)) {
 		seen.status_fd = seen.pidfd = -1;
 		process_close_proc(&seen);
 		return;
@@ -142,7 +122,7 @@ void process_look_again(struct process *p)
 	p->statm_fd = seen.statm_fd;
 	p->mem_fd = seen.mem_fd;
 	p->mm->pagemap_fd = p->pagemap_fd;
-	survey_free(p->run->scout, p->survey);
+	scout_release(p->run->scout, p->survey);
 	p->survey = survey;
 	process_answer_farewell(p);	/* it may have waited for that survey */
 }
@@ -153,7 +133,7 @@ void process_look_again(struct process *p)
 static bool has_memory(pid_t pid)
 {
 	char buf[16] = "0";
-	int fd = process_proc(pid, pid, "statm");
+	int fd = proc_open(pid, pid, "statm");
 
 	if (fd < 0)
 		return false;

@@ -186,7 +186,7 @@ static void take_layout(struct process *p, const struct zd_agent_hello *h)
 	p->hi = h->hi;
 	p->staging = h->staging;
 	p->identity = h->identity;
-	p->words = h->clear_tids;
+	p->clear_tids = h->clear_tids;
 }
 
 /* If the program has exec'ed, what it was before must be gone before it begins. */

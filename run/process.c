@@ -5,7 +5,6 @@
  * gone.  The agent's socket ends earlier, when the agent does; an address space
  * without an agent is served as ever, but nothing is moved out of it.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <limits.h>
 #include <fcntl.h>
@@ -19,9 +18,11 @@
 #include "base/alloc.h"
 #include "space/maps.h"
 #include "space/uffd.h"
+#include "run/proc.h"
 #include "run/run.h"
 #include "zonedev/log.h"
 
+#define GROWS_SHARE	16	/* of the limit: a mapping of that size is managed at once */
 #define FDS_OF_PROC	2	/* the first of /proc/PID */
 
 static int *fds_of(struct process *p, unsigned int i)
@@ -63,41 +64,27 @@ struct process *process_by_id(struct run *run, uint64_t id)
 	return NULL;
 }
 
-int process_proc(pid_t pid, pid_t tid, const char *file)
+/* An agent that is a thread is known by its name: the id that it has for itself may be that
+ * of another pid namespace. */
+static bool is_agent(pid_t pid, pid_t tid, void *ctx)
 {
-	char path[64];
+	int fd = tid == pid ? -1 : proc_open(pid, tid, "comm");
+	char comm[32];
+	ssize_t n;
 
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/%s", (int)pid, (int)tid, file);
-	return open(path, O_RDONLY | O_CLOEXEC);
+	(void)ctx;
+	if (fd < 0)
+		return false;
+	n = read(fd, comm, sizeof(comm));
+	close(fd);
+	return n == 8 && !memcmp(comm, "zonedev\n", 8);
 }
 
-/* An agent that is a thread, by its name: its own idea of its id may be one of another
- * pid namespace. */
 static pid_t agent_tid(pid_t pid)
 {
-	char path[64], comm[32];
-	struct dirent *d;
-	pid_t tid = pid;
-	ssize_t n;
-	DIR *dir;
-	int fd;
+	pid_t tid = proc_find_task(pid, is_agent, NULL);
 
-	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
-	dir = opendir(path);
-	while (dir && tid == pid && (d = readdir(dir))) {
-		pid_t t = strtol(d->d_name, NULL, 10);
-
-		fd = t > 0 && t != pid ? process_proc(pid, t, "comm") : -1;
-		if (fd < 0)
-			continue;
-		n = read(fd, comm, sizeof(comm));
-		close(fd);
-		if (n == 8 && !memcmp(comm, "zonedev\n", 8))
-			tid = t;
-	}
-	if (dir)
-		closedir(dir);
-	return tid;
+	return tid ? tid : pid;
 }
 
 /* What process_attach() has opened. */
@@ -124,13 +111,25 @@ static int run_files(const struct run *run)
  * because a main thread may have ended, and then shows no memory, while others live on. */
 int process_open_memory(struct process *p, pid_t pid, pid_t tid)
 {
-	p->maps_fd = process_proc(pid, tid, "maps");
-	p->pagemap_fd = process_proc(pid, tid, "pagemap");
-	p->statm_fd = process_proc(pid, tid, "statm");
-	p->mem_fd = process_proc(pid, tid, "mem");
+	p->maps_fd = proc_open(pid, tid, "maps");
+	p->pagemap_fd = proc_open(pid, tid, "pagemap");
+	p->statm_fd = proc_open(pid, tid, "statm");
+	p->mem_fd = proc_open(pid, tid, "mem");
 	if (p->maps_fd < 0 || p->pagemap_fd < 0 || p->statm_fd < 0 || p->mem_fd < 0)
 		return -errno;
 	return 0;
+}
+
+int process_new_survey(const struct process *p, pid_t pid, pid_t memory, pid_t tid,
+		       struct survey **survey)
+{
+	const struct survey_target of = {
+		.pid = pid, .memory = memory, .tid = tid,
+		.lo = p->lo, .hi = p->hi, .clear_tids = p->clear_tids,
+		.grows_max = p->run->server.limit * ZD_PAGE_SIZE / GROWS_SHARE,
+	};
+
+	return survey_new(&of, survey);
 }
 
 int process_attach(struct process *p, pid_t pid, pid_t agent, int pidfd)
@@ -140,7 +139,7 @@ int process_attach(struct process *p, pid_t pid, pid_t agent, int pidfd)
 	p->agent_thread = !agent;
 	p->tid = agent ? agent : agent_tid(pid);
 	rc = process_open_memory(p, agent ? agent : pid, p->tid);
-	p->status_fd = process_proc(pid, pid, "status");
+	p->status_fd = proc_open(pid, pid, "status");
 	if (!rc && p->status_fd < 0)
 		rc = -errno;
 	/* the last quarter is for forks: those who wait for one are heard only when there is a
@@ -148,7 +147,7 @@ int process_attach(struct process *p, pid_t pid, pid_t agent, int pidfd)
 	if (!rc && p->status_fd >= run_files(p->run) / 4 * 3)
 		rc = -EMFILE;
 	if (!rc)
-		rc = survey_new(pid, agent ? agent : pid, p->tid, p, &p->survey);
+		rc = process_new_survey(p, pid, agent ? agent : pid, p->tid, &p->survey);
 	if (rc) {
 		process_close_proc(p);
 		return rc;
@@ -182,7 +181,7 @@ static void process_free(struct process *p)
 		if (*fd >= 0)
 			close(*fd);
 	cds_list_del(&p->node);
-	survey_free(p->run->scout, p->survey);
+	scout_release(p->run->scout, p->survey);
 	if (p->run->patrolled == p)
 		p->run->patrolled = NULL;
 	zd_free(p->found);
@@ -220,7 +219,7 @@ void processes_reap(struct run *run)
 		if (zd_now_ns() - p->lost_ns > LOOK_AGAIN_NS)
 			process_look_again(p);
 		/* the survey that it waits for may never be made: the scout was stopped */
-		if (p->sock.fd < 0 && !survey_busy(run->scout, p->survey))
+		if (p->sock.fd < 0 && !scout_has(run->scout, p->survey))
 			process_answer_farewell(p);
 		if (p->gone || p->mm->dead || !zd_uffd_mm_alive(zd_mm_uffd(p->mm)))
 			process_free(p);
@@ -264,7 +263,7 @@ static void forked(struct zd_mm *parent_mm, struct zd_mm *mm)
 	p->hi = parent->hi;
 	p->staging = parent->staging;
 	p->identity = parent->identity;
-	p->words = parent->words;
+	p->clear_tids = parent->clear_tids;
 }
 
 static void died(struct zd_mm *mm)

@@ -58,7 +58,7 @@ struct process {
 	int pidfd;
 	struct zd_source sock;		/* its agent; fd -1: none */
 	struct zd_agent_ring *ring;
-	uint64_t lo, hi, staging, identity, words;
+	uint64_t lo, hi, staging, identity, clear_tids;
 	int maps_fd, pagemap_fd, statm_fd, status_fd, mem_fd;
 	uint64_t vm_size;		/* pages, at the last scan */
 	uint64_t anon;			/* resident anonymous pages, last reading */
@@ -184,7 +184,9 @@ void agent_link_done(struct process *p);
 struct process *process_new(struct run *run, struct zd_mm *mm);
 /* Its pid and its agent's are known (@agent 0: a thread): open what /proc has on it. */
 int process_attach(struct process *p, pid_t pid, pid_t agent, int pidfd);
-int process_proc(pid_t pid, pid_t tid, const char *file);
+/* A survey of the address space that is seen through task @tid of @memory. */
+int process_new_survey(const struct process *p, pid_t pid, pid_t memory, pid_t tid,
+		       struct survey **survey);
 /* What /proc has on the memory, through that task.  On -errno some may be open. */
 int process_open_memory(struct process *p, pid_t pid, pid_t tid);
 void process_close_proc(struct process *p);

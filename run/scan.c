@@ -211,7 +211,7 @@ bool scan(struct process *p)
 	uint64_t now = zd_now_ns();
 
 	if (!p->survey || p->sock.fd < 0 || p->dismissed_ns || now < p->survey_after_ns ||
-	    survey_ask(p->run->scout, p->survey, &p->mm->ranges, p->in_family))
+	    scout_ask(p->run->scout, p->survey, &p->mm->ranges, p->in_family))
 		return false;
 	p->scan_at_ns = now;
 	return true;
@@ -258,10 +258,10 @@ static void take(struct process *p)
 		p->pss_at_ns = now;
 	}
 	zd_free(p->kept);
-	p->kept = s->kept;
-	p->nr_kept = s->nr_kept;
-	s->kept = NULL;
-	s->nr_kept = s->cap_kept = 0;
+	p->kept = s->unevictable;
+	p->nr_kept = s->nr_unevictable;
+	s->unevictable = NULL;
+	s->nr_unevictable = s->cap_unevictable = 0;
 	zd_free(p->found);
 	p->found = s->found;
 	p->nr_found = s->nr_found;
@@ -274,7 +274,7 @@ static void take(struct process *p)
 
 bool scan_step(struct process *p)
 {
-	if (p->survey && survey_take(p->run->scout, p->survey)) {
+	if (p->survey && scout_take(p->run->scout, p->survey)) {
 		take(p);
 		process_answer_farewell(p);
 	}
