@@ -3,6 +3,7 @@
  * A program that does little but wait for pages that are away is told so, once, with the
  * --ram that it would take to keep all that it has now.
  */
+#include "run/advice.h"
 #include "run/run.h"
 #include "zonedev/log.h"
 

@@ -26,6 +26,7 @@
 
 #include "guard/family.h"
 #include "run/exit.h"
+#include "run/host.h"
 #include "run/launch.h"
 #include "run/run.h"
 #include "zonedev/log.h"

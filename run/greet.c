@@ -1,50 +1,32 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Agents announce themselves here: an abstract socket whose name and token are
- * random and known to the program's environment alone.
+ * What becomes of an agent's hello: which process the agent is of, what the agent is answered.
+ *
+ * Context: the server's thread; nothing here waits for an agent.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 #include <unistd.h>
 #include <linux/kcmp.h>
 
-#include "base/alloc.h"
 #include "base/uapi.h"
-#include "space/uffd.h"
+#include "run/agent_end.h"
+#include "run/greet.h"
+#include "run/mover_agent.h"
+#include "run/process.h"
 #include "run/run.h"
+#include "space/uffd.h"
 #include "zonedev/log.h"
 
-/* A connection until it has said a good hello. */
-struct conn {
-	struct zd_source source;
-	struct run *run;
-	pid_t peer;		/* said hello: the agent, or the program whose thread it is */
-	pid_t pid, agent;	/* agent 0: a thread */
-	int pidfd;		/* of the program */
-	bool dev_offered;
-};
-
-static void conn_free(struct conn *c)
-{
-	zd_server_remove(&c->run->server, &c->source);
-	close(c->source.fd);
-	if (c->pidfd >= 0)
-		close(c->pidfd);
-	zd_free(c);
-}
-
-/* With @fd, and with @self, a pidfd of this process, for the agent to fetch the keeper. */
+/* With @fd, and with @self, a pidfd of this process, by which the agent fetches the keeper. */
 static void reply_all(const struct run *run, int sock, enum zd_agent_answer answer, int fd,
 		      int self)
 {
@@ -107,10 +89,10 @@ static pid_t pid_of(int pidfd)
 }
 
 /*
- * Whose agent is it?  @pidfd, which becomes the connection's, says so unless the agent
- * is a thread.  The one thing that is not believed is that the two share their memory:
+ * Whose agent is this?  @pidfd, which becomes the connection's, says so unless the agent
+ * is a thread.  That agent and program share their memory is not believed, but checked:
  * the process may have exec'ed, and an agent that the program has taken over could name
- * any process, to have it killed.  0 or -errno.
+ * any process, to have that one killed.  0 or -errno.
  */
 static int identify(struct conn *c, int pidfd)
 {
@@ -139,7 +121,7 @@ static int map_ring(int fd, struct process *p)
 	struct stat st;
 	void *ring;
 
-	/* it must not shrink under us */
+	/* the supervisor would get SIGBUS if the file shrank */
 	if (fstat(fd, &st) || st.st_size < (off_t)sizeof(*p->ring))
 		return -EINVAL;
 	if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_SEAL))
@@ -152,8 +134,9 @@ static int map_ring(int fd, struct process *p)
 	return 0;
 }
 
-/* The process is known and its ring is mapped: from now on the socket is its. */
-static int settle(struct conn *c, struct process *p, int ring_fd)
+/* @p gets the connection's socket and pidfd, and the ring.  0: @c is free of them, and only to
+ * be freed; -errno: all is as it was, but @p may have its pid. */
+static int take_over(struct conn *c, struct process *p, int ring_fd)
 {
 	int rc = map_ring(ring_fd, p);
 
@@ -168,7 +151,7 @@ static int settle(struct conn *c, struct process *p, int ring_fd)
 	c->pidfd = -1;
 	zd_server_remove(&c->run->server, &c->source);
 	p->sock.fd = c->source.fd;
-	agent_link_init(p);
+	mover_agent_init(p);
 	rc = zd_server_add(&c->run->server, &p->sock);
 	if (rc) {	/* the connection is still the caller's, and unheard */
 		p->sock.fd = -1;
@@ -176,7 +159,6 @@ static int settle(struct conn *c, struct process *p, int ring_fd)
 		p->lost_ns = zd_now_ns();
 		return rc;
 	}
-	zd_free(c);
 	return 0;
 }
 
@@ -189,14 +171,15 @@ static void take_layout(struct process *p, const struct zd_agent_hello *h)
 	p->clear_tids = h->clear_tids;
 }
 
-/* If the program has exec'ed, what it was before must be gone before it begins. */
+/* If the program has exec'ed, its old address space must be gone before the new one begins: the
+ * new agent gets a pidfd of the old one to wait for. */
 static void answer_exec(struct run *run, int sock, enum zd_agent_answer answer, pid_t pid,
 			const struct process *p)
 {
-	struct process *old = process_before_exec(run, pid, p);
+	struct process *old = agent_predecessor(run, pid, p);
 	int pidfd = -1, self = -1;
 
-	if (old && process_dismiss_agent(old))
+	if (old && agent_dismiss(old))
 		pidfd = syscall(SYS_pidfd_open, old->tid, 0);
 	if (answer == ZD_AGENT_WELCOME && run->keeper.fd >= 0)
 		self = syscall(SYS_pidfd_open, getpid(), 0);
@@ -217,7 +200,8 @@ static void hello_none(struct conn *c, const struct zd_agent_hello *h)
 	answer_exec(c->run, c->source.fd, ZD_AGENT_GO_AWAY, c->pid, NULL);
 }
 
-static void hello_fresh(struct conn *c, const struct zd_agent_hello *h, int uffd, int ring)
+/* True: the socket is the process's now. */
+static bool hello_fresh(struct conn *c, const struct zd_agent_hello *h, int uffd, int ring)
 {
 	struct run *run = c->run;
 	int sock = c->source.fd, dev;
@@ -235,7 +219,7 @@ static void hello_fresh(struct conn *c, const struct zd_agent_hello *h, int uffd
 		else
 			zd_log(ZD_LOG_WARN, "process %d has no userfaultfd (%s): it runs unmanaged",
 			       c->pid, strerrordesc_np(-h->error));
-		return;
+		return false;
 	}
 	rc = zd_uffd_api(uffd, ZD_UFFD_FEATURES);
 	if (!rc)
@@ -257,7 +241,7 @@ static void hello_fresh(struct conn *c, const struct zd_agent_hello *h, int uffd
 		goto refuse;
 	}
 	take_layout(p, h);
-	rc = settle(c, p, ring);
+	rc = take_over(c, p, ring);
 	if (rc) {
 		p->gone = true;
 		goto refuse;
@@ -265,18 +249,20 @@ static void hello_fresh(struct conn *c, const struct zd_agent_hello *h, int uffd
 	if (pid == run->child)
 		run->child_managed = true;
 	answer_exec(run, sock, ZD_AGENT_WELCOME, pid, p);
-	return;
+	return true;
 
 refuse:
-	/* not worth a word if it has ended (or exec'ed) meanwhile */
+	/* no message if the process has ended (or exec'ed) meanwhile */
 	if (!has_ended(sock, rc)) {
 		zd_log(ZD_LOG_WARN, "process %d runs unmanaged: %s", c->pid, strerrordesc_np(-rc));
 		run->nr_unmanaged++;
 	}
 	answer_exec(run, sock, ZD_AGENT_GO_AWAY, pid, p);
+	return false;
 }
 
-static void hello_fork(struct conn *c, const struct zd_agent_hello *h, int ring)
+/* True: the socket is the process's now. */
+static bool hello_fork(struct conn *c, const struct zd_agent_hello *h, int ring)
 {
 	struct process *p = process_by_id(c->run, h->id);
 	int sock = c->source.fd;
@@ -284,141 +270,37 @@ static void hello_fork(struct conn *c, const struct zd_agent_hello *h, int ring)
 
 	if (!p || p->sock.fd >= 0 || p->pid >= 0) {
 		reply(sock, ZD_AGENT_ASK_AGAIN, -1);
-		return;
+		return false;
 	}
-	rc = settle(c, p, ring);
-	if (rc && !has_ended(sock, rc))	/* it is served, but nothing of it can go out */
+	rc = take_over(c, p, ring);
+	if (rc && !has_ended(sock, rc))	/* the child is served, but nothing can be moved out */
 		zd_log(ZD_LOG_WARN, "a forked child keeps its memory: %s", strerrordesc_np(-rc));
-	if (rc && c->pidfd >= 0) {	/* the connection stays: the child dies with us */
+	if (rc && c->pidfd >= 0) {	/* the connection stays: so the child dies with the supervisor */
 		close(c->pidfd);
 		c->pidfd = -1;
 	}
 	reply(sock, rc ? ZD_AGENT_GO_AWAY : ZD_AGENT_WELCOME, zd_mm_uffd(p->mm));
+	return !rc;
 }
 
-static void conn_ready(struct zd_source *source, uint32_t events)
+bool greet(struct conn *c, const struct zd_agent_hello *h, const int *fd, unsigned int nr)
 {
-	struct conn *c = caa_container_of(source, struct conn, source);
-	struct zd_agent_hello h;
-	union {
-		struct cmsghdr align;
-		char buf[CMSG_SPACE(3 * sizeof(int))];
-	} ctl;
-	struct iovec iov = { &h, sizeof(h) };
-	struct msghdr msg = {
-		.msg_iov = &iov, .msg_iovlen = 1,
-		.msg_control = ctl.buf, .msg_controllen = sizeof(ctl.buf),
-	};
-	int fd[3] = { -1, -1, -1 }, ring, pidfd;
-	unsigned int nr = 0, own;
-	ssize_t n = recvmsg(source->fd, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+	unsigned int own = h->kind == ZD_AGENT_FORK ? 1 : h->kind == ZD_AGENT_NONE || h->error ? 0 : 2;
+	int ring = own ? fd[own - 1] : -1;
+	bool taken = false;
 
-	(void)events;
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (n > 0 && msg.msg_controllen >= CMSG_LEN(sizeof(int)) &&
-	    ctl.align.cmsg_type == SCM_RIGHTS) {
-		nr = (ctl.align.cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		memcpy(fd, CMSG_DATA(&ctl.align), nr * sizeof(int));
-	}
-	if (n != sizeof(h) || h.magic != ZD_AGENT_MAGIC || h.version != ZD_AGENT_VERSION ||
-	    memcmp(h.token, c->run->token, ZD_AGENT_TOKEN)) {
-		for (unsigned int i = 0; i < nr; i++)
-			close(fd[i]);
-		conn_free(c);
-		return;
-	}
-	if (h.kind == ZD_AGENT_UNMANAGED) {
-		if (h.error > 0 && h.error < ZD_UNMANAGED_REASONS)
-			c->run->unmanaged[h.error]++;
-		for (unsigned int i = 0; i < nr; i++)
-			close(fd[i]);
-		conn_free(c);
-		return;
-	}
-	own = h.kind == ZD_AGENT_FORK ? 1 : h.kind == ZD_AGENT_NONE || h.error ? 0 : 2;
-	pidfd = nr > own ? fd[own] : -1;
-	ring = own ? fd[own - 1] : -1;
-	if (identify(c, pidfd)) {
-		reply(source->fd, ZD_AGENT_QUIT, -1);
+	if (identify(c, nr > own ? fd[own] : -1)) {
+		reply(c->source.fd, ZD_AGENT_QUIT, -1);
 		if (own > 1)
 			close(fd[0]);
-	} else if (h.kind == ZD_AGENT_FORK) {
-		hello_fork(c, &h, ring);
-	} else if (h.kind == ZD_AGENT_NONE) {
-		hello_none(c, &h);
+	} else if (h->kind == ZD_AGENT_FORK) {
+		taken = hello_fork(c, h, ring);
+	} else if (h->kind == ZD_AGENT_NONE) {
+		hello_none(c, h);
 	} else {
-		hello_fresh(c, &h, h.error ? -1 : fd[0], ring);
+		taken = hello_fresh(c, h, h->error ? -1 : fd[0], ring);
 	}
 	if (ring >= 0)
 		close(ring);
-}
-
-static void listen_ready(struct zd_source *source, uint32_t events)
-{
-	struct run *run = caa_container_of(source, struct run, listen);
-	int fd = accept4(source->fd, NULL, NULL, SOCK_CLOEXEC);
-	struct ucred cred = { .pid = -1 };
-	socklen_t len = sizeof(cred);
-	struct conn *c;
-
-	(void)events;
-	if (fd < 0)
-		return;
-	c = zd_alloc(sizeof(*c));
-	if (!c)
-		goto err_close;
-	c->run = run;
-	c->source.fd = fd;
-	c->source.ready = conn_ready;
-	c->pidfd = -1;
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len))
-		goto err_free;
-	c->peer = cred.pid;
-	len = sizeof(c->pidfd);
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &c->pidfd, &len))
-		c->pidfd = syscall(SYS_pidfd_open, cred.pid, 0);
-	if (!zd_server_add(&run->server, &c->source))
-		return;
-	if (c->pidfd >= 0)
-		close(c->pidfd);
-err_free:
-	zd_free(c);
-err_close:
-	close(fd);
-}
-
-int link_open(struct run *run)
-{
-	struct sockaddr_un sa = { .sun_family = AF_UNIX };
-	uint64_t r[3];
-	socklen_t len;
-	int rc;
-
-	if (getrandom(r, sizeof(r), 0) != sizeof(r))
-		return -EIO;
-	snprintf(run->socket_name, sizeof(run->socket_name), "zonedev-%d-%016llx", (int)getpid(),
-		 (unsigned long long)r[0]);
-	snprintf(run->token, sizeof(run->token), "%016llx%016llx", (unsigned long long)r[1],
-		 (unsigned long long)r[2]);
-	strcpy(sa.sun_path + 1, run->socket_name);
-	len = offsetof(struct sockaddr_un, sun_path) + 1 + strlen(run->socket_name);
-
-	run->listen.ready = listen_ready;
-	run->listen.fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (run->listen.fd < 0)
-		return -errno;
-	if (bind(run->listen.fd, (struct sockaddr *)&sa, len) || listen(run->listen.fd, 1024))
-		rc = -errno;
-	else
-		rc = zd_server_add(&run->server, &run->listen);
-	if (rc)
-		close(run->listen.fd);
-	return rc;
-}
-
-void link_close(struct run *run)
-{
-	zd_server_remove(&run->server, &run->listen);
-	close(run->listen.fd);
+	return taken;
 }

@@ -20,8 +20,14 @@
 #include "guard/family.h"
 #include "engine/mig.h"
 #include "run/exit.h"
+#include "run/host.h"
 #include "run/launch.h"
+#include "run/link.h"
+#include "run/process.h"
+#include "run/report.h"
 #include "run/run.h"
+#include "run/scout.h"
+#include "run/tick.h"
 #include "zonedev/log.h"
 
 #define LINGER_NS	300000000ull	/* after CMD, for children about to end */
@@ -52,7 +58,7 @@ static int setup(struct run *run)
 	rc = guards_start(run);
 	if (rc)
 		goto err_keeper;
-	rc = scout_start(&run->server, budget_survey_made, run, &run->scout);
+	rc = scout_start(&run->server, tick_survey_made, run, &run->scout);
 	if (rc)
 		goto err_guards;
 	return 0;
@@ -83,21 +89,6 @@ static void teardown(struct run *run)
 		signals_close(run);
 	zd_server_destroy(&run->server);
 	zd_device_unregister(run->dev);
-}
-
-/* 0 or -errno: the report could not be written. */
-static int tell(struct run *run)
-{
-	int rc = 0;
-
-	if (run->opt.progress)
-		report_progress(run, true);
-	if (run->opt.report)
-		rc = report_write(run);
-	else if (!run->opt.quiet)
-		report_summary(run);
-	report_unmanaged(run);
-	return rc;
 }
 
 /* Whoever is at the other end of the user's pipes must not wait for us. */
@@ -193,7 +184,7 @@ static pid_t copy(struct run *run)
 		if (guards_start(run))
 			zd_log(ZD_LOG_WARN, "no guard: if this process is killed the program may read "
 			       "zeros for pages that are on the device");
-		if (scout_start(&run->server, budget_survey_made, run, &run->scout))
+		if (scout_start(&run->server, tick_survey_made, run, &run->scout))
 			zd_log(ZD_LOG_ERR, "no memory is managed any more");
 	}
 	return pid;
@@ -208,7 +199,7 @@ static bool detach(struct run *run)
 	if (run->front.fd >= 0) {	/* what the starter waits for is another process already */
 		run->server.hold_evictions = false;
 		tell_of_daemons(run, getpid());
-		front_done(run, tell(run));
+		front_done(run, report_all(run));
 		go_to_background(run);
 		return false;
 	}
@@ -250,7 +241,7 @@ static bool loop(struct run *run)
 	uint64_t now, again = 0;	/* not before: a fork has failed */
 
 	while (busy(run)) {
-		zd_server_poll(&run->server, budget_tick(run));
+		zd_server_poll(&run->server, tick(run));
 		now = zd_now_ns();
 		if (now < again)
 			continue;
@@ -269,7 +260,7 @@ static bool loop(struct run *run)
 /* In the half that the command's starter waits for. */
 static int end(struct run *run)
 {
-	int rc = tell(run);
+	int rc = report_all(run);
 
 	if (cds_list_empty(&run->processes)) {
 		if (!run->child_managed && !run->nr_processes && !run->nr_unmanaged && !run->opt.quiet)

@@ -13,6 +13,7 @@
 #include "tools/cmd.h"
 #include "tools/probe.h"
 #include "run/launch.h"
+#include "run/report.h"
 #include "run/run.h"
 #include "zonedev/log.h"
 
