@@ -246,8 +246,8 @@ static bool hello_fresh(struct conn *c, const struct zd_agent_hello *h, int uffd
 		p->gone = true;
 		goto refuse;
 	}
-	if (pid == run->child)
-		run->child_managed = true;
+	if (pid == run->child.pid)
+		run->child.managed = true;
 	answer_exec(run, sock, ZD_AGENT_WELCOME, pid, p);
 	return true;
 

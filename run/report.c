@@ -28,7 +28,7 @@ static double us(const struct run *run, double q)
 
 static double seconds(const struct run *run)
 {
-	return ((run->end_ns ? run->end_ns : zd_now_ns()) - run->start_ns) / 1e9;
+	return ((run->child.end_ns ? run->child.end_ns : zd_now_ns()) - run->start_ns) / 1e9;
 }
 
 int report_open(struct run *run)
@@ -60,7 +60,7 @@ static json_t *num(uint64_t v)
 static json_t *build(const struct run *run)
 {
 	const struct zd_mm_stats *c = &run->server.stats.c;
-	bool exited = WIFEXITED(run->child_status);
+	bool exited = WIFEXITED(run->child.status);
 
 	return json_pack("{s:i, s:s, s:s, s:o, s:f, s:{s:o,s:o}, s:o, s:o,"
 			 " s:{s:o,s:o,s:o,s:o,s:o,s:o},"
@@ -73,8 +73,8 @@ static json_t *build(const struct run *run)
 			 "device_size", num(run->dev->nr_pages * ZD_PAGE_SIZE),
 			 "seconds", seconds(run),
 			 "status",
-				"exit", exited ? num(WEXITSTATUS(run->child_status)) : json_null(),
-				"signal", exited ? json_null() : num(WTERMSIG(run->child_status)),
+				"exit", exited ? num(WEXITSTATUS(run->child.status)) : json_null(),
+				"signal", exited ? json_null() : num(WTERMSIG(run->child.status)),
 			 "ram", num(run->opt.ram),
 			 "peak_ram", num(run->peak * ZD_PAGE_SIZE),
 			 "pages",

@@ -1,49 +1,71 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * `zonedev run`: the supervisor.
+ * `zonedev run`: the supervisor's state.
  *
- *	cmd_run.c     options
- *	supervise.c   the loop, the end
- *	launch.c      the program
- *	elf.c         what an executable is
- *	front.c       with a limit of CPU time: who waits, and who serves
- *	inherit.c     what it is to find as if there were no supervisor
- *	exit.c        the exit status
- *	guards.c      who ends the program when the supervisor is killed
- *	link.c        greeting agents
- *	agent_link.c  the mover that works through an agent
- *	agent_end.c   how agents end, and what is seen without them
- *	process.c     the managed processes
- *	agent/        the agent, which lives in the program
- *	scan.c        registering their memory
- *	scout.c, survey.c  finding it, in a thread of its own
- *	budget.c      how much RAM they use; the tick
- *	advice.c      more RAM would help
- *	signals.c     signals and the program's status
- *	witness.c     was a signal sent to the whole process group?
- *	report.c      what happened
+ * The files of this room, lowest first; a file calls those above it, never those below.
+ *
+ *   What the supervisor is given, and what it starts
+ *	inherit.c      what the program is to find as if there were no supervisor
+ *	user_fds.c     the descriptors that the user gave
+ *	child.c        how the program stands: stopped, ended
+ *	exit.c         the exit status
+ *	guards.c       they end the program when the supervisor is killed
+ *	witness.c      a process that knows which signals went to the whole process group
+ *	pass_on.c      signals go on to the program
+ *	signals.c      signals come in
+ *	command.c      which file CMD is, and whether an agent can get in
+ *	launch.c       starting it
+ *
+ *   The processes that are managed
+ *	proc.c         /proc's files on a task
+ *	survey*.c      one look at one address space
+ *	scout.c        the thread that makes surveys
+ *	process.c      one struct per address space
+ *	agent_end.c    how agents end in good order
+ *	agent_lost.c   a process that has lost its agent
+ *	mover_agent.c  moving pages through an agent
+ *	greet.c        what becomes of an agent's hello
+ *	link.c         the socket at which agents announce themselves
+ *	manage.c       registering memory
+ *	scan.c         from a survey's findings to managed memory
+ *	agent/         the agent itself, which lives in the program
+ *
+ *   What is done about them
+ *	budget.c       how much RAM they use
+ *	tracer.c       debuggers
+ *	patrol.c       looking for pages that no queue has
+ *	reap.c         processes whose end is near or has come
+ *	host.c         what the server asks
+ *	advice.c       more RAM would help
+ *	report.c       what happened
+ *	tick.c         all of this from time to time
+ *
+ *   All together
+ *	front.c        under a limit of CPU time: the process that the user started only waits
+ *	background.c   going on in a copy of this process
+ *	supervise.c    the loop, the end
+ *
+ * All of struct run belongs to the one thread that serves; the scout (scout.h) has nothing of it.
  */
 #ifndef ZD_RUN_RUN_H
 #define ZD_RUN_RUN_H
 
-#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/resource.h>
-#include <sys/types.h>
 #include <urcu/list.h>
 
-#include "guard/guard.h"
-#include "guard/keeper.h"
-#include "hmm/library.h"
-#include "engine/mm.h"
 #include "engine/server.h"
+#include "guard/keeper.h"
 #include "run/agent/agent_proto.h"
+#include "run/child.h"
+#include "run/guards.h"
 #include "run/inherit.h"
-#include "run/scout.h"
+#include "run/pass_on.h"
 #include "run/witness.h"
 
-struct run;
+struct process;
+struct scout;
+struct zd_device;
 
 struct options {
 	const char *device;
@@ -53,91 +75,57 @@ struct options {
 	char **argv;			/* CMD [ARG...] */
 };
 
-#define NR_QUESTIONS	64
-
-/* A signal that the witness is asked about. */
-struct question {
-	int sig, code;
-	pid_t pid;
-	uid_t uid;
-	uint64_t value;
-	bool taken;			/* whatever the answer */
-};
-
 struct run {
 	struct options opt;
 	struct zd_server server;
 	struct zd_device *dev;
+	uint64_t start_ns;
+
+	/* the program, and what it inherits */
+	struct child child;
+	struct inherited in;
+	struct witness witness;
+	struct pass_on pass_on;
+	struct zd_source sig;		/* signals.c: a signalfd */
+
+	/* who protects it */
+	struct guards guards;
+	struct zd_keeper keeper;
+
+	/* link.c */
+	struct zd_source listen;
+	char socket_name[64];		/* also the mark of the family (guard/family.h) */
+	char token[ZD_AGENT_TOKEN + 1];
+
+	/* the managed processes */
 	struct cds_list_head processes;
 	uint64_t next_id;
-	struct zd_source listen;
-	char socket_name[64];
-	char token[ZD_AGENT_TOKEN + 1];
-	int report_fd;
-	bool report_again;		/* it can be written anew */
-	struct zd_source sig;
-	struct inherited in;
-	struct zd_source front;		/* front.c; fd -1: this process is both */
-	bool served;			/* the server is done: */
-	int front_rc;			/* and its report was written, or -errno */
-	bool background;		/* CMD has ended, and the starter has been told */
-	struct witness witness;
-	struct zd_source answers;	/* the witness's; fd -1: there is none */
-	struct question question[NR_QUESTIONS];
-	unsigned int first_question, nr_questions;
-	sigset_t user_mask;		/* as we were started, for the program */
-	void (*user_chld)(int);		/* SIGCHLD and SIGPIPE: ignored? */
-	void (*user_pipe)(int);
-	pid_t child;
-	bool child_done, child_managed;
-	int child_stopped;		/* by which signal; 0: it isn't */
-	uint64_t told_to_stop_ns;	/* 0: not */
-	int child_status;		/* as waitpid() tells it */
-	uint64_t start_ns, end_ns;
+	uint64_t nr_processes, nr_unmanaged;	/* ever; that have been refused */
+	uint64_t unmanaged[ZD_UNMANAGED_REASONS];	/* that never had an agent, and why */
+	struct scout *scout;
+
+	/* tick.c, budget.c, patrol.c */
 	bool engaged;			/* memory is being registered */
 	uint64_t resync_ns, tick_ns, patrol_after_ns;
 	uint64_t peak;			/* resident pages */
-	uint64_t nr_processes, nr_unmanaged;
-	uint64_t unmanaged[ZD_UNMANAGED_REASONS];	/* never had an agent, and why */
-	uint64_t progress_ns;
-	uint64_t advice_ns, advice_faults;	/* advice.c: the last look */
-	bool advised;
-	struct run_guard {		/* two, so that the death of one is no chance */
-		struct zd_guard guard;
-		struct zd_source end;	/* readable when it has been killed */
-	} guards[2];
-	struct zd_keeper keeper;
-	struct scout *scout;
 	struct process *patrolled;	/* NULL: a round begins */
+
+	/* advice.c: at the last look */
+	uint64_t advice_ns, advice_faults;
+	bool advised;
+
+	/* report.c */
+	int report_fd;
+	bool report_again;		/* the report can be written anew */
+	uint64_t progress_ns;
+
+	/* front.c */
+	struct zd_source front;		/* to the other process; fd -1: there is only this one */
+	bool served;			/* in the front: the server is done, */
+	int front_rc;			/* and its report was written, or -errno */
+
+	/* background.c */
+	bool background;		/* CMD has ended, and the user's shell has been told */
 };
-
-/* supervise.c: all of it; returns the exit status. */
-int supervise(struct run *run, const char *path, const char *preload);
-
-/* stdin, stdout and what else is open are the program's alone. */
-void let_go_of_user(void);
-
-/* front.c: the exit status; in the process that serves: -1. */
-int front_run(struct run *run, const char *path, const char *preload);
-/* There: the front launches the program; and what it is told. */
-int front_launch(struct run *run);
-void front_failed(struct run *run, int status);
-/* @rc: of the report. */
-void front_done(struct run *run, int rc);
-/* Is it time to hand over to a new process? */
-bool front_is_due(const struct run *run);
-
-/* guards.c */
-int guards_start(struct run *run);
-void guards_stop(struct run *run);
-
-/* signals.c */
-/* Before there are threads; signals_give_back(): in the child, for the program. */
-void signals_block(struct run *run);
-void signals_give_back(const struct run *run);
-int signals_open(struct run *run);
-/* In the half that goes to the background: there is nothing to pass on any more. */
-void signals_background(struct run *run);
-void signals_close(struct run *run);
 
 #endif
