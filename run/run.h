@@ -88,7 +88,7 @@ struct run {
 	struct pass_on pass_on;
 	struct zd_source sig;		/* signals.c: a signalfd */
 
-	/* who protects it */
+	/* what kills the program when the supervisor is killed */
 	struct guards guards;
 	struct zd_keeper keeper;
 

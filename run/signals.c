@@ -68,7 +68,7 @@ static void sig_ready(struct zd_source *source, uint32_t events)
 	(void)events;
 	while (!pass_on_is_full(&run->pass_on) &&
 	       read(source->fd, &si, sizeof(si)) == sizeof(si)) {
-		/* whoever sent it: a SIGCHLD of a process hides one by which the kernel tells
+		/* also if a process sent it: that SIGCHLD hides one by which the kernel tells
 		 * of a child */
 		if (si.ssi_signo == SIGCHLD)
 			child_reap(&run->child);

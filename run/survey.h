@@ -2,8 +2,9 @@
 /*
  * A survey: one look at one address space, through /proc.
  *
- * It finds two things.  The mappings that should be managed and are not (survey_maps.c); and
- * the pages that must stay in RAM because threads may end (survey_threads.c).
+ * It finds two things: the mappings that should be managed and are not (survey_maps.c), and
+ * the pages that must stay in RAM because threads may end (survey_threads.c).  survey.c calls
+ * these two; they share struct survey, and so this header, with it.
  *
  * A survey belongs to the server's thread, except from scout_ask() to scout_take(): then it
  * is the scout's (scout.h).  The files that it reads are opened once, by survey_new().

@@ -27,8 +27,8 @@ struct walk {
 	uint64_t prev_end;	/* of the mapping below */
 	struct zd_range small[MIN_BYTES / ZD_PAGE_SIZE];	/* side by side, see look_for() */
 	unsigned int nr_small;
-	uint64_t big_end;	/* of the last that look_for() took */
-	size_t head;		/* the first at or above the mapping */
+	uint64_t big_end;	/* of the last mapping that look_for() took */
+	size_t head;		/* index in s->heads: the first at or above the mapping */
 	struct zd_ranges growing;	/* what may have been growing last time */
 };
 
@@ -42,7 +42,7 @@ static bool is_thread_stack(struct walk *w, const struct zd_vma *vma)
 	       (i + 1 == s->nr_heads || s->heads[i + 1] >= vma->end);
 }
 
-/* One mapping each, as they come; registering several at once could fail for one. */
+/* One entry for each mapping, since registering several at once could fail for one of them. */
 static void add_found(struct walk *w, uint64_t start, uint64_t end)
 {
 	struct survey *s = w->s;
@@ -61,7 +61,8 @@ static void add_found(struct walk *w, uint64_t start, uint64_t end)
 	};
 }
 
-/* The last one that was found could reach as far as @start, where the next mapping is. */
+/* The mapping that was found last, if it ended at @prev_end, could have grown up to @start,
+ * where the next mapping is. */
 static void set_ceiling(struct survey *s, uint64_t prev_end, uint64_t start)
 {
 	struct found *f = s->nr_found ? &s->found[s->nr_found - 1] : NULL;
@@ -71,10 +72,11 @@ static void set_ceiling(struct survey *s, uint64_t prev_end, uint64_t start)
 }
 
 /*
- * Is [start, end) a piece that what is managed beside it may be growing by?  What is
- * registered doesn't grow: each piece would be a mapping of its own, for good.  So one that
- * is small beside it, and beside the limit, waits until it has grown, or is as it was when
- * it was looked at last.
+ * May [start, end) be the end of a mapping that is managed and just growing?  A registered
+ * mapping and an unregistered one don't merge: each piece that is registered while the
+ * program still grows the mapping would stay a mapping of its own, for good.  So a piece that
+ * is small beside its managed neighbour, and beside the limit, waits until it has grown, or
+ * has not changed since the last survey.
  */
 static bool may_grow(struct walk *w, uint64_t start, uint64_t end)
 {
@@ -94,7 +96,7 @@ static bool may_grow(struct walk *w, uint64_t start, uint64_t end)
 	return !zd_ranges_add(&s->growing, start, end);
 }
 
-/* What of [start, end) isn't managed. */
+/* Find what of [start, end) isn't managed. */
 static void find_gaps(struct walk *w, uint64_t start, uint64_t end)
 {
 	uint64_t gap_end;
@@ -105,9 +107,9 @@ static void find_gaps(struct walk *w, uint64_t start, uint64_t end)
 }
 
 /*
- * A mapping that can be managed.  What is managed doesn't merge with what is not, and an
- * mremap over what would be one mapping without zonedev would be refused: so small ones are
- * managed as well where enough of them lie side by side.
+ * A mapping that can be managed.  Managed mappings don't merge with others, and an mremap()
+ * over both, which would be one mapping without zonedev, would be refused: so small mappings
+ * are managed as well where enough of them lie side by side.
  */
 static void look_for(struct walk *w, const struct zd_vma *vma)
 {

@@ -43,7 +43,7 @@ static int by_value(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* Sorted, each once. */
+/* Sort the values, and leave each once. */
 static void tidy(uint64_t *v, size_t *nr)
 {
 	size_t left = 0;
@@ -61,15 +61,16 @@ static void add_page(struct survey *s, uint64_t addr)
 	push(&s->unevictable, &s->nr_unevictable, &s->cap_unevictable, addr & PAGE_MASK);
 }
 
-/* A mutex: where it is linked, and the word that tells its owner. */
+/* The pages of a mutex: of the link (@node), and of the word with the owner's id. */
 static void add_mutex(struct survey *s, uint64_t node, long offset)
 {
-	node &= ~UINT64_C(1);	/* a priority-inheriting one is marked so */
+	node &= ~UINT64_C(1);	/* the mark of a priority-inheriting mutex */
 	add_page(s, node);
 	add_page(s, node + offset);
 }
 
-/* By /proc/PID/mem, which doesn't wait: what is away is not read. */
+/* The mutexes in the list at @head, as far as /proc/PID/mem can read it: that fails for a page
+ * that is away, and doesn't wait. */
 static void add_list(struct survey *s, uint64_t head)
 {
 	struct {
@@ -99,7 +100,8 @@ static void look_at_thread(struct survey *s, pid_t tid)
 	if (syscall(SYS_get_robust_list, tid, &head, &len) || !head)
 		return;
 	push(&s->heads, &s->nr_heads, &s->cap_heads, head);
-	/* id, head and rseq area of a descriptor may lie across a page's end */
+	/* the thread's descriptor, with its id, the head and the rseq area, may lie across a
+	 * page's end */
 	add_page(s, head - ZD_PAGE_SIZE);
 	add_page(s, head);
 	add_page(s, head + ZD_PAGE_SIZE);
