@@ -13,13 +13,14 @@
 #include <unistd.h>
 #include <linux/kcmp.h>
 
-#include "space/uffd.h"
+#include "base/time.h"
 #include "run/agent/agent_proto.h"
 #include "run/agent_end.h"
 #include "run/proc.h"
 #include "run/process.h"
 #include "run/run.h"
 #include "run/scout.h"
+#include "space/uffd.h"
 
 #define FAREWELL_NS	1000000000ull	/* an agent that has been stopped may never end */
 

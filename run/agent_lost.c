@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "base/time.h"
 #include "run/agent_end.h"
 #include "run/agent_lost.h"
 #include "run/proc.h"

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "base/time.h"
 #include "run/budget.h"
 #include "run/process.h"
 #include "run/run.h"

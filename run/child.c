@@ -2,6 +2,7 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+#include "base/time.h"
 #include "engine/server.h"
 #include "run/child.h"
 

@@ -17,6 +17,7 @@
 #include <unistd.h>
 #include <linux/kcmp.h>
 
+#include "base/time.h"
 #include "base/uapi.h"
 #include "run/agent_end.h"
 #include "run/greet.h"

@@ -19,13 +19,13 @@
 #include <linux/futex.h>
 
 #include "base/copy.h"
-#include "space/maps.h"
 #include "engine/mig.h"
-#include "space/uffd.h"
 #include "run/agent/agent_proto.h"
 #include "run/agent_lost.h"
 #include "run/mover_agent.h"
 #include "run/process.h"
+#include "space/maps.h"
+#include "space/uffd.h"
 
 _Static_assert(ZD_AGENT_SLOTS == ZD_STAGING_SLOTS, "the agent and the server have one staging");
 

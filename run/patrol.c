@@ -7,6 +7,7 @@
  * While RAM is short they are looked for in rounds over all processes, a little in each step,
  * with a rest after each round.
  */
+#include "base/time.h"
 #include "run/patrol.h"
 #include "run/process.h"
 #include "run/run.h"

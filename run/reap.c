@@ -5,6 +5,7 @@
  * An address space is gone when the kernel says so of its userfaultfd; until then a process
  * without an agent may live on.
  */
+#include "base/time.h"
 #include "run/agent_end.h"
 #include "run/agent_lost.h"
 #include "run/mover_agent.h"

@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/time.h"
 #include "run/report.h"
 #include "run/run.h"
 #include "zonedev/log.h"

@@ -8,6 +8,7 @@
 #include <errno.h>
 
 #include "base/alloc.h"
+#include "base/time.h"
 #include "run/agent_end.h"
 #include "run/manage.h"
 #include "run/process.h"

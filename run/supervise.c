@@ -8,6 +8,7 @@
  */
 #include <unistd.h>
 
+#include "base/time.h"
 #include "guard/family.h"
 #include "run/background.h"
 #include "run/exit.h"

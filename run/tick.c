@@ -5,6 +5,7 @@
  * The nearer the use of RAM is to the limit, the shorter are the pauses: GROWTH is what the
  * programs could take meanwhile.
  */
+#include "base/time.h"
 #include "run/advice.h"
 #include "run/budget.h"
 #include "run/patrol.h"

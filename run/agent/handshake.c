@@ -15,8 +15,8 @@
 #include <sys/un.h>
 #include <time.h>
 
-#include "guard/keeper.h"
 #include "base/uapi.h"
+#include "guard/keeper.h"
 #include "run/agent/agent.h"
 
 static int agent_connect(void)
