@@ -136,7 +136,7 @@ static int map_ring(int fd, struct process *p)
 }
 
 /* @p gets the connection's socket and pidfd, and the ring.  0: @c is free of them, and only to
- * be freed; -errno: all is as it was, but @p may have its pid. */
+ * be freed; -errno: the socket stays @c's. */
 static int take_over(struct conn *c, struct process *p, int ring_fd)
 {
 	int rc = map_ring(ring_fd, p);
@@ -201,25 +201,32 @@ static void hello_none(struct conn *c, const struct zd_agent_hello *h)
 	answer_exec(c->run, c->source.fd, ZD_AGENT_GO_AWAY, c->pid, NULL);
 }
 
+/* The agent may not call userfaultfd(2): perhaps it may use the device. */
+static void hello_without_uffd(struct conn *c, const struct zd_agent_hello *h)
+{
+	int dev = c->dev_offered ? -1 : open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+
+	c->dev_offered = true;
+	reply(c->source.fd, dev < 0 ? ZD_AGENT_GO_AWAY : ZD_AGENT_USE_DEV, dev);
+	if (dev >= 0)
+		close(dev);
+	else
+		zd_log(ZD_LOG_WARN, "process %d has no userfaultfd (%s): it runs unmanaged",
+		       c->pid, strerrordesc_np(-h->error));
+}
+
 /* True: the socket is the process's now. */
 static bool hello_fresh(struct conn *c, const struct zd_agent_hello *h, int uffd, int ring)
 {
 	struct run *run = c->run;
-	int sock = c->source.fd, dev;
+	int sock = c->source.fd;
 	pid_t pid = c->pid;
 	struct process *p = NULL;
 	struct zd_mm *mm;
 	int rc;
 
 	if (uffd < 0) {
-		dev = c->dev_offered ? -1 : open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
-		c->dev_offered = true;
-		reply(sock, dev < 0 ? ZD_AGENT_GO_AWAY : ZD_AGENT_USE_DEV, dev);
-		if (dev >= 0)
-			close(dev);
-		else
-			zd_log(ZD_LOG_WARN, "process %d has no userfaultfd (%s): it runs unmanaged",
-			       c->pid, strerrordesc_np(-h->error));
+		hello_without_uffd(c, h);
 		return false;
 	}
 	rc = zd_uffd_api(uffd, ZD_UFFD_FEATURES);
@@ -276,7 +283,8 @@ static bool hello_fork(struct conn *c, const struct zd_agent_hello *h, int ring)
 	rc = take_over(c, p, ring);
 	if (rc && !has_ended(sock, rc))	/* the child is served, but nothing can be moved out */
 		zd_log(ZD_LOG_WARN, "a forked child keeps its memory: %s", strerrordesc_np(-rc));
-	if (rc && c->pidfd >= 0) {	/* the connection stays: so the child dies with the supervisor */
+	/* the connection stays, so that the child dies with the supervisor */
+	if (rc && c->pidfd >= 0) {
 		close(c->pidfd);
 		c->pidfd = -1;
 	}
