@@ -4,7 +4,7 @@
  *
  * Only the process itself may MOVE its pages.  In library use the server is
  * part of it (mover_self.c); under `zonedev run` a small agent in the program
- * does it on the server's behalf (run/agent_link.c).  Both move through the
+ * does it on the server's behalf (run/mover_agent.c).  Both move through the
  * userfaultfd that carries the events, because then the kernel answers EAGAIN
  * between an unmap, remap or fork and our reading of its event: an address that
  * was unmapped and mapped anew can't lose its new pages.

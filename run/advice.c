@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A program that does little but wait for pages that are away is told so, once, with the
- * --ram that it would take to keep all that it has now.
+ * When a program does little but wait for pages that are away, the user is told so, once, with
+ * the --ram that would have room for all that the program has now.
  */
+#include "run/advice.h"
 #include "run/run.h"
 #include "zonedev/log.h"
 

@@ -1,42 +1,42 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * How agents end.
+ * How agents end in good order.
  *
- * The agent keeps the address space as long as it lives.  It sees the program's end by
- * itself.  When the program exits it says so first, and waits until the agent is gone
- * (the farewell, agent_proto.h).  Of an exec the agent hears from here: the new
- * program's hello tells, or, where that is not managed, a look from time to time.
- *
- * An agent that is killed leaves a program that is served as ever, but what /proc showed
- * of the program through the agent must be looked for anew.
+ * The agent holds the address space as long as it lives.  It sees the program's end by
+ * itself.  When the program exits, the exiting thread says so first, and waits until the
+ * agent is gone (the farewell, agent_proto.h).  Of an exec the agent is told by the
+ * supervisor: the new program's hello says that there was one, or, where the new program is
+ * not managed, a look from time to time does (agent_outlived_exec()).
  */
-#include <dirent.h>
 #include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #include <linux/kcmp.h>
 
-#include "space/maps.h"
-#include "space/uffd.h"
+#include "base/time.h"
+#include "run/agent/agent_proto.h"
+#include "run/agent_end.h"
+#include "run/proc.h"
+#include "run/process.h"
 #include "run/run.h"
+#include "run/scout.h"
+#include "space/uffd.h"
 
-#define FAREWELL_NS	1000000000ull	/* an agent that was stopped may not end at all */
+#define FAREWELL_NS	1000000000ull	/* an agent that has been stopped may never end */
 
-bool process_dismiss_agent(struct process *p)
+bool agent_dismiss(struct process *p)
 {
 	if (p->sock.fd < 0 || p->agent_thread)
 		return false;
 	if (p->dismissed_ns)
 		return true;
-	if (agent_link_say(p, ZD_AGENT_BYE))
+	if (process_tell_agent(p, ZD_AGENT_BYE))
 		return false;
 	p->dismissed_ns = zd_now_ns();
 	return true;
 }
 
-struct process *process_before_exec(struct run *run, pid_t pid, const struct process *now)
+struct process *agent_predecessor(struct run *run, pid_t pid, const struct process *now)
 {
 	struct process *p;
 
@@ -46,114 +46,30 @@ struct process *process_before_exec(struct run *run, pid_t pid, const struct pro
 	return NULL;
 }
 
-bool process_farewell_late(const struct process *p)
+bool agent_farewell_is_late(const struct process *p)
 {
 	return p->dismissed_ns && zd_now_ns() - p->dismissed_ns > FAREWELL_NS;
 }
 
-/* The agent and the scout keep the address space while they look at it: its executable
- * would still be busy for the program's parent. */
-bool process_farewell_waits(struct process *p)
+/* The agent and the scout hold the address space while they look at it: the program's parent
+ * would find the executable still busy. */
+bool agent_farewell_waits(struct process *p)
 {
-	if (process_farewell_late(p))
+	if (agent_farewell_is_late(p))
 		return false;
-	return process_dismiss_agent(p) || survey_busy(p->run->scout, p->survey);
+	return agent_dismiss(p) || scout_has(p->run->scout, p->survey);
 }
 
-void process_answer_farewell(struct process *p)
+void agent_answer_farewell(struct process *p)
 {
 	zd_uffd_wake(zd_mm_uffd(p->mm), p->identity + ZD_FAREWELL, ZD_PAGE_SIZE);
 }
 
-/* --- without an agent --- */
-
-struct ring_search {
-	const struct process *p;
-	bool found;
-};
-
-static bool is_ring(const struct zd_vma *vma, void *ctx)
-{
-	struct ring_search *s = ctx;
-
-	s->found = vma->shared && vma->inode == s->p->ring_ino && vma->start >= s->p->lo &&
-		   vma->end <= s->p->hi;
-	return !s->found && vma->end <= s->p->hi;
-}
-
-/* Is @tid a task of this address space? */
-static bool has_ring(const struct process *p, pid_t tid)
-{
-	struct ring_search s = { .p = p };
-	int fd = process_proc(p->pid, tid, "maps");
-
-	if (fd < 0)
-		return false;
-	if (zd_maps_walk(fd, is_ring, &s))
-		s.found = false;
-	close(fd);
-	return s.found;
-}
-
-static pid_t task_of(const struct process *p)
-{
-	char path[64];
-	struct dirent *d;
-	pid_t tid = 0;
-	DIR *dir;
-
-	snprintf(path, sizeof(path), "/proc/%d/task", (int)p->pid);
-	dir = opendir(path);
-	while (dir && !tid && (d = readdir(dir))) {
-		pid_t t = strtol(d->d_name, NULL, 10);
-
-		if (t > 0 && has_ring(p, t))
-			tid = t;
-	}
-	if (dir)
-		closedir(dir);
-	return tid;
-}
-
-void process_look_again(struct process *p)
-{
-	int *const fd[] = { &p->maps_fd, &p->pagemap_fd, &p->statm_fd, &p->mem_fd };
-	struct survey *survey;
-	struct process seen = *p;
-	pid_t tid;
-
-	if (p->looked || p->pid < 0 || p->sock.fd >= 0 || p->agent_thread)
-		return;
-	p->looked = true;
-	tid = task_of(p);
-	if (!tid)
-		return;
-	if (process_open_memory(&seen, p->pid, tid) ||
-	    survey_new(p->pid, p->pid, tid, p, &survey)) {
-		seen.status_fd = seen.pidfd = -1;
-		process_close_proc(&seen);
-		return;
-	}
-	p->tid = tid;
-	for (unsigned int i = 0; i < sizeof(fd) / sizeof(fd[0]); i++)
-		close(*fd[i]);
-	p->maps_fd = seen.maps_fd;
-	p->pagemap_fd = seen.pagemap_fd;
-	p->statm_fd = seen.statm_fd;
-	p->mem_fd = seen.mem_fd;
-	p->mm->pagemap_fd = p->pagemap_fd;
-	survey_free(p->run->scout, p->survey);
-	p->survey = survey;
-	process_answer_farewell(p);	/* it may have waited for that survey */
-}
-
-/* --- after an exec --- */
-
-/* A main thread that has ended while others live on has no memory, either. */
+/* False: @pid has ended, or its main thread has, while others live on. */
 static bool has_memory(pid_t pid)
 {
 	char buf[16] = "0";
-	int fd = process_proc(pid, pid, "statm");
+	int fd = proc_open(pid, pid, "statm");
 
 	if (fd < 0)
 		return false;
@@ -163,7 +79,7 @@ static bool has_memory(pid_t pid)
 	return buf[0] != '0';
 }
 
-bool process_has_execed(const struct process *p)
+bool agent_outlived_exec(const struct process *p)
 {
 	if (p->pid < 0 || p->sock.fd < 0 || p->agent_thread || p->dismissed_ns)
 		return false;

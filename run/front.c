@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Under a limit of CPU time.
+ * The front: under a limit of CPU time, the process that the user started, which only waits.
  *
  * RLIMIT_CPU is for each process, and the supervisor works for all of them: it would be
  * killed long before any of them has had its share.  Where the limit can't be raised
- * (CAP_SYS_RESOURCE), the process that was started only stands in front: it starts the
- * program, passes signals on and waits.  Another one serves; when half of its time is used
- * it hands over to a copy of itself, whose time begins anew.
+ * (CAP_SYS_RESOURCE), the process that the user started is the front: it starts the program,
+ * passes signals on and waits.  Another process, here the server, serves; when half of its
+ * time is used it hands over to a copy of itself, whose time begins anew (background.h).
  *
  *	front			server
  *			<-	READY	socket and token, or FAILED and the exit status
@@ -14,7 +14,7 @@
  *	ENDED	status	->
  *			<-	DONE	the report is written
  *
- * The end of the connection before its time is the death of the other: then all die.
+ * When the connection ends before DONE the other process has died: then all die.
  */
 #include <errno.h>
 #include <signal.h>
@@ -25,9 +25,14 @@
 #include <unistd.h>
 
 #include "guard/family.h"
-#include "tools/cmd.h"
+#include "run/exit.h"
+#include "run/front.h"
+#include "run/host.h"
 #include "run/launch.h"
 #include "run/run.h"
+#include "run/signals.h"
+#include "run/user_fds.h"
+#include "zonedev/log.h"
 
 enum kind { READY = 1, FAILED, CHILD, ENDED, DONE };
 
@@ -44,7 +49,7 @@ static void say(struct run *run, enum kind kind, int value)
 
 	memcpy(m.socket_name, run->socket_name, sizeof(m.socket_name));
 	memcpy(m.token, run->token, sizeof(m.token));
-	/* one that has died is noticed by the end of the connection */
+	/* if the other process has died, the end of the connection will tell */
 	if (send(run->front.fd, &m, sizeof(m), MSG_NOSIGNAL) < 0)
 		return;
 }
@@ -70,23 +75,21 @@ static void front_ready(struct zd_source *source, uint32_t events)
 	if (source->fd < 0)
 		return;
 	if (!hear(run, &m))
-		raise(SIGKILL);	/* and the guard goes on with the others */
+		raise(SIGKILL);	/* and the guard kills the programs */
 	if (m.kind != ENDED)
 		return;
-	run->child_done = true;
-	run->child_status = m.value;
-	run->end_ns = zd_now_ns();
+	child_ended(&run->child, m.value);
 }
 
 int front_launch(struct run *run)
 {
 	struct message m;
 
-	inherit_forked(&run->in);	/* it is the front that gives the program what it was given */
+	inherit_forked(&run->in);	/* the front keeps what the program is to inherit */
 	say(run, READY, 0);
 	if (!hear(run, &m) || m.kind != CHILD)
 		return -ECHILD;
-	run->child = m.value;
+	run->child.pid = m.value;
 	run->front.ready = front_ready;
 	return zd_server_add(&run->server, &run->front);
 }
@@ -114,7 +117,7 @@ bool front_is_due(const struct run *run)
 
 /* --- the front --- */
 
-/* From the server. */
+/* What the server says. */
 static void server_ready(struct zd_source *source, uint32_t events)
 {
 	struct run *run = caa_container_of(source, struct run, front);
@@ -126,8 +129,8 @@ static void server_ready(struct zd_source *source, uint32_t events)
 		run->front_rc = m.value;
 		return;
 	}
-	if (run->child > 0 && !run->child_done)
-		kill(run->child, SIGKILL);
+	if (child_is_alive(&run->child))
+		kill(run->child.pid, SIGKILL);
 	raise(SIGKILL);
 }
 
@@ -142,9 +145,9 @@ static int wait_for_end(struct run *run)
 		return rc;
 	while (!run->served) {
 		zd_server_poll(&run->server, -1);
-		if (run->child_done && !told)
-			say(run, ENDED, run->child_status);
-		told = run->child_done;
+		if (run->child.done && !told)
+			say(run, ENDED, run->child.status);
+		told = run->child.done;
 	}
 	return 0;
 }
@@ -155,7 +158,7 @@ static int stand_in_front(struct run *run, const char *path, const char *preload
 	int rc;
 
 	if (!hear(run, &m) || (m.kind != READY && m.kind != FAILED))
-		return cmd_error("can't start: %s", strerrordesc_np(ECHILD));
+		return exit_cant_start(-ECHILD);
 	if (m.kind == FAILED)
 		return m.value;
 	memcpy(run->socket_name, m.socket_name, sizeof(m.socket_name));
@@ -166,16 +169,19 @@ static int stand_in_front(struct run *run, const char *path, const char *preload
 	if (!rc)
 		rc = signals_open(run);
 	if (rc)
-		return cmd_error("can't start: %s", strerrordesc_np(-rc));
+		return exit_cant_start(rc);
 	rc = launch(run, path, preload);
 	if (rc)
-		return launch_failed(run, rc);
-	say(run, CHILD, run->child);
+		return exit_not_launched(run->opt.argv[0], rc);
+	say(run, CHILD, run->child.pid);
 	zd_family_oom_protect();
-	let_go_of_user();
+	user_fds_release();
 	rc = wait_for_end(run);
 	witness_stop(&run->witness);
-	return rc ? cmd_error("%s", strerrordesc_np(-rc)) : run_exit(run, run->front_rc);
+	if (!rc)
+		return exit_as(run->child.status, run->front_rc);
+	zd_log(ZD_LOG_ERR, "%s", strerrordesc_np(-rc));
+	return RUN_EXIT_FAILED;
 }
 
 int front_run(struct run *run, const char *path, const char *preload)
@@ -184,15 +190,15 @@ int front_run(struct run *run, const char *path, const char *preload)
 	pid_t pid;
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
-		return cmd_error("can't start: %s", strerrordesc_np(errno));
+		return exit_cant_start(-errno);
 	pid = fork();
 	if (pid < 0)
-		return cmd_error("can't start: %s", strerrordesc_np(errno));
+		return exit_cant_start(-errno);
 	run->front.fd = pair[!pid];
 	close(pair[pid > 0]);
 	if (pid)
 		return stand_in_front(run, path, preload);
 	witness_forget(&run->witness);
-	setsid();	/* signals of the group are the front's and the program's */
+	setsid();	/* the front and the program get the signals of the group */
 	return -1;
 }

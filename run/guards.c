@@ -1,74 +1,71 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * The supervisor's two guards (guard/guard.h), each of which ends the program when the
- * supervisor is killed.  One that is killed itself is started again; so the death of one,
- * by the OOM killer or by hand, is no chance for the program to read what isn't there.
- */
 #include <string.h>
 
-#include "run/run.h"
+#include "run/guards.h"
 #include "zonedev/log.h"
 
-static int start_guard(struct run *run, struct run_guard *g)
+static int start_guard(struct guards *all, struct run_guard *g)
 {
-	/* the first also holds the descriptors where there is no keeper */
-	int rc = zd_guard_start(&g->guard, run->socket_name,
-				g == run->guards ? ZD_GUARD_COPY : ZD_GUARD_PROGRAM);
+	/* the first one also holds the descriptors, for where there is no keeper */
+	int rc = zd_guard_start(&g->guard, all->mark,
+				g == all->guard ? ZD_GUARD_COPY : ZD_GUARD_PROGRAM);
 
 	if (rc)
 		return rc;
 	g->end.fd = g->guard.own_pidfd;
-	return zd_server_add(&run->server, &g->end);
+	return zd_server_add(all->server, &g->end);
 }
 
-static void stop_guard(struct run *run, struct run_guard *g)
+static void stop_guard(struct guards *all, struct run_guard *g)
 {
 	if (!g->guard.pid)
 		return;
-	zd_server_remove(&run->server, &g->end);
+	zd_server_remove(all->server, &g->end);
 	zd_guard_stop(&g->guard);
 }
 
-static void restart_guard(struct run *run, struct run_guard *g)
+static void restart_guard(struct guards *all, struct run_guard *g)
 {
 	int rc;
 
-	stop_guard(run, g);
-	rc = start_guard(run, g);
+	stop_guard(all, g);
+	rc = start_guard(all, g);
 	if (rc)
 		zd_log(ZD_LOG_WARN, "no guard: %s", strerrordesc_np(-rc));
 }
 
 static void first_ended(struct zd_source *source, uint32_t events)
 {
-	struct run *run = caa_container_of(source, struct run, guards[0].end);
+	struct guards *all = caa_container_of(source, struct guards, guard[0].end);
 
 	(void)events;
-	restart_guard(run, &run->guards[0]);
+	restart_guard(all, &all->guard[0]);
 }
 
 static void second_ended(struct zd_source *source, uint32_t events)
 {
-	struct run *run = caa_container_of(source, struct run, guards[1].end);
+	struct guards *all = caa_container_of(source, struct guards, guard[1].end);
 
 	(void)events;
-	restart_guard(run, &run->guards[1]);
+	restart_guard(all, &all->guard[1]);
 }
 
-void guards_stop(struct run *run)
+void guards_stop(struct guards *all)
 {
-	stop_guard(run, &run->guards[1]);
-	stop_guard(run, &run->guards[0]);
+	stop_guard(all, &all->guard[1]);
+	stop_guard(all, &all->guard[0]);
 }
 
-int guards_start(struct run *run)
+int guards_start(struct guards *all, struct zd_server *server, const char *mark)
 {
 	int rc;
 
-	run->guards[0].end.ready = first_ended;
-	run->guards[1].end.ready = second_ended;
-	rc = start_guard(run, &run->guards[0]);
-	if (!rc && start_guard(run, &run->guards[1]))
+	all->server = server;
+	all->mark = mark;
+	all->guard[0].end.ready = first_ended;
+	all->guard[1].end.ready = second_ended;
+	rc = start_guard(all, &all->guard[0]);
+	if (!rc && start_guard(all, &all->guard[1]))
 		zd_log(ZD_LOG_DEBUG, "no second guard");
 	return rc;
 }

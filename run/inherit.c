@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +16,8 @@ extern char **environ;
 
 /* --- limits --- */
 
-/* The core, if any, is the program's; and a limit of open files has no infinity. */
+/* To infinity?  Not RLIMIT_CORE, since a core is to be the program's, and not RLIMIT_NOFILE,
+ * which has no infinity. */
 static bool is_raised(int resource)
 {
 	return resource != RLIMIT_CORE && resource != RLIMIT_NOFILE;
@@ -31,7 +33,7 @@ static void raise_limits(struct inherited *in)
 		in->limited[i] = !getrlimit(i, &in->limit[i]);
 		if (!in->limited[i] || i == RLIMIT_CORE)
 			continue;
-		/* refused without CAP_SYS_RESOURCE: then as much as there is */
+		/* refused without CAP_SYS_RESOURCE: then up to the hard limit */
 		if (is_raised(i) && !setrlimit(i, &more))
 			continue;
 		more.rlim_cur = more.rlim_max = in->limit[i].rlim_max;
@@ -43,8 +45,9 @@ static void raise_limits(struct inherited *in)
 
 /* --- the end of the starter, sessions, groups, scheduling --- */
 
-/* With a controlling terminal the group is the shell's to manage: a group of the program's
- * own would be in the background. */
+/* Does the supervisor lead its session or group?  Then the program is to, but not with a
+ * controlling terminal: there the shell manages the groups, and a group of the program's own
+ * would be in the background. */
 static void look_who_leads(struct inherited *in)
 {
 	int tty = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
@@ -93,7 +96,7 @@ void inherit_begin(struct inherited *in)
 		in->subreaper = 0;
 	if (syscall(SYS_sched_getattr, 0, &in->sched, sizeof(in->sched), 0))
 		in->sched.size = 0;
-	/* a task with a deadline can't fork; the program gets the deadline back */
+	/* a task of SCHED_DEADLINE can't fork; the program gets the deadline back */
 	if (in->sched.size && in->sched.policy == SCHED_DEADLINE)
 		syscall(SYS_sched_setattr, 0, &other, 0);
 	look_who_leads(in);
@@ -107,7 +110,7 @@ void inherit_leave_cwd(struct inherited *in)
 
 	if (fd < 0)
 		return;
-	/* a directory that can't be entered again is not left */
+	/* the child couldn't enter it again: stay */
 	if (faccessat(fd, ".", X_OK, AT_EACCESS) || chdir("/")) {
 		close(fd);
 		return;
@@ -137,8 +140,8 @@ void inherit_forked(struct inherited *in)
 
 /* --- what names the process --- */
 
-/* LISTEN_PID, WATCHDOG_PID, SYSTEMD_EXEC_PID and their like: a starter that knows whom it
- * starts says so, and the program compares. */
+/* LISTEN_PID, WATCHDOG_PID, SYSTEMD_EXEC_PID and their like: the starter tells the process
+ * that it starts its pid, and the program compares that with its own. */
 static void rename_pid(const char *name, size_t len, uint64_t old, uint64_t new)
 {
 	char key[128], text[32];
@@ -161,7 +164,8 @@ static bool ends_with(const char *name, size_t len, const char *end)
 	return len >= n && !strncasecmp(name + len - n, end, n);
 }
 
-static void rename_us(const struct inherited *in)
+/* Variables that name the supervisor are to name the program. */
+static void rename_pids(const struct inherited *in)
 {
 	for (size_t i = 0; environ[i]; i++) {
 		const char *entry = environ[i];
@@ -182,12 +186,12 @@ void inherit_give(const struct inherited *in)
 {
 	struct zd_sched now = { .size = 0 };
 
-	rename_us(in);
+	rename_pids(in);
 	if (in->cwd >= 0 && fchdir(in->cwd))
 		_exit(126);
 	if (in->subreaper)
 		prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-	/* SCHED_RESET_ON_FORK took it */
+	/* where SCHED_RESET_ON_FORK has reset them */
 	if (in->sched.size && !syscall(SYS_sched_getattr, 0, &now, sizeof(now), 0) &&
 	    (now.policy != in->sched.policy || now.nice != in->sched.nice ||
 	     now.priority != in->sched.priority || now.flags != in->sched.flags))
@@ -198,14 +202,14 @@ void inherit_give(const struct inherited *in)
 	for (int i = 0; i < ZD_NR_TIMERS; i++)
 		if (timerisset(&in->timer[i].it_value))
 			setitimer(i, &in->timer[i], NULL);
-	/* last: until here SIGKILL */
+	/* last: until here it is SIGKILL (launch.c) */
 	prctl(PR_SET_PDEATHSIG, in->deathsig, 0, 0, 0);
 }
 
 /*
- * A thread that waits for a page waits for the supervisor.  A nice value of its own would show
- * in the program's getpriority(PRIO_PGRP) and PRIO_USER; a short time slice doesn't, and
- * has a thread that wakes run as soon as a lower nice value would (Linux 6.12 and later).
+ * A thread that waits for a page waits for the supervisor.  A lower nice value of the
+ * supervisor would show in the program's getpriority(PRIO_PGRP) and (PRIO_USER); so it takes
+ * the shortest time slice (base/sched.h), and the nice value only where there are no slices.
  */
 void inherit_be_prompt(const struct inherited *in)
 {
@@ -213,9 +217,9 @@ void inherit_be_prompt(const struct inherited *in)
 
 	if (!in->sched.size || in->sched.policy != SCHED_OTHER)
 		return;
-	want.runtime = ZD_PROMPT_NS;
+	want.runtime = ZD_SCHED_SLICE_MIN_NS;
 	if (!syscall(SYS_sched_setattr, 0, &want, 0) &&
-	    !syscall(SYS_sched_getattr, 0, &got, sizeof(got), 0) && got.runtime == ZD_PROMPT_NS)
+	    !syscall(SYS_sched_getattr, 0, &got, sizeof(got), 0) && got.runtime == ZD_SCHED_SLICE_MIN_NS)
 		return;
 	setpriority(PRIO_PROCESS, 0, in->sched.nice - 10);
 }

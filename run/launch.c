@@ -1,4 +1,11 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * Starting the program.
+ *
+ * From its fork on the child dies with the supervisor: first by a parent-death signal, which
+ * exec or a new user id may clear, then by the witness, which gets a pidfd of the child before
+ * the child goes on, and in the end by an agent and the guards.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -12,85 +19,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "tools/cmd.h"
-#include "run/agent/elf.h"
 #include "run/launch.h"
-
-static bool is_program(const char *path)
-{
-	struct stat st;
-
-	return !stat(path, &st) && S_ISREG(st.st_mode) && !access(path, X_OK);
-}
-
-/* As execvp() would find it. */
-static int find(const char *cmd, char *path, size_t len)
-{
-	const char *dirs = getenv("PATH"), *end;
-
-	if (strchr(cmd, '/')) {
-		if ((size_t)snprintf(path, len, "%s", cmd) >= len)
-			return -ENAMETOOLONG;
-		if (access(path, F_OK))
-			return -ENOENT;
-		return is_program(path) ? 0 : -EACCES;
-	}
-	if (!dirs)
-		dirs = "/usr/local/bin:/usr/bin:/bin";
-	for (; ; dirs = end + 1) {
-		end = strchrnul(dirs, ':');
-		if ((size_t)snprintf(path, len, "%.*s%s%s", (int)(end - dirs), dirs,
-				     end > dirs ? "/" : "", cmd) < len && is_program(path))
-			return 0;
-		if (!*end)
-			return -ENOENT;
-	}
-}
-
-/* Why the agent would not be loaded, or NULL. */
-static const char *unmanageable(const char *path)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	const char *why = NULL;
-	struct stat st;
-	Elf64_Ehdr eh;
-
-	if (fd < 0)
-		return NULL;	/* executable but not readable: try it */
-	if (!fstat(fd, &st) && st.st_mode & S_ISUID && st.st_uid != geteuid())
-		why = "is set-user-ID, and the loader would not load zonedev into it";
-	else if (pread(fd, &eh, sizeof(eh), 0) == sizeof(eh) &&
-		 !memcmp(eh.e_ident, ELFMAG, SELFMAG)) {
-		if (eh.e_ident[EI_CLASS] != ELFCLASS64)
-			why = "is a 32-bit program";
-		else if (elf_loader(fd, &eh) == ELF_STATIC)
-			why = "is statically linked, and zonedev can't get into it";
-		else if (elf_loader(fd, &eh) == ELF_OTHER)
-			why = "is linked with another libc than glibc";
-	}
-	close(fd);
-	return why;
-}
-
-int launch_check(const char *cmd, char *path, size_t len)
-{
-	const char *why;
-
-	switch (find(cmd, path, len)) {
-	case 0:
-		break;
-	case -EACCES:
-		cmd_error("%s is not an executable program", cmd);
-		return 126;
-	default:
-		cmd_error("%s: command not found", cmd);
-		return 127;
-	}
-	why = unmanageable(path);
-	if (why)
-		return cmd_error("%s %s: run it without zonedev", cmd, why);
-	return 0;
-}
+#include "run/run.h"
+#include "run/signals.h"
 
 static void set_environment(const struct run *run, const char *preload)
 {
@@ -109,7 +40,7 @@ static void set_environment(const struct run *run, const char *preload)
 		 stat("/proc/self/ns/pid", &ns) ? 0ULL : (unsigned long long)ns.st_ino);
 	setenv(ZD_AGENT_ENV, value, 1);
 	if (run->opt.no_children)
-		setenv(ZD_AGENT_ENV_ALONE, "1", 1);
+		setenv(ZD_AGENT_ENV_NO_CHILDREN, "1", 1);
 }
 
 static void exec_program(const struct run *run, const char *path)
@@ -131,17 +62,17 @@ static void exec_program(const struct run *run, const char *path)
 }
 
 struct pipes {
-	int go[2];		/* to the child: the witness knows it */
+	int go[2];		/* to the child: the witness watches it */
 	int error[2];		/* from the child: why it could not be the program */
 };
 
+/* Context: the child, between fork and exec. */
 static void become_program(const struct run *run, const char *path, const char *preload,
 			   const struct pipes *pipes)
 {
 	int error;
 	char go;
 
-	/* until the witness, or an agent and the guard, see to it */
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != run->in.pid)
 		_exit(127);
@@ -150,7 +81,7 @@ static void become_program(const struct run *run, const char *path, const char *
 	if (read(pipes->go[0], &go, 1) != 1)
 		_exit(127);
 	set_environment(run, preload);
-	signals_give_back(run);
+	signals_give_back();
 	inherit_give(&run->in);
 	exec_program(run, path);
 	error = errno;
@@ -159,10 +90,10 @@ static void become_program(const struct run *run, const char *path, const char *
 	_exit(126);
 }
 
-/* From now on the child dies with the supervisor, whatever it does. */
+/* The witness kills the child when the supervisor dies. */
 static int watch_child(struct run *run)
 {
-	int fd = syscall(SYS_pidfd_open, run->child, 0), rc;
+	int fd = syscall(SYS_pidfd_open, run->child.pid, 0), rc;
 
 	if (fd < 0)
 		return -errno;
@@ -183,25 +114,25 @@ int launch(struct run *run, const char *path, const char *preload)
 		goto err_go;
 	}
 	inherit_read_timers(&run->in);
-	run->child = fork();
-	if (run->child < 0) {
+	run->child.pid = fork();
+	if (run->child.pid < 0) {
 		error = errno;
 		goto err_error;
 	}
-	if (!run->child)
+	if (!run->child.pid)
 		become_program(run, path, preload, &pipes);
 	inherit_forked(&run->in);
 	close(pipes.error[1]);
 	error = -watch_child(run);
 	if (!error && write(pipes.go[1], "g", 1) != 1)
 		error = errno;
-	close(pipes.go[1]);	/* with nothing written, it ends */
+	close(pipes.go[1]);	/* if nothing was written, the child exits */
 	close(pipes.go[0]);
 	if (!error && read(pipes.error[0], &error, sizeof(error)) != sizeof(error))
 		error = 0;
 	close(pipes.error[0]);
 	if (error)
-		waitpid(run->child, NULL, 0);
+		waitpid(run->child.pid, NULL, 0);
 	return -error;
 
 err_error:

@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* What happened: one JSON file, or a short table. */
+/*
+ * What happened: one JSON file, or a short table.
+ *
+ * Context: the thread that serves, before, between and after polls.  Writing may block on the
+ * user's file or terminal.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -10,6 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/time.h"
+#include "run/report.h"
 #include "run/run.h"
 #include "zonedev/log.h"
 
@@ -22,7 +29,7 @@ static double us(const struct run *run, double q)
 
 static double seconds(const struct run *run)
 {
-	return ((run->end_ns ? run->end_ns : zd_now_ns()) - run->start_ns) / 1e9;
+	return ((run->child.end_ns ? run->child.end_ns : zd_now_ns()) - run->start_ns) / 1e9;
 }
 
 int report_open(struct run *run)
@@ -38,7 +45,7 @@ int report_open(struct run *run)
 		run->report_again = !fstat(run->report_fd, &st) && S_ISREG(st.st_mode);
 		return 0;
 	}
-	/* closed when we were started: what is there is ours (occupy_closed()) */
+	/* closed when the supervisor was started: then user_fds_occupy() has taken its place */
 	flags = fcntl(STDOUT_FILENO, F_GETFD);
 	if (flags < 0 || flags & FD_CLOEXEC)
 		return -EBADF;
@@ -54,7 +61,7 @@ static json_t *num(uint64_t v)
 static json_t *build(const struct run *run)
 {
 	const struct zd_mm_stats *c = &run->server.stats.c;
-	bool exited = WIFEXITED(run->child_status);
+	bool exited = WIFEXITED(run->child.status);
 
 	return json_pack("{s:i, s:s, s:s, s:o, s:f, s:{s:o,s:o}, s:o, s:o,"
 			 " s:{s:o,s:o,s:o,s:o,s:o,s:o},"
@@ -67,8 +74,8 @@ static json_t *build(const struct run *run)
 			 "device_size", num(run->dev->nr_pages * ZD_PAGE_SIZE),
 			 "seconds", seconds(run),
 			 "status",
-				"exit", exited ? num(WEXITSTATUS(run->child_status)) : json_null(),
-				"signal", exited ? json_null() : num(WTERMSIG(run->child_status)),
+				"exit", exited ? num(WEXITSTATUS(run->child.status)) : json_null(),
+				"signal", exited ? json_null() : num(WTERMSIG(run->child.status)),
 			 "ram", num(run->opt.ram),
 			 "peak_ram", num(run->peak * ZD_PAGE_SIZE),
 			 "pages",
@@ -110,7 +117,7 @@ struct reason {
 	uint64_t nr;
 };
 
-/* "3 statically linked, 1 ..." of those that aren't 0. */
+/* "3 statically linked, 1 ...": the reasons whose number isn't 0. */
 static void list_reasons(const struct reason *r, unsigned int nr, const char *order, char *out,
 			 size_t len)
 {
@@ -123,7 +130,8 @@ static void list_reasons(const struct reason *r, unsigned int nr, const char *or
 				      (unsigned long long)r[i].nr, r[i].what);
 }
 
-void report_unmanaged(struct run *run)
+/* The programs that ran unmanaged, and why: in one warning. */
+static void report_unmanaged(struct run *run)
 {
 	const uint64_t *u = run->unmanaged;
 	const struct reason reasons[] = {
@@ -165,7 +173,7 @@ int report_write(struct run *run)
 
 	if (run->report_fd < 0)
 		return 0;
-	/* an old one may be longer */
+	/* the first report may have been longer */
 	if (run->report_again && (ftruncate(run->report_fd, 0) || lseek(run->report_fd, 0, SEEK_SET)))
 		rc = -errno;
 	root = build(run);
@@ -190,7 +198,7 @@ void report_background(struct run *run)
 	run->report_fd = -1;
 }
 
-void report_summary(struct run *run)
+static void report_summary(struct run *run)
 {
 	const struct zd_mm_stats *c = &run->server.stats.c;
 
@@ -231,4 +239,18 @@ void report_progress(struct run *run, bool last)
 		c->pages_out * ZD_PAGE_SIZE / MIB, c->pages_home * ZD_PAGE_SIZE / MIB,
 		zd_device_live_pages(run->dev) * ZD_PAGE_SIZE / MIB,
 		tty && !last ? "\033[K" : "\n");
+}
+
+int report_all(struct run *run)
+{
+	int rc = 0;
+
+	if (run->opt.progress)
+		report_progress(run, true);
+	if (run->opt.report)
+		rc = report_write(run);
+	else if (!run->opt.quiet)
+		report_summary(run);
+	report_unmanaged(run);
+	return rc;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The scout's thread and its queue; see scout.h.  survey.c is what it does. */
+/* The scout's thread and its queue; scout.h has the rules. */
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -8,11 +8,11 @@
 
 #include "base/alloc.h"
 #include "run/scout.h"
-#include "run/survey.h"
 
 struct scout {
 	pthread_t thread;
-	pthread_mutex_t lock;		/* of what follows, and of each survey's state and owner */
+	pthread_mutex_t lock;		/* of what follows, and of each survey's next, state and
+					 * abandoned; the innermost */
 	pthread_cond_t work;
 	struct survey *head, **tail;
 	struct survey *current;
@@ -23,12 +23,7 @@ struct scout {
 	void *ctx;
 };
 
-static void destroy(struct survey *s)
-{
-	survey_close(s);
-	zd_free(s);
-}
-
+/* Context: the scout, with the lock. */
 static struct survey *next(struct scout *scout)
 {
 	struct survey *s = scout->head;
@@ -42,6 +37,7 @@ static struct survey *next(struct scout *scout)
 	return s;
 }
 
+/* The scout: all signals blocked. */
 static void *work(void *arg)
 {
 	static const uint64_t one = 1;
@@ -60,10 +56,10 @@ static void *work(void *arg)
 		pthread_mutex_lock(&scout->lock);
 		scout->current = NULL;
 		s->state = SURVEY_MADE;
-		if (!s->owner)
-			destroy(s);
+		if (s->abandoned)
+			survey_free(s);
 		else if (write(scout->made.fd, &one, sizeof(one)) < 0)
-			continue;	/* it is readable all the more */
+			continue;	/* the counter is full: the eventfd is readable anyway */
 	}
 	pthread_mutex_unlock(&scout->lock);
 	return NULL;
@@ -130,7 +126,7 @@ void scout_stop(struct scout *scout)
 	pthread_mutex_unlock(&scout->lock);
 	pthread_join(scout->thread, NULL);
 	for (struct survey *s = scout->head; s; s = s->next)
-		s->state = SURVEY_NONE;
+		s->state = SURVEY_IDLE;
 	zd_server_remove(scout->server, &scout->made);
 	close(scout->made.fd);
 	pthread_cond_destroy(&scout->work);
@@ -138,15 +134,15 @@ void scout_stop(struct scout *scout)
 	zd_free(scout);
 }
 
-int survey_ask(struct scout *scout, struct survey *s, const struct zd_ranges *managed,
-	       bool want_pss)
+int scout_ask(struct scout *scout, struct survey *s, const struct zd_ranges *managed,
+	      bool want_pss)
 {
 	int rc = -EBUSY;
 
 	if (!scout)
 		return -ESRCH;
 	pthread_mutex_lock(&scout->lock);
-	if (s->state == SURVEY_NONE) {
+	if (s->state == SURVEY_IDLE) {
 		zd_ranges_destroy(&s->managed);
 		rc = zd_ranges_copy(&s->managed, managed);
 	}
@@ -162,7 +158,7 @@ int survey_ask(struct scout *scout, struct survey *s, const struct zd_ranges *ma
 	return rc;
 }
 
-bool survey_busy(struct scout *scout, const struct survey *s)
+bool scout_has(struct scout *scout, const struct survey *s)
 {
 	bool busy;
 
@@ -174,7 +170,7 @@ bool survey_busy(struct scout *scout, const struct survey *s)
 	return busy;
 }
 
-bool survey_take(struct scout *scout, struct survey *s)
+bool scout_take(struct scout *scout, struct survey *s)
 {
 	bool made;
 
@@ -183,20 +179,20 @@ bool survey_take(struct scout *scout, struct survey *s)
 	pthread_mutex_lock(&scout->lock);
 	made = s->state == SURVEY_MADE;
 	if (made)
-		s->state = SURVEY_NONE;
+		s->state = SURVEY_IDLE;
 	pthread_mutex_unlock(&scout->lock);
 	return made;
 }
 
-void survey_free(struct scout *scout, struct survey *s)
+void scout_release(struct scout *scout, struct survey *s)
 {
 	struct survey **link;
-	bool mine = true;
+	bool in_work = false;
 
 	if (!s)
 		return;
 	if (!scout) {
-		destroy(s);
+		survey_free(s);
 		return;
 	}
 	pthread_mutex_lock(&scout->lock);
@@ -207,11 +203,11 @@ void survey_free(struct scout *scout, struct survey *s)
 				scout->tail = link;
 			break;
 		}
-	if (scout->current == s) {	/* the scout frees it */
-		s->owner = NULL;
-		mine = false;
+	if (scout->current == s) {
+		s->abandoned = true;
+		in_work = true;
 	}
 	pthread_mutex_unlock(&scout->lock);
-	if (mine)
-		destroy(s);
+	if (!in_work)
+		survey_free(s);
 }

@@ -14,7 +14,8 @@
 
 #include "run/witness.h"
 
-/* The next question, and in *@pidfd what came with it.  0: the supervisor is gone. */
+/* The next question, and in *@pidfd a descriptor that came with it, if any.  Returns 0 when
+ * the supervisor is gone. */
 static int next_question(int sock, int *pidfd)
 {
 	union {
@@ -39,13 +40,14 @@ static int next_question(int sock, int *pidfd)
 	return sig;
 }
 
+/* The witness: a process with all signals blocked. */
 static void witness_main(int sock)
 {
 	const struct timespec none = { 0, 0 };
 	int sig, pidfd = -1;
 
 	prctl(PR_SET_NAME, "zonedev-witness", 0, 0, 0);
-	/* nothing of the user's is kept busy */
+	/* hold no directory and no file of the user's */
 	if (chdir("/"))
 		_exit(1);
 	if (dup2(sock, 0) || close_range(1, ~0U, 0))

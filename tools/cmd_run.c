@@ -13,8 +13,13 @@
 #include "drivers/registry/registry.h"
 #include "tools/cmd.h"
 #include "tools/probe.h"
-#include "run/launch.h"
+#include "run/command.h"
+#include "run/front.h"
+#include "run/report.h"
 #include "run/run.h"
+#include "run/signals.h"
+#include "run/supervise.h"
+#include "run/user_fds.h"
 #include "zonedev/log.h"
 
 #define RAM_MIN		(8ull << 20)
@@ -66,7 +71,7 @@ static void log_line(enum zd_log_level level, const char *msg, void *ctx)
 		cmd_error("%s", msg);
 }
 
-/* Half of what is available. */
+/* Half of what is available, in bytes; 0: unknown. */
 static uint64_t default_ram(void)
 {
 	unsigned long long kib = 0;
@@ -81,7 +86,7 @@ static uint64_t default_ram(void)
 	return kib * 1024 / 2;
 }
 
-/* -1: go on; else the exit status. */
+/* Returns -1: go on; or the exit status. */
 static int parse(int argc, char **argv, struct options *opt)
 {
 	int c, rc;
@@ -147,7 +152,7 @@ static int check_host(void)
 	return 0;
 }
 
-/* @spec with another size=. */
+/* @spec in @out, with size=@bytes in place of the size that it has.  0 or -errno. */
 static int with_size(const char *spec, uint64_t bytes, char *out, size_t len)
 {
 	const char *size = strstr(spec, ",size=");
@@ -158,8 +163,9 @@ static int with_size(const char *spec, uint64_t bytes, char *out, size_t len)
 				(unsigned long long)bytes, after) < len ? 0 : -ENAMETOOLONG;
 }
 
-/* The limit of the user's that can't be raised is the supervisor's as well: then the
- * file is as large as it may be, and what doesn't fit stays in RAM. */
+/* After @rc = -EFBIG: where the user's limit of file sizes can't be raised, it binds the
+ * supervisor as well.  Then the file is as large as it may be, and what doesn't fit stays in
+ * RAM. */
 static int open_within_limit(struct run *run, int rc, char *err, size_t len)
 {
 	struct rlimit limit;
@@ -200,33 +206,19 @@ static int open_device(struct run *run)
 	return 0;
 }
 
-/* Descriptors that we were started without: nothing of ours may take their
- * numbers, or a message would be written into it.  The program gets them closed,
- * as they were. */
-static void occupy_closed(void)
-{
-	int fd;
-
-	do
-		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-	while (fd >= 0 && fd <= STDERR_FILENO);
-	if (fd >= 0)
-		close(fd);
-}
-
 int cmd_run(int argc, char **argv)
 {
 	char preload[PATH_MAX], path[PATH_MAX];
 	static struct run run;
 	int rc;
 
-	occupy_closed();
+	user_fds_occupy();
 	inherit_begin(&run.in);
 	rc = parse(argc, argv, &run.opt);
 	if (rc >= 0)
 		return rc;
 	zd_set_log(log_line, &run.opt);
-	rc = launch_check(run.opt.argv[0], path, sizeof(path));
+	rc = command_check(run.opt.argv[0], path, sizeof(path));
 	if (rc)
 		return rc;
 	rc = check_host();
@@ -246,9 +238,9 @@ int cmd_run(int argc, char **argv)
 		run.opt.ram = default_ram();
 	if (run.opt.ram < RAM_MIN)
 		return cmd_error("too little memory is available: say with --ram how much to use");
-	/* threads of the device take none of the signals, and the witness is a copy of a
-	 * process without any */
-	signals_block(&run);
+	/* before the device has threads, which would take signals; and the witness, a copy of
+	 * this process, must have no threads either */
+	signals_block();
 	rc = witness_start(&run.witness);
 	if (rc)
 		return cmd_error("can't start: %s", strerrordesc_np(-rc));

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* Where the library is that `zonedev run` preloads. */
 #include <errno.h>
 #include <limits.h>
 #include <stdbool.h>

@@ -71,7 +71,7 @@ static int open_uffd_device(void)
 	return fd;
 }
 
-/* 0 for a descriptor, which is closed; an error as it is. */
+/* Close @fd and return 0; or return the error that @fd is. */
 static int worked(int fd)
 {
 	if (fd < 0)
@@ -80,7 +80,7 @@ static int worked(int fd)
 	return 0;
 }
 
-/* The handshake with no features asked for answers with all that there are. */
+/* A handshake that asks for no features is answered with all that the kernel has. */
 static int probe_features(uint64_t *features)
 {
 	struct uffdio_api api = { .api = UFFD_API };
@@ -140,7 +140,7 @@ static int probe_move(void)
 	unsigned char *src, *dst;
 	int fd, err;
 
-	/* MOVE needs no privilege: what is asked here is whether it is there. */
+	/* UFFDIO_MOVE needs no privilege: the question is whether the kernel has it */
 	fd = zd_uffd_open();
 	if (fd < 0)
 		fd = open_uffd_syscall(UFFD_USER_MODE_ONLY);
@@ -206,7 +206,7 @@ static int probe_io_uring(void)
 	return err;
 }
 
-/* One page that is present: the call must find it. */
+/* Does the call find one page that is present? */
 static int probe_pagemap_scan(void)
 {
 	struct page_region region;

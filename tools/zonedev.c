@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The command: a table of commands, each a function in its own file. */
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 #include <zonedev.h>
 
 #include "tools/cmd.h"
@@ -23,23 +21,6 @@ static const struct command {
 };
 
 #define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))
-
-int cmd_error(const char *fmt, ...)
-{
-	char line[1024] = "zonedev: ";
-	size_t n = strlen(line);
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(line + n, sizeof(line) - n - 1, fmt, ap);
-	va_end(ap);
-	n = strlen(line);
-	line[n++] = '\n';
-	/* One write: what the program writes can't come between. */
-	if (write(STDERR_FILENO, line, n) < 0)
-		return ZD_EXIT_USAGE;
-	return ZD_EXIT_USAGE;
-}
 
 static int help(void)
 {

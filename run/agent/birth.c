@@ -6,23 +6,25 @@
  * descriptors, directories, signals or credentials: it is in no list of the
  * program's threads, and the program may end, exec, unshare, change its user or
  * filter its system calls as if it were alone.  Nor is the agent the program's
- * child: a middleman makes it and ends, so that the agent belongs to init.  The
+ * child: a middleman makes the agent and ends, so that the agent belongs to init.  The
  * middleman has no exit signal, and the program's thread reaps it at once.  (Where the
- * program is a child of the supervisor, both are that too, and it reaps them.)
+ * program is a child of the supervisor, middleman and agent are too, and the supervisor
+ * reaps them.)
  *
  * The program's thread makes no system call but clone(), wait4(), and in narrow places
- * kill() and futex(); these only when the middleman has found that no seccomp filter kills
- * for them.  All else that a filter might not allow is done by the middleman, whose death
- * harms nobody.  (Where there can't even be a middleman, since the user's processes are
- * counted, the thread of a program that has just been exec'ed does more, to say so.)
+ * kill() and futex(); the last two only when the middleman has found that no seccomp filter
+ * kills for them.  All else that a filter might not allow is done by the middleman, whose
+ * death does no harm.  (Where there can't even be a middleman, because the user has too many
+ * processes, the thread of a program that has just been exec'ed makes the system calls that
+ * tell the supervisor.)
  * CLONE_VFORK makes the thread wait for the middleman without asking.
  *
  * Between its birth and its first system call, which blocks all signals, the
  * middleman could be sent a signal that was meant for the program's process
- * group, and would run the program's handler.  So its stack begins in a page
+ * group, and would run the program's handler.  So the middleman's stack begins in a page
  * that can't be written: no handler can be entered there; the middleman dies,
- * and another one is made.  (One with SA_ONSTACK can, where the thread has an
- * alternate stack.)
+ * and another one is made.  (A handler with SA_ONSTACK can be entered, where the thread has
+ * an alternate stack.)
  *
  * The descriptors: the middleman shares the program's table, and gives it up for
  * an empty one before the program's thread goes on (CLOSE_RANGE_UNSHARE).  No
@@ -46,9 +48,8 @@
 #include <unistd.h>
 
 #include "run/agent/agent.h"
-#include "run/inherit.h"
 
-#define TRIES		3	/* of a middleman that may have met a signal */
+#define TRIES		3	/* a middleman may have met a signal */
 #define LATE_TRIES	25
 #define LATE_PAUSE_NS	2000000
 #define REAP_TRIES	1000
@@ -95,28 +96,11 @@ __asm__(".text\n"
 #error "agent_clone: port me"
 #endif
 
-/* As inherit_be_prompt() (inherit.c): a nice value would show in the program's
- * getpriority(PRIO_USER). */
-void agent_be_prompt(void)
-{
-	struct zd_sched attr = { .size = 0 };
-
-	if (raw_syscall(SYS_sched_getattr, 0, (long)&attr, sizeof(attr), 0, 0, 0) ||
-	    attr.policy != SCHED_OTHER)
-		return;
-	attr.runtime = ZD_PROMPT_NS;
-	raw_syscall(SYS_sched_setattr, 0, (long)&attr, 0, 0, 0, 0);
-	attr.runtime = 0;
-	raw_syscall(SYS_sched_getattr, 0, (long)&attr, sizeof(attr), 0, 0, 0);
-	if (attr.runtime != ZD_PROMPT_NS)	/* who = 0: this task */
-		raw_syscall(SYS_setpriority, PRIO_PROCESS, 0, attr.nice - 10, 0, 0, 0);
-}
-
 /* --- the middleman --- */
 
-/* Is there a place for one process more that the program will not miss?  The limit is
- * the middleman's own, and the agent inherits it.  (For those whom no limit binds the
- * kernel doesn't look at it.) */
+/* The agent is not made where that would take one of the last processes that the user may
+ * have: the program might need them.  The limit that is lowered is the middleman's own, and
+ * the agent inherits it.  (The kernel doesn't apply the limit to privileged users.) */
 static void leave_places(void)
 {
 	struct rlimit limit;
@@ -142,7 +126,7 @@ static bool in_foreign_namespace(void)
 {
 	long ns = agent.owner == 1 ? 0 : inode_of("/proc/self/ns/pid");
 
-	/* without /proc there is no telling */
+	/* without /proc: taken for the supervisor's own */
 	return ns >= 0 && (uint64_t)ns != agent.hello.pid_ns;
 }
 
@@ -151,8 +135,13 @@ static void set_birth(enum agent_birth birth)
 	__atomic_store_n(&agent.birth, birth, __ATOMIC_RELEASE);
 }
 
-/* A program whose threads keep every CPU busy could have taken any amount of
- * memory before the agent says hello. */
+/*
+ * A program whose threads keep every CPU busy could have taken any amount of memory before
+ * the agent says hello: so the program begins after that.
+ *
+ * Context: the middleman (while the program's thread waits in CLONE_VFORK), or the program's
+ * thread.  Waits for at most a second after each wake-up.
+ */
 static void wait_for_greeting(void)
 {
 	const struct timespec bound = { 1, 0 };
@@ -165,8 +154,8 @@ static void wait_for_greeting(void)
 	}
 }
 
-/* Where there is a seccomp filter, try the calls that the program's thread would make: if
- * they are the middleman's death the thread doesn't make them. */
+/* Where there is a seccomp filter, the middleman tries the calls that the program's thread
+ * would make: if a call kills the middleman, the thread doesn't make it. */
 static bool may_go_on(void)
 {
 	bool wait, wake;
@@ -178,12 +167,14 @@ static bool may_go_on(void)
 	return wait && wake && !raw_syscall(SYS_kill, agent.owner, 0, 0, 0, 0, 0);
 }
 
+/* Context: a task of its own on agent.middle_stack, all signals blocked, in the program's
+ * memory, while the program's thread waits for its end. */
 static int middleman(void)
 {
 	long rc;
 
 	set_birth(BIRTH_BEGUN);
-	agent_be_prompt();	/* the program waits for it; and the agent inherits this */
+	agent_be_prompt();	/* the program waits; and the agent inherits the attributes */
 	if (raw_syscall(SYS_close_range, 0, ~0U, 2 /* CLOSE_RANGE_UNSHARE */, 0, 0, 0))
 		return 0;
 	if (!may_go_on())
@@ -192,8 +183,8 @@ static int middleman(void)
 		set_birth(BIRTH_THREAD);
 		return 0;
 	}
-	/* the program may be killed meanwhile, and its id be another's: a parent it
-	 * is while it lives */
+	/* if the program is killed meanwhile its id may become another process's; the
+	 * program lives as long as it is the middleman's parent, which is checked below */
 	agent.pidfd = raw_syscall(SYS_pidfd_open, agent.owner, 0, 0, 0, 0, 0);
 	set_birth(BIRTH_DONE);
 	if (!agent.parent && raw_syscall(SYS_getppid, 0, 0, 0, 0, 0, 0) != agent.owner)
@@ -208,14 +199,14 @@ static int middleman(void)
 	if (rc > 0)
 		wait_for_greeting();
 	else
-		agent_regret(rc);
+		agent_say_none(rc);
 	return 0;
 }
 
 /* --- the program's thread --- */
 
-/* Where CLONE_VFORK is no use: the thread's own signals are blocked, that of the new one
- * be from the beginning. */
+/* The agent as a thread of the program.  Signals are blocked here already, for the new
+ * thread to inherit that.  Context: the program's thread. */
 static void start_thread(void)
 {
 	const uint64_t all = ~UINT64_C(0);
@@ -232,7 +223,8 @@ static void start_thread(void)
 		wait_for_greeting();
 }
 
-/* A middleman's work is done when this returns its id; or -errno. */
+/* Returns the id of a middleman whose work is done; or -errno.  Context: the program's
+ * thread, which CLONE_VFORK makes wait. */
 static long run_middleman(void)
 {
 	long pid = 0;
@@ -250,15 +242,16 @@ static long run_middleman(void)
 	return pid;
 }
 
-/* The user has no process left.  Perhaps that is because of the agent that this program
- * had before its exec: it is dismissed, and the kernel counts it until it is reaped. */
+/* The user can have no more processes.  Perhaps the last one was the agent that this program
+ * had before its exec: the supervisor has dismissed that agent, and the kernel counts it
+ * until it is reaped. */
 static long run_middleman_late(void)
 {
 	const struct timespec pause = { 0, LATE_PAUSE_NS };
 	long pid = -EAGAIN;
 
-	agent.thread = true;	/* the program's own thread says so */
-	agent_regret(0);
+	agent.thread = true;	/* the program's own thread speaks */
+	agent_say_none(0);
 	for (int i = 0; i < LATE_TRIES && pid == -EAGAIN; i++) {
 		agent.thread = false;
 		pid = run_middleman();
@@ -267,13 +260,13 @@ static long run_middleman_late(void)
 	}
 	if (pid == -EAGAIN) {
 		agent.thread = true;
-		agent_regret(pid);
+		agent_say_none(pid);
 	}
 	return pid;
 }
 
-/* The supervisor reaps it, and until then the kernel counts it among the user's processes,
- * of which the program may be about to make the last one. */
+/* The supervisor reaps the middleman @pid; until then the kernel counts it among the user's
+ * processes, and the program may be about to make the last one that the user may have. */
 static void wait_until_reaped(long pid)
 {
 	const struct timespec pause = { 0, PAUSE_NS };
@@ -282,6 +275,7 @@ static void wait_until_reaped(long pid)
 		raw_syscall(SYS_futex, (long)&agent.birth, FUTEX_WAIT, agent.birth, (long)&pause, 0, 0);
 }
 
+/* Context: the program's thread: the one that runs constructors, or a fork's child. */
 void agent_birth(void)
 {
 	uint32_t birth;

@@ -5,10 +5,10 @@
  * The agent runs outside of what the program confines itself to later on, a
  * seccomp filter or a Landlock domain, and keeps the user id that the program
  * had; and an attacker who has taken over the program can write to the agent's stack.
- * So the agent keeps no privilege but that to kill the program, which may have
- * another user id by then, and a filter of its own leaves it the few system calls
- * of its loop, on its own three descriptors.  Nothing that these can do is more
- * than the program can do to itself.
+ * So the agent keeps no privilege but CAP_KILL, to kill the program, which may have
+ * another user id by then; and a seccomp filter of the agent's own allows the few system
+ * calls of its loop, on its own three descriptors.  These can do nothing that the program
+ * can't do to itself.
  */
 #include <errno.h>
 #include <signal.h>
@@ -39,7 +39,8 @@ static void drop_privileges(void)
 #define UNLESS(value, skip)	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 0, skip)
 #define ANSWER(what)		BPF_STMT(BPF_RET | BPF_K, what)
 #define ALLOW(call)		UNLESS(call, 1), ANSWER(SECCOMP_RET_ALLOW)
-/* with this first argument; the number is loaded again for the next */
+/* allow @call with @fd as its first argument; then load the call's number again for the next
+ * test */
 #define ALLOW_ON(call, fd) \
 	UNLESS(call, 4), LOAD(args[0]), UNLESS((uint32_t)(fd), 1), \
 	ANSWER(SECCOMP_RET_ALLOW), LOAD(nr)
@@ -48,7 +49,7 @@ static long install_filter(int sock, int uffd)
 {
 	struct sock_filter code[] = {
 		LOAD(arch), UNLESS(AUDIT_ARCH_X86_64, 1), LOAD(nr),
-		/* of another architecture: what was loaded is no number below */
+		/* otherwise the architecture's number stays loaded, which is no call's below */
 		ALLOW_ON(SYS_ioctl, uffd), ALLOW_ON(SYS_read, sock), ALLOW_ON(SYS_sendto, sock),
 		ALLOW(SYS_ppoll), ALLOW(SYS_restart_syscall), ALLOW(SYS_futex),
 		ALLOW(SYS_madvise), ALLOW(SYS_munlock), ALLOW(SYS_mincore), ALLOW(SYS_exit),
@@ -63,14 +64,14 @@ static long install_filter(int sock, int uffd)
 	return rc ? rc : raw_syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, (long)&prog, 0, 0, 0);
 }
 
-/* 0; -errno: the agent can't be confined, and must not stay. */
+/* 0; -errno: the agent can't be confined, and must not stay.  Context: the agent. */
 int agent_confine(int sock, int uffd)
 {
 	long rc;
 
 	drop_privileges();
-	/* a thread's own filter would forbid the program to filter all its threads; it is
-	 * in the program's own confinement, too */
+	/* a filter of this thread's own would forbid the program to filter all its threads
+	 * (SECCOMP_FILTER_FLAG_TSYNC); and a thread is in the program's own confinement */
 	if (agent.thread)
 		return 0;
 	rc = install_filter(sock, uffd);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+/* What loads an executable: see elf.h. */
 #include <stdbool.h>
 #include <sys/syscall.h>
 
@@ -10,7 +11,7 @@ static bool read_all(int fd, void *to, long len, Elf64_Off at)
 	return raw_syscall(SYS_pread64, fd, (long)to, len, at, 0, 0) == len;
 }
 
-/* The loader is a library, with a name; a static program has none. */
+/* A loader that is started by hand is a library, with a name; a static program has none. */
 static bool has_soname(int fd, const Elf64_Phdr *ph)
 {
 	Elf64_Dyn dyn;
@@ -24,11 +25,11 @@ static bool has_soname(int fd, const Elf64_Phdr *ph)
 	return false;
 }
 
-/* glibc's is called ld-linux-ARCH.so.N wherever it is. */
+/* glibc's loader is called ld-linux-ARCH.so.N, in whatever directory. */
 static enum elf_loader interpreter(int fd, const Elf64_Phdr *ph)
 {
 	static const char glibc[] = "ld-linux";
-	char path[256];		/* its end, on a stack that may be small */
+	char path[256];		/* the end of the path, as the stack may be small */
 	Elf64_Xword len = ph->p_filesz < sizeof(path) ? ph->p_filesz : sizeof(path), name = 0;
 
 	if (!read_all(fd, path, len, ph->p_offset + ph->p_filesz - len))

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Greeting the supervisor: what it learns of the program, and what it answers.
+ * Greeting the supervisor: the hello tells of the program, the reply says what becomes of it.
+ *
+ * Context: the agent; agent_say_none() also the middleman or the program's thread.  All may
+ * wait for the supervisor.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -12,8 +15,8 @@
 #include <sys/un.h>
 #include <time.h>
 
-#include "guard/keeper.h"
 #include "base/uapi.h"
+#include "guard/keeper.h"
 #include "run/agent/agent.h"
 
 static int agent_connect(void)
@@ -33,13 +36,13 @@ static int agent_connect(void)
 			 0, 0, 0);
 	if (rc >= 0)
 		return fd;
-	raw_syscall(SYS_close, fd, 0, 0, 0, 0, 0);	/* it may be in the program's table */
+	raw_syscall(SYS_close, fd, 0, 0, 0, 0, 0);	/* the table may be the program's */
 	return rc;
 }
 
 #define HELLO_FDS	3
 
-/* The program's pidfd goes along: the supervisor can't see whose agent this is. */
+/* The program's pidfd goes along: by that the supervisor knows whose agent this is. */
 static long send_hello(int sock, int *fds, unsigned int nr)
 {
 	union {
@@ -63,8 +66,8 @@ static long send_hello(int sock, int *fds, unsigned int nr)
 	return raw_syscall(SYS_sendmsg, sock, (long)&msg, MSG_NOSIGNAL, 0, 0, 0);
 }
 
-/* Forked children inherit it.  Where the agent may not look into the supervisor (it
- * has another user id, say) there are the guards alone. */
+/* Forked children inherit the mapping.  Where the agent may not look into the supervisor
+ * (which has another user id, say) the guards alone protect the program. */
 static void map_keeper(int supervisor, int keeper)
 {
 	long fd = raw_syscall(SYS_pidfd_getfd, supervisor, keeper, 0, 0, 0, 0);
@@ -72,13 +75,13 @@ static void map_keeper(int supervisor, int keeper)
 	raw_syscall(SYS_close, supervisor, 0, 0, 0, 0, 0);
 	if (fd < 0)
 		return;
-	/* the kernel maps a ring only where it likes */
+	/* without an address: of a ring the kernel chooses that itself */
 	raw_syscall(SYS_mmap, 0, ZD_KEEPER_BYTES, PROT_READ, MAP_SHARED, fd, 0);
 	raw_syscall(SYS_close, fd, 0, 0, 0, 0, 0);
 }
 
-/* The answer, and the descriptor that came with it (or -1).  One of the supervisor itself,
- * behind that, is for the keeper. */
+/* The answer, and in *@fd the descriptor that came with it (or -1).  A pidfd of the
+ * supervisor, behind that one, is for the keeper. */
 static int recv_reply(int sock, int *fd)
 {
 	union {
@@ -106,11 +109,11 @@ static int recv_reply(int sock, int *fd)
 	return n == sizeof(reply) ? (int)reply.answer : -EPIPE;
 }
 
-/* A new ring, mapped where the last one was (a forked child's is still its
- * parent's).  Returns its descriptor. */
+/* A new ring, mapped where the last one was (a forked child still has its parent's there).
+ * Returns the ring's descriptor or -errno. */
 static long new_ring(void)
 {
-	/* its name marks the process for the guard (guard/guard.h) */
+	/* the memfd's name marks the process for the guard (guard/family.h) */
 	long fd = raw_syscall(SYS_memfd_create, (long)agent.name, MFD_CLOEXEC | MFD_ALLOW_SEALING,
 			      0, 0, 0, 0);
 	long rc;
@@ -125,7 +128,7 @@ static long new_ring(void)
 	return rc < 0 && rc > -4096 ? rc : fd;
 }
 
-/* Forget the id that was read: the next fork's child must find its own. */
+/* Drop the page with the id that was read: the next fork's child must read an id of its own. */
 static void drop_identity(void)
 {
 	raw_syscall(SYS_madvise, agent.hello.identity, PAGE, MADV_DONTNEED, 0, 0, 0);
@@ -141,8 +144,8 @@ static int greet_fork(int sock, int ring, int *uffd)
 			return -EPIPE;
 		answer = recv_reply(sock, uffd);
 		drop_identity();
-		/* the page was the parent's, which had read it and not yet dropped it
-		 * when it forked */
+		/* again: the parent had read its id and not yet dropped the page when it
+		 * forked, so that the child had that page */
 		if (answer != ZD_AGENT_ASK_AGAIN)
 			return answer;
 	}
@@ -150,9 +153,10 @@ static int greet_fork(int sock, int ring, int *uffd)
 
 #define REAP_TRIES	200	/* of half a millisecond */
 
-/* What this program was before its exec may still be in memory, with the agent that
- * it had: it ends now, and the program shall not begin before.  @reaped: nor before that agent's
- * place among the user's processes is free again, which is when init has reaped it. */
+/* What this program was before its exec may still be in memory, held by the agent that it had
+ * then (@pidfd).  That agent ends now, and the program shall not begin before.  @reaped: nor
+ * before that agent no longer counts as one of the user's processes, that is until init has
+ * reaped it. */
 static void wait_for_predecessor(int pidfd, bool reaped)
 {
 	struct pollfd pfd = { .fd = pidfd, .events = POLLIN };
@@ -202,8 +206,8 @@ int agent_handshake(int *uffd)
 	else
 		answer = greet_fresh(sock, ring, uffd);
 	raw_syscall(SYS_close, ring, 0, 0, 0, 0, 0);
-	/* a forked child is served also where it isn't welcome, and dies with the
-	 * supervisor as any other; there will be no requests */
+	/* a forked child whose pages stay is served as well, and dies with the supervisor as
+	 * any other; its agent stays for that, and gets no requests */
 	if (agent.kind == ZD_AGENT_FORK && answer == ZD_AGENT_GO_AWAY && *uffd >= 0)
 		return sock;
 	if (answer == -EPIPE)
@@ -211,10 +215,10 @@ int agent_handshake(int *uffd)
 	return answer == ZD_AGENT_WELCOME && *uffd >= 0 ? sock : -EPERM;
 }
 
-/* The program can't have an agent: the supervisor shall know, and what the program was
- * before its exec must be gone all the same.  By the middleman, or by the program's thread
- * where not even that can be made. */
-void agent_regret(int error)
+/* The program can't have an agent: the supervisor shall know, and the agent that the program
+ * had before its exec must end all the same.  Context: the middleman, or the program's thread
+ * where there can't even be a middleman. */
+void agent_say_none(int error)
 {
 	int sock = agent_connect(), fds[HELLO_FDS], pidfd = -1;
 

@@ -2,13 +2,15 @@
 /*
  * The agent from its first instruction to its end.
  *
- * It ends with the program, whose pidfd it polls, or when the supervisor sends it
- * away: the program has exec'ed, and nothing but the agent keeps the old address
- * space, or is about to end (agent_proto.h).
+ * The agent ends with the program, whose pidfd it polls, or when the supervisor sends the
+ * agent away: because the program has exec'ed, and nothing but the agent holds the old
+ * address space, or because the program is about to end (agent_proto.h).
  *
- * If the supervisor dies the program must not live on: pages that are away
- * would read as zeros.  The agent holds the userfaultfd as well, so that they
- * don't, sees its socket end, and kills the program.
+ * If the supervisor dies the program must not live on: pages that are away would read as
+ * zeros.  The agent holds the userfaultfd as well, so that they don't; it sees its socket end,
+ * and kills the program.
+ *
+ * Context: everything here runs in the agent, with all signals blocked.
  */
 #include <errno.h>
 #include <poll.h>
@@ -34,9 +36,9 @@ static int die(void)
 	return 0;
 }
 
-/* The agent's limits are its own.  The ring must not be too large a file for them, nor
- * may the agent's work, which the program causes, end it: without CAP_SYS_RESOURCE that is
- * when it has used as much time as the program may. */
+/* The agent's limits are its own, not the program's.  RLIMIT_FSIZE must allow for the ring.
+ * RLIMIT_CPU must not end the agent, whose work the program causes: without CAP_SYS_RESOURCE
+ * the agent has as much CPU time as the program may use. */
 static void raise_limits(void)
 {
 	struct rlimit limit = { RLIM_INFINITY, RLIM_INFINITY };
@@ -52,28 +54,30 @@ static void raise_limits(void)
 	raw_syscall(SYS_setrlimit, RLIMIT_FSIZE, (long)&limit, 0, 0, 0, 0);
 }
 
-/* 0, or -errno: the agent can't be one. */
-static long settle_in(void)
+/* Leave what the program and the agent still share but memory: directory, descriptors (a
+ * thread's), session.  0, or -errno: there can be no agent. */
+static long leave_program(void)
 {
 	raw_syscall(SYS_prctl, PR_SET_NAME, (long)"zonedev", 0, 0, 0, 0);
-	if (agent.thread)	/* as the middleman does for a process */
+	if (agent.thread)	/* a process has it from the middleman */
 		agent_be_prompt();
-	/* no directory of the program is kept busy */
+	/* hold no directory of the program */
 	raw_syscall(SYS_chdir, (long)"/", 0, 0, 0, 0, 0);
 	if (agent.thread)
 		return raw_syscall(SYS_close_range, 0, ~0U, 2 /* CLOSE_RANGE_UNSHARE */, 0, 0, 0);
-	/* what is sent to the program's group is not for the agent */
+	/* signals to the program's process group are not for the agent */
 	raw_syscall(SYS_setsid, 0, 0, 0, 0, 0, 0);
 	raise_limits();
 	return 0;
 }
 
-static void find_kind(void)
+/* A forked child's identity page tells whether its parent was managed. */
+static void resolve_kind(void)
 {
 	agent.hello.kind = agent.kind;
 	if (agent.kind == ZD_AGENT_FRESH)
 		return;
-	/* what is there may be our parent's, which it hadn't dropped yet */
+	/* the page may be the parent's, if the parent forked before it dropped the page */
 	raw_syscall(SYS_madvise, agent.hello.identity, PAGE, MADV_DONTNEED, 0, 0, 0);
 	if (!*(volatile uint64_t *)agent.hello.identity)
 		agent.hello.kind = agent.kind = ZD_AGENT_FRESH;	/* the parent was not managed yet */
@@ -85,7 +89,7 @@ static void greeted(void)
 	raw_syscall(SYS_futex, (long)&agent.greeted, FUTEX_WAKE, 1, 0, 0, 0);
 }
 
-/* What the supervisor says: false: the agent ends. */
+/* Do what the supervisor's next byte says.  False: the agent ends. */
 static bool obey(int sock, int uffd, bool dirty)
 {
 	char byte;
@@ -99,7 +103,7 @@ static bool obey(int sock, int uffd, bool dirty)
 	n = raw_syscall(SYS_sendto, sock, (long)&byte, 1, MSG_NOSIGNAL, 0, 0);
 	if (n == -EPIPE || n == -ECONNRESET)
 		return die();
-	return n >= 0;	/* else a filter has forbidden it: the supervisor sees what was done */
+	return n >= 0;	/* else a filter forbids sending: the supervisor sees what was done */
 }
 
 int agent_main(void)
@@ -108,23 +112,24 @@ int agent_main(void)
 	bool dirty = false;
 	int uffd = -1, sock;
 
-	if (settle_in())
+	if (leave_program())
 		return 0;
-	find_kind();
+	resolve_kind();
 	sock = agent_handshake(&uffd);
 	greeted();
 	if (sock < 0) {
-		/* A child that can't reach the supervisor (in a network namespace of its
-		 * own, say) is served all the same, only without an agent; one that has lost
-		 * the supervisor in the middle must not live on.  (If the supervisor was gone
-		 * before, nobody answers either: then the guard finds the child, guard/guard.h.) */
+		/* A child that can't reach the supervisor (from a network namespace of its
+		 * own, say) is served all the same, only without an agent; a child that has
+		 * lost the supervisor in the middle must not live on.  (A supervisor that was
+		 * gone before can't be told from one out of reach: then the guard finds the
+		 * child, guard/guard.h.) */
 		if (agent.kind == ZD_AGENT_FORK && sock == -EPIPE)
 			die();
 		return 0;
 	}
 	if (agent_confine(sock, uffd))
 		return 0;
-	if (agent.kind == ZD_AGENT_FORK)	/* what staging has is the parent's */
+	if (agent.kind == ZD_AGENT_FORK)	/* staging has the parent's pages */
 		dirty = agent_empty_staging(uffd);
 
 	pfd[0].fd = sock;
@@ -136,7 +141,7 @@ int agent_main(void)
 		if (n == -EINTR)
 			continue;
 		if (n < 0)
-			return 0;	/* a filter has forbidden it: without an agent, then */
+			return 0;	/* a filter forbids ppoll(): then there is no agent */
 		if (pfd[1].revents)
 			return 0;	/* the program has ended */
 		if (!n) {

@@ -2,6 +2,9 @@
 /*
  * Moving pages of the program to staging, under the window (agent_proto.h), and
  * making staging empty again.
+ *
+ * Context: the agent.  A request's content in the ring is the supervisor's until GO, the
+ * agent's until the answer.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -12,16 +15,16 @@
 #include "base/uapi.h"
 #include "run/agent/agent.h"
 
-/* Staging is unregistered meanwhile, or the DONTNEED would be an event. */
+/* Staging is unregistered meanwhile, or the MADV_DONTNEED would be an event. */
 long agent_empty_staging(int uffd)
 {
-	struct uffdio_range range = { agent.hello.staging, ZD_STAGING_BYTES };
+	struct uffdio_range range = { agent.hello.staging, ZD_AGENT_STAGING_BYTES };
 	struct uffdio_register reg = { .range = range, .mode = UFFDIO_REGISTER_MODE_MISSING };
 	long rc;
 
 	raw_syscall(SYS_ioctl, uffd, UFFDIO_UNREGISTER, (long)&range, 0, 0, 0);
 	rc = raw_syscall(SYS_madvise, range.start, range.len, MADV_DONTNEED, 0, 0, 0);
-	if (rc) {	/* mlockall() has locked, and filled, all of it */
+	if (rc) {	/* the program's mlockall() has locked, and filled, all of staging */
 		raw_syscall(SYS_munlock, range.start, range.len, 0, 0, 0, 0);
 		rc = raw_syscall(SYS_madvise, range.start, range.len, MADV_DONTNEED, 0, 0, 0);
 	}
@@ -35,7 +38,7 @@ static void window_lock(struct zd_agent_ring *ring)
 		uint32_t w = ZD_WINDOW_OPEN;
 
 		/* acquire: what the supervisor wrote while READING (cancel);
-		 * pairs with the release in agent_link.c's read_end() */
+		 * pairs with the release in mover_agent.c's read_end() */
 		if (__atomic_compare_exchange_n(&ring->window, &w, ZD_WINDOW_MOVING, false,
 						__ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
 			return;
@@ -49,16 +52,16 @@ static void window_lock(struct zd_agent_ring *ring)
 
 static void window_unlock(struct zd_agent_ring *ring)
 {
-	/* release: results; pairs with the acquire in read_begin() */
+	/* release: results; pairs with the acquire in mover_agent.c's read_begin() */
 	if (__atomic_exchange_n(&ring->window, ZD_WINDOW_OPEN, __ATOMIC_RELEASE) & ZD_WINDOW_WAITED)
 		raw_syscall(SYS_futex, (long)&ring->window, FUTEX_WAKE, 1, 0, 0, 0);
 }
 
-/* How many of @nr pages are in staging from @slot on, so far as mincore() can tell: it
- * says where to go on.  What has moved the supervisor finds out for itself. */
+/* How many of @nr pages are in staging from @slot on, so far as mincore() can tell: the agent
+ * goes on from there.  Which pages have moved the supervisor finds out for itself. */
 static uint32_t moved_pages(uint32_t slot, uint32_t nr)
 {
-	unsigned char vec[ZD_STAGING_SLOTS];
+	unsigned char vec[ZD_AGENT_SLOTS];
 	uint32_t moved = 0;
 
 	if (raw_syscall(SYS_mincore, agent.hello.staging + slot * PAGE, nr * PAGE, (long)vec, 0, 0, 0))
@@ -68,8 +71,8 @@ static uint32_t moved_pages(uint32_t slot, uint32_t nr)
 	return moved;
 }
 
-/* In the window in which the pages moved: nobody has read of a change since, so the
- * kernel refuses if there was one. */
+/* Called in the same window in which the pages moved: the supervisor has read no event
+ * since, so if the address space has changed the kernel refuses. */
 static long mark(int uffd, uint64_t src, uint32_t nr)
 {
 	struct uffdio_writeprotect wp = {
@@ -83,12 +86,14 @@ static long mark(int uffd, uint64_t src, uint32_t nr)
 #define MADV_POPULATE_WRITE	23
 #endif
 
-/* A page that is not there is left alone: its fault would wait for this very request. */
+/* Write to the run's pages, so that the kernel sees that they are this process's alone
+ * (mover_agent.c).  Not if one of them is missing: the agent's fault on it would wait for
+ * this very request. */
 static void make_exclusive(const struct zd_agent_run *run)
 {
-	unsigned char vec[ZD_STAGING_SLOTS];
+	unsigned char vec[ZD_AGENT_SLOTS];
 
-	if (run->nr > ZD_STAGING_SLOTS ||
+	if (run->nr > ZD_AGENT_SLOTS ||
 	    raw_syscall(SYS_mincore, run->src, run->nr * PAGE, (long)vec, 0, 0, 0))
 		return;
 	for (uint32_t i = 0; i < run->nr; i++)
@@ -97,8 +102,8 @@ static void make_exclusive(const struct zd_agent_run *run)
 	raw_syscall(SYS_madvise, run->src, run->nr * PAGE, MADV_POPULATE_WRITE, 0, 0, 0);
 }
 
-/* One run, until it is done or the kernel says that an event came between:
- * then nothing more of the request is moved. */
+/* Move one run of pages.  0: it is done; -errno: an event came between, and nothing more of
+ * the request is moved. */
 static int move_run(int uffd, struct zd_agent_ring *ring, const struct zd_agent_run *run)
 {
 	uint32_t done = 0, nr = run->nr;
@@ -124,7 +129,7 @@ static int move_run(int uffd, struct zd_agent_ring *ring, const struct zd_agent_
 		rc = raw_syscall(SYS_ioctl, uffd, UFFDIO_MOVE, (long)&mv, 0, 0, 0);
 		moved = !rc ? nr : moved_pages(run->slot + done, nr);
 		if (rc == -EINVAL && !moved && nr > 1) {
-			/* two mappings that touch: each by itself */
+			/* the run lies in two mappings that touch: move less at once */
 			window_unlock(ring);
 			nr /= 2;
 			continue;
@@ -150,11 +155,12 @@ void agent_serve(int uffd, struct zd_agent_ring *ring, bool dirty)
 {
 	long rc = dirty ? agent_empty_staging(uffd) : 0;
 
-	for (uint32_t i = 0; rc && i < ZD_STAGING_SLOTS; i++)
+	for (uint32_t i = 0; rc && i < ZD_AGENT_SLOTS; i++)
 		ring->result[i] = rc;
 	if (rc)
 		return;
-	/* release: empty; pairs with the acquire in take_results() */
+	/* release: staging is empty; pairs with the acquire in mover_agent.c's
+	 * take_results() */
 	__atomic_store_n(&ring->begun, 1, __ATOMIC_RELEASE);
 	for (uint32_t i = 0; i < ring->nr_runs; i++)
 		if (move_run(uffd, ring, &ring->run[i]))

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * When the program begins, forks and ends.
+ *
+ * Context: the program's own thread: constructors, the fork handler in the child, and
+ * destructors.
  */
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdint.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -14,15 +16,10 @@
 #include "run/agent/agent.h"
 #include "run/agent/preload.h"
 
-#define HEAD_BYTES	(16 * PAGE + STACK_BYTES + MIDDLE_BYTES + RING_BYTES)
-#define RESERVE_BYTES	(2 * ZD_STAGING_BYTES + HEAD_BYTES)
-
-struct agent agent;
-
 static void start(int kind)
 {
 	agent.kind = kind;
-	agent.owner = preload_own_id();	/* of a first or only thread: the process's */
+	agent.owner = own_tid();	/* this is the only thread: so that is the process's id */
 	agent_birth();
 }
 
@@ -32,57 +29,22 @@ static void forked_child(void)
 	start(ZD_AGENT_FORK);
 }
 
-static long open_up(char *at, size_t len)
-{
-	return raw_syscall(SYS_mprotect, (long)at, len, PROT_READ | PROT_WRITE, 0, 0, 0);
-}
-
-/* identity, farewell | stack | middleman's stack | ring | staging, a PROT_NONE page
- * between any two */
-static int lay_out(void)
-{
-	char *base = (char *)raw_syscall(SYS_mmap, 0, RESERVE_BYTES, PROT_NONE,
-					 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	char *identity, *staging;
-
-	if ((long)base < 0 && (long)base > -4096)
-		return (long)base;
-	agent.nowhere = base + PAGE;
-	identity = base + PAGE;
-	agent.stack = identity + ZD_IDENTITY_BYTES + PAGE;
-	agent.middle_stack = agent.stack + STACK_BYTES + PAGE;
-	agent.ring = (void *)(agent.middle_stack + MIDDLE_BYTES + PAGE);
-	staging = (char *)(((uintptr_t)agent.ring + RING_BYTES + PAGE + ZD_STAGING_BYTES - 1) &
-			   ~(ZD_STAGING_BYTES - 1));
-	raw_syscall(SYS_madvise, (long)base, RESERVE_BYTES, MADV_DONTDUMP, 0, 0, 0);
-	raw_syscall(SYS_madvise, (long)base, RESERVE_BYTES, MADV_NOHUGEPAGE, 0, 0, 0);
-	if (open_up(identity, ZD_IDENTITY_BYTES) || open_up(agent.stack, STACK_BYTES) ||
-	    open_up(agent.middle_stack, MIDDLE_BYTES) || open_up(staging, ZD_STAGING_BYTES))
-		return -ENOMEM;
-	agent.hello.lo = (uintptr_t)base;
-	agent.hello.hi = (uintptr_t)base + RESERVE_BYTES;
-	agent.hello.identity = (uintptr_t)identity;
-	agent.hello.staging = (uintptr_t)staging;
-	agent.hello.words = (uintptr_t)&preload_words;
-	return 0;
-}
-
-/* --no-children: what is exec'ed from here on never hears of zonedev. */
+/* --no-children: programs that are exec'ed from here on run as if zonedev weren't there. */
 static void leave_children_alone(void)
 {
 	static const char old[] = ZD_AGENT_ENV_OLD "=";
 	size_t n = 0;
 
 	for (char **e = environ; *e; e++) {
-		if (preload_begins(*e, old))	/* without ZONEDEV_OLD_ it is LD_PRELOAD=... */
+		if (text_begins(*e, old))	/* without ZONEDEV_OLD_ it is LD_PRELOAD=... */
 			environ[n++] = *e + sizeof("ZONEDEV_OLD_") - 1;
-		else if (!preload_begins(*e, "LD_PRELOAD=") && !preload_is_ours(*e))
+		else if (!text_begins(*e, "LD_PRELOAD=") && !env_is_ours(*e))
 			environ[n++] = *e;
 	}
 	environ[n] = NULL;
 }
 
-/* A decimal number, which ends where @s does or at a dash.  False: it doesn't. */
+/* A decimal number in *@n, up to the end of @s or a dash.  False: something else follows. */
 static bool number(const char *s, uint64_t *n)
 {
 	*n = 0;
@@ -97,8 +59,8 @@ static int read_environment(const char *env)
 
 	if (!zd_agent_env_parts(env, &token, &ns))
 		return -EINVAL;
-	preload_copy(agent.name, env, token - 1 - env);
-	preload_copy(agent.hello.token, token, ZD_AGENT_TOKEN);
+	text_copy(agent.name, env, token - 1 - env);
+	text_copy(agent.hello.token, token, ZD_AGENT_TOKEN);
 	return number(ns, &agent.hello.pid_ns) ? 0 : -EINVAL;
 }
 
@@ -107,11 +69,11 @@ static long look_at(const char *path, struct stat *st)
 	return raw_syscall(SYS_stat, (long)path, (long)st, 0, 0, 0, 0);
 }
 
-/* The supervisor's id, which means nothing in another pid namespace, is in the name of
- * its socket. */
+/* The supervisor's pid is in the name of its socket; it means nothing in another pid
+ * namespace. */
 static bool is_child_of_supervisor(void)
 {
-	const char *id = preload_find(agent.name, "-");
+	const char *id = text_find(agent.name, "-");
 	uint64_t pid;
 	struct stat ns;
 
@@ -120,8 +82,9 @@ static bool is_child_of_supervisor(void)
 	       !look_at("/proc/self/ns/pid", &ns) && ns.st_ino == agent.hello.pid_ns;
 }
 
-/* Will what this program makes be in another pid namespace than the program?  Then
- * the first that it makes must be its own: all others in there die with the first. */
+/* Will this program's children be in another pid namespace than the program?  Then the first
+ * of them must be the program's own child, not the agent: when the first process of a
+ * namespace ends, all others in it are killed. */
 static bool makes_namespace(void)
 {
 	struct stat own, children;
@@ -130,25 +93,25 @@ static bool makes_namespace(void)
 	       !look_at("/proc/self/ns/pid", &own) && own.st_ino != children.st_ino;
 }
 
-/* valgrind runs the program on a CPU of its own making, which knows no such clone(). */
+/* valgrind runs the program on a simulated CPU, which knows no such clone(). */
 static bool in_valgrind(void)
 {
-	const char *list = preload_lookup(environ, "LD_PRELOAD");
+	const char *list = env_value(environ, "LD_PRELOAD");
 
-	return list && preload_find(list, "vgpreload_");
+	return list && text_find(list, "vgpreload_");
 }
 
 __attribute__((constructor)) static void agent_init(void)
 {
-	const char *env = preload_lookup(environ, ZD_AGENT_ENV);
+	const char *env = env_value(environ, ZD_AGENT_ENV);
 
 	if (!env || read_environment(env) || in_valgrind() || makes_namespace())
 		return;
 	agent.hello.magic = ZD_AGENT_MAGIC;
 	agent.hello.version = ZD_AGENT_VERSION;
-	if (preload_lookup(environ, ZD_AGENT_ENV_ALONE))
+	if (env_value(environ, ZD_AGENT_ENV_NO_CHILDREN))
 		leave_children_alone();
-	if (lay_out())
+	if (agent_lay_out((uintptr_t)&clone_clear_tids))
 		return;
 	agent.parent = is_child_of_supervisor() ? CLONE_PARENT : 0;
 	start(ZD_AGENT_FRESH);
@@ -156,10 +119,11 @@ __attribute__((constructor)) static void agent_init(void)
 }
 
 /*
- * When the program exits, the agent must not keep its memory any longer than the program
- * itself: the process that waits for the program would find its executable busy and its
- * shared mappings still there.  So the thread that exits bids farewell, by reading a page
- * that is missing: the supervisor sends the agent away, and answers when it is gone.
+ * When the program exits, the agent must not hold the address space any longer than the
+ * program itself: the process that waits for the program would find its executable busy and
+ * its shared mappings still there.  So the thread that exits bids farewell, by reading a page
+ * that is missing: the supervisor sends the agent away, and answers the fault when the agent
+ * is gone.
  */
 __attribute__((destructor)) static void agent_leave(void)
 {

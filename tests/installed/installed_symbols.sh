@@ -33,7 +33,7 @@ more=$(comm -23 "$T/exported" "$T/declared" |
 
 # The preload library lives in other people's programs: it must not give away
 # anything that could take the place of a symbol of theirs, but for what it stands in
-# front of on purpose (preload_exec.c, preload_clone.c, preload_asan.c).
+# front of on purpose (exec_calls.c, clone_call.c, asan_options.c).
 front='__asan_default_options\|chroot\|clone\|execl[ep]\?\|execvp\?e\?\|execveat\|fexecve\|posix_spawnp\?'
 preload=$LIBDIR/zonedev/libzonedev-preload.so
 bad=$(nm -D --defined-only "$preload" | awk '$2 != "A" { print $3 }' |

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a program could notice of the agent that zonedev run puts beside it: for
- * run_agent.sh.  Each mode says "ok", as it does without zonedev, or what is wrong; 77:
- * this can't be tried here.
+ * What a program could notice of the agent that zonedev run puts beside it; for
+ * run_agent.sh.  Each mode says "ok", as it does without zonedev, or what is wrong.  Exit
+ * status 77: the mode can't be tried here.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -80,7 +80,7 @@ static void alone(void)
 		exit(1);
 }
 
-/* The first process of a pid namespace, to which those fall that have lost their parent. */
+/* The first process of a pid namespace, which becomes the parent of all orphans in there. */
 static void first(void)
 {
 	pid_t pid, child[3], got;
@@ -157,7 +157,7 @@ static void ends(void)
 		die("KILL_THREAD: %x", status);
 }
 
-/* A filter that kills for a system call that the program never makes. */
+/* A seccomp filter that kills for a system call that the program never makes. */
 static void filters(void)
 {
 	static const unsigned int nrs[] = {
@@ -201,7 +201,7 @@ static void copy(const char *from, const char *to)
 	close(out);
 }
 
-/* What parent and child have closed is closed. */
+/* A pipe whose ends parent and child have closed has no other ends. */
 static void files(const char *scratch)
 {
 	char c;
@@ -304,7 +304,7 @@ static void places(char *self)
 	die("exec: %s", strerror(errno));
 }
 
-/* --- for the script, which looks from outside --- */
+/* --- for the script, which looks at the process from outside --- */
 
 static void wait_for_line(const char *say)
 {
@@ -318,7 +318,7 @@ static void wait_for_line(const char *say)
 
 static void *exec_clean(void *self)
 {
-	/* unmanaged from here on */
+	/* the program is unmanaged from here on */
 	execle(self, self, "rest", NULL, (char *[]){ NULL });
 	die("exec: %s", strerror(errno));
 }

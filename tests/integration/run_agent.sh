@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 # A program doesn't notice the agent beside it: not among its threads and children, not
 # when it ends, filters its system calls, changes namespaces, closes files, or has no
-# process to spare.  The agent ends with the program or its exec, and is missed by
-# nobody but the supervisor when it is killed.
+# process to spare.  The agent ends with the program or its exec; when it is killed only the
+# supervisor notices.
 # shellcheck source=tests/lib/lib.sh
 . "$(dirname "$0")/../lib/lib.sh"
 requires_run
@@ -22,7 +22,8 @@ done
 mkfifo "$T/in"
 exec 8<>"$T/in"
 
-# run_waiting MODE ARG: it waits for a line on fd 8; $AGENT is its agent's id
+# run_waiting MODE ARG: start a program that waits for a line on fd 8; sets $AGENT, its agent's
+# id
 run_waiting() {
 	: >"$T/out"
 	start "$ZONEDEV" run --report "$T/report.json" --device ram:size=1G --ram 16M -- "$P" "$@" \
@@ -31,7 +32,7 @@ run_waiting() {
 	AGENT=$(pgrep -P "$PID" -x zonedev) || fail "$1: it has no agent"
 }
 
-# The agent may do hardly anything, and holds nothing that is the program's.
+# The agent may do hardly anything, and holds no descriptor of the program.
 run_waiting memory 40
 for line in 'Seccomp:[[:space:]]*2' 'NoNewPrivs:[[:space:]]*1' 'CapEff:[[:space:]]*0*20\?' \
 	'Threads:[[:space:]]*1'; do
@@ -45,7 +46,7 @@ for fd in /proc/"$AGENT"/fd/*; do
 	esac
 done
 
-# The agent is killed: nothing goes out any more, but all that is out comes home.
+# The agent is killed: no page goes out any more, but all that are out come home.
 kill -KILL "$AGENT"
 wait_for 10 "gone $AGENT" || fail "the agent can't be killed"
 echo >&8

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Children, however they are made, find their parent's pages, also when it is gone;
-# those that exec are managed too, or are left alone with --no-children.
+# Children, however they are made, find their parent's pages, also when the parent is gone;
+# children that exec are managed too, or are left alone with --no-children.
 # shellcheck source=tests/lib/lib.sh
 . "$(dirname "$0")/../lib/lib.sh"
 requires_run
@@ -11,7 +11,7 @@ size=$(scaled 60)
 ram=$((size / 3))
 [ "$ram" -ge 16 ] || ram=16
 
-# mode NAME PROCESSES: its last process says "ok", and all of them were seen
+# mode NAME PROCESSES: the last process of run_fork NAME says "ok", and zonedev has seen all
 mode() {
 	local got
 	got=$(zd_run --device ram:size=1G --ram "${ram}M" -- "$H/run_fork" "$1" "$size" \
@@ -22,7 +22,7 @@ mode() {
 		'pages["poisoned"] == 0' 'pages["live"] == 0'
 }
 
-# More than once: what goes wrong here goes wrong by timing.
+# More than once, since faults here depend on timing.
 for round in $(seq "$(scaled 3)"); do
 	mode before 2
 	mode thread 4
@@ -36,8 +36,8 @@ done
 # A child that has ended holds no page of its parent's in RAM.
 zd_run --device ram:size=256M --ram 16M -- "$H/run_fork" cold 10 || fail "cold: ended with $?"
 
-# Those that live on when CMD has ended: the report is of then, so look at what
-# they say.
+# Children that live on when CMD has ended: the report is of that moment, so look at what
+# they print.
 for round in 1 $(seq "$(scaled 4)"); do
 	for mode in after rawafter grand; do
 		"$ZONEDEV" run --quiet --device ram:size=1G --ram "${ram}M" -- \
@@ -63,7 +63,7 @@ zd_run --no-children --device ram:size=1G --ram "${ram}M" -- \
 	sh -c "$H/run_mem check $size; env | grep -e ZONEDEV_SOCKET -e LD_PRELOAD || exit 3" >"$T/out" &&
 	fail "the child's environment: $(cat "$T/out")"
 expect_report status.exit -eq 3
-# sh itself, and what it forked that it forked, until it exec'ed
+# sh itself, and its forks until they exec'ed
 expect_report pages.out -eq 0
 
 # In a network namespace of its own a child's agent doesn't find the supervisor, which
@@ -85,8 +85,8 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 	expect_in_report "pages['home'] > $ram << 7" 'pages["live"] == 0'
 fi
 
-# More of them than a soft limit of descriptors has room for; the program's own limit is
-# what it was.
+# More children than a soft limit of descriptors has room for; the program's own limit is
+# unchanged.
 mkfifo "$T/in"
 exec 8<>"$T/in"
 start bash -c 'ulimit -Sn 128; exec "$@"' bash "$ZONEDEV" run --report "$T/report.json" \
@@ -97,7 +97,7 @@ start bash -c 'ulimit -Sn 128; exec "$@"' bash "$ZONEDEV" run --report "$T/repor
 wait_for 30 "grep -q ready '$T/out'" || fail "many children: $(cat "$T/out" "$T/err")"
 [ "$(head -n 1 "$T/out")" = 128 ] || fail "the program's limit is $(head -n 1 "$T/out")"
 
-# The agent can't do what the program might give up the right to, but kill the program.
+# The agent has no privilege that the program might give up, but to kill the program.
 agents=0
 for comm in /proc/[0-9]*/task/[0-9]*/comm; do
 	[ "$(cat "$comm" 2>/dev/null)" = zonedev ] || continue

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # A process that CMD leaves behind lives on with its memory, CMD's status is known at
-# once, and the supervisor ends when the last one does.
+# once, and the supervisor ends when the last such process does.
 # shellcheck source=tests/lib/lib.sh
 . "$(dirname "$0")/../lib/lib.sh"
 requires_run
@@ -32,7 +32,7 @@ for device in ram:size=1G "file:$T/dev,size=512M"; do
 	wait_for 30 "gone $supervisor" || fail "the supervisor doesn't end with the daemon"
 done
 
-# Its report is there at once, and once more when the daemon has ended
+# The report is there at once, and once more when the daemon has ended
 rm -f "$GO"
 pid=$("$ZONEDEV" run --device ram:size=1G --ram "$((size / 3))M" --report "$T/report.json" -- \
 	"$H/run_fork" daemon "$size" 2>"$T/err") || true

@@ -9,7 +9,7 @@ requires_run
 size=$(scaled 96)
 [ "$size" -ge 48 ] || size=48
 
-# A file system without room: the file's size was no more than a hope.
+# A file system without room for what the file's size promises.
 if mkdir "$T/small" && mount -t tmpfs -o "size=$((size / 6))M" tmpfs "$T/small" 2>/dev/null; then
 	on_exit "umount '$T/small'"
 	zd_run --device "file:$T/small/dev,size=1G" --ram "$((size / 3))M" -- \
@@ -22,7 +22,7 @@ else
 	say "mount is not allowed: a full file system is not tried"
 fi
 
-# Somebody truncates the file: the pages are lost, and whoever touches one hears it.
+# The file is truncated: the pages are lost, and a thread that touches one gets SIGBUS.
 : >"$T/dev"
 mkfifo "$T/in"
 exec 8<>"$T/in"

@@ -45,7 +45,7 @@ error /dev/null --device file:/dev/null,size=64M
 error "$ZONEDEV/under" --device "file:$ZONEDEV/under,size=64M"
 [ ! -e "$T/d" ] || fail "an error left $T/d behind"
 
-# A file with something in it is not overwritten, unless that is said.
+# A file that isn't empty is not overwritten, unless with force=on.
 head -c 100000 /dev/urandom >"$T/precious"
 cp "$T/precious" "$T/copy"
 error "force=on" --device "file:$T/precious,size=64M"
@@ -54,7 +54,7 @@ expect_status 0 "$ZONEDEV" run --quiet --device "file:$T/precious,size=64M,force
 	"$H/run_mem" check 32
 [ "$(stat -c %s "$T/precious")" = 0 ] || fail "the program's memory was left in the file"
 
-# Two runs don't share one.
+# Two runs don't share a file.
 : >"$T/shared"
 mkfifo "$T/in"
 exec 8<>"$T/in"
@@ -65,7 +65,7 @@ error "$T/shared" --device "file:$T/shared,size=64M"
 end "$PID"
 
 # --- the program ---
-# as much of an ELF file as is looked at: no interpreter, or for 32 bits
+# as much of an ELF file as zonedev reads: without an interpreter, or for 32 bits
 printf '\177ELF\2\1\1\0\0\0\0\0\0\0\0\0\2\0\076\0\1\0\0\0%040d' 0 >"$T/static"
 printf '\177ELF\1\1\1\0\0\0\0\0\0\0\0\0\2\0\003\0\1\0\0\0%040d' 0 >"$T/old"
 head -c 40 "$T/static" >"$T/x" && head -c 24 /dev/zero >>"$T/x" && mv "$T/x" "$T/static"
@@ -75,7 +75,7 @@ expect_error "32-bit" "$ZONEDEV" run --device ram:size=64M -- "$T/old"
 
 # --- privileges ---
 if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
-	# nobody may not look into the build directory
+	# the user "nobody" may not look into the build directory
 	mkdir -m 777 "$T/pub"
 	chmod 711 "$T" "${TMPDIR:-/var/tmp}"
 	cp "$ZONEDEV" "$(dirname "$ZONEDEV")/libzonedev-preload.so" "$T/pub/"
@@ -83,7 +83,7 @@ if [ "$(id -u)" = 0 ] && command -v setpriv >/dev/null; then
 	expect_error "CAP_SYS_PTRACE" "${nobody[@]}" "$T/pub/zonedev" run \
 		--device ram:size=64M -- touch "$T/pub/started"
 	[ ! -e "$T/pub/started" ] || fail "started without the privilege"
-	# a file that can't be read, with the privilege and without root's pass
+	# a file that can't be read, with CAP_SYS_PTRACE but without CAP_DAC_OVERRIDE
 	: >"$T/pub/secret"
 	chmod 600 "$T/pub/secret"
 	ptrace=(setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=+sys_ptrace

@@ -116,7 +116,7 @@ static int start(char **argv)
 		setsid();
 	} else if (!strcmp(how, "group")) {
 		setpgid(0, 0);
-	} else if (!strcmp(how, "member")) {	/* of a group that waits, whatever it gets */
+	} else if (!strcmp(how, "member")) {	/* of a group whose leader blocks all signals */
 		setsid();
 		sigfillset(&set);
 		sigprocmask(SIG_BLOCK, &set, NULL);
@@ -143,7 +143,7 @@ static int start(char **argv)
 		sigaddset(&set, SIGRTMIN + 1);
 		sigaddset(&set, SIGUSR2);
 		sigprocmask(SIG_SETMASK, &set, NULL);
-		signal(SIGSYS, SIG_IGN);	/* (of the faults, one that no sanitizer takes) */
+		signal(SIGSYS, SIG_IGN);	/* (a fault's signal that no sanitizer handles) */
 		signal(SIGCHLD, SIG_IGN);
 		signal(SIGHUP, SIG_IGN);
 		signal(SIGPIPE, SIG_IGN);

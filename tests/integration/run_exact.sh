@@ -22,7 +22,7 @@ same() {
 for how in session group timers death reaper names fifo signals odd; do
 	same "$how" "$X" start "$how"
 done
-# (not fewer processes or descriptors than zonedev needs)
+# (with no fewer processes or descriptors than zonedev needs)
 space=9000000	# a sanitizer's own memory is larger than any limit of it
 [ "$ZD_SANITIZER" = plain ] || space=unlimited
 same "limits" bash -c "ulimit -S -c 0 -d $space -f 100000 -i 5000 -l 64 -m 100 -n 200 -q 9000 -s 4096 -t 50 -v $space"'; exec "$@"' bash
@@ -46,7 +46,8 @@ expect_error "ulimit -f" bash -c 'ulimit -f 64; exec "$@"' bash "$ZONEDEV" run \
 	--device "file:$T/dev,size=64M" --ram 16M -- true
 
 # Two seconds for each process, of which none needs much; the supervisor works for all of
-# them, until its half is used and another process has taken over (the front's child no more).
+# them, until half of its time is used and another process has taken over, which is not the
+# front's child any more.
 expect_status 7 bash -c 'ulimit -t 2; exec "$@"' bash "$ZONEDEV" run --ram 8M \
 	--report "$T/report.json" --device ram:size=256M -- sh -c "
 	i=0
@@ -58,7 +59,7 @@ expect_status 7 bash -c 'ulimit -t 2; exec "$@"' bash "$ZONEDEV" run --ram 8M \
 	dd if=/dev/zero of=/dev/null bs=24M count=1 2>/dev/null && exit 7"
 expect_report pages.out -gt 0
 expect_report status.exit -eq 7
-# and who kills what was started kills the program, under such a limit, too
+# and to kill the process that was started kills the program, under such a limit, too
 : >"$T/out"
 start bash -c 'ulimit -t 9; exec "$@"' bash "${zd[@]}" sh -c "echo \$\$ >'$T/out'; sleep 30 & wait"
 wait_for 10 "[ -s '$T/out' ]" || fail "didn't start"
@@ -66,7 +67,7 @@ kill -KILL "$PID"
 program=$(cat "$T/out")
 wait_for 10 "gone $program" || fail "the program survives"
 
-# --- nothing of the user's is kept busy: not the directory ---
+# --- the user's directory is not kept busy ---
 mkdir "$T/dir"
 (cd "$T/dir" && exec "${zd[@]}" sh -c "cd /; : >'$T/there'; read x <'$T/gate'") &
 run=$!

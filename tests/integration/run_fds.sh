@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# The program sees the descriptors that it would see without zonedev, and so do those
+# The program sees the descriptors that it would see without zonedev, and so do the processes
 # at the other ends of its pipes.
 # shellcheck source=tests/lib/lib.sh
 . "$(dirname "$0")/../lib/lib.sh"
@@ -14,7 +14,7 @@ for fd in range(256):
     except OSError:
         pass'
 
-# same WHAT: by itself (>plain) and under zonedev (>managed)
+# same WHAT: the output is the same by itself (>plain) and under zonedev (>managed)
 same() {
 	diff "$T/plain" "$T/managed" >&2 || fail "$1: by itself <, under zonedev >"
 }
@@ -29,8 +29,8 @@ exec 7<&-
 mv "$T/plain2" "$T/plain"
 same "an inherited descriptor"
 
-# Closed ones stay closed, and nothing of zonedev's takes their place: a message
-# must not be written to what happens to be descriptor 2.
+# Closed descriptors stay closed, and none of zonedev's takes their number: a message must not
+# be written to a file that happens to be descriptor 2.
 probe='import os, sys
 out = open(sys.argv[1], "w")
 for fd in range(3):

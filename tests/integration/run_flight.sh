@@ -22,7 +22,7 @@ wait_for 20 "[ \$(stat -c %b '$T/mnt/dev') -gt 2048 ]" || fail "nothing goes to 
 
 on_exit "fsfreeze -u '$T/mnt' 2>/dev/null"
 fsfreeze -f "$T/mnt"
-# a worker of the kernel's that waits for the file system
+# an io_uring worker of the kernel waits for the file system
 in_flight() {
 	grep -ls '^iou-wrk' /proc/"$PID"/task/*/comm | sed 's/comm$/status/' | xargs -r grep -qs '^State:.*D'
 }

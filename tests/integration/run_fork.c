@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Processes made in every way there is, for run_children.sh, run_daemon.sh and
- * run_kill.sh.  All share the pages of one area of MIB; whoever lives checks them.
+ * run_kill.sh.  All share the pages of one area of MIB; those that live check them.
  *
  *	run_fork before MIB	the child reads and writes while the parent does
  *	run_fork after MIB	the parent ends at once, the child reads
  *	run_fork grand MIB	a child's child's child reads, the others are gone
  *	run_fork thread MIB	one of four threads forks while the others write
  *	run_fork raw MIB	the child is made by a bare clone()
- *	run_fork rawafter MIB	and its parent ends at once
+ *	run_fork rawafter MIB	the same, and its parent ends at once
  *	run_fork vfork MIB	vfork and exec: of this program, `self`
  *	run_fork spawn MIB	posix_spawn of it
  *	run_fork many MIB	20 children, one after the other and at once
@@ -18,7 +18,7 @@
  *				wait (the last also "raw PID"); a line "wrong PID" if
  *				one reads what it should not, once a second
  *	run_fork cold MIB	fork a child that ends at once; then use other memory:
- *				what was there before the fork goes out, unread
+ *				the pages from before the fork go out, unread
  *	run_fork self MIB	fill and check
  *
  * The last process says "ok".
@@ -96,7 +96,7 @@ static void join(pid_t pid)
 	}
 }
 
-/* Both write every other page of what they share, and see only their own. */
+/* Parent and child write every other page of what they share; each sees only its own writes. */
 static void both(pid_t (*make)(void))
 {
 	pid_t pid = make();
@@ -238,7 +238,7 @@ static void daemon_child(void)
 		_exit(7);
 	snprintf(line, sizeof(line), "%d\n", (int)getpid());
 	say(line);
-	/* nobody may wait for our end of the pipe */
+	/* the script would wait for this end of the pipe */
 	null = dup(2);
 	close(0);
 	close(1);
@@ -292,7 +292,7 @@ static void linger(void)
 	say(line);
 	snprintf(line, sizeof(line), "wrong %d\n", (int)getpid());
 	for (uint64_t i = 0;; i = (i + 1) % pages) {
-		/* slowly: much of it is away at any time */
+		/* slowly, so that much of the area is away at any time */
 		if (!is_right(i, 1)) {
 			say(line);
 			sleep(1);

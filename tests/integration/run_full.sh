@@ -23,8 +23,9 @@ for device in "ram:size=$((size / 4))M" "file:$T/dev,size=$((size / 4))M"; do
 		'peak_ram > ram * 1.5' 'refused["device"] > 0'
 done
 
-# When there is room again, pages go out again: the second program waits for it, since
-# one that fits into RAM may be done before anybody has looked (RUN_MEM_RAM, run_mem.c).
+# When there is room again, pages go out again.  The second program waits for that
+# (RUN_MEM_RAM, run_mem.c), since a program that fits into RAM may be done before zonedev has
+# looked.
 zd_run --device "ram:size=$((size / 4))M" --ram "$((size / 8))M" -- \
 	sh -c "$H/run_mem check $size; RUN_MEM_RAM=$((size / 8)) $H/run_mem check $((size / 4)) 8" 2>"$T/err" ||
 	fail "ended with $?: $(cat "$T/err")"

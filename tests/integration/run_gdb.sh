@@ -15,7 +15,7 @@ wait_for 20 "grep -q ready '$T/out'" || fail "didn't start: $(cat "$T/err")"
 read -r _ pid addr <"$T/out"
 end=$((addr + size * 1048576))
 
-# A debugger can't wait for a page: it may read when zonedev says so.
+# A debugger can't wait for a page: it reads when zonedev has said that all are home.
 timeout 50 gdb -nx -batch -p "$pid" \
 	-ex "shell i=0; until grep -q 'all pages are home' '$T/err' || [ \$i = 300 ]; do sleep 0.1; i=\$((i + 1)); done" \
 	-ex "dump binary memory $T/mem $addr $end" -ex detach </dev/null >"$T/gdb" 2>&1 ||
@@ -33,7 +33,7 @@ for page in range(0, len(data) // 4096, 5):
         sys.exit(f"page {page}")
 END
 
-# And on it goes, also beyond its RAM.
+# The program goes on, also beyond its RAM.
 echo >&8
 wait_for 20 "grep -q ok '$T/out'" || fail "the program doesn't go on: $(cat "$T/err")"
 exec 8>&-

@@ -6,15 +6,15 @@
  *	run_guards heap MIB LIMIT	a heap behind a guard page, without huge pages: it is
  *					held to LIMIT MiB
  *	run_guards blocks NR		NR blocks of 128 KiB, each behind a guard page
- *	run_guards robust		a thread ends with a robust mutex whose page nobody
- *					has used for long
- *	run_guards stack		the same of a thread whose stack lies in the heap, and
- *					then its end is waited for
+ *	run_guards robust		a thread ends with a robust mutex whose page has not
+ *					been used for long
+ *	run_guards stack		the same with a thread whose stack lies in the heap;
+ *					the program waits for its end
  *	run_guards word		the word of a thread that was made by clone(), in a heap
  *	run_guards free			pages that are written again after MADV_FREE, without
  *					a fault, and then never used: they go out
  *
- * Exit status 1 and a word on stderr if something isn't as it would be natively.
+ * Exit status 1 and a line on stderr if something isn't as it would be natively.
  */
 #include <errno.h>
 #include <linux/futex.h>
@@ -91,7 +91,7 @@ static time_t now(void)
 	return ts.tv_sec;
 }
 
-/* A moment, but no longer than until @end. */
+/* Sleep for a moment, but no longer than until @end. */
 static void nap(time_t end, const char *what)
 {
 	if (now() > end)
@@ -155,7 +155,7 @@ static void *holder(void *arg)
 		usleep(1000);
 	if (arg)
 		return NULL;
-	syscall(SYS_exit, 0);	/* as if killed: no libc on the way */
+	syscall(SYS_exit, 0);	/* as if killed: libc does nothing at the end */
 	return NULL;
 }
 
@@ -168,8 +168,8 @@ static int is_here(const void *at)
 }
 
 /*
- * Until all of the @len bytes at @p are in RAM no more, but for @but pages, among them those
- * of @a and @b: they may go out until zonedev has seen what they are, and then come back.
+ * Wait until of the @len bytes at @p only @but pages are in RAM, among them those of @a and
+ * @b.  These two may go out as long as zonedev has not seen what they are; then they come back.
  */
 static void evict(char *p, size_t len, size_t but, const void *a, const void *b)
 {
@@ -178,7 +178,7 @@ static void evict(char *p, size_t len, size_t but, const void *a, const void *b)
 	time_t end = now() + WAIT_S;
 	size_t here = len / PAGE;
 
-	/* and then some more, for those that were used last */
+	/* then touch some more, to drive out the pages that were used last */
 	for (int more = 0; more < 4; more += here <= but && is_here(a) && is_here(b)) {
 		if (now() > end)
 			fail(here <= but ? "what the kernel writes goes out" : "it doesn't go out");
@@ -208,7 +208,7 @@ static void thread_end(int in_heap)
 	pthread_mutexattr_setrobust(&robust, PTHREAD_MUTEX_ROBUST);
 	pthread_mutex_init(mutex, &robust);
 	pthread_attr_init(&attr);
-	/* in the middle: neither a guard below, nor the end above */
+	/* in the middle of the heap: neither a guard below, nor the end above */
 	if (in_heap && pthread_attr_setstack(&attr, p + len / 4, STACK_BYTES))
 		fail("setstack");
 	if (pthread_create(&t, &attr, holder, in_heap ? p : NULL))
@@ -233,7 +233,7 @@ static void thread_end(int in_heap)
 static int *word;
 static volatile int ends;
 
-/* It shares the TLS of the thread that made it: no libc, no sanitizer. */
+/* The thread shares the TLS of the one that made it: no libc, no sanitizer. */
 __attribute__((no_sanitize("address", "thread", "undefined"))) static int by_hand(void *arg)
 {
 	struct timespec ms = { 0, 1000000 };
@@ -281,9 +281,9 @@ static void freed(void)
 		nap(end, "it isn't managed");
 	madvise(p, len, MADV_FREE);
 	fill(p, len);
-	/* more than a half of the limit, and with the other more than the limit */
+	/* more than half of the limit; with the other area, more than the limit */
 	fill(hog, hog_len);
-	/* when the other is in RAM there is room for a quarter of them */
+	/* while the other area is in RAM there is room for a quarter of these pages */
 	while (here > len / PAGE / 2) {
 		if (now() > end)
 			fail("what was freed and written stays");

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # Memory behind a guard page is memory like any other, however many such blocks there are:
-# only thread stacks are not.  What the kernel writes when a thread ends stays in RAM.  What
-# was freed lazily and is used again doesn't.
+# only thread stacks are not.  Pages that the kernel writes when a thread ends stay in RAM.
+# Pages that were freed lazily and are used again don't.
 # shellcheck source=tests/lib/lib.sh
 . "$(dirname "$0")/../lib/lib.sh"
 requires_run
@@ -22,5 +22,5 @@ expect_report pages.out -gt 0
 run robust
 run stack
 run word
-# lost to the queues, but not for ever
+# in RAM and in no queue, until the patrol finds them
 run free

@@ -7,13 +7,13 @@
  *	fixed		io_uring with registered buffers: the kernel writes to the
  *			very pages that were there when it pinned them
  *	direct		O_DIRECT reads and writes
- *	plain		buffered ones, and pipes
+ *	plain		buffered reads and writes, and pipes
  *	vmsplice	pages that a pipe holds, a reader whose buffer is away
  *	peek		another process reads and writes by process_vm_*
  *
- * A ballast of MIB drives everything else out again and again.  Each mode writes
- * a buffer that has just been out, reads it back into one that has, and looks.
- * Exit status 77: there is no io_uring.
+ * A ballast of MIB drives everything else out again and again.  Each mode writes a buffer
+ * that has just been out to FILE, reads FILE into another buffer that has just been out, and
+ * compares the two.  Exit status 77: there is no io_uring.
  */
 #include <fcntl.h>
 #include <liburing.h>
@@ -69,7 +69,7 @@ static void check(const char *what, const char *buf, unsigned int seed)
 	}
 }
 
-/* Everything else goes out meanwhile. */
+/* Use the ballast: everything else goes out meanwhile. */
 static void squeeze(void)
 {
 	static unsigned char round;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# kill -9: of the supervisor kills the whole tree, and nobody reads a zero before; of a
-# program frees its pages on the device.
+# kill -9 of the supervisor kills the whole tree, and no process reads a zero before; kill -9
+# of a program frees its pages on the device.
 # shellcheck source=tests/lib/lib.sh
 . "$(dirname "$0")/../lib/lib.sh"
 requires_run
@@ -25,7 +25,7 @@ for round in 1 2 3; do
 	! grep wrong "$T/out" >&2 || fail "read something else than was written"
 done
 
-# One whose main thread has ended, and shows no memory.
+# A program whose main thread has ended, and shows no memory.
 start "$ZONEDEV" run --quiet --device ram:size=512M --ram 16M -- \
 	sh -c "$H/run_mem leader 256 & echo \$! >'$T/leader'; wait" >"$T/out" 2>&1
 wait_for 10 "[ -s '$T/leader' ]" || fail "didn't start"
@@ -53,7 +53,7 @@ expect_report status.signal -eq 9
 expect_report pages.out -gt 0
 expect_report pages.live -eq 0
 
-# The device has room for one of them at a time.
+# The device has room for one of the programs at a time.
 start "$ZONEDEV" run --report "$T/report.json" --device "ram:size=${size}M" --ram 16M -- sh -c "
 	$H/run_mem hold $size <'$T/in' >'$T/victim' &
 	victim=\$!

@@ -13,18 +13,18 @@
  *					of input check and say "ok"; end with the input
  *	run_mem pair MIB		two processes that each do "check MIB"
  *	run_mem grow MIB		a heap that grows by 64 KiB each 2 ms, until it
- *					has MIB: say how many mappings it is
- *	run_mem swap MIB		the same while the kernel has swapped out some
+ *					has MIB: say of how many mappings it consists
+ *	run_mem swap MIB		"check MIB" while the kernel has swapped out some
  *					pages, and can't move some others (exit status
- *					77: it doesn't swap)
+ *					77: the kernel doesn't swap)
  *
- * With RUN_MEM_RAM=MIB in the environment it takes memory no faster than zonedev
- * makes room: after every bit that it fills or reads it waits until no more than
- * that is in RAM (of both together, for a pair).  How far a program that uses
- * memory as fast as it can gets ahead is for whoever gets the CPUs to say; that it
- * is always brought back, and soon, is zonedev's promise.
+ * With RUN_MEM_RAM=MIB in the environment the program takes memory no faster than zonedev
+ * makes room: after every bit that it fills or reads it waits until no more than MIB are in
+ * RAM (of both processes together, for a pair).  How far a program gets ahead that uses
+ * memory as fast as it can depends on who gets the CPUs; zonedev promises that its use of
+ * RAM is always brought back, and soon.
  *
- * Exit status 1 and a word on stderr if anything reads back wrong.
+ * Exit status 1 and a line on stderr if anything reads back wrong.
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -140,7 +140,7 @@ static void check(const struct area *a)
 	}
 }
 
-/* As many pages as there are, at random; every other one is changed. */
+/* Check as many pages as there are, at random, and change every other one. */
 static void check_random(struct area *a)
 {
 	uint64_t x = a->seed | 1;
@@ -189,7 +189,7 @@ static void *thread(void *arg)
 	return NULL;
 }
 
-/* Each has every NRth stretch of pages; they fill and check side by side. */
+/* Threads that fill and check side by side; each has every NRth stretch of pages. */
 static void *filler(void *arg)
 {
 	fill(arg);
@@ -258,7 +258,7 @@ static void hold(const struct area *a)
 	}
 }
 
-/* Two processes, each of which knows the other. */
+/* Two processes, each of which knows the pid of the other. */
 static void pair(char **argv)
 {
 	char pid[16];
@@ -285,9 +285,9 @@ static void wait_for_other(void)
 	}
 }
 
-/* In each 16 pages one is swapped out, and the next but one is shared with a child that
- * has ended: it can't be moved until it is written again, which ends the MOVE of a run
- * in its middle. */
+/* Of each 16 pages one is swapped out; the next but one was shared with a child that has
+ * ended, and can't be moved until it is written again: that ends the MOVE of a run in its
+ * middle. */
 static void trouble(struct area *a)
 {
 	uint64_t swapped = 0, entry;
@@ -314,7 +314,7 @@ static void trouble(struct area *a)
 		_exit(77);
 }
 
-/* The rest of memory is taken by another area, so that the first must go. */
+/* Another area takes the rest of RAM, so that the first must go out. */
 static void swap(uint64_t pages)
 {
 	struct area a, more;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A program with functions of its own that are called as some of libc's; for run_names.sh.
- * What it doesn't call itself nobody else calls.
+ * A program that defines functions with names of libc's; for run_names.sh.  Only the program
+ * itself may call them.
  *
  *	run_names exec PROG	each way to exec PROG, and to spawn it
  *	run_names stack PROG	from a thread with little stack, with a large environment
@@ -61,7 +61,7 @@ char *strchrnul(const char *s, int c)
 
 static int nr_execve;
 
-/* On top of another of libc's. */
+/* Defined with the help of another function of libc's. */
 int execve(const char *path, char *const argv[], char *const envp[])
 {
 	nr_execve++;
@@ -113,7 +113,7 @@ static int exec_all(void)
 			return 1;
 		}
 	}
-	/* none of the others calls it */
+	/* none of libc's other functions calls this one */
 	prog = "/nonexistent";
 	for (unsigned int i = 1; i < sizeof(by) / sizeof(by[0]); i++)
 		by[i]();

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# zonedev's library in a program calls none of the program's own functions, whatever they
-# are called, and needs no stack to speak of; and programs of another libc, and those below
-# a chroot, don't hear of it.
+# zonedev's library in a program calls none of the program's own functions, whatever their
+# names, and needs hardly any stack; and programs of another libc, or below a chroot, don't get
+# the library.
 # shellcheck source=tests/lib/lib.sh
 . "$(dirname "$0")/../lib/lib.sh"
 requires_run
@@ -15,7 +15,7 @@ for what in exec stack; do
 	[ -z "$OUT$ERR" ] || fail "$what: $OUT$ERR"
 done
 
-# --- another libc: what counts is the name of its loader ---
+# --- another libc: it is known by the name of its loader ---
 echo 'int main(void) { return 7; }' >"$T/seven.c"
 "$CC" -o "$T/seven" "$T/seven.c" || skip "no compiler"
 loader=$(readelf -p .interp "$T/seven" | grep -o '/[^ ]*$')
@@ -23,7 +23,7 @@ ln -s "$loader" "$T/ld-other.so.1"
 "$CC" -Wl,--dynamic-linker="$T/ld-other.so.1" -o "$T/other" "$T/seven.c"
 "$T/other" && fail "no other loader"
 expect_error "another libc" "${zd[@]}" -- "$T/other"
-# a child's loader, which tells what it loads, doesn't hear of the library
+# a child's loader, which prints what it loads, isn't told of the library
 cat >"$T/child.sh" <<END
 '$T/other'
 [ \$? = 7 ] || exit 1
@@ -36,7 +36,7 @@ expect_report unmanaged.libc -eq 2
 grep -q 'libc\.so' "$T"/debug.* || fail "the loader doesn't tell what it loads"
 grep -q zonedev-preload "$T"/debug.* && fail "another libc's loader got the library"
 
-# --- below a chroot, what libc starts by itself ---
+# --- below a chroot, the shells that libc starts ---
 if [ "$(id -u)" = 0 ]; then
 	mkdir -p "$T/root/bin" "$T/root${loader%/*}"
 	cp /bin/sh "$T/root/bin/"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Whichever are killed, and in whatever order: no process of the tree outlives its supervisor
-# and its guards, and none reads a zero where it had something else.  None of the three is
-# the OOM killer's first choice, nor does another die with it.
+# The supervisor and its two guards are killed, in each order: no process of the tree outlives
+# them, and none reads a zero where it had something else.  None of the three is the OOM
+# killer's first choice, nor does another of them die with it.
 # shellcheck source=tests/lib/lib.sh
 . "$(dirname "$0")/../lib/lib.sh"
 requires_run
@@ -10,7 +10,7 @@ requires_run
 look_for_guards() {
 	local pid
 	guards=()
-	# one is the supervisor's child, the other says on its command line whose it is
+	# one guard is the supervisor's child, the other has the supervisor's pid on its command line
 	for pid in $(pgrep -x zonedev-guard); do
 		if [ "$(ps -o ppid= -p "$pid" | tr -d ' ')" = "$PID" ] ||
 			grep -q "zonedev-$PID-" "/proc/$pid/cmdline" 2>/dev/null; then
@@ -44,7 +44,7 @@ all_gone() {
 }
 
 family
-# The program keeps its own score; the other two have the lowest that they may have.
+# The program keeps its own OOM score; supervisor and guards have the lowest that they may have.
 [ "$(cat "/proc/$raw/oom_score_adj")" = 321 ] ||
 	fail "the program's OOM score is $(cat "/proc/$raw/oom_score_adj")"
 lowest=$(bash -c 'echo -1000 >/proc/self/oom_score_adj; cat /proc/self/oom_score_adj' 2>/dev/null)
@@ -65,7 +65,7 @@ family
 kill -KILL "${guards[1]}" "$PID"
 all_gone "the other guard and the supervisor"
 
-# The guards first: there are soon others.
+# The guards are killed first: soon there are new ones.
 family
 old=" ${guards[*]} "
 kill -KILL "${guards[@]}"
@@ -76,7 +76,7 @@ wait_for 5 are_new || fail "guards: ${guards[*]}, and before:$old"
 kill -KILL "$PID"
 all_gone "the guards, then the supervisor"
 
-# All that could do something about it: what needs its pages waits.
+# All that could kill the programs are killed: a program that needs its pages waits.
 family
 for pid in "${pids[@]}"; do
 	[ "$pid" = "$raw" ] || others+=("$pid")

@@ -3,9 +3,9 @@
  * usage: run_press MIB COMMAND [ARG...]
  *
  * Runs the command, and uses MIB of memory of its own all the while: under zonedev run, with
- * less RAM than that, whatever the command doesn't use for a moment goes out.  The command
- * begins when that has begun (or, natively, after some seconds).  Exits as the command does (128 +
- * signal when it was killed).
+ * less RAM than that, the pages that the command doesn't use for a moment go out.  The command
+ * begins when pages have begun to go out (or, natively, after some seconds).  Exits as the
+ * command does (128 + signal when that was killed).
  */
 #include <signal.h>
 #include <stdio.h>
@@ -25,7 +25,7 @@ static void pass_on(int sig)
 		kill(child, sig);
 }
 
-/* A batch of its pages, from @p. */
+/* Use a batch of this process's pages, from @p. */
 static size_t use(char *mem, size_t pages, size_t p)
 {
 	for (int i = 0; i < BATCH; i++, p = (p + 1) % pages)

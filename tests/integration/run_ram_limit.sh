@@ -18,11 +18,11 @@ for ram in $((size / 3)) $((size * 2 / 3)); do
 		fail "peak $((peak >> 20)) MiB of $ram MiB allowed"
 	[ "$peak" -ge $((ram * 1048576 / 10 * 9)) ] ||
 		fail "peak $((peak >> 20)) MiB, and $ram MiB were allowed"
-	# and what zonedev says of it is about that
+	# and zonedev's own figure is about the same
 	expect_in_report "0.8 < peak_ram / $peak < 1.2"
 done
 
-# Two processes have one budget (with one each it would be twice as much).
+# Two processes have one budget (with a budget for each it would be twice as much).
 RUN_MEM_RAM=$((size / 3))
 "$ZD_SRC/scripts/peak_anon" --name run_mem "$T/peak" \
 	"$ZONEDEV" run --quiet --device ram:size=1G --ram "${RUN_MEM_RAM}M" -- \
@@ -31,12 +31,13 @@ peak=$(cat "$T/peak")
 [ "$peak" -le $((size * 1048576 / 30 * 12)) ] ||
 	fail "two processes: peak $((peak >> 20)) MiB of $((size / 3)) MiB allowed"
 
-# What grows steadily isn't cut in pieces for that.  (It was 640.)
+# A heap that grows steadily isn't cut into many mappings.  (There were 640 once.)
 zd_run --device ram:size=256M --ram 16M -- "$H/run_mem" grow 40 >"$T/heaps" || fail "ended with $?"
 [ "$(cat "$T/heaps")" -le 160 ] || fail "a heap became $(cat "$T/heaps") mappings"
 
-# What children share with their parent is not counted for each of them.  (They live for
-# several readings of zonedev's, of which nothing tells.  It was 350 MiB and more.)
+# Pages that children share with their parent are not counted for each child.  (The children
+# live for several of zonedev's readings, which can't be seen from here.  It was 350 MiB and
+# more once.)
 zd_run --device ram:size=256M --ram 256M -- python3 -c "
 import os, time
 shared = b'x' * (48 << 20)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # redis-server: filled over its socket, changed while it saves (a fork), read back.
-# What it holds, and what it saved, is what a plain server would.
+# What it holds, and what it saved, is as of a plain server.
 # shellcheck source=tests/lib/lib.sh
 . "$(dirname "$0")/../lib/lib.sh"
 requires_run

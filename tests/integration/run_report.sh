@@ -32,7 +32,7 @@ check("ram", r["ram"] == ram)
 check("peak_ram", ram * 0.9 <= r["peak_ram"] <= ram * float(sys.argv[4]))
 check("out", p["out"] * 4096 > size - ram)
 check("home", p["home"] * 4096 > size - ram)
-# what went out came home or was freed, and nothing else did
+# each page that went out came home or was freed, and no other came home
 check("out, home, freed", p["home"] <= p["out"] <= p["home"] + p["freed"])
 check("live", p["live"] == 0)
 check("poisoned", p["poisoned"] == 0)
@@ -48,7 +48,7 @@ check("unmanaged", not any(r["unmanaged"].values()))
 sys.exit(f"wrong: {', '.join(wrong)}\n{text}" if wrong else 0)
 END
 
-# How it ended.
+# How the program ended.
 zd_run --device ram:size=64M --ram 32M -- sh -c 'exit 3' && fail "exit 3 was lost"
 expect_in_report 'status == {"exit": 3, "signal": None}' 'pages["out"] == 0' 'faults == 0'
 zd_run --device ram:size=64M --ram 32M -- sh -c 'kill -TERM $$' && fail "SIGTERM was lost"
@@ -74,7 +74,7 @@ done
 expect_report ram -eq $((17 << 19))
 expect_report device_size -eq $((5 << 19))
 
-# To standard output, behind what the program writes there.
+# To standard output, behind the program's output.
 expect_status 3 "$ZONEDEV" run --report - --device ram:size=64M --ram 16M -- sh -c 'echo first; exit 3'
 [ "${OUT%%$'\n'*}" = first ] && [ -z "$ERR" ] || fail "--report -: $OUT $ERR"
 tail -n +2 <<<"$OUT" >"$T/report.json"
@@ -82,12 +82,12 @@ expect_report status.exit -eq 3
 expect_error "--report -" sh -c 'exec "$@" >&-' sh \
 	"$ZONEDEV" run --report - --device ram:size=64M --ram 16M -- touch "$T/started"
 
-# One that can't be written is an error, where the program's status isn't one.
+# A report that can't be written is an error, if the program's own status is success.
 expect_error "can't write the report" "$ZONEDEV" run --report /dev/full --device ram:size=64M --ram 16M -- true
 expect_status 5 "$ZONEDEV" run --report /dev/full --device ram:size=64M --ram 16M -- sh -c 'exit 5'
 grep -q "can't write the report to /dev/full" <<<"$ERR" || fail "no word on the report: $ERR"
 
-# Where it can't be written the program doesn't start.
+# Where the report's file can't be opened the program doesn't start.
 for path in "$T/no/such/dir/report.json" "$T"; do
 	expect_error "$path" "$ZONEDEV" run --report "$path" --device ram:size=64M -- touch "$T/started"
 done

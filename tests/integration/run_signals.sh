@@ -9,8 +9,8 @@ requires_run
 X=$H/run_exact
 KILL=9 STOP=19 QUIT=3
 
-# 32 and 33 are libc's own; of those to stop and to go on, one takes the others away while
-# they are pending
+# 32 and 33 are libc's own; of the signals to stop and to go on, a pending one is removed when
+# another comes
 jobs="18 20 21 22"
 others=$(for s in $(seq 1 64); do
 	case $s in "$KILL" | "$STOP" | "$QUIT" | 18 | 20 | 21 | 22 | 32 | 33) ;; *) echo "$s" ;; esac
@@ -48,7 +48,7 @@ for how in session member; do
 			"$X" send "$to_whom" -1 "$s"
 			wait_for 10 "grep -q '^$s ' '$T/got'" || fail "$how, to its $to: no signal $s"
 		done
-		# zonedev keeps the order; the six of faults it doesn't
+		# zonedev keeps the order, but for the six signals of faults
 		wait_for 10 "[ \$(wc -l <'$T/got') -gt $(wc -w <<<"$jobs $others") ]" || true
 		"$X" send "$to_whom" -1 "$QUIT"
 		expect_once "$how, to its $to" -1
@@ -57,7 +57,7 @@ for how in session member; do
 	done
 done
 
-# With a value, each as often as it is sent where the kernel queues them
+# With a value; signals that the kernel queues come as often as they are sent
 listener session
 for i in 1 2 3; do
 	for s in 10 34 64; do

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# zonedev run CMD is as CMD: its exit status, how signals end it and reach it,
-# standard input and output.
+# zonedev run CMD behaves as CMD: exit status, signals that end it and reach it, standard
+# input and output.
 # shellcheck source=tests/lib/lib.sh
 . "$(dirname "$0")/../lib/lib.sh"
 requires_run
 
 zd=("$ZONEDEV" run --quiet --device ram:size=256M --ram 32M)
 
-# --- how it ends ---
+# --- how the program ends ---
 for status in 0 1 2 77 255; do
 	expect_status "$status" "${zd[@]}" -- sh -c "exit $status"
 done
@@ -28,17 +28,17 @@ done
 got=$(ended_by "${zd[@]}" -- python3 -c 'import ctypes; b = bytearray(99 << 20); ctypes.string_at(8)')
 [ "$got" = -11 ] || fail "a segmentation fault ended zonedev with $got"
 
-# one that libc keeps for itself, and doesn't raise (or ignores, and so do its children)
+# a signal that libc has for itself, and doesn't raise (or ignores, as do its children)
 for sig in 32 33; do
 	own=$(ended_by python3 -c "import os; os.kill(os.getpid(), $sig)")
 	got=$(ended_by "${zd[@]}" -- python3 -c "import os; os.kill(os.getpid(), $sig)")
 	[ "$got" = "$own" ] || fail "signal $sig: ended with $own, zonedev with $got"
 done
 
-# --- signals to it ---
+# --- signals to the program ---
 for sig in TERM HUP INT QUIT USR1 USR2 ALRM WINCH; do
 	rm -f "$T/ready" "$T/got"
-	# (the shell ignores two of them for what it starts in the background)
+	# (for processes in the background the shell ignores two of them)
 	start env --default-signal=INT,QUIT "${zd[@]}" -- sh -c "
 		trap 'echo $sig >>\"$T/got\"; exit 5' $sig
 		: >'$T/ready'

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# A stopped process: the others of its tree go on, it goes on when it is continued, and
+# A stopped process: the others of its tree go on, the process goes on when it is continued, and
 # nothing is lost.  ^Z stops zonedev as well, so that the shell sees it.
 # shellcheck source=tests/lib/lib.sh
 . "$(dirname "$0")/../lib/lib.sh"
@@ -15,8 +15,9 @@ state() {
 }
 
 # --- a child ---
-# Stopped again and again in the middle of whatever it does, it holds nobody up, and
-# for what it keeps in RAM the other's pages go (who waits for that: see run_mem.c).
+# A child that is stopped again and again, in the middle of whatever it does, holds no other
+# process up.  Its pages stay in RAM, so the other's pages go out (RUN_MEM_RAM in run_mem.c waits
+# for that).
 mkfifo "$T/in"
 start "$ZONEDEV" run --report "$T/report.json" --device ram:size=512M --ram "$ram" -- sh -c "
 	$H/run_mem hold $((size / 4)) <'$T/in' >'$T/a' &
@@ -48,7 +49,7 @@ wait "$zonedev" || fail "ended with $?"
 expect_in_report 'pages["out"] > 5000' 'pages["live"] == 0' 'pages["poisoned"] == 0' \
 	"peak_ram < ram * $RAM_SLACK"
 
-# --- CMD, by somebody who knows nothing of zonedev; long after a ^Z that it ignored ---
+# --- CMD alone is stopped; long after a ^Z that it ignored ---
 rm -f "$T/a"
 exec 8<>"$T/in"
 start "$ZONEDEV" run --quiet --device ram:size=512M --ram "$ram" -- \

@@ -7,7 +7,7 @@
 requires_run
 requires mkswap swapon swapoff
 
-# To zram, if there is any: pages are written there at once, and then in no cache, where
+# To zram, if there is any: pages that are written there leave the swap cache at once, where
 # mincore(2) would still find them.
 swap_to_zram() {
 	local nr

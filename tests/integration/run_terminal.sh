@@ -34,7 +34,7 @@ def expect(what, seconds=20):
 def send(text):
     os.write(fd, text.encode())
 
-# typed when the prompt is there, or the program might read it
+# not before the prompt is there, or the program might read the line
 def status(want):
     expect(r"\$ $")
     send("echo st=$?\n")

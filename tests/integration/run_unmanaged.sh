@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
 # Programs that the agent can't get into run as they do by themselves; zonedev says how
-# many, and why.  Those that it can are not taken for such.
+# many, and why.  Programs that the agent can get into are not counted.
 # shellcheck source=tests/lib/lib.sh
 . "$(dirname "$0")/../lib/lib.sh"
 requires_run
@@ -58,7 +58,7 @@ os.waitpid(os.posix_spawn('$T/static', ['x'], os.environ), 0)
 os.execv('$T/static', ['x'])"
 [ -z "$ERR" ] || fail "not quiet: $ERR"
 expect_report unmanaged.static -eq 4
-# nothing of the loader's about a library that isn't there
+# the loader doesn't complain about a library that isn't there
 if [ "$(id -u)" = 0 ] && command -v chroot >/dev/null; then
 	expect_status 0 "${zd[@]}" --report "$T/report.json" -- sh -c "chroot '$T/root' /dynamic"
 	[ "$(grep -v 'zonedev: programs that ran unmanaged: 1 that don' <<<"$ERR")" = "" ] ||
@@ -73,7 +73,7 @@ if [ "$(id -u)" = 0 ]; then
 	expect_status 0 "${zd[@]}" --report "$T/report.json" --quiet -- sh -c "'$T/setuid'"
 	expect_report unmanaged.privileged -eq 1
 fi
-# and where nobody asked for children, there is nothing to say
+# and with --no-children there is nothing to warn of
 expect_status 0 "${zd[@]}" --no-children -- sh -c "'$T/static'; '$T/dynamic'"
 grep -q unmanaged <<<"$ERR" && fail "--no-children: $ERR"
 exit 0

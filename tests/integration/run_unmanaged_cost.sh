@@ -12,7 +12,7 @@ zd_run --device ram:size=64M --ram 512M -- \
 	python3 -c 'print(sum(len(str(i)) for i in range(300000)))' >/dev/null || fail "ended with $?"
 expect_in_report 'faults == 0' 'pages["out"] == 0'
 
-# VmFlags "um": registered with a userfaultfd.  The agent's own is.
+# VmFlags "um": registered with a userfaultfd, as only the agent's own memory is.
 mkfifo "$T/in"
 exec 8<>"$T/in"
 start "$ZONEDEV" run --quiet --device ram:size=64M --ram 512M -- "$H/run_mem" hold 64 \

@@ -2,10 +2,10 @@
 /*
  * For run_waits.sh:
  *
- *	run_waits over MIB	that much in mappings too small to be managed; then copy from
- *				page to page of managed memory, both ends in one instruction
+ *	run_waits over MIB	fill MIB of mappings too small to be managed; then copy from
+ *				page to page of managed memory, each byte by one instruction
  *	run_waits filter MIB	fill and check, where a seccomp filter forbids sendto()
- *	run_waits orphan MIB	leave a stopped child with that much behind
+ *	run_waits orphan MIB	leave a stopped child with MIB of memory behind
  */
 #include <errno.h>
 #include <signal.h>
@@ -97,7 +97,7 @@ static void filter(size_t len)
 		check(p, len);
 }
 
-/* Some of what this process has filled is on the device: its agent is at work. */
+/* Wait until some of what this process has filled is on the device: its agent is at work. */
 static void wait_for_agent(size_t len)
 {
 	unsigned long long total, all, shared;
@@ -115,7 +115,7 @@ static void wait_for_agent(size_t len)
 	_exit(5);
 }
 
-/* The child is idle; somebody else needs its room, when it can't give any. */
+/* The child is idle; the parent needs its RAM, when the child, stopped, can't give any. */
 static void orphan(size_t len)
 {
 	int ready[2], status;
@@ -126,7 +126,7 @@ static void orphan(size_t len)
 		_exit(3);
 	pid = fork();
 	if (!pid) {
-		/* which the kernel sends to what is stopped and has nobody left */
+		/* the kernel sends SIGHUP and SIGCONT to stopped processes of an orphaned group */
 		signal(SIGHUP, SIG_IGN);
 		fill(map(len, PROT_READ | PROT_WRITE), len);
 		wait_for_agent(len);

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Nobody waits for what nobody will do: zonedev for the end of a program that nobody tells
-# it of, or for a stopped agent; a program for pages that drive each other out, or that an
-# agent has that can't say so; somebody else for the end of a pipe that zonedev holds; a
-# fork for a descriptor.
+# No wait is for ever: zonedev's for the end of a program when SIGCHLD was ignored, or for a
+# stopped agent; a program's for pages that drive each other out, or that are with an agent
+# that can't answer; a reader's for the end of a pipe that zonedev was given; a fork's for a
+# descriptor.
 # shellcheck source=tests/lib/lib.sh
 . "$(dirname "$0")/../lib/lib.sh"
 requires_run
 
-# bounded CONDITION...: what must end does
+# bounded COMMAND...: the command ends in time
 bounded() {
 	timeout -s KILL 60 "$@"
 }
@@ -25,7 +25,7 @@ got=$(bounded python3 "$T/ignoring.py" "$ZONEDEV" run --quiet --device ram:size=
 	grep SigIgn /proc/self/status) || fail "SIGCHLD is ignored: ended with $?"
 [ "$got" = "$want" ] || fail "the program has $got, without zonedev $want"
 
-# --- what can't go out is over the limit ---
+# --- more memory than the limit can't go out ---
 bounded "$ZONEDEV" run --quiet --device ram:size=512M --ram 16M -- "$H/run_waits" over 24 ||
 	fail "over the limit: ended with $?"
 
@@ -33,7 +33,7 @@ bounded "$ZONEDEV" run --quiet --device ram:size=512M --ram 16M -- "$H/run_waits
 bounded "$ZONEDEV" run --quiet --device ram:size=512M --ram 16M -- "$H/run_waits" filter 32 ||
 	fail "sendto() is forbidden: ended with $?"
 
-# --- CMD ends, and what it leaves behind is stopped with a batch in its hands ---
+# --- CMD ends, and the process that it leaves behind is stopped while its agent has a batch ---
 status=0
 bounded "$ZONEDEV" run --device ram:size=512M --ram 16M -- "$H/run_waits" orphan 24 \
 	>"$T/out" 2>"$T/err" || status=$?
@@ -56,7 +56,8 @@ echo >&8
 wait "$PID" || fail "ended with $?"
 
 # --- more children than there are descriptors to manage them with ---
-# They live until zonedev has said so: an agent greets a moment after its program's start.
+# The children live until zonedev has said that there are too many: an agent greets a moment
+# after its program's start.
 cat >"$T/children.py" <<'END'
 import os
 import sys

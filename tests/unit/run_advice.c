@@ -2,6 +2,7 @@
 /* When a program is told that it waits for pages most of the time, and with what --ram. */
 #include "tests/unit/unit_test.h"
 
+#include "run/advice.h"
 #include "run/run.h"
 #include "zonedev/log.h"
 

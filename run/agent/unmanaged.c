@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Will what is about to be exec'ed have an agent?
+ * Programs that won't have an agent: found out before they are exec'ed, and the supervisor is
+ * told why.
  *
- * Whatever is not as expected, and every error, is left to the call itself: this only looks,
- * and what the supervisor hears is a guess of what the loader will do.  Only a regular file
- * is opened: to open another could be noticed.
+ * Whatever is not as expected, and every error, is left to exec itself: these functions only
+ * look, and what the supervisor hears is a guess of what the loader will do.  Only regular
+ * files are opened: the opening of another could be noticed.
+ *
+ * Context: as preload.h says; at most PATH_LEN and a few hundred bytes of stack.
  */
 #include <fcntl.h>
 #include <stddef.h>
@@ -20,7 +23,7 @@
 
 struct preload preload;
 
-int preload_open(int dir, const char *path)
+int program_open(int dir, const char *path)
 {
 	struct stat st;
 
@@ -31,7 +34,7 @@ int preload_open(int dir, const char *path)
 			   0, 0, 0);
 }
 
-void preload_close(int fd)
+void program_close(int fd)
 {
 	if (fd >= 0)
 		raw_syscall(SYS_close, fd, 0, 0, 0, 0, 0);
@@ -46,24 +49,24 @@ static size_t until(const char *s, char c)
 	return n;
 }
 
-int preload_open_file(const char *file)
+int program_open_in_path(const char *file)
 {
-	const char *dirs = preload_lookup(environ, "PATH");
+	const char *dirs = env_value(environ, "PATH");
 	char path[PATH_LEN];
 	size_t len, name;
 	int fd;
 
 	if (!file || file[until(file, '/')])
-		return preload_open(AT_FDCWD, file);
-	name = preload_length(file) + 1;
+		return program_open(AT_FDCWD, file);
+	name = text_length(file) + 1;
 	for (dirs = dirs ? dirs : "/bin:/usr/bin"; ; dirs += len + 1) {
 		len = until(dirs, ':');
 		if (len + 1 + name <= sizeof(path)) {
-			preload_copy(path, dirs, len);
+			text_copy(path, dirs, len);
 			path[len] = '/';
-			preload_copy(path + len + (len > 0), file, name);
+			text_copy(path + len + (len > 0), file, name);
 			fd = raw_syscall(SYS_access, (long)path, X_OK, 0, 0, 0, 0) ? -1 :
-			     preload_open(AT_FDCWD, path);
+			     program_open(AT_FDCWD, path);
 			if (fd >= 0)
 				return fd;
 		}
@@ -72,7 +75,7 @@ int preload_open_file(const char *file)
 	}
 }
 
-/* As the kernel sets AT_SECURE. */
+/* Will the kernel set AT_SECURE for the program in @fd?  Then the loader ignores LD_PRELOAD. */
 static bool is_privileged(int fd)
 {
 	uid_t user = raw_syscall(SYS_geteuid, 0, 0, 0, 0, 0, 0);
@@ -118,7 +121,7 @@ static int why_file(int fd, unsigned int depth)
 		return ZD_UNMANAGED_SUID;
 	n = raw_syscall(SYS_pread64, fd, (long)&head, sizeof(head) - 1, 0, 0, 0);
 	if (n >= (long)sizeof(head.eh) && head.text[0] == ELFMAG0 &&
-	    preload_begins(head.text + 1, "ELF"))
+	    text_begins(head.text + 1, "ELF"))
 		return why_elf(fd, &head.eh);
 	if (n < 3 || head.text[0] != '#' || head.text[1] != '!' || depth > 3)
 		return 0;
@@ -128,26 +131,26 @@ static int why_file(int fd, unsigned int depth)
 	for (end = name; *end && *end != ' ' && *end != '\t' && *end != '\n'; end++)
 		;
 	*end = '\0';
-	fd = preload_open(AT_FDCWD, name);
+	fd = program_open(AT_FDCWD, name);
 	if (fd < 0)
 		return 0;
 	why = why_file(fd, depth + 1);
-	preload_close(fd);
+	program_close(fd);
 	return why;
 }
 
-bool preload_is_hidden(void)
+bool library_is_hidden(void)
 {
 	return raw_syscall(SYS_access, (long)preload.path, R_OK, 0, 0, 0, 0) != 0;
 }
 
 static int why_not(int fd, char *const envp[])
 {
-	const char *list = preload_lookup(envp, "LD_PRELOAD");
+	const char *list = env_value(envp, "LD_PRELOAD");
 
-	if (preload_is_hidden())
+	if (library_is_hidden())
 		return ZD_UNMANAGED_HIDDEN;
-	if (!preload_lookup(envp, ZD_AGENT_ENV) || !list || !preload_find(list, preload.path))
+	if (!env_value(envp, ZD_AGENT_ENV) || !list || !text_find(list, preload.path))
 		return ZD_UNMANAGED_ENV;
 	return why_file(fd, 0);
 }
@@ -159,22 +162,22 @@ static void tell(int why)
 		.kind = ZD_AGENT_UNMANAGED, .error = why,
 	};
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
-	size_t len = preload_length(preload.name);
+	size_t len = text_length(preload.name);
 	long fd = raw_syscall(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK,
 			      0, 0, 0, 0);
 
 	if (fd < 0)
 		return;
-	preload_copy(hello.token, preload.token, sizeof(hello.token));
-	preload_copy(sa.sun_path + 1, preload.name, len);
+	text_copy(hello.token, preload.token, sizeof(hello.token));
+	text_copy(sa.sun_path + 1, preload.name, len);
 	if (!raw_syscall(SYS_connect, fd, (long)&sa, offsetof(struct sockaddr_un, sun_path) + 1 + len,
 			 0, 0, 0))
 		raw_syscall(SYS_sendto, fd, (long)&hello, sizeof(hello), MSG_NOSIGNAL | MSG_DONTWAIT,
 			    0, 0);
-	preload_close(fd);
+	program_close(fd);
 }
 
-int preload_look(int fd, char *const envp[])
+int program_tell_unmanaged(int fd, char *const envp[])
 {
 	int why = why_not(fd, envp);
 

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Programs that will run unmanaged, told before they do.
+ * exec and posix_spawn, as the program calls them.
  *
- * The agent comes into a program by LD_PRELOAD.  It doesn't come into one that is
- * statically linked, set-user-ID, of 32 bits, of another libc, or whose environment has lost
- * the variables; and where the library can't be seen, below a chroot, the loader complains on
- * the program's standard error.  So exec and posix_spawn are called through here: the file is
+ * The agent's library comes into a program by LD_PRELOAD.  It doesn't come into a program that
+ * is statically linked, set-user-ID, of 32 bits, of another libc, or whose environment has
+ * lost the variables; and where the loader can't see the library, below a chroot, it complains
+ * on the program's standard error.  So exec and posix_spawn come through here: the file is
  * looked at, the supervisor is told why there will be no agent, and where the loader would
- * look for the library in vain, or another libc's would fail of it, LD_PRELOAD is taken out
- * of what the program gets.
+ * look for the library in vain, or another libc's loader would fail because of it, LD_PRELOAD
+ * is taken out of the environment that the program gets.
  *
- * Async-signal-safe, and no memory but the stack, as exec is: and of that no more than the
- * call itself takes, unless the environment must change.  Each call ends in libc's own of the
- * same name, and none in another of these: what the program or its libraries have put in
- * front of one is called for that one alone.
+ * Context: as exec itself: async-signal-safe, and no memory but the stack; and no more of
+ * that than the call itself takes, unless the environment must change.  Each function ends in
+ * libc's call of the same name, and never in another one of this file: what the program or
+ * its libraries have put in front of one call is called for that one alone.
  */
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -41,14 +41,15 @@ static struct {
 	int (*chroot)(const char *path);
 } real;
 
-/* libc's own, which execl() and its like end in: they take no array themselves. */
+/* libc's own calls, in which execl() and its like end, since those take no array. */
 static struct {
 	int (*execve)(const char *path, char *const argv[], char *const envp[]);
 	int (*execvpe)(const char *file, char *const argv[], char *const envp[]);
 } libc;
 
-/* Also before exec_init(): another library's constructor may start a program. */
-static void find_real(void)
+/* Context: exec_init(), or any call below before it: another library's constructor may start
+ * a program. */
+static void resolve_calls(void)
 {
 	void *own = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
 
@@ -74,8 +75,8 @@ static bool must_change(int why, char *const envp[])
 
 	if (why != ZD_UNMANAGED_HIDDEN && why != ZD_UNMANAGED_32BIT && why != ZD_UNMANAGED_LIBC)
 		return false;
-	list = preload_lookup(envp, "LD_PRELOAD");
-	return list && preload_find(list, preload.path);
+	list = env_value(envp, "LD_PRELOAD");
+	return list && text_find(list, preload.path);
 }
 
 static size_t count(char *const v[])
@@ -87,23 +88,24 @@ static size_t count(char *const v[])
 	return n;
 }
 
-/* @envp in @out (as many entries), LD_PRELOAD, which names the library, in @text (as long). */
+/* Copy @envp to @out (as many entries), without the supervisor's variables, and without the
+ * library in LD_PRELOAD, which goes to @text (as long as it was). */
 static void leave_out(char *const envp[], char **out, char *text)
 {
 	static const char name[] = "LD_PRELOAD=";
-	const char *list = preload_lookup(envp, "LD_PRELOAD");
-	const char *at = preload_find(list, preload.path);
+	const char *list = env_value(envp, "LD_PRELOAD");
+	const char *at = text_find(list, preload.path);
 	size_t n = 0, len = sizeof(name) - 1;
 
 	for (size_t i = 0; envp[i]; i++)
-		if (!preload_begins(envp[i], name) && !preload_is_ours(envp[i]))
+		if (!text_begins(envp[i], name) && !env_is_ours(envp[i]))
 			out[n++] = envp[i];
-	preload_copy(text, name, len);
-	preload_copy(text + len, list, at - list);
+	text_copy(text, name, len);
+	text_copy(text + len, list, at - list);
 	len += at - list;
-	at += preload_length(preload.path);
+	at += text_length(preload.path);
 	at += *at == ':';
-	preload_copy(text + len, at, preload_length(at) + 1);
+	text_copy(text + len, at, text_length(at) + 1);
 	if (text[sizeof(name) - 1])
 		out[n++] = text;
 	out[n] = NULL;
@@ -118,15 +120,15 @@ static void leave_out(char *const envp[], char **out, char *text)
 #define THROUGH(fd_, close_it, envp_, call, changed)				\
 	do {									\
 		int fd = preload.on ? (fd_) : -1;				\
-		int why = fd >= 0 ? preload_look(fd, envp_) : 0;		\
+		int why = fd >= 0 ? program_tell_unmanaged(fd, envp_) : 0;		\
 										\
 		if (close_it)							\
-			preload_close(fd);					\
+			program_close(fd);					\
 		if (!real.execve)						\
-			find_real();						\
+			resolve_calls();						\
 		if (must_change(why, envp_)) {					\
 			char *env_[count(envp_) + 1];				\
-			char text[preload_length(preload_lookup(envp_, "LD_PRELOAD")) + 12]; \
+			char text[text_length(env_value(envp_, "LD_PRELOAD")) + 12]; \
 										\
 			leave_out(envp_, env_, text);				\
 			return changed;						\
@@ -136,25 +138,25 @@ static void leave_out(char *const envp[], char **out, char *text)
 
 EXPORT int execve(const char *path, char *const argv[], char *const envp[])
 {
-	THROUGH(preload_open(AT_FDCWD, path), true, envp, real.execve(path, argv, envp),
+	THROUGH(program_open(AT_FDCWD, path), true, envp, real.execve(path, argv, envp),
 		real.execve(path, argv, env_));
 }
 
 EXPORT int execv(const char *path, char *const argv[])
 {
-	THROUGH(preload_open(AT_FDCWD, path), true, environ, real.execv(path, argv),
+	THROUGH(program_open(AT_FDCWD, path), true, environ, real.execv(path, argv),
 		real.execve(path, argv, env_));
 }
 
 EXPORT int execvpe(const char *file, char *const argv[], char *const envp[])
 {
-	THROUGH(preload_open_file(file), true, envp, real.execvpe(file, argv, envp),
+	THROUGH(program_open_in_path(file), true, envp, real.execvpe(file, argv, envp),
 		real.execvpe(file, argv, env_));
 }
 
 EXPORT int execvp(const char *file, char *const argv[])
 {
-	THROUGH(preload_open_file(file), true, environ, real.execvp(file, argv),
+	THROUGH(program_open_in_path(file), true, environ, real.execvp(file, argv),
 		real.execvpe(file, argv, env_));
 }
 
@@ -165,10 +167,10 @@ EXPORT int fexecve(int file, char *const argv[], char *const envp[])
 
 EXPORT int execveat(int dir, const char *path, char *const argv[], char *const envp[], int flags)
 {
-	const char *volatile given = path;	/* the header promises that there is one */
+	const char *volatile given = path;	/* the header says nonnull: keep the check */
 	bool is_file = given && !*given;
 
-	THROUGH(is_file ? dir : preload_open(dir, path), !is_file, envp,
+	THROUGH(is_file ? dir : program_open(dir, path), !is_file, envp,
 		real.execveat(dir, path, argv, envp, flags),
 		real.execveat(dir, path, argv, env_, flags));
 }
@@ -176,7 +178,7 @@ EXPORT int execveat(int dir, const char *path, char *const argv[], char *const e
 EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
 		       const posix_spawnattr_t *attr, char *const argv[], char *const envp[])
 {
-	THROUGH(preload_open(AT_FDCWD, path), true, envp,
+	THROUGH(program_open(AT_FDCWD, path), true, envp,
 		real.spawn(pid, path, actions, attr, argv, envp),
 		real.spawn(pid, path, actions, attr, argv, env_));
 }
@@ -184,7 +186,7 @@ EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_acti
 EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions,
 			const posix_spawnattr_t *attr, char *const argv[], char *const envp[])
 {
-	THROUGH(preload_open_file(file), true, envp,
+	THROUGH(program_open_in_path(file), true, envp,
 		real.spawnp(pid, file, actions, attr, argv, envp),
 		real.spawnp(pid, file, actions, attr, argv, env_));
 }
@@ -193,7 +195,7 @@ EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_act
 #define LISTED(first, call)							\
 	do {									\
 		va_list ap;							\
-		/* the header promises that there is one; not all keep that */	\
+		/* the header says nonnull; not every caller obeys */		\
 		const char *volatile head = (first);				\
 		size_t n = 0;							\
 										\
@@ -213,7 +215,7 @@ EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_act
 
 static int run_listed(const char *path, char *const argv[], char *const envp[])
 {
-	THROUGH(preload_open(AT_FDCWD, path), true, envp, libc.execve(path, argv, envp),
+	THROUGH(program_open(AT_FDCWD, path), true, envp, libc.execve(path, argv, envp),
 		libc.execve(path, argv, env_));
 }
 
@@ -227,7 +229,7 @@ EXPORT int execl(const char *path, const char *arg, ...)
 
 static int run_listed_file(const char *file, char *const argv[])
 {
-	THROUGH(preload_open_file(file), true, environ, libc.execvpe(file, argv, environ),
+	THROUGH(program_open_in_path(file), true, environ, libc.execvpe(file, argv, environ),
 		libc.execvpe(file, argv, env_));
 }
 
@@ -248,22 +250,23 @@ EXPORT int execle(const char *path, const char *arg, ...)
 }
 
 /*
- * What libc starts by itself, for system(), popen() and wordexp(), gets the environment as
- * it is.  So where the library has gone out of sight, LD_PRELOAD is taken out of it, but by
- * the program itself, not by a vfork()'s child, whose environment is its parent's.
+ * The shells that libc starts, for system(), popen() and wordexp(), get the environment as
+ * it is.  So where the library has gone out of sight, LD_PRELOAD is taken out of the
+ * environment here; but only by the program itself, not by a vfork()'s child, whose
+ * environment is its parent's.
  */
 EXPORT int chroot(const char *path)
 {
 	int rc;
 
 	if (!real.execve)
-		find_real();
+		resolve_calls();
 	rc = real.chroot(path);
-	if (!rc && preload.on && preload_own_id() == raw_syscall(SYS_gettid, 0, 0, 0, 0, 0, 0) &&
-	    must_change(preload_is_hidden() ? ZD_UNMANAGED_HIDDEN : 0, environ)) {
+	if (!rc && preload.on && own_tid() == raw_syscall(SYS_gettid, 0, 0, 0, 0, 0, 0) &&
+	    must_change(library_is_hidden() ? ZD_UNMANAGED_HIDDEN : 0, environ)) {
 		static char text[PATH_LEN * 4];
 
-		if (preload_length(preload_lookup(environ, "LD_PRELOAD")) + 12 <= sizeof(text))
+		if (text_length(env_value(environ, "LD_PRELOAD")) + 12 <= sizeof(text))
 			leave_out(environ, environ, text);
 	}
 	return rc;
@@ -271,22 +274,22 @@ EXPORT int chroot(const char *path)
 
 /* --- setting up --- */
 
-/* Before the agent, which may take the variables away. */
+/* Runs before start.c's constructor, which may take the variables away. */
 __attribute__((constructor(101))) static void exec_init(void)
 {
-	const char *env = preload_lookup(environ, ZD_AGENT_ENV), *token, *ns;
+	const char *env = env_value(environ, ZD_AGENT_ENV), *token, *ns;
 	size_t len;
 	Dl_info info;
 
-	find_real();
+	resolve_calls();
 	if (!env || !zd_agent_env_parts(env, &token, &ns) ||
-	    preload_lookup(environ, ZD_AGENT_ENV_ALONE) || !dladdr(&preload, &info))
+	    env_value(environ, ZD_AGENT_ENV_NO_CHILDREN) || !dladdr(&preload, &info))
 		return;
-	len = preload_length(info.dli_fname);
+	len = text_length(info.dli_fname);
 	if (len >= sizeof(preload.path))
 		return;
-	preload_copy(preload.name, env, token - 1 - env);
-	preload_copy(preload.token, token, ZD_AGENT_TOKEN);
-	preload_copy(preload.path, info.dli_fname, len + 1);
+	text_copy(preload.name, env, token - 1 - env);
+	text_copy(preload.token, token, ZD_AGENT_TOKEN);
+	text_copy(preload.path, info.dli_fname, len + 1);
 	preload.on = true;
 }

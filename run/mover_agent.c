@@ -3,6 +3,9 @@
  * The mover that works through an agent; agent_proto.h has the rules of the
  * ring.  The ring lies in the program's reach: nothing that is read from it is
  * trusted further than that program's own memory.
+ *
+ * Context: the server's thread.  Nothing here waits for a program but read_begin(), for
+ * WINDOW_WAIT_NS.
  */
 #include <errno.h>
 #include <poll.h>
@@ -16,10 +19,15 @@
 #include <linux/futex.h>
 
 #include "base/copy.h"
-#include "space/maps.h"
 #include "engine/mig.h"
+#include "run/agent/agent_proto.h"
+#include "run/agent_lost.h"
+#include "run/mover_agent.h"
+#include "run/process.h"
+#include "space/maps.h"
 #include "space/uffd.h"
-#include "run/run.h"
+
+_Static_assert(ZD_AGENT_SLOTS == ZD_STAGING_SLOTS, "the agent and the server have one staging");
 
 static struct process *process_of(struct zd_mm *mm)
 {
@@ -27,16 +35,17 @@ static struct process *process_of(struct zd_mm *mm)
 }
 
 /*
- * After a fork a page can't be moved until it is written again, even when the other
- * process has long ended: the kernel marks a page as one process's alone when it is
- * written, not when the other lets go of it.  So where that has been refused, the agent
- * has pages that pagemap shows as mapped once written to by the kernel (an empty write).
+ * After a fork a page can't be moved until it is written again, even when the other process
+ * has long ended: the kernel marks a page as exclusive to one process when that process
+ * writes to it, not when the other process lets go of it.  So once a page has been refused
+ * for that (EBUSY), the agent makes the kernel write to the pages that pagemap shows as mapped
+ * by one process, without changing them (MADV_POPULATE_WRITE).
  */
-static void find_unshared(struct process *p, const struct zd_mig *mig, bool *alone)
+static void mark_exclusive(struct process *p, const struct zd_mig *mig, bool *exclusive)
 {
 	uint64_t entry[ZD_STAGING_SLOTS];
 
-	memset(alone, 0, mig->nr * sizeof(*alone));
+	memset(exclusive, 0, mig->nr * sizeof(*exclusive));
 	for (unsigned int i = 0, nr; p->refused_busy && i < mig->nr; i += nr) {
 		uint64_t addr = mig->page[i].addr;
 
@@ -45,26 +54,26 @@ static void find_unshared(struct process *p, const struct zd_mig *mig, bool *alo
 		if (pread(p->pagemap_fd, entry, nr * sizeof(*entry),
 			  (addr >> ZD_PAGE_SHIFT) * sizeof(*entry)) != (ssize_t)(nr * sizeof(*entry)))
 			return;
-		for (unsigned int k = 0; k < nr; k++)	/* present, and mapped by it alone */
-			alone[i + k] = entry[k] >> 63 & 1 && entry[k] >> 56 & 1;
+		for (unsigned int k = 0; k < nr; k++)	/* present, and mapped by no other */
+			exclusive[i + k] = entry[k] >> 63 & 1 && entry[k] >> 56 & 1;
 	}
 }
 
 static int start(struct zd_mm *mm, struct zd_mig *mig)
 {
-	bool alone[ZD_STAGING_SLOTS];
+	bool exclusive[ZD_STAGING_SLOTS];
 	struct process *p = process_of(mm);
 	struct zd_agent_ring *ring = p->ring;
 	unsigned int runs = 0;
 
-	find_unshared(p, mig, alone);
+	mark_exclusive(p, mig, exclusive);
 	for (unsigned int i = 0; i < mig->nr; i++) {
 		ring->result[i] = ZD_AGENT_PENDING;
 		if (i && mig->page[i].addr == mig->page[i - 1].addr + ZD_PAGE_SIZE &&
-		    alone[i] == alone[i - 1])
+		    exclusive[i] == exclusive[i - 1])
 			ring->run[runs - 1].nr++;
 		else
-			ring->run[runs++] = (struct zd_agent_run){ mig->page[i].addr, i, 1, alone[i] };
+			ring->run[runs++] = (struct zd_agent_run){ mig->page[i].addr, i, 1, exclusive[i] };
 	}
 	ring->nr_runs = runs;
 	ring->cancel = 0;
@@ -72,25 +81,18 @@ static int start(struct zd_mm *mm, struct zd_mig *mig)
 	__atomic_store_n(&ring->fetched, 0, __ATOMIC_RELAXED);
 	if (p->sock.fd < 0)
 		return -ESRCH;
-	return agent_link_say(p, ZD_AGENT_GO);
-}
-
-int agent_link_say(struct process *p, char what)
-{
-	if (send(p->sock.fd, &what, 1, MSG_NOSIGNAL | MSG_DONTWAIT) != 1)
-		return -errno;
-	return 0;
+	return process_tell_agent(p, ZD_AGENT_GO);
 }
 
 /*
- * What the agent has done so far.  @pending: the error of what it has not.
+ * What the agent has done so far.  @pending: the error of pages that it has not come to.
  *
- * A page has moved if it is in staging, whatever the agent says of it: it may have been
- * killed in the middle of a MOVE, and to read a slot where nothing is would be a fault
- * that waits for us.  (Linux counts the pages of a MOVE that fails wrong, see
- * hmm/mover_self.c.)  Only why a page has not moved the agent alone knows.  Of an address
- * space that has ended nothing can be seen: what had moved is lost then, and must not
- * pass for a page that stayed.
+ * A page has moved if it is in staging, whatever the agent says of the page: the agent may
+ * have been killed in the middle of a MOVE, and to read a slot that has no page would be a
+ * fault that waits for this very thread.  (Linux miscounts the pages of a MOVE that fails,
+ * see hmm/mover_self.c.)  Why a page has not moved the agent alone knows.  Of an address
+ * space that has ended nothing can be seen: a page that had moved is lost then, and must not
+ * be taken for a page that stayed.
  */
 static void take_results(struct process *p, struct zd_mig *mig, int pending)
 {
@@ -99,7 +101,7 @@ static void take_results(struct process *p, struct zd_mig *mig, int pending)
 
 	if (begun && zd_there_scan(p->pagemap_fd, p->staging, mig->nr, there))
 		memset(there, 0, sizeof(there));
-	/* asked afterwards: what ended before this had perhaps ended before that */
+	/* after the scan: an address space that had ended before it has also ended now */
 	ended = !zd_uffd_mm_alive(zd_mm_uffd(p->mm));
 	for (unsigned int i = 0; i < mig->nr; i++) {
 		int32_t r = __atomic_load_n(&p->ring->result[i], __ATOMIC_RELAXED);
@@ -126,13 +128,13 @@ static void cancel(struct zd_mm *mm, struct zd_mig *mig)
 {
 	struct process *p = process_of(mm);
 
-	/* we hold the window: no MOVE is running, and the next one sees this
+	/* the server holds the window: no MOVE is running, and the next one sees this
 	 * (release in read_end(), acquire in the agent's window_lock()) */
 	__atomic_store_n(&p->ring->cancel, 1, __ATOMIC_RELAXED);
 	take_results(p, mig, -ECANCELED);
 }
 
-void agent_link_done(struct process *p)
+void mover_agent_done(struct process *p)
 {
 	struct zd_mig *mig = p->mm->out;
 
@@ -142,8 +144,8 @@ void agent_link_done(struct process *p)
 	zd_out_moved(mig);
 }
 
-/* Slower, but for as long as anybody has the address space: a vfork's child
- * does when its parent is dead. */
+/* Slower than process_vm_readv(), but it works as long as any process has the address space,
+ * as a vfork()'s child does when its parent is dead. */
 static int fetch_by_mm(struct process *p, unsigned int nr, const uint16_t *slot, void *const *dst)
 {
 	for (unsigned int i = 0; i < nr; i++)
@@ -174,7 +176,7 @@ static int fetch_all(struct process *p, unsigned int nr, const uint16_t *slot, v
 		else
 			remote[nr_remote++] = (struct iovec){ src, ZD_PAGE_SIZE };
 	}
-	/* alive still?  Then the id was its, and so was what we read */
+	/* the agent is still alive: so its id was not another task's when memory was read */
 	if (process_vm_readv(p->tid, local, nl, remote, nr_remote, 0) == (ssize_t)total &&
 	    p->sock.fd >= 0 && !poll(&agent, 1, 0))
 		return 0;
@@ -193,7 +195,8 @@ static int fetch(struct zd_mm *mm, unsigned int nr, const uint16_t *slot, void *
 
 static void release(struct zd_mm *mm)
 {
-	/* the agent frees the pages when it is idle or before the next request */
+	/* the agent frees the pages when it is idle or before the next request: release,
+	 * the content has been read; pairs with the acquire in agent_main() */
 	__atomic_store_n(&process_of(mm)->ring->fetched, 1, __ATOMIC_RELEASE);
 }
 
@@ -214,8 +217,8 @@ static bool read_begin(struct zd_mm *mm)
 	if (!(w & ZD_WINDOW_WAITED))
 		__atomic_compare_exchange_n(window, &w, w | ZD_WINDOW_WAITED, false,
 					    __ATOMIC_RELAXED, __ATOMIC_RELAXED);
-	/* a MOVE takes microseconds, but the program may have been stopped in
-	 * the middle of it: then the others have to be served */
+	/* a MOVE takes microseconds; but if the agent has been stopped in the middle of one,
+	 * the other processes have to be served */
 	syscall(SYS_futex, window, FUTEX_WAIT, ZD_WINDOW_MOVING | ZD_WINDOW_WAITED, &ts, NULL, 0);
 	w = ZD_WINDOW_OPEN;
 	return __atomic_compare_exchange_n(window, &w, ZD_WINDOW_READING, false,
@@ -229,6 +232,7 @@ static void read_end(struct zd_mm *mm)
 
 	if (p->sock.fd < 0)
 		return;
+	/* release: cancel; pairs with the acquire in the agent's window_lock() */
 	if (__atomic_exchange_n(window, ZD_WINDOW_OPEN, __ATOMIC_RELEASE) & ZD_WINDOW_WAITED)
 		syscall(SYS_futex, window, FUTEX_WAKE, 1, NULL, NULL, 0);
 }
@@ -263,12 +267,12 @@ static void sock_ready(struct zd_source *source, uint32_t events)
 		return;
 	n = recv(source->fd, &byte, 1, MSG_DONTWAIT);
 	if (n == 1)
-		agent_link_done(p);
+		mover_agent_done(p);
 	else if (n == 0 || (errno != EAGAIN && errno != EINTR))
-		process_lost_agent(p);
+		agent_lost(p);
 }
 
-void agent_link_init(struct process *p)
+void mover_agent_init(struct process *p)
 {
 	p->sock.ready = sock_ready;
 	p->mm->mover = &agent_mover;

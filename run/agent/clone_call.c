@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Threads that the program makes by hand.
+ * Threads that the program makes by clone().
  *
  * The kernel clears a word of a thread's choice when the thread ends
- * (CLONE_CHILD_CLEARTID), and by then can't wait for a page that is away.  Of thread
- * libraries the words are known (run/scout.h); of clone() they are not, and the
- * kernel doesn't tell.  So clone() is called here first, which takes down where the word
- * is, for the supervisor to keep its page.  A system call by hand isn't seen.
+ * (CLONE_CHILD_CLEARTID), and by then can't wait for a page that is away.  Where thread
+ * libraries have that word is known (run/scout.h); where a clone() of the program has it is
+ * not, and the kernel doesn't tell.  So clone() comes through here, and the word's address is
+ * taken down: the supervisor lets no page with such a word go out.  A clone that is made by a
+ * bare system call isn't seen.
  */
 #include <dlfcn.h>
 #include <sched.h>
@@ -14,20 +15,21 @@
 
 #include "run/agent/preload.h"
 
-struct zd_agent_words preload_words;
+struct zd_agent_clear_tids clone_clear_tids;
 
-/* Any thread, or a signal handler. */
+/* Context: any thread, or a signal handler.  Lock-free; when there are too many addresses the
+ * oldest is overwritten. */
 static void take_down(const void *word)
 {
-	struct zd_agent_words *w = &preload_words;
+	struct zd_agent_clear_tids *w = &clone_clear_tids;
 	uint64_t addr = (uintptr_t)word;
 	uint32_t nr;
 
-	for (unsigned int i = 0; i < ZD_AGENT_WORDS; i++)
+	for (unsigned int i = 0; i < ZD_AGENT_CLEAR_TIDS; i++)
 		if (__atomic_load_n(&w->addr[i], __ATOMIC_RELAXED) == addr)
 			return;
 	nr = __atomic_fetch_add(&w->nr, 1, __ATOMIC_RELAXED);
-	__atomic_store_n(&w->addr[nr % ZD_AGENT_WORDS], addr, __ATOMIC_RELAXED);
+	__atomic_store_n(&w->addr[nr % ZD_AGENT_CLEAR_TIDS], addr, __ATOMIC_RELAXED);
 }
 
 __attribute__((visibility("default")))
@@ -38,7 +40,7 @@ int clone(int (*fn)(void *), void *stack, int flags, void *arg, ...)
 	void *parent_tid, *tls, *child_tid;
 	va_list ap;
 
-	/* as many as there may be: those that the caller left out aren't looked at */
+	/* as many as there may be: the kernel ignores those that the caller left out */
 	va_start(ap, arg);
 	parent_tid = va_arg(ap, void *);
 	tls = va_arg(ap, void *);
