@@ -12,6 +12,7 @@
 
 #include "base/alloc.h"
 #include "drivers/btt/btt.h"
+#include "drivers/explain.h"
 #include "zonedev/log.h"
 
 #define DEFAULT_BLOCK	4096u

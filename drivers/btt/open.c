@@ -16,6 +16,7 @@
 
 #include "base/alloc.h"
 #include "drivers/btt/btt.h"
+#include "drivers/explain.h"
 #include "zonedev/log.h"
 
 #define CHUNK		65536u

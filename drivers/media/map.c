@@ -12,6 +12,7 @@
 
 #include "base/alloc.h"
 #include "base/fault_guard.h"
+#include "drivers/place.h"
 #include "drivers/pmem/pmem.h"
 
 #ifndef MAP_SYNC
@@ -57,7 +58,7 @@ out:
 static int map_block(struct zd_media *m)
 {
 	int prot = PROT_READ | (m->readonly ? 0 : PROT_WRITE);
-	char *at = zd_dax_reserve(0, m->bytes, m->align);
+	char *at = zd_reserve_place(0, m->bytes, m->align);
 	int err;
 
 	if (at == MAP_FAILED)

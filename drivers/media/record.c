@@ -34,6 +34,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "drivers/explain.h"
 #include "drivers/file_lock.h"
 #include "drivers/media/record.h"
 #include "zonedev/log.h"

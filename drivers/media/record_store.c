@@ -20,6 +20,7 @@
 #include "base/alloc.h"
 #include "drivers/media/crc32c.h"
 #include "drivers/media/record.h"
+#include "drivers/sync_dir.h"
 #include "zonedev/log.h"
 
 #define MAGIC		"ZDREGION"
@@ -278,7 +279,7 @@ static int store_file(struct zd_media *m, const char *buf, size_t len)
 	if (!rc && rename(made, path))
 		rc = -errno;
 	if (!rc)
-		rc = zd_pmem_sync_dir(path);
+		rc = zd_sync_dir(path);
 	if (!rc)
 		m->record.in_file = true;
 	else

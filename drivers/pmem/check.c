@@ -11,6 +11,7 @@
 
 #include "base/alloc.h"
 #include "drivers/btt/btt.h"
+#include "drivers/explain.h"
 
 struct checking {
 	struct zd_media *m;

@@ -7,7 +7,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <linux/fs.h>
 #include <linux/magic.h>
 #include <stdio.h>
@@ -21,9 +20,11 @@
 #include "base/alloc.h"
 #include "base/sized.h"
 #include "drivers/dax/devdax.h"
+#include "drivers/explain.h"
 #include "drivers/file_lock.h"
 #include "drivers/label.h"
 #include "drivers/pmem/pmem.h"
+#include "drivers/sync_dir.h"
 
 #define OPEN_TRIES	16
 
@@ -185,28 +186,10 @@ static int open_and_lock(struct opening *o)
 		    o->path);
 }
 
-int zd_pmem_sync_dir(const char *path)
-{
-	size_t len = strlen(path) + 1;
-	char *copy = zd_alloc(len);
-	int fd, rc = 0;
-
-	if (!copy)
-		return -ENOMEM;
-	fd = open(dirname(memcpy(copy, path, len)), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	zd_free(copy);
-	/* not every file system can sync a directory; all that need it can */
-	if (fd >= 0 && fsync(fd) && errno != EINVAL)
-		rc = -errno;
-	if (fd >= 0)
-		close(fd);
-	return rc;
-}
-
 /* A new file's name, too, must be there after the power went. */
 static int sync_name(struct opening *o)
 {
-	int rc = fsync(o->m->fd) ? -errno : zd_pmem_sync_dir(o->path);
+	int rc = fsync(o->m->fd) ? -errno : zd_sync_dir(o->path);
 
 	return rc ? fail(o, rc, "%s: can't be made durable: %s", o->path, strerror(-rc)) : 0;
 }

@@ -27,6 +27,7 @@
 #include "base/time.h"
 #include "pages/pagemap.h"
 #include "drivers/btt/btt.h"
+#include "drivers/explain.h"
 #include "drivers/pmem/pmem.h"
 #include "drivers/teardown.h"
 #include "zonedev/log.h"

@@ -334,8 +334,6 @@ static inline void zd_media_tell(struct zd_media *m, enum zd_media_event event, 
 int zd_pmem_open_file(const char *path, const struct zd_pmem_attr *attr, struct zd_media *m,
 		      char *err, size_t errlen);
 void zd_pmem_close_file(struct zd_media *m);
-/* fsync() of the directory that @path is in.  0 or -errno. */
-int zd_pmem_sync_dir(const char *path);
 /* Does the file hold anything that isn't a hole or zeros?  1, 0 or -errno. */
 int zd_pmem_has_data(struct zd_media *m);
 

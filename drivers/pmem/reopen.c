@@ -14,6 +14,7 @@
 
 #include "base/alloc.h"
 #include "drivers/btt/btt.h"
+#include "drivers/explain.h"
 #include "drivers/pmem/pmem.h"
 #include "zonedev/log.h"
 
