@@ -62,7 +62,7 @@
 #include <stdint.h>
 
 #include "base/lock.h"
-#include "drivers/pmem/pmem.h"
+#include "drivers/media/media.h"
 
 #define ZD_BTT_INFO_BYTES	4096u
 #define ZD_BTT_VERSION		2u

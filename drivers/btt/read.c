@@ -17,7 +17,6 @@
 #include <sched.h>
 #include <string.h>
 
-#include "base/fault_guard.h"
 #include "base/tls.h"
 #include "drivers/btt/btt.h"
 #include "zonedev/log.h"
@@ -144,21 +143,6 @@ void zd_btt_part_of(const struct zd_btt *btt, uint64_t block, uint64_t off, uint
 	*len = (end < block_off + btt->block ? end - block_off : btt->block) - *start;
 }
 
-static int copy_out(struct zd_iter *to, const char *from, uint64_t len)
-{
-	while (len) {
-		uint64_t n = len;
-		void *buf = zd_iter_buf(to, &n);
-
-		if (zd_fault_copy(buf, from, n).left)
-			return -EFAULT;
-		zd_iter_advance(to, n);
-		from += n;
-		len -= n;
-	}
-	return 0;
-}
-
 /* By way of a buffer: what was checked is what is given out. */
 static int read_block(struct zd_btt *btt, uint64_t block, uint32_t *slot, uint64_t off,
 		      uint64_t end, struct zd_iter *to, uint64_t *bad)
@@ -171,7 +155,7 @@ static int read_block(struct zd_btt *btt, uint64_t block, uint32_t *slot, uint64
 	*bad = block * btt->block + start;
 	if (!rc)
 		rc = zd_btt_fetch(btt, block, entry, buf);
-	return rc ? rc : copy_out(to, buf + start, len);
+	return rc ? rc : zd_iter_write(to, buf + start, len);
 }
 
 int zd_btt_check_media(struct zd_btt *btt, uint64_t off, uint64_t *bad)

@@ -12,46 +12,44 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "drivers/pmem/pmem.h"
+#include "drivers/media/media.h"
 
 #define STEP	(UINT64_C(2) << 20)	/* at a time: holders wait that long */
 
-bool zd_media_may_hold(struct zd_dax *dax, uint64_t index)
+bool zd_media_may_hold(const struct zd_media *m, uint64_t page)
 {
-	struct zd_media *m = &((struct zd_pmem *)dax->cfg.owner)->media;
-
 	for (struct zd_media_hole *h = m->holes; h; h = h->next)
-		if (index >= h->first && index < h->end)
+		if (page >= h->first && page < h->end)
 			return false;
 	return true;
 }
 
 static void announce(struct zd_media *m, struct zd_media_hole *hole)
 {
-	zd_mutex_lock(&m->dax->page_lock);
+	zd_mutex_lock(m->pages.lock);
 	hole->next = m->holes;
 	m->holes = hole;
-	zd_mutex_unlock(&m->dax->page_lock);
+	zd_mutex_unlock(m->pages.lock);
 }
 
 static void withdraw(struct zd_media *m, struct zd_media_hole *hole)
 {
 	struct zd_media_hole **link;
 
-	zd_mutex_lock(&m->dax->page_lock);
+	zd_mutex_lock(m->pages.lock);
 	for (link = &m->holes; *link != hole; link = &(*link)->next)
 		;
 	*link = hole->next;
-	zd_mutex_unlock(&m->dax->page_lock);
+	zd_mutex_unlock(m->pages.lock);
 }
 
 static bool is_live(struct zd_media *m, uint64_t page)
 {
 	bool live;
 
-	zd_mutex_lock(&m->dax->page_lock);
-	live = m->dax->live[page / 64] >> (page % 64) & 1;
-	zd_mutex_unlock(&m->dax->page_lock);
+	zd_mutex_lock(m->pages.lock);
+	live = m->pages.is_live(m->pages.owner, page);
+	zd_mutex_unlock(m->pages.lock);
 	return live;
 }
 

@@ -37,6 +37,7 @@
 #include "drivers/explain.h"
 #include "drivers/file_lock.h"
 #include "drivers/media/record.h"
+#include "drivers/media/record_store.h"
 #include "zonedev/log.h"
 
 #define LOCK_BYTE	ZD_LOCK_BYTES

@@ -36,8 +36,10 @@
 #include <unistd.h>
 
 #include "base/fault_guard.h"
-#include "drivers/pmem/pmem.h"
+#include "drivers/media/media.h"
 #include "zonedev/log.h"
+
+void (*zd_media_hook)(struct zd_media *m, enum zd_media_event event, uint64_t off, uint64_t len);
 
 struct flush_call {
 	struct zd_media *m;

@@ -4,9 +4,10 @@
  */
 #include <errno.h>
 
+#include "drivers/media/record.h"
+#include "drivers/pmem/pmem.h"
 #include "pages/pagemap.h"
 #include "pages/pfn_range.h"
-#include "drivers/pmem/pmem.h"
 
 /* How many of the pages can be had: up to the end, the file's end, a bad block. */
 static long good_pages(struct zd_pmem *pmem, uint64_t pgoff, long nr)

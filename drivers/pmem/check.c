@@ -12,6 +12,7 @@
 #include "base/alloc.h"
 #include "drivers/btt/btt.h"
 #include "drivers/explain.h"
+#include "drivers/pmem/pmem.h"
 
 struct checking {
 	struct zd_media *m;

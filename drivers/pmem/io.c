@@ -6,6 +6,7 @@
 #include <errno.h>
 
 #include "drivers/btt/btt.h"
+#include "drivers/media/record.h"
 #include "drivers/pmem/pmem.h"
 
 #define HEAL_TRIES	16

@@ -23,6 +23,7 @@
 #include "drivers/explain.h"
 #include "drivers/file_lock.h"
 #include "drivers/label.h"
+#include "drivers/media/record.h"
 #include "drivers/pmem/pmem.h"
 #include "drivers/sync_dir.h"
 
@@ -341,7 +342,7 @@ int zd_pmem_open_file(const char *path, const struct zd_pmem_attr *attr, struct 
 	if (!rc)
 		rc = open_and_lock(&o);
 	if (!rc) {
-		zd_pmem_identify(m);
+		zd_media_identify(m);
 		rc = set_size(&o);
 	}
 	if (!rc && m->created)

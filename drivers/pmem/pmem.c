@@ -28,6 +28,7 @@
 #include "pages/pagemap.h"
 #include "drivers/btt/btt.h"
 #include "drivers/explain.h"
+#include "drivers/media/record.h"
 #include "drivers/pmem/pmem.h"
 #include "drivers/teardown.h"
 #include "zonedev/log.h"
@@ -164,7 +165,6 @@ static int open_media(struct zd_pmem *pmem, const char *path, const struct zd_pm
 
 	if (rc)
 		return rc;
-	m->dax = &pmem->dax;
 	rc = add_step(pmem, step_close);
 	if (!rc)
 		rc = zd_media_map(m);
@@ -223,13 +223,26 @@ static zd_devm_action_t *const page_steps[] = {
 };
 #define NR_PAGE_STEPS	((int)(sizeof(page_steps) / sizeof(page_steps[0])))
 
+static bool page_is_live(void *owner, uint64_t page)
+{
+	const struct zd_dax *dax = owner;
+
+	return dax->live[page / 64] >> (page % 64) & 1;
+}
+
+/* dax->page_lock is held. */
+static bool page_may_live(struct zd_dax *dax, uint64_t page)
+{
+	return zd_media_may_hold(&((struct zd_pmem *)dax->cfg.owner)->media, page);
+}
+
 static int open_pages(struct zd_pmem *pmem)
 {
 	struct zd_media *m = &pmem->media;
 	struct zd_dax_config cfg = {
 		.type = ZD_MEMORY_FS_DAX, .fd = m->program_fd, .nr_pages = m->bytes / ZD_PAGE_SIZE,
 		.align = m->align, .map_flags = m->map_flags, .rdonly = m->readonly,
-		.base = m->base, .owner = pmem, .may_hold = zd_media_may_hold,
+		.base = m->base, .owner = pmem, .may_hold = page_may_live,
 	};
 	int rc = add_step(pmem, step_release_queue);
 
@@ -237,6 +250,10 @@ static int open_pages(struct zd_pmem *pmem)
 		rc = zd_dax_setup(&pmem->dax, &cfg);
 	if (rc)
 		return rc;
+	m->pages = (struct zd_media_pages){
+		.owner = &pmem->dax, .lock = &pmem->dax.page_lock, .is_live = page_is_live,
+		.sigbus_fd = pmem->dax.empty_fd,
+	};
 	pmem->queue.usage = &pmem->dax.pgmap.priv->ref;
 	return zd_teardown_add(&pmem->devm, page_steps, NR_PAGE_STEPS, pmem);
 }

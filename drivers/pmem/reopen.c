@@ -8,38 +8,16 @@
  * kernel couldn't write something back, of which it tells nobody twice.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
 
-#include "base/alloc.h"
-#include "drivers/btt/btt.h"
 #include "drivers/explain.h"
+#include "drivers/media/record.h"
 #include "drivers/pmem/pmem.h"
 #include "zonedev/log.h"
 
-void zd_pmem_identify(struct zd_media *m)
-{
-	struct zd_media_identity *id = &m->identity;
-	struct statx st;
-
-	memset(id, 0, sizeof(*id));
-	if (statx(m->fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &st))
-		return;
-	id->dev = (uint64_t)st.stx_dev_major << 32 | st.stx_dev_minor;
-	id->rdev = (uint64_t)st.stx_rdev_major << 32 | st.stx_rdev_minor;
-	id->ino = st.stx_ino;
-	/* inode numbers are used again */
-	if (st.stx_mask & STATX_BTIME)
-		id->born_ns = st.stx_btime.tv_sec * 1000000000 + st.stx_btime.tv_nsec;
-}
-
 bool zd_pmem_is_same(const struct zd_pmem *pmem, const struct zd_pmem *removed)
 {
-	const struct zd_media_identity *a = &pmem->media.identity, *b = &removed->media.identity;
-
-	return a->dev == b->dev && a->rdev == b->rdev && a->ino == b->ino &&
-	       a->born_ns == b->born_ns &&
+	return zd_media_is_same_file(&pmem->media, &removed->media) &&
 	       !memcmp(pmem->btt_uuid, removed->btt_uuid, sizeof(pmem->btt_uuid));
 }
 

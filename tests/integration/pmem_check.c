@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 
 #include "drivers/btt/btt.h"
+#include "drivers/pmem/pmem.h"
 
 #define BYTES	(8 * MIB)
 #define GEN	7u

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "drivers/btt/btt.h"
+#include "drivers/pmem/pmem.h"
 
 #define BYTES	(4 * MIB)
 

@@ -21,6 +21,7 @@
 #include "pmem_test.h"
 
 #include "drivers/btt/btt.h"
+#include "drivers/pmem/pmem.h"
 
 #define BYTES		MIB
 #define LINE		64u

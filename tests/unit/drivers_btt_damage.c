@@ -23,6 +23,7 @@
 #include "pmem_test.h"
 
 #include "drivers/btt/btt.h"
+#include "drivers/pmem/pmem.h"
 
 #define MAX_BYTES	(2 * MIB)
 #define MAX_SECTORS	(MAX_BYTES / SECTOR)

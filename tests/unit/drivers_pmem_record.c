@@ -10,6 +10,8 @@
 #include "drivers/media/crc32c.h"
 #include "drivers/file_lock.h"
 #include "drivers/media/record.h"
+#include "drivers/media/record_form.h"
+#include "drivers/pmem/pmem.h"
 
 static struct {
 	int set_errno, get_errno;	/* != 0: those calls fail with it */

@@ -4,6 +4,7 @@
 #include "pmem_test.h"
 
 #include "drivers/btt/btt.h"
+#include "drivers/pmem/pmem.h"
 
 #define A_WHILE_MS	50	/* for what must not happen: late is as good as never */
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The media: a file, mapped as a whole, that may fail page by page.
+ * Reads and writes of a mapped file that may fail page by page.
  *
  * Everything that touches the mapping does it by the guarded routines of
  * base/fault_guard.h.  A page that faults is
@@ -12,70 +12,19 @@
  *	beyond the end		somebody has truncated the file
  *	broken			all else
  *
- * and the last two join the bad blocks.
- *
- * The page that a truncation cut in the middle raises nothing: its rest reads as
- * zeros, and so may, on some kernels, whole pages after it.  So after each copy the
- * file's length is asked for: the kernel shortens the file before it zeroes anything,
- * hence who asks after a copy that saw such zeros is told the new length.
- * What lies beyond the shortest length ever seen is bad until it is written again,
- * even if the file grows back.
+ * and the last two join the bad blocks.  A file that was cut may also read as zeros, which no
+ * fault tells: see length.c.
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/fault_guard.h"
-#include "drivers/pmem/pmem.h"
+#include "drivers/media/record.h"
 
 #define NO_PAGE		UINT64_MAX
 #define MAX_MENDED	64u
-
-void (*zd_media_hook)(struct zd_media *m, enum zd_media_event event, uint64_t off, uint64_t len);
-
-/* --- the end of the file --- */
-
-/*
- * The file's length.  Asked for with every request: FIONREAD, of a regular file its length
- * less its position (which stays 0), takes half of fstat()'s time, and no lock, as
- * lseek() does, which threads on few CPUs queue up for.  But it is only an int: what it
- * says is believed where that is what the file should have.
- */
-static uint64_t file_size(const struct zd_media *m)
-{
-	struct stat st;
-	int size;
-
-	if (m->bytes <= UINT32_MAX && m->program_fd != m->fd && !ioctl(m->fd, FIONREAD, &size) &&
-	    (uint32_t)size == m->bytes)
-		return m->bytes;
-	return fstat(m->fd, &st) ? 0 : st.st_size;
-}
-
-/* Its length, if that is short of @end; else @end. */
-static uint64_t short_end(struct zd_media *m, uint64_t end)
-{
-	uint64_t size;
-
-	if (!m->can_shrink)
-		return end;
-	size = file_size(m);
-	return size < end ? size : end;
-}
-
-int zd_media_check_end(struct zd_media *m, uint64_t off, uint64_t len, uint64_t *bad)
-{
-	uint64_t size = short_end(m, off + len), sector = size >> ZD_SECTOR_SHIFT;
-
-	if (size == off + len)
-		return 0;
-	zd_badblocks_set(&m->bad, sector, (m->bytes >> ZD_SECTOR_SHIFT) - sector);
-	*bad = size < off ? off : sector << ZD_SECTOR_SHIFT;
-	return -EIO;
-}
 
 /* --- faults --- */
 
@@ -85,11 +34,6 @@ static bool is_at(const struct zd_media *m, uintptr_t addr, uint64_t off, uint64
 	uint64_t at = addr - (uintptr_t)m->base;
 
 	return at >= (off & ZD_PAGE_MASK) && at < ((off + len + ZD_PAGE_SIZE - 1) & ZD_PAGE_MASK);
-}
-
-int zd_media_page_failed(struct zd_media *m, uint64_t page)
-{
-	return zd_badblocks_set(&m->bad, page * ZD_PAGE_SECTORS, ZD_PAGE_SECTORS);
 }
 
 /* A page could not be written to.  0: try again. */
@@ -170,54 +114,6 @@ static int64_t read_page(struct zd_media *m, uint64_t off, uint64_t end, struct 
 }
 
 /* --- transfers --- */
-
-void *zd_iter_buf(const struct zd_iter *it, uint64_t *len)
-{
-	uint64_t left = it->iov->iov_len - it->done;
-
-	if (*len > left)
-		*len = left;
-	return (char *)it->iov->iov_base + it->done;
-}
-
-void zd_iter_advance(struct zd_iter *it, uint64_t len)
-{
-	it->done += len;
-	while (it->nr && it->done == it->iov->iov_len) {
-		it->iov++;
-		it->nr--;
-		it->done = 0;
-	}
-}
-
-int zd_iter_zero(struct zd_iter *it, uint64_t len)
-{
-	while (len) {
-		uint64_t n = len;
-		void *buf = zd_iter_buf(it, &n);
-
-		if (zd_fault_zero(buf, n).left)
-			return -EFAULT;
-		zd_iter_advance(it, n);
-		len -= n;
-	}
-	return 0;
-}
-
-int zd_iter_read(struct zd_iter *it, void *to, uint64_t len)
-{
-	while (len) {
-		uint64_t n = len;
-		void *buf = zd_iter_buf(it, &n);
-
-		if (zd_fault_copy(to, buf, n).left)
-			return -EFAULT;
-		zd_iter_advance(it, n);
-		to = (char *)to + n;
-		len -= n;
-	}
-	return 0;
-}
 
 /* How much of the range can be read before a bad block. */
 static uint64_t good_len(struct zd_media *m, uint64_t off, uint64_t len)
