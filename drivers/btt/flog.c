@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* What the lanes of a BTT did last: their flog, read and written.  See btt.h. */
+/* What the lanes of a BTT did last: their flog, read and written.  See flog.h. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
-#include "drivers/btt/btt.h"
+#include "drivers/btt/entry.h"
+#include "drivers/btt/flog.h"
 
 #define COPIES	2u
 
@@ -136,7 +137,7 @@ static bool read_owner(struct zd_btt *btt, uint32_t at, struct zd_btt_owner *o)
  * one, or none; and the map's entry, where there is the one before.  An owner that is older
  * tells that nobody has written the block since, whatever the map has; one that is of a
  * later generation, that the slot is old, or has done its work: that is left as it is, for
- * those who compare (btt/open.c).
+ * those who compare (recover.c).
  */
 static bool find_redo(struct zd_btt *btt, const struct zd_btt_slot *s, struct zd_btt_redo *r)
 {

@@ -10,7 +10,9 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "drivers/btt/btt.h"
+#include "drivers/btt/block.h"
+#include "drivers/btt/check.h"
+#include "drivers/btt/info.h"
 #include "drivers/explain.h"
 #include "drivers/pmem/pmem.h"
 
@@ -54,7 +56,7 @@ static int mend(struct zd_btt *btt, struct zd_btt_check *check)
 {
 	int rc;
 
-	if (zd_btt_check_hopeless(check))
+	if (zd_btt_check_is_hopeless(check))
 		return -EUCLEAN;
 	btt->info.closed = 0;
 	rc = zd_btt_put_infos(btt);
@@ -75,7 +77,7 @@ static int check_tables(const struct checking *k, struct zd_btt *btt, uint32_t n
 		return rc;
 	if (nr_broken)
 		say(k, "one of its three descriptions, or two, are broken");
-	k->out->damaged = zd_btt_check_damaged(check) || nr_broken;
+	k->out->damaged = zd_btt_check_is_damaged(check) || nr_broken;
 	k->out->nr_lost = zd_btt_check_nr_lost(check);
 	if (!look)
 		rc = mend(btt, check);

@@ -26,7 +26,7 @@
 #include "base/sized.h"
 #include "base/time.h"
 #include "pages/pagemap.h"
-#include "drivers/btt/btt.h"
+#include "drivers/btt/info.h"
 #include "drivers/explain.h"
 #include "drivers/media/record.h"
 #include "drivers/pmem/pmem.h"

@@ -7,7 +7,7 @@
 #include <errno.h>
 
 #include "base/alloc.h"
-#include "drivers/btt/btt.h"
+#include "drivers/btt/page_sums.h"
 #include "drivers/media/crc32c.h"
 
 uint64_t zd_btt_nr_pages(const struct zd_btt *btt)
