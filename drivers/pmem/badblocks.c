@@ -12,17 +12,12 @@ static bool in_media(const struct zd_pmem *pmem, uint64_t sector, uint64_t nr)
 	return sector <= sectors && nr <= sectors - sector;
 }
 
-static bool is_gone(const struct zd_pmem *pmem)
-{
-	return __atomic_load_n(&pmem->gone, __ATOMIC_ACQUIRE);
-}
-
 int zd_pmem_badblocks_check(struct zd_pmem *pmem, uint64_t sector, uint64_t nr,
 			    uint64_t *first_bad, uint64_t *nr_bad)
 {
 	if (!in_media(pmem, sector, nr))
 		return -EINVAL;
-	if (is_gone(pmem))
+	if (zd_pmem_is_gone(pmem))
 		return 0;
 	return zd_badblocks_check(&pmem->media.bad, sector, nr, first_bad, nr_bad);
 }
@@ -38,7 +33,7 @@ int zd_pmem_badblocks_set(struct zd_pmem *pmem, uint64_t sector, uint64_t nr)
 {
 	if (!in_media(pmem, sector, nr))
 		return -EINVAL;
-	if (is_gone(pmem))
+	if (zd_pmem_is_gone(pmem))
 		return -ENODEV;
 	return recorded(pmem, zd_badblocks_set(&pmem->media.bad, sector, nr));
 }
@@ -47,7 +42,7 @@ int zd_pmem_badblocks_clear(struct zd_pmem *pmem, uint64_t sector, uint64_t nr)
 {
 	if (!in_media(pmem, sector, nr))
 		return -EINVAL;
-	if (is_gone(pmem))
+	if (zd_pmem_is_gone(pmem))
 		return -ENODEV;
 	return recorded(pmem, zd_badblocks_clear(&pmem->media.bad, sector, nr, ZD_BAD_ALWAYS));
 }

@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include "drivers/explain.h"
 #include "drivers/media/record.h"
 #include "drivers/pmem/pmem.h"
 #include "zonedev/log.h"
@@ -37,19 +36,4 @@ int zd_pmem_inherit(struct zd_pmem *pmem, const struct zd_pmem *removed)
 	zd_log(ZD_LOG_WARN, "pmem: %s: what was written before it was removed isn't all durable: flushes go on failing until it is opened anew",
 	       pmem->path);
 	return rc;
-}
-
-int zd_pmem_reopen(const struct zd_pmem *removed, struct zd_pmem **out, char *err, size_t errlen)
-{
-	struct zd_pmem_attr attr = {
-		.size = sizeof(attr),
-		.flags = removed ? removed->info.flags & (ZD_PMEM_BTT | ZD_PMEM_READONLY) : 0,
-	};
-
-	if (!removed || !out || !__atomic_load_n(&removed->gone, __ATOMIC_ACQUIRE))
-		return zd_explain(err, errlen, -EINVAL, "it isn't removed");
-	if (zd_pmem_memfd_name(removed->path))
-		return zd_explain(err, errlen, -ENODEV, "%s went with its removal: start anew",
-				    removed->path);
-	return zd_pmem_open_region(removed->path, &attr, removed, out, err, errlen);
 }
