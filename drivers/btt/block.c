@@ -38,6 +38,8 @@ static int read_owner(struct zd_btt *btt, uint32_t at, struct zd_btt_owner *owne
 	return rc ? rc : zd_media_get64(btt->m, off + sizeof(owner->what), &owner->gen);
 }
 
+/* Any thread; the group's lock is held if a write beside this would matter.  Doesn't block but
+ * for page faults. */
 int zd_btt_look_up(struct zd_btt *btt, uint64_t block, uint64_t *entry,
 		   struct zd_btt_owner *owner)
 {

@@ -13,13 +13,14 @@
 #include "drivers/btt/page_sums.h"
 #include "drivers/btt/tables.h"
 
-static void look(struct zd_btt_check *c)
+/* Find out which pages and lanes are bad, and what can be relied on. */
+static void find_damage(struct zd_btt_check *c)
 {
 	bool bad_map = false;
 
 	zd_btt_check_lanes(c);
 	zd_btt_check_find_whole(c);
-	/* twice: the second time with what the first has found about the lanes */
+	/* twice: the second time with what the first one has found out about the lanes */
 	zd_btt_check_pages(c);
 	zd_btt_check_torn_lanes(c);
 	zd_btt_check_pages(c);
@@ -48,6 +49,7 @@ static void say_pages(const struct zd_btt_check *c, const char *what, uint64_t f
 				 (unsigned long long)first);
 }
 
+/* One thread, with the region to itself; blocks. */
 int zd_btt_check(struct zd_btt *btt, void (*say)(void *arg, const char *line), void *arg,
 		 struct zd_btt_check **out)
 {
@@ -65,12 +67,12 @@ int zd_btt_check(struct zd_btt *btt, void (*say)(void *arg, const char *line), v
 		zd_btt_check_free(c);
 		return rc;
 	}
-	look(c);
+	find_damage(c);
 	say_pages(c, "map", info->map_off, info->owner_off);
 	say_pages(c, "owners", info->owner_off, info->flog_off);
 	say_pages(c, "log", info->flog_off, info->sums_off);
-	/* what is left of the log tells of writes that neither map nor owners have, and more of
-	 * it is missing: both may be of one earlier moment, and agree */
+	/* What is left of the log tells of writes that neither map nor owners have, and a part of
+	 * the log is missing: map and owners may be of one earlier moment, and agree. */
 	c->hopeless = !c->exact && c->log.nr_lost && c->nr_usual;
 	if (c->hopeless)
 		zd_btt_check_say(c, "its map, owners and log are of different times: nobody can tell which blocks are old. Restore it from a copy");

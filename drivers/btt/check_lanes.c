@@ -13,6 +13,7 @@
  */
 #include "drivers/btt/tables.h"
 
+/* What the lane did last is not known, or not to be relied on. */
 static void lose_lane(struct zd_btt_check *c, uint32_t lane)
 {
 	if (c->log.state[lane] == ZD_BTT_LANE_LOST)
@@ -26,6 +27,7 @@ static uint32_t lane_free(const struct zd_btt_check *c, uint32_t lane)
 	return zd_btt_data_block(c->log.newest[lane].old_entry);
 }
 
+/* Sets @max_gen; if the region has seen a later generation than the flog, all lanes are lost. */
 static void find_max_gen(struct zd_btt_check *c)
 {
 	bool old = c->log.max_gen < c->btt->info.closed_gen;
@@ -41,12 +43,10 @@ static void find_max_gen(struct zd_btt_check *c)
 			c->max_gen = gen;
 		old |= !*zd_btt_check_owner_page(c, d);
 	}
-	/* the region has seen more than the flog tells of */
 	for (uint32_t i = 0; i < c->btt->nr_lanes && old; i++)
 		lose_lane(c, i);
 }
 
-/* Or a request was cut off: it isn't relied on then. */
 bool zd_btt_check_log_is_damaged(const struct zd_btt_check *c)
 {
 	return c->log.nr_mended || c->log.nr_torn || c->log.nr_lost;
@@ -64,7 +64,7 @@ void zd_btt_check_lanes(struct zd_btt_check *c)
 			lose_lane(c, i);
 		if (c->log.state[i] == ZD_BTT_LANE_LOST)
 			continue;
-		/* it was written after the lane got it: the slot is old */
+		/* its data block was written after the lane got it: the slot is old */
 		if (zd_btt_check_owner_is_valid(c, at) && !(c->exact && *zd_btt_check_owner_page(c, at)) &&
 		    zd_btt_owner_gen(&c->own[at]) > c->log.newest[i].gen)
 			lose_lane(c, i);
@@ -83,7 +83,8 @@ void zd_btt_check_lanes(struct zd_btt_check *c)
 		zd_btt_check_say(c, "the log of %u of %u lanes is lost or old", c->log.nr_lost, nr);
 }
 
-/* A lane with one half left: that may be the older. Only the owner of what it has tells. */
+/* Of a lane with one valid half that may be the older one.  Only the owner of the lane's data block
+ * would tell: if the owner's page is bad, the lane is lost. */
 void zd_btt_check_torn_lanes(struct zd_btt_check *c)
 {
 	uint32_t lost = c->log.nr_lost;

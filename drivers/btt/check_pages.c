@@ -13,6 +13,7 @@
 #include "drivers/btt/entry.h"
 #include "drivers/btt/tables.h"
 
+/* A page is bad, unless the sums have told already which are. */
 static void suspect(struct zd_btt_check *c, uint8_t *page)
 {
 	c->damaged = true;
@@ -20,7 +21,8 @@ static void suspect(struct zd_btt_check *c, uint8_t *page)
 		*page = 1;
 }
 
-/* What is whole by itself, and fits the lanes, is not old; unless the other one is, too. */
+/* A table that is whole by itself, and fits the lanes, isn't old: the other table is.  Unless both
+ * are whole: then either may be old. */
 static void suspect_map(struct zd_btt_check *c, uint64_t block)
 {
 	c->damaged = true;
@@ -35,8 +37,8 @@ static void suspect_owners(struct zd_btt_check *c, uint64_t at)
 		suspect(c, zd_btt_check_owner_page(c, at));
 }
 
-/* Where the two differ: is the entry the block's, and not another's?  Of zeros, which have
- * no content, nobody can tell. */
+/* Is the entry the block's, though the owner differs?  The content's checksum tells; of zeros,
+ * which have no content, it can't be told. */
 static bool entry_is_own(const struct zd_btt_check *c, uint64_t block)
 {
 	uint64_t entry = c->map[block];
@@ -45,6 +47,7 @@ static bool entry_is_own(const struct zd_btt_check *c, uint64_t block)
 				    zd_btt_check_content(c, block, entry));
 }
 
+/* Is the owner that of the block that it names, though the entry differs? */
 static bool owner_is_own(const struct zd_btt_check *c, uint32_t at)
 {
 	uint32_t block = c->own[at].what;
@@ -53,7 +56,7 @@ static bool owner_is_own(const struct zd_btt_check *c, uint32_t at)
 	       zd_btt_check_content(c, block, zd_btt_check_implied(c, at));
 }
 
-/* @newest serves as a flag for each block. */
+/* Sets @map_whole and @owners_whole.  Here @newest is a flag for each block: an owner names it. */
 void zd_btt_check_find_whole(struct zd_btt_check *c)
 {
 	uint64_t nr = c->btt->nr_blocks, named = 0, owned = 0;
@@ -79,12 +82,12 @@ void zd_btt_check_find_whole(struct zd_btt_check *c)
 	for (uint64_t d = 0; d < zd_btt_nr_data(c->btt); d++)
 		if (c->claim[d] != ZD_BTT_A_LANE)
 			c->claim[d] = ZD_BTT_NOBODY;
-	/* a log that is damaged, too, may fit what is old */
+	/* if the log is damaged, too, the lanes may fit a table that is old */
 	c->map_whole = named == nr && !zd_btt_check_log_is_damaged(c) && !c->btt->info.closed;
 	c->owners_whole = owned == nr && !zd_btt_check_log_is_damaged(c) && !c->btt->info.closed;
 }
 
-/* Entry and owner aren't of the same: which of the two is wrong? */
+/* The block's entry and the owner of its data block disagree: which of the two is wrong? */
 static void suspect_entry(struct zd_btt_check *c, uint64_t block)
 {
 	uint64_t entry = c->map[block];
@@ -102,12 +105,13 @@ static void suspect_entry(struct zd_btt_check *c, uint64_t block)
 	if (other != block && other < c->btt->nr_blocks &&
 	    zd_btt_data_block(c->map[other]) == at && zd_btt_check_agrees(c, other))
 		return;
-	/* a lane's keeps its last owner's name: a block that still names it is old */
+	/* a lane's data block keeps its last owner: an entry that still names it is old, and the
+	 * owner may be right */
 	if (c->claim[at] != ZD_BTT_A_LANE)
 		suspect_owners(c, at);
 }
 
-/* The owner's block is elsewhere: which of the two is old? */
+/* By the map the owner's block is in another data block: is the map old, or the owner? */
 static void suspect_owner(struct zd_btt_check *c, uint32_t at)
 {
 	uint32_t block = c->own[at].what, other = zd_btt_data_block(c->map[block]);
@@ -137,8 +141,8 @@ static void check_owner(struct zd_btt_check *c, uint32_t at)
 		suspect_owner(c, at);
 }
 
-/* The flog has it that the map isn't up to date, and the owner, too; but the map isn't as
- * it was before: then it may be both that are old. */
+/* By the flog neither map nor owner are up to date; but the map doesn't have the entry from before
+ * that write, either: then both may be old. */
 static void check_redo(struct zd_btt_check *c, const struct zd_btt_redo *r)
 {
 	if (r->odd)
@@ -159,8 +163,8 @@ void zd_btt_check_pages(struct zd_btt_check *c)
 }
 
 /*
- * Where the other table is gone nothing contradicts a page.  But one that is old tells, of
- * some block, what the content isn't.
+ * Where the page of the other table is gone nothing there contradicts a page.  But in a page that
+ * is old some entry has the checksum of another content than its data block has now.
  */
 void zd_btt_check_contents(struct zd_btt_check *c)
 {

@@ -27,6 +27,7 @@ struct filler {
 	size_t used;
 };
 
+/* Store what is in the buffer. */
 static int flush(struct filler *f)
 {
 	int rc = f->used ? zd_media_put(f->btt->m, f->off, f->buf, f->used) : 0;
@@ -45,7 +46,7 @@ static int add(struct filler *f, const void *data, size_t len)
 	return rc;
 }
 
-/* Block i is in data block i, and reads as zeros. */
+/* Block b is in data block b, and reads as zeros. */
 static int fill_map(struct filler *f)
 {
 	struct zd_btt *btt = f->btt;

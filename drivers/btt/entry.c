@@ -57,7 +57,6 @@ static uint64_t owner_check(const struct zd_btt *btt, uint64_t what, uint64_t ge
 	uint32_t c = zd_crc32c(btt->seed, of, sizeof(of));
 
 	c = (c ^ c >> 16) & 0xffff;
-	/* never zeros as a whole, and the kind isn't either */
 	return (uint64_t)c << OWNER_CHECK_SHIFT;
 }
 
@@ -77,7 +76,8 @@ bool zd_btt_owner_is_valid(const struct zd_btt *btt, const struct zd_btt_owner *
 {
 	uint32_t block = o->what;
 
-	/* 16 bits alone are few for a page of junk; and there must be room for more writes */
+	/* 16 bits of checksum are few against a page of junk; and generations must have room for
+	 * more writes */
 	if (block >= btt->nr_blocks && (block != ZD_BTT_NO_BLOCK || o->what >> 32))
 		return false;
 	return zd_btt_owner_kind(o) != ZD_BTT_NONE && zd_btt_owner_gen(o) < ZD_BTT_GEN_MASK / 2 &&

@@ -6,7 +6,8 @@
 
 #define EXTENT_BLOCKS	65536u	/* looked at by one call */
 
-/* One load: what a writer stores meanwhile is seen whole, or not at all. */
+/* Without the group's lock: the entry is one load, so what a writer stores meanwhile is seen whole,
+ * or not at all. */
 static int reads_as_zeros(struct zd_btt *btt, uint64_t block, bool *zero)
 {
 	struct zd_btt_owner o;
@@ -18,11 +19,11 @@ static int reads_as_zeros(struct zd_btt *btt, uint64_t block, bool *zero)
 	*zero = zd_btt_kind(entry) == ZD_BTT_ZERO;
 	if (!*zero)
 		return 0;
-	/* nobody will look at the content: so it has to be true */
+	/* the caller won't read zeros that it is told of: so check them here */
 	rc = zd_btt_look_up(btt, block, &again, &o);
 	if (rc != -EIO)
 		return rc;
-	/* or it was written just now */
+	/* the two may disagree because the block was written just now */
 	rc = zd_media_get64(btt->m, off, &again);
 	if (rc || again == entry)
 		return rc ? rc : -EIO;
@@ -36,7 +37,7 @@ int64_t zd_btt_extent(struct zd_btt *btt, uint64_t off, uint64_t len, unsigned i
 	bool zero = false, same = false;
 	int rc;
 
-	/* not too long a search */
+	/* a bounded search */
 	if (end > (block + EXTENT_BLOCKS) * btt->block)
 		end = (block + EXTENT_BLOCKS) * btt->block;
 	for (; block * btt->block < end; block++) {
@@ -45,11 +46,11 @@ int64_t zd_btt_extent(struct zd_btt *btt, uint64_t off, uint64_t len, unsigned i
 			return rc;
 		if (block == first)
 			zero = same;
-		/* a broken entry ends what is before */
+		/* a broken entry ends the run before it */
 		if (rc || same != zero)
 			break;
 	}
-	/* entries of a map that was cut are zeros, too */
+	/* the map of a file that was cut may have read as zeros */
 	rc = zd_btt_check_media(btt, off, &bad);
 	if (rc)
 		return rc;

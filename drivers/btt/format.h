@@ -45,26 +45,28 @@ struct zd_btt_info_block {
 	uint64_t closed_gen;		/* the region has seen this generation */
 	uint32_t sums_sum;		/* of the page sums */
 	uint8_t reserved[ZD_BTT_INFO_BYTES - 148 - 4];
-	uint32_t checksum;		/* of all before */
+	uint32_t checksum;		/* of all members before */
 };
 
 /*
- * What a block's content is.  A map entry: the data block, and the kind in bits 30 and 31;
- * the checksum in the upper 32 bits.
+ * What a block's content is.  A map entry has the data block in bits 0-29, the kind in bits 30 and
+ * 31, and a checksum in the upper 32 bits.
  */
 enum zd_btt_kind {
-	ZD_BTT_NONE,			/* no entry has it */
+	ZD_BTT_NONE,			/* not the kind of any valid entry */
 	ZD_BTT_DATA,
 	ZD_BTT_ZERO,			/* reads as zeros */
-	ZD_BTT_LOST,			/* nobody knows */
+	ZD_BTT_LOST,			/* not known any more: reads fail */
 };
 #define ZD_BTT_KIND_SHIFT	30
 #define ZD_BTT_BLOCK_MASK	((UINT32_C(1) << ZD_BTT_KIND_SHIFT) - 1)
 
 /*
- * @what: the block, and the content's checksum as in the map in the upper 32 bits.
- * @gen: the generation in bits 0-45, the kind, and 16 bits of a checksum: so that a kind
- * changes by one store.  It stays when the data block becomes free.
+ * Whose content a data block has.  The owner stays when the data block becomes free.
+ *
+ * @what: the block, and in the upper 32 bits the content's checksum as in the map.
+ * @gen: the generation in bits 0-45, the kind, and 16 bits of a checksum: so that one store
+ * changes the kind.
  */
 struct zd_btt_owner {
 	uint64_t what, gen;
@@ -72,13 +74,14 @@ struct zd_btt_owner {
 #define ZD_BTT_GEN_BITS		46
 #define ZD_BTT_GEN_MASK		((UINT64_C(1) << ZD_BTT_GEN_BITS) - 1)
 
+/* A lane's slot in the flog: a write that the lane has done, or is doing. */
 struct zd_btt_slot {
 	uint64_t old_entry, new_entry;
 	uint64_t gen;
-	uint64_t prev_gen;		/* of the lane's slot before */
+	uint64_t prev_gen;		/* the generation of the lane's slot before */
 	uint32_t block;			/* NO_BLOCK: none was written */
 	uint32_t zero[6];
-	uint32_t checksum;		/* of the above, the lane, and which half */
+	uint32_t checksum;		/* of the members before, the lane, and which half */
 };
 
 _Static_assert(sizeof(struct zd_btt_info_block) == ZD_BTT_INFO_BYTES, "on media");

@@ -65,7 +65,7 @@ static bool is_whole(const struct zd_btt_info_block *info)
 	return has_magic(info) && info->checksum == zd_btt_info_sum(info);
 }
 
-/* A valid one describes what zd_btt_set_places() would, of this version. */
+/* A valid info block is of this version, and has the places that zd_btt_set_places() sets. */
 static bool is_valid(const struct zd_btt_info_block *info, uint64_t media_bytes)
 {
 	struct zd_btt_info_block want = *info;
@@ -85,7 +85,7 @@ static void read_info(struct zd_media *m, struct zd_btt_infos *infos, uint32_t k
 		memset(&infos->b[k], 0, sizeof(infos->b[k]));
 }
 
-/* The one in the middle: where depends on the size of blocks. */
+/* The info block in the middle: where it is depends on the size of blocks. */
 static void read_middle(struct zd_media *m, struct zd_btt_infos *infos)
 {
 	for (uint32_t i = 0; i < 2 && !infos->valid[1]; i++) {
@@ -96,7 +96,7 @@ static void read_middle(struct zd_media *m, struct zd_btt_infos *infos)
 	}
 }
 
-/* An older one is usual, unless the region was closed: then it has come back. */
+/* An older info block is usual, unless the region was closed: then it is one that came back. */
 static bool is_broken(const struct zd_btt_infos *infos, uint32_t k)
 {
 	const struct zd_btt_info_block *best = &infos->b[infos->best];
@@ -172,7 +172,7 @@ static int put_info(struct zd_media *m, struct zd_btt_info_block *info, uint32_t
 	return rc ? rc : zd_media_sync(m);
 }
 
-/* One is whole at any time. */
+/* One after the other, each durable before the next: at any time one is whole. */
 int zd_btt_put_infos(struct zd_btt *btt)
 {
 	int rc = 0;

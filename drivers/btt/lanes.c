@@ -11,7 +11,7 @@ bool zd_btt_has_failed(const struct zd_btt *btt)
 	return __atomic_load_n(&btt->failed, __ATOMIC_RELAXED);
 }
 
-/* Under ring_lock. */
+/* ring_lock is held. */
 static void tell_waiters(struct zd_btt *btt)
 {
 	/* a waiter reads it without the lock */

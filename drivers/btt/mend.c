@@ -9,7 +9,7 @@
 
 #include "drivers/btt/tables.h"
 
-/* The pages that differ. */
+/* Store the pages of a table that differ from those on the media. */
 static int put_table(struct zd_btt_check *c, uint64_t off, const void *from, uint64_t len)
 {
 	char buf[ZD_PAGE_SIZE];
@@ -25,11 +25,12 @@ static int put_table(struct zd_btt_check *c, uint64_t off, const void *from, uin
 	return rc;
 }
 
+/* One thread, with the region to itself; blocks. */
 int zd_btt_check_apply(struct zd_btt_check *c)
 {
 	struct zd_btt *btt = c->btt;
-	/* the log as it is must be durable before what it tells of is built on; a new one
-	 * must not be before the tables fit it */
+	/* If nothing is damaged, the log as it is must be durable before the writes that it tells
+	 * of are done again.  A new log must not be durable before the tables fit it. */
 	int rc = c->damaged ? 0 : zd_btt_put_newest(btt, &c->log);
 
 	if (!rc)

@@ -36,6 +36,7 @@ static int read_block(struct zd_btt *btt, uint64_t block, uint32_t *slot, uint64
 	return rc ? rc : zd_iter_write(to, buf + start, len);
 }
 
+/* Any thread; waits for no writer. */
 int zd_btt_read(struct zd_btt *btt, uint64_t off, struct zd_iter *to, uint64_t len,
 		uint64_t *bad)
 {

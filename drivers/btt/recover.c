@@ -34,7 +34,7 @@ struct pass {
 	char buf[CHUNK];
 };
 
-/* 0; 1: another block, or a lane, has named it. */
+/* 0; 1: another block, or a lane, has named the data block. */
 static int mark_named(struct pass *p, uint32_t at)
 {
 	uint64_t bit = UINT64_C(1) << (at % 64), *word = &p->named[at / 64];
@@ -49,7 +49,7 @@ static bool is_named(const struct pass *p, uint32_t at)
 	return p->named[at / 64] >> (at % 64) & 1;
 }
 
-/* Of a thing that the map and an owner both say. */
+/* A hash of what a map entry and an owner both say. */
 static uint64_t mix(uint64_t block, uint64_t entry)
 {
 	uint64_t h = (entry ^ block * UINT64_C(0x9e3779b97f4a7c15)) * UINT64_C(0xbf58476d1ce4e5b9);
@@ -76,7 +76,7 @@ static int check_owner(struct pass *p, uint32_t at, const struct zd_btt_owner *o
 	return 0;
 }
 
-/* What is to be done again is as if it had been. */
+/* In the chunk that was read, what is to be done again is as if it had been done. */
 static void overlay(struct pass *p, uint64_t off, size_t len)
 {
 	for (uint32_t i = 0; i < p->log->nr_redo; i++) {
@@ -127,7 +127,7 @@ static int owner_chunk(struct pass *p, uint64_t first, uint32_t nr)
 	return rc;
 }
 
-/* A lane's data block was written before the lane got it. */
+/* A lane's data block must not be named elsewhere, nor written since the lane has got it. */
 static int check_lane(struct pass *p, uint32_t lane)
 {
 	const struct zd_btt_slot *s = &p->log->newest[lane];
@@ -141,7 +141,7 @@ static int check_lane(struct pass *p, uint32_t lane)
 	return zd_btt_owner_gen(&o) > s->gen;
 }
 
-/* 0: it is all as it should be; 1: it isn't; -ENOMEM. */
+/* Do map, owners and lanes fit each other?  0: yes; 1: no; -ENOMEM. */
 static int compare(struct zd_btt *btt, const struct zd_btt_log *log)
 {
 	struct pass *p = zd_alloc(sizeof(*p));
@@ -171,9 +171,9 @@ static int compare(struct zd_btt *btt, const struct zd_btt_log *log)
 /* --- recovery --- */
 
 /*
- * What a killed process left, or one whose msync failed, may be in a cache and not on
- * the media.  So the rule of btt.h, slot durable and then the map, holds for the
- * recovery, too, and what it finds is stored anew before it builds on it.
+ * Do again what the flog says.  What a killed process has left, or one whose msync() failed, may
+ * be in a cache and not on the media.  So the rule of btt.h, first the slot durable and then the
+ * map, holds for the recovery, too: it stores the slots that it has found anew, before the map.
  */
 static int redo(struct zd_btt *btt, const struct zd_btt_log *log)
 {
@@ -192,6 +192,7 @@ static int redo(struct zd_btt *btt, const struct zd_btt_log *log)
 	return rc ? rc : zd_btt_put_older(btt, log);
 }
 
+/* The tables of a region that wasn't closed.  0; -EUCLEAN; -EROFS; -errno. */
 static int recover_tables(struct zd_btt *btt, const struct zd_btt_log *log)
 {
 	struct zd_btt_check *check;
@@ -245,7 +246,7 @@ int zd_btt_start(struct zd_btt *btt)
 	if (!whole) {
 		rc = recover_tables(btt, &log);
 		zd_btt_free_log(&log);
-		if (!rc)		/* it may have written the flog */
+		if (!rc)		/* the recovery may have written the flog */
 			rc = zd_btt_read_log(btt, NULL, &log);
 		if (rc)
 			return rc;

@@ -5,19 +5,21 @@
  *
  * A block's place is certain
  *
- *  1. where map and owner agree, and the entry is of a good page, or the owner is, and the
- *     data block is no lane's: a free one keeps its last owner's name;
- *  2. by an owner of a good page, if its data block is no lane's: its last owner is its
- *     owner.  If it isn't known which are the lanes', of all such the newest, if it is
- *     certain that no owner's page is bad, which may have a newer one;
- *  3. by a map entry of a good page.
+ *  1. where map and owner agree, the page of one of the two is good, and the data block is
+ *     no lane's (a free data block keeps its last owner);
+ *  2. by an owner in a good page, if its data block is no lane's: then its last owner is its
+ *     owner.  If it isn't known which data blocks are the lanes', by the newest of the owners
+ *     that name the block, provided that no page of the owners is bad: a bad page may have had
+ *     a newer one;
+ *  3. by a map entry in a good page.
  *
- * Where it is not certain which pages are bad, and two tables have such (the log and the
- * sums count), it is only 1, of two good pages: what hasn't been found to be old may be, for
- * want of what would tell.
+ * Where it isn't certain which pages are bad, and two tables have bad ones (the log and the sums
+ * count as tables), only 1 is left, with both pages good: a page that hasn't been found to be old
+ * may be old all the same, as what would contradict it is gone.
  *
- * In 2 and 3 content must have its checksum, too.  Anything else could be an old content,
- * and is lost: that a checksum fits says nothing, as other blocks may have the same content.
+ * In 2 and 3 the content must have its checksum, too.  Any other block is lost, as its content
+ * could be an old one: it isn't searched for by checksum, since other blocks may have had the
+ * same content.
  */
 #include <string.h>
 
@@ -34,7 +36,7 @@ static bool is_bad_owner(const struct zd_btt_check *c, uint64_t at)
 	return *zd_btt_check_owner_page(c, at);
 }
 
-/* The block is in the data block; map and owner say so from now on. */
+/* The block is in data block @at: map and owner say so from now on. */
 static void place(struct zd_btt_check *c, uint64_t block, uint32_t at, uint32_t sum,
 		   enum zd_btt_kind kind, uint64_t gen)
 {
@@ -45,7 +47,7 @@ static void place(struct zd_btt_check *c, uint64_t block, uint32_t at, uint32_t 
 	c->nr_lost += kind == ZD_BTT_LOST;
 }
 
-/* 1. */
+/* Rule 1. */
 static void place_agreed(struct zd_btt_check *c, uint64_t block)
 {
 	uint64_t entry = c->map[block];
@@ -65,7 +67,7 @@ static void place_agreed(struct zd_btt_check *c, uint64_t block)
 	place(c, block, at, o.what >> 32, kind, zd_btt_owner_gen(&o));
 }
 
-/* 2. */
+/* Does the owner, by rule 2, name a block that isn't placed yet? */
 static bool owner_tells(const struct zd_btt_check *c, uint64_t at)
 {
 	const struct zd_btt_owner *o = &c->own[at];
@@ -114,7 +116,7 @@ static void place_by_owners(struct zd_btt_check *c)
 			place_by_owner(c, d);
 }
 
-/* 3. */
+/* Rule 3. */
 static void place_by_map(struct zd_btt_check *c, uint64_t block)
 {
 	uint64_t entry = c->map[block];
@@ -131,8 +133,8 @@ static void place_by_map(struct zd_btt_check *c, uint64_t block)
 
 /* --- what is lost --- */
 
-/* The next that is nobody's.  There are as many as are needed: each of the others is one
- * block's or one lane's. */
+/* The next data block that no block and no lane has.  There are as many as are needed, as each block
+ * and each lane has one. */
 static uint32_t take_free(struct zd_btt_check *c, uint64_t *next)
 {
 	while (c->claim[*next] != ZD_BTT_NOBODY)
@@ -166,7 +168,7 @@ static void say_all_lost(const struct zd_btt_check *c)
 	}
 }
 
-/* Lanes whose log is lost get what is left; the others keep what they have. */
+/* Lanes whose log is lost get data blocks that are left; the others keep theirs. */
 static void give_to_lanes(struct zd_btt_check *c, uint64_t next)
 {
 	for (uint32_t i = 0; i < c->btt->nr_lanes; i++) {

@@ -39,7 +39,7 @@ uint8_t *zd_btt_check_owner_page(const struct zd_btt_check *c, uint64_t at)
 	return zd_btt_check_page(c, zd_btt_owner_off(c->btt, at));
 }
 
-/* What can't be read is as if it were zeros. */
+/* Read one table.  What can't be read is as if it were zeros, in a page that is bad. */
 static void load(struct zd_btt_check *c, uint64_t off, void *to, uint64_t len)
 {
 	for (uint64_t i = 0; i < len; i += ZD_PAGE_SIZE) {
@@ -90,7 +90,7 @@ static int load_tables(struct zd_btt_check *c)
 	rc = zd_btt_read_log(btt, c->exact ? c->bad_page : NULL, &c->log);
 	if (!rc && zd_media_check_end(btt->m, 0, btt->m->bytes, &bad))
 		rc = -EIO;
-	/* one that was closed has nothing left to do */
+	/* a region that was closed has nothing to do again */
 	for (uint32_t i = 0; i < c->log.nr_redo && !rc && !c->exact; i++) {
 		const struct zd_btt_redo *r = &c->log.redo[i];
 

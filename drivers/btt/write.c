@@ -9,7 +9,8 @@
 #include "drivers/btt/lanes.h"
 #include "drivers/btt/readers.h"
 
-/* Some blocks of one group, all in one write. */
+/* Some blocks of one group that are written together: by the thread that has made this, and has
+ * their lanes; from read_map() on with the group's lock held. */
 struct batch {
 	struct zd_btt *btt;
 	uint64_t first;			/* block */
@@ -20,8 +21,8 @@ struct batch {
 	uint32_t lane[ZD_BTT_GROUP];
 };
 
-/* A lane must not get a data block that is another block's: so what the map says is what
- * the owner says, or nothing is written. */
+/* The entries that the lanes will take their next data blocks from.  A lane must not get a data
+ * block that is another block's: so if map and owner disagree, nothing is written. */
 static int read_map(struct batch *b)
 {
 	struct zd_btt_owner owner;
@@ -32,7 +33,7 @@ static int read_map(struct batch *b)
 	return rc;
 }
 
-/* A part of a block: the rest is what it was. */
+/* A part of a block is written: the rest stays what it was. */
 static int merge(struct batch *b, uint32_t i, uint64_t start, uint64_t len, struct zd_iter *from,
 		 char *buf)
 {
@@ -59,8 +60,8 @@ static int gather(struct batch *b, uint32_t i, uint64_t off, uint64_t end, struc
 	return 0;
 }
 
-/* Step 1 of one block.  By way of a buffer: the caller's may change meanwhile, and what is
- * written is what the checksum is of. */
+/* Step 1 of one block.  By way of a buffer, as the caller's may change meanwhile: so the content that
+ * is written is that which the checksum is of. */
 static int write_data(struct batch *b, uint32_t i, uint64_t off, uint64_t end,
 		      struct zd_iter *from)
 {
@@ -101,7 +102,7 @@ static int put_owner(struct zd_btt *btt, uint32_t at, const struct zd_btt_owner 
 	return zd_media_write(btt->m, zd_btt_owner_off(btt, at), &it, sizeof(*o), &bad);
 }
 
-/* Step 3 of one block: the lane's free block changes. */
+/* Step 3 of one block; then the lane's free data block is the block's old one. */
 static int write_map(struct batch *b, uint32_t i)
 {
 	struct zd_btt *btt = b->btt;
@@ -129,6 +130,7 @@ static void wait_readers(struct batch *b)
 	zd_btt_wait_readers(b->btt, at, b->nr);
 }
 
+/* Step 1 of all blocks, durable. */
 static int prepare(struct batch *b, uint64_t off, uint64_t end, struct zd_iter *from)
 {
 	uint64_t bad;
@@ -139,7 +141,7 @@ static int prepare(struct batch *b, uint64_t off, uint64_t end, struct zd_iter *
 		rc = write_data(b, i, off, end, from);
 	if (!rc)
 		rc = zd_media_order(b->btt->m);
-	/* data beyond the end of a truncated file would not be there later */
+	/* data beyond the end of a file that was cut would not be there later */
 	if (!rc)
 		rc = zd_btt_check_media(b->btt, off, &bad);
 	for (uint32_t i = 0; i < b->nr && !rc; i++)
@@ -149,6 +151,7 @@ static int prepare(struct batch *b, uint64_t off, uint64_t end, struct zd_iter *
 	return rc;
 }
 
+/* Steps 2 and 3 of all blocks. */
 static int commit(struct batch *b)
 {
 	struct zd_media *m = b->btt->m;
@@ -160,11 +163,11 @@ static int commit(struct batch *b)
 		rc = zd_media_order(m);
 	for (uint32_t i = 0; i < b->nr && !rc; i++)
 		rc = write_map(b, i);
-	/* with msync the next step 1 of anybody does it, in time */
+	/* with msync() the step 1 of a later write makes the map durable, in time: see btt.h */
 	return !rc && m->drain_fn ? zd_media_order(m) : rc;
 }
 
-/* Under the group's lock. */
+/* The group's lock is held. */
 static int write_group(struct batch *b, uint64_t off, uint64_t end, struct zd_iter *from)
 {
 	int rc = zd_btt_has_failed(b->btt) ? -EIO : prepare(b, off, end, from);
@@ -177,6 +180,7 @@ static int write_group(struct batch *b, uint64_t off, uint64_t end, struct zd_it
 	return rc;
 }
 
+/* Any thread that has no lane; blocks. */
 int zd_btt_write(struct zd_btt *btt, uint64_t off, struct zd_iter *from, uint64_t len,
 		 uint64_t *bad)
 {

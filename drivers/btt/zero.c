@@ -10,9 +10,9 @@
 #define WIPED		UINT64_C(0xd15ca4dedb10c4ed)	/* in place of a content's first word */
 
 /*
- * Only the kind changes, in the map and with the owner, by a store each, and whichever of
- * the two is lost: one is enough (zd_btt_agree()).  So there is nothing for the flog: the
- * old content or zeros.
+ * Only the kind changes, of the owner and of the map's entry, by a store each; if one of the two
+ * stores is lost the other is enough (zd_btt_agree()).  So the flog isn't needed: the block has
+ * its old content, or zeros.  The group's lock is held.
  */
 static int mark_block(struct zd_btt *btt, uint64_t block)
 {
@@ -34,8 +34,8 @@ static int mark_block(struct zd_btt *btt, uint64_t block)
 	return zd_media_put64(btt->m, zd_btt_map_off(btt, block), entry);
 }
 
-/* Who has failed between flog and map, under the group's lock, has left an entry that
- * recovery must find as it is. */
+/* Mark some blocks of a group.  Not if the BTT has failed: the write that failed between flog and
+ * map, under the group's lock, has left an entry that recovery must find as it is. */
 static int mark_zero(struct zd_btt *btt, uint64_t first, uint32_t nr)
 {
 	struct zd_mutex *lock = zd_btt_group_lock(btt, first);
@@ -45,8 +45,8 @@ static int mark_zero(struct zd_btt *btt, uint64_t first, uint32_t nr)
 	rc = zd_btt_has_failed(btt) ? -EIO : 0;
 	for (uint32_t i = 0; i < nr && !rc; i++)
 		rc = mark_block(btt, first + i);
-	/* before a writer writes one of them: that writer's flog tells of the entry as it is
-	 * now.  With msync the writer's own step 1 makes it durable in time. */
+	/* With CLWB, before the lock is dropped: a writer of the block will log the entry as it is
+	 * now.  With msync() the writer's own step 1 makes the entry durable in time. */
 	if (!rc && btt->m->drain_fn)
 		rc = zd_media_order(btt->m);
 	zd_mutex_unlock(lock);
@@ -54,9 +54,9 @@ static int mark_zero(struct zd_btt *btt, uint64_t first, uint32_t nr)
 }
 
 /*
- * What reads as zeros, durably, must not be readable any more: then a page of the map that
- * comes back from before is found out by the content's checksum.  Its storage is given
- * back, if that can be done; else one word is enough.
+ * When a block durably reads as zeros its old content is made unreadable: then an old page of the
+ * map that comes back is found out by the content's checksum.  The storage of the data block is
+ * given back, if that can be done; else one word of it is overwritten, which is enough.
  */
 static void wipe(struct zd_btt *btt, uint32_t at, bool punch)
 {
@@ -68,8 +68,8 @@ static void wipe(struct zd_btt *btt, uint32_t at, bool punch)
 		zd_media_put64(btt->m, off, WIPED);
 }
 
-/* Under the group's lock.  Another zeroing may have marked a block that was written since, and
- * that mark isn't durable: its content must not go before. */
+/* The group's lock is held.  If another zeroing is, or was, under way beside this one, the marks seen
+ * here may be its, and not durable yet: the contents must not be wiped before the marks are. */
 static int order_marks(struct zd_btt *btt, uint64_t ticket)
 {
 	if (btt->m->drain_fn ||
@@ -79,6 +79,7 @@ static int order_marks(struct zd_btt *btt, uint64_t ticket)
 	return zd_media_order(btt->m);
 }
 
+/* Wipe the contents of those blocks of a group that are marked. */
 static int wipe_zero(struct zd_btt *btt, uint64_t first, uint32_t nr, bool punch, uint64_t ticket)
 {
 	struct zd_mutex *lock = zd_btt_group_lock(btt, first);
@@ -152,6 +153,7 @@ static int zero_blocks(struct zd_btt *btt, uint64_t first, uint64_t end, bool pu
 	return rc;
 }
 
+/* Any thread that has no lane; blocks. */
 int zd_btt_zero(struct zd_btt *btt, uint64_t off, uint64_t len, bool punch, uint64_t marks,
 		uint64_t *bad)
 {

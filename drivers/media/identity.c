@@ -17,7 +17,7 @@ void zd_media_identify(struct zd_media *m)
 	id->dev = (uint64_t)st.stx_dev_major << 32 | st.stx_dev_minor;
 	id->rdev = (uint64_t)st.stx_rdev_major << 32 | st.stx_rdev_minor;
 	id->ino = st.stx_ino;
-	/* inode numbers are used again */
+	/* inode numbers are used again: the time of birth tells the two files apart */
 	if (st.stx_mask & STATX_BTIME)
 		id->born_ns = st.stx_btime.tv_sec * 1000000000 + st.stx_btime.tv_nsec;
 }

@@ -15,10 +15,10 @@
 #include "drivers/media/media.h"
 
 /*
- * The file's length.  Asked for with every request: FIONREAD, of a regular file its length
- * less its position (which stays 0), takes half of fstat()'s time, and no lock, as
- * lseek() does, which threads on few CPUs queue up for.  But it is only an int: what it
- * says is believed where that is what the file should have.
+ * The file's length.  It is asked for with every request, so by FIONREAD: for a regular file
+ * the length less the position (which stays 0), in half of fstat()'s time, and without the
+ * lock that lseek() takes and threads on few CPUs queue up for.  But FIONREAD has only an
+ * int: its answer is believed if it is the length that the file should have.
  */
 static uint64_t file_size(const struct zd_media *m)
 {
@@ -31,7 +31,7 @@ static uint64_t file_size(const struct zd_media *m)
 	return fstat(m->fd, &st) ? 0 : st.st_size;
 }
 
-/* Its length, if that is short of @end; else @end. */
+/* The file's length, if that is short of @end; else @end. */
 static uint64_t short_end(struct zd_media *m, uint64_t end)
 {
 	uint64_t size;
@@ -42,6 +42,7 @@ static uint64_t short_end(struct zd_media *m, uint64_t end)
 	return size < end ? size : end;
 }
 
+/* Any thread, no lock held; doesn't block. */
 int zd_media_check_end(struct zd_media *m, uint64_t off, uint64_t len, uint64_t *bad)
 {
 	uint64_t size = short_end(m, off + len), sector = size >> ZD_SECTOR_SHIFT;

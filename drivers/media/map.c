@@ -69,7 +69,7 @@ static int map_block(struct zd_media *m)
 	return 0;
 }
 
-/* Is it DAX?  Then further mappings must be like this one. */
+/* Can the file be mapped with MAP_SYNC, as one on DAX?  Then further mappings must be, too. */
 static void probe_map_sync(struct zd_media *m)
 {
 	void *p = mmap(NULL, m->align, PROT_READ, MAP_SHARED_VALIDATE | MAP_SYNC, m->fd, 0);
@@ -90,7 +90,7 @@ static void set_persist(struct zd_media *m)
 		m->persist = ZD_PMEM_PERSIST_CACHE_LINE;
 		break;
 	default:
-		/* or NONE, as the file has been found to be, unless a test insists */
+		/* NONE stays, for a file in memory (pmem/file.c), unless a test wants msync() */
 		if (m->persist != ZD_PMEM_PERSIST_NONE || secure_getenv("PMEM2_FORCE_GRANULARITY"))
 			m->persist = ZD_PMEM_PERSIST_PAGE;
 		return;
@@ -100,13 +100,14 @@ static void set_persist(struct zd_media *m)
 	probe_map_sync(m);
 }
 
+/* The thread that opens the region; blocks. */
 int zd_media_map(struct zd_media *m)
 {
 	int rc = zd_fault_guard_init();
 
 	if (rc)
 		return rc;
-	/* who had it before us may have punched holes that aren't durable yet */
+	/* the opener before may have punched holes that aren't durable yet */
 	m->hole_ticket = 1;
 	rc = m->block ? map_block(m) : map_pmem2(m);
 	if (rc)

@@ -11,8 +11,8 @@
 #include "base/alloc.h"
 #include "drivers/media/media.h"
 
-/* A system call of our own: a sanitizer would take a change of mapping for a write
- * to memory that other threads read. */
+/* By syscall(): a sanitizer would take mmap() for a write to memory that other threads read.
+ * poison.lock is held. */
 static int remap(struct zd_media *m, uint64_t page, int fd, uint64_t off, int flags)
 {
 	int prot = PROT_READ | (m->readonly ? 0 : PROT_WRITE);
@@ -25,7 +25,7 @@ static int remap(struct zd_media *m, uint64_t page, int fd, uint64_t off, int fl
 	return 0;
 }
 
-/* Its place in the list; poison.nr: none.  Under poison.lock. */
+/* The page's index in the list; poison.nr: it isn't there.  poison.lock is held. */
 static uint32_t find_poison(const struct zd_media *m, uint64_t page)
 {
 	uint32_t i;
@@ -60,7 +60,7 @@ int zd_media_inject_poison(struct zd_media *m, uint64_t first, uint64_t nr)
 {
 	int rc = 0;
 
-	if (m->align > ZD_PAGE_SIZE)		/* a page of it can't be mapped by itself */
+	if (m->align > ZD_PAGE_SIZE)		/* a single page can't be mapped there */
 		return -EOPNOTSUPP;
 	zd_mutex_lock(&m->poison.lock);
 	for (uint64_t page = first; page < first + nr && !rc; page++)
@@ -89,8 +89,7 @@ bool zd_media_is_poisoned(struct zd_media *m, uint64_t page)
 	return found;
 }
 
-/* True: it was poisoned, and isn't any more.  What it held is lost: first bad, then
- * readable. */
+/* The page is listed as bad before it becomes readable: no thread reads zeros meanwhile. */
 bool zd_media_heal_poison(struct zd_media *m, uint64_t page)
 {
 	bool healed = false;

@@ -16,7 +16,7 @@
 #define ELSEWHERE	UINT32_MAX
 #define MAX_NUMBER	10u		/* bytes of a u64, 7 bits a byte */
 
-/* Of this system since its start.  0: not to be found out, and never the same. */
+/* A hash that names this boot of the system.  0: it can't be found out, and equals no other. */
 static uint64_t boot_hash(void)
 {
 	char id[48] = "";	/* 36 digits */
@@ -46,7 +46,7 @@ static size_t put_number(unsigned char *to, uint64_t n)
 	return len;
 }
 
-/* How long it is; 0: it isn't one. */
+/* How many bytes the number takes; 0: there is no number. */
 static size_t get_number(const unsigned char *from, const unsigned char *end, uint64_t *n)
 {
 	*n = 0;

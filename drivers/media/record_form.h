@@ -3,16 +3,16 @@
  * drivers/media/record_form.h - where the record of a region is stored: beside the file's
  * content, not in it.
  *
- * In the file's extended attribute user.zonedev.region, which stays with the file when it
- * is renamed, and goes with it.  Where there are none (NFS before 4.2, tmpfs before Linux
- * 6.6), or the list is too long for one, in a file PATH.zonedev; the attribute, if there
- * can be one, then says so.  All numbers are little-endian:
+ * In the file's extended attribute user.zonedev.region, which stays with the file when that
+ * is renamed, and goes when it is removed.  Where there are no attributes (NFS before 4.2,
+ * tmpfs before Linux 6.6), or the list is too long for one, in a file PATH.zonedev; the
+ * attribute, if there can be one, then says so.  All numbers are little-endian:
  *
  *	0	char[8]	"ZDREGION"
  *	8	u64	bytes of the region
- *	16	u32[2]	ranges that are bad; 2^32 - 1: all is in PATH.zonedev.  Ranges that
+ *	16	u32[2]	how many ranges are bad; 2^32 - 1: all is in PATH.zonedev.  How many
  *			were mended, but not durably: bad after the system was started anew
- *	24	u64	by a hash of its boot_id
+ *	24	u64	the boot in which they were mended, by a hash of its boot_id
  *	32	u64[2]	inode and time of birth of the file
  *	48	u64	CRC-32C of all but this
  *	56		the ranges of the two lists, each ascending: sectors from the end of

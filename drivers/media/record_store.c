@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The record of a region, on the media: record_form.h has where, and how it looks.
+ * Where the record of a region is stored: in an attribute of the file, or in PATH.zonedev.
+ * record_form.h tells when it is which, and how the record looks.
  *
- * An attribute is replaced as a whole, by the file system.  So is PATH.zonedev: by
- * another that is durable before it takes the name.  When the list moves from one to the
- * other the new place is durable before the old one says so, or goes.
+ * The file system replaces an attribute as a whole.  PATH.zonedev is replaced as a whole, too,
+ * by a new file that is durable before it takes that name.  When the list moves from one place
+ * to the other, the new place is durable before the old one points there, or is removed.
+ *
+ * All of it: record.lock is held, or the region is being opened; blocks on the file system.
  */
 #include <endian.h>
 #include <errno.h>
@@ -36,7 +39,7 @@ int zd_record_path(const struct zd_media *m, const char *suffix, char *path, siz
 	if (fstat(m->fd, &st))
 		return -errno;
 	if (!st.st_nlink)
-		return -ENOENT;		/* it has no name any more */
+		return -ENOENT;		/* the file has no name any more */
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", m->fd);
 	n = readlink(link, path, len);
 	if (n < 0)
@@ -47,7 +50,8 @@ int zd_record_path(const struct zd_media *m, const char *suffix, char *path, siz
 	return 0;
 }
 
-/* -ENODATA: there is none, or none to be trusted: anybody may make files in /tmp. */
+/* A descriptor.  -ENODATA: there is no such file, or none to be trusted, as every user may make
+ * files in /tmp. */
 static int open_file(const struct zd_media *m, const char *path, size_t *len)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
@@ -92,7 +96,7 @@ static int load_file(struct zd_media *m, struct zd_record *r)
 	if (rc)
 		return rc > 0 ? -EUCLEAN : rc;
 	m->record.in_file = true;
-	/* not by the device: its number may be another each time */
+	/* not by the device, whose number may be another after the next mount */
 	if (le64toh(head.ino) == m->identity.ino && le64toh(head.born_ns) == m->identity.born_ns)
 		return 0;
 	zd_record_exit(r);
@@ -103,7 +107,7 @@ static int write_file(const char *path, const char *buf, size_t len)
 {
 	int fd, rc = 0;
 
-	unlink(path);		/* of a process that was killed */
+	unlink(path);		/* left by a process that was killed */
 	fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
 		return -errno;
@@ -175,7 +179,7 @@ static int set_attribute(const struct zd_media *m, const char *buf, size_t len)
 	return fsetxattr(m->record.fd, ZD_RECORD_NAME, buf, len, 0) ? -errno : 0;
 }
 
-/* That the list is in PATH.zonedev.  Without this there must be none. */
+/* Let the attribute say that the list is in PATH.zonedev.  If it can't, there must be none. */
 static int point_to_file(const struct zd_media *m, const struct zd_record *r)
 {
 	size_t len;
@@ -203,7 +207,7 @@ int zd_record_load(struct zd_media *m, struct zd_record *r)
 	return rc == 1 && file == -ENODATA ? -ENOENT : file;
 }
 
-/* Is that an error of the place, so that another may do? */
+/* Is @rc an error of the place, so that the other place may do? */
 static bool no_room(int rc)
 {
 	return rc == -ENOSPC || rc == -E2BIG || rc == -ERANGE || rc == -EDQUOT ||
@@ -223,7 +227,7 @@ int zd_record_store(struct zd_media *m, const struct zd_record *r)
 	} else if (no_room(rc)) {
 		bool none = rc == -EOPNOTSUPP || rc == -ENOSYS;
 
-		/* that nothing is lost needs no file */
+		/* no file only to say that nothing is lost */
 		rc = r->bad.nr || r->mended.nr || m->record.in_file ? store_file(m, buf, len) : 0;
 		if (!rc && !none && m->record.in_file)
 			rc = point_to_file(m, r);
@@ -236,8 +240,8 @@ int zd_record_sync(struct zd_media *m)
 {
 	int rc = 0;
 
-	/* The data is written back as well; that it can't be is told to this open file once,
-	 * and before the attribute is written. */
+	/* fsync() writes the data back as well.  That it can't is told to this open file once,
+	 * before the attribute is written: hence another try. */
 	for (int i = 0; i < SYNC_TRIES; i++) {
 		rc = fsync(m->record.fd) ? -errno : 0;
 		if (!rc)

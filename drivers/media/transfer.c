@@ -2,14 +2,14 @@
 /*
  * Reads and writes of a mapped file that may fail page by page.
  *
- * Everything that touches the mapping does it by the guarded routines of
- * base/fault_guard.h.  A page that faults is
+ * Everything that touches the mapping does so by guarded routines (base/fault_guard.h).  A
+ * page that faults is
  *
  *	poisoned for a test	a write heals it, sector by sector
  *	without storage		a write into a hole of a full file system raises
  *				SIGBUS, too: fallocate() tells, and may help.  (In a
  *				tmpfs even a load does: pread() reads zeros there)
- *	beyond the end		somebody has truncated the file
+ *	beyond the end		another process has truncated the file
  *	broken			all else
  *
  * and the last two join the bad blocks.  A file that was cut may also read as zeros, which no
@@ -36,7 +36,7 @@ static bool is_at(const struct zd_media *m, uintptr_t addr, uint64_t off, uint64
 	return at >= (off & ZD_PAGE_MASK) && at < ((off + len + ZD_PAGE_SIZE - 1) & ZD_PAGE_MASK);
 }
 
-/* A page could not be written to.  0: try again. */
+/* A page could not be written to.  0: try again; -EIO; -ENOSPC. */
 static int write_fault(struct zd_media *m, uint64_t page)
 {
 	uint64_t bad;
@@ -55,15 +55,15 @@ static int write_fault(struct zd_media *m, uint64_t page)
 }
 
 /*
- * What to do about a fault of a store at @addr, the last one having been in *@last.
- * 0: try again.
+ * What to do about a fault of a store at @addr; the page of the fault before is *@last.
+ * 0: try again; -EIO, -ENOSPC, and *@bad.
  */
 static int store_fault(struct zd_media *m, uintptr_t addr, uint64_t *last, uint64_t *bad)
 {
 	uint64_t page = (addr - (uintptr_t)m->base) / ZD_PAGE_SIZE;
 	int rc;
 
-	/* twice at one page: nothing helped */
+	/* a second fault at one page: what was done about the first one didn't help */
 	rc = page == *last ? -EIO : write_fault(m, page);
 	*last = page;
 	if (rc == -EIO)
@@ -73,6 +73,7 @@ static int store_fault(struct zd_media *m, uintptr_t addr, uint64_t *last, uint6
 	return rc;
 }
 
+/* A load at @off has failed for good: its page, or what lies beyond the end, is bad. */
 static int load_failed(struct zd_media *m, uint64_t off, uint64_t *bad)
 {
 	uint64_t end;
@@ -92,8 +93,8 @@ static bool fs_is_full(const struct zd_media *m)
 
 /*
  * A load at @off has failed: read on by a system call, up to @end or the end of the page.
- * How much was read; -EFAULT: the buffer; 0: nothing helps.  Only where there is a lack of
- * storage: in a file that was cut, and is whole again by now, pread() finds zeros.
+ * How much was read; -EFAULT: the buffer; 0: nothing helps.  Only on a file system that is
+ * full: in a file that was cut, and is long again by now, pread() would find zeros.
  */
 static int64_t read_page(struct zd_media *m, uint64_t off, uint64_t end, struct zd_iter *to)
 {
@@ -156,6 +157,7 @@ int zd_media_read(struct zd_media *m, uint64_t off, struct zd_iter *to, uint64_t
 	return good < end ? -EIO : 0;
 }
 
+/* Store the next *@n bytes, or fewer: then *@n is how many were tried. */
 static struct zd_fault_result store(struct zd_media *m, uint64_t off, const struct zd_iter *from,
 				    uint64_t *n)
 {
@@ -172,8 +174,8 @@ int zd_media_write(struct zd_media *m, uint64_t off, struct zd_iter *from, uint6
 {
 	uint64_t start = off, end = off + len, last = NO_PAGE;
 
-	/* In the page that a truncation cut stores succeed, and are lost when the file
-	 * grows: what is bad for that heals only in a file that has its length. */
+	/* In the page that a truncation has cut a store succeeds, but is lost when the file
+	 * grows: so bad sectors heal only in a file that has its length. */
 	if (good_len(m, off, len) < len && zd_media_check_end(m, off, len, bad))
 		return -EIO;
 	while (off < end) {
@@ -197,8 +199,9 @@ int zd_media_write(struct zd_media *m, uint64_t off, struct zd_iter *from, uint6
 	return zd_media_flush(m, start, len);
 }
 
-/* What is bad of [first, end) is mended, once the next sync is done. */
-static int mend(struct zd_media *m, uint64_t first, uint64_t end)
+/* Enter the bad sectors of [first, end) in the list of what is mended once the next sync is
+ * done.  0 or -ENOMEM. */
+static int list_mended(struct zd_media *m, uint64_t first, uint64_t end)
 {
 	uint64_t bad, nr;
 	int rc = 0;
@@ -218,13 +221,13 @@ int zd_media_written(struct zd_media *m, uint64_t off, uint64_t len, uint64_t ma
 	if (first >= end || !zd_badblocks_check(&m->bad, first, end - first, NULL, NULL))
 		return 0;
 	rc = m->drain_fn ? zd_media_order(m) : 0;
-	/* on this list before they leave the other: see copy_lists() */
+	/* on this list before they leave the other: see copy_lists() in record.c */
 	if (!rc && !zd_media_writes_last(m))
-		rc = mend(m, first, end);
+		rc = list_mended(m, first, end);
 	if (rc)
 		return -EIO;
 	zd_badblocks_clear(&m->bad, first, end - first, marks);
-	/* a record of many is a long one */
+	/* a sync empties that list, before the record becomes long */
 	if (__atomic_load_n(&m->mended.nr, __ATOMIC_RELAXED) > MAX_MENDED)
 		zd_media_sync(m);
 	zd_media_record(m, ZD_RECORD_MENDED);
@@ -247,7 +250,7 @@ int zd_media_put(struct zd_media *m, uint64_t off, const void *buf, uint64_t len
 	uint64_t marks, bad;
 	int tries = 2, rc;
 
-	/* again, if what we healed was marked for that */
+	/* once more, if a sector was marked bad while this healed it */
 	do {
 		struct zd_iter it = { .iov = &iov, .nr = 1 };
 

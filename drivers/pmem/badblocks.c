@@ -22,7 +22,8 @@ int zd_pmem_badblocks_check(struct zd_pmem *pmem, uint64_t sector, uint64_t nr,
 	return zd_badblocks_check(&pmem->media.bad, sector, nr, first_bad, nr_bad);
 }
 
-static int recorded(struct zd_pmem *pmem, int rc)
+/* What was changed is to be in the record of the region, too.  Blocks. */
+static int record_change(struct zd_pmem *pmem, int rc)
 {
 	if (!rc)
 		zd_media_record(&pmem->media, ZD_RECORD_ALL);
@@ -35,7 +36,7 @@ int zd_pmem_badblocks_set(struct zd_pmem *pmem, uint64_t sector, uint64_t nr)
 		return -EINVAL;
 	if (zd_pmem_is_gone(pmem))
 		return -ENODEV;
-	return recorded(pmem, zd_badblocks_set(&pmem->media.bad, sector, nr));
+	return record_change(pmem, zd_badblocks_set(&pmem->media.bad, sector, nr));
 }
 
 int zd_pmem_badblocks_clear(struct zd_pmem *pmem, uint64_t sector, uint64_t nr)
@@ -44,5 +45,5 @@ int zd_pmem_badblocks_clear(struct zd_pmem *pmem, uint64_t sector, uint64_t nr)
 		return -EINVAL;
 	if (zd_pmem_is_gone(pmem))
 		return -ENODEV;
-	return recorded(pmem, zd_badblocks_clear(&pmem->media.bad, sector, nr, ZD_BAD_ALWAYS));
+	return record_change(pmem, zd_badblocks_clear(&pmem->media.bad, sector, nr, ZD_BAD_ALWAYS));
 }

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A region examined, and mended: opened as its media, under their lock, whatever is on them.
+ * A region examined, and mended: its media are opened, under their lock, whatever is on them.
  *
- * A region without a BTT has no tables.  What else a kind of region keeps on its media is
- * looked at from here: another `if' in examine().
+ * A region without a BTT has no tables to look at.  A later kind of region that stores tables
+ * on its media is examined from here, too, by another `if' in examine().
  */
 #include <errno.h>
 #include <stdio.h>
@@ -32,7 +32,7 @@ static void say(const struct checking *k, const char *line)
 		k->say(k->arg, line);
 }
 
-/* Of the tables as they are now. */
+/* Read every block, by the tables as they are on the media now. */
 static void check_data(const struct checking *k, struct zd_btt *btt)
 {
 	char buf[4096], line[128];
@@ -51,7 +51,7 @@ static void check_data(const struct checking *k, struct zd_btt *btt)
 	}
 }
 
-/* And closed, so that it has its sums. */
+/* Put the tables right, and close the BTT, so that it has its sums. */
 static int mend(struct zd_btt *btt, struct zd_btt_check *check)
 {
 	int rc;
@@ -81,19 +81,19 @@ static int check_tables(const struct checking *k, struct zd_btt *btt, uint32_t n
 	k->out->nr_lost = zd_btt_check_nr_lost(check);
 	if (!look)
 		rc = mend(btt, check);
-	if (rc == -EUCLEAN) {		/* it has said so */
+	if (rc == -EUCLEAN) {		/* zd_btt_check() has said why */
 		zd_btt_check_free(check);
 		return 0;
 	}
 	k->out->mended = k->out->damaged && !look && !rc;
-	/* what isn't mended can't be looked up */
+	/* in tables that aren't mended blocks can't be looked up */
 	if (!rc && k->flags & ZD_PMEM_CHECK_DATA && (!look || !k->out->damaged))
 		check_data(k, btt);
 	zd_btt_check_free(check);
 	return rc;
 }
 
-/* Nothing says what it was: damaged, and that can't be mended. */
+/* No info block is valid: damaged, and that can't be mended. */
 static int no_info(const struct checking *k, const struct zd_btt_infos *infos)
 {
 	char line[256];
@@ -142,6 +142,7 @@ static int examine(const struct checking *k)
 	return rc > 0 ? check_btt(k) : rc;
 }
 
+/* Any thread; blocks.  The region is open nowhere: its file is locked. */
 int zd_pmem_check(const char *path, unsigned int flags, void (*say_fn)(void *, const char *),
 		  void *arg, struct zd_pmem_check *check, size_t size, char *err, size_t errlen)
 {

@@ -2,8 +2,10 @@
 /*
  * From a path to a file that can hold a region: open, locked, of the right size.
  *
- * A file that is made here and can't be used is removed again; one that was there is
- * never changed, but for an empty one, which gets its size.
+ * A file that is made here and can't be used is removed again; a file that was there is never
+ * changed, but that an empty one gets its size.
+ *
+ * All of it is called by the one thread that opens (or closes) the region, and may block.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -92,9 +94,9 @@ static int open_node(const char *name, int flags, bool block)
 }
 
 /*
- * By the kernel's own node, so that all share the lock of one inode.  A block device with O_EXCL,
- * against mounts and those who write it; a reader doesn't keep that, or there could be
- * only one.
+ * By the kernel's own node, so that all openers share the lock of one inode.  A block device with
+ * O_EXCL, against mounts and writers; a reader gives O_EXCL up again, or there could be only
+ * one reader.
  */
 static int open_device(struct opening *o, int flags, bool block)
 {
@@ -102,7 +104,7 @@ static int open_device(struct opening *o, int flags, bool block)
 	const char *name = zd_device_node(o->path, node, sizeof(node));
 	int fd = open_node(name, flags, block), shared;
 
-	/* another node may be for users who may not open that one */
+	/* the user may be allowed to open @path and not the kernel's node */
 	if ((fd == -EACCES || fd == -EPERM) && name != o->path)
 		fd = open_node(name = o->path, flags, block);
 	if (fd < 0)
@@ -120,7 +122,7 @@ static int open_device(struct opening *o, int flags, bool block)
 
 static int open_path(struct opening *o)
 {
-	/* O_NONBLOCK: a pipe with nobody at its other end is no reason to wait */
+	/* O_NONBLOCK: opening a pipe must not wait for its other end */
 	int flags = (o->m->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
 	const char *memfd = zd_pmem_memfd_name(o->path);
 	struct stat st;
@@ -139,8 +141,8 @@ static int open_path(struct opening *o)
 	return o->m->fd < 0 ? explain_open(o, -errno) : 0;
 }
 
-/* A reader shares it with readers.  The opening that made the file doesn't own it before
- * it has the lock: another may have been faster. */
+/* Readers share the lock.  The opening that made the file doesn't own the file before it has the
+ * lock: another opening may have been faster. */
 static int lock(struct opening *o)
 {
 	if (!zd_lock_file(o->m->fd, o->m->readonly))
@@ -149,7 +151,8 @@ static int lock(struct opening *o)
 		    o->path);
 }
 
-/* What is locked may be a file that was made in vain, and unlinked before we had it. */
+/* Is the locked file still what @path names?  Another opening may have made it in vain, and unlinked
+ * it before the lock was free. */
 static bool is_named_so(const struct opening *o)
 {
 	struct stat by_fd, by_path;
@@ -169,7 +172,7 @@ static int open_and_lock(struct opening *o)
 	for (int tries = 0; tries < OPEN_TRIES; tries++) {
 		int rc = open_path(o);
 
-		/* somebody else has just made it */
+		/* another process has just made it */
 		if (rc == -EEXIST)
 			continue;
 		if (!rc)
@@ -187,7 +190,7 @@ static int open_and_lock(struct opening *o)
 		    o->path);
 }
 
-/* A new file's name, too, must be there after the power went. */
+/* A new file's name must be there, too, after the power went. */
 static int sync_name(struct opening *o)
 {
 	int rc = fsync(o->m->fd) ? -errno : zd_sync_dir(o->path);
@@ -262,7 +265,7 @@ static int set_size(struct opening *o)
 	return 0;
 }
 
-/* Beyond the end, where it changes nothing. */
+/* Tried beyond the end, where it changes nothing. */
 static bool can_punch(const struct zd_media *m)
 {
 	return !fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, m->bytes,
@@ -277,13 +280,13 @@ static void set_kind(struct opening *o)
 	int seals;
 
 	m->block = S_ISBLK(o->st.st_mode);
-	/* of one that is only read they are at least to be seen; where they can't be made a
+	/* a read-only region has holes to be seen, at least; where holes can't be punched a
 	 * DISCARD must not fill the file with zeros instead */
 	m->has_holes = regular && (m->readonly || can_punch(m));
 	m->can_allocate = regular && !m->readonly;
 	seals = fcntl(m->fd, F_GET_SEALS);
 	m->can_shrink = regular && (seals < 0 || !(seals & F_SEAL_SHRINK));
-	/* what lives in memory isn't durable, however often it is msync'ed */
+	/* a file in memory isn't durable, however often it is msync'ed */
 	if (regular && !fstatfs(m->fd, &fs) &&
 	    (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC ||
 	     fs.f_type == HUGETLBFS_MAGIC))
@@ -293,9 +296,9 @@ static void set_kind(struct opening *o)
 }
 
 /*
- * For the mappings of zd_dax_mmap().  The kernel tells each open file once of what it
- * couldn't write back; a program that calls msync() on its mapping must not be told in
- * our place.
+ * An open file for the mappings of zd_dax_mmap().  The kernel tells each open file once of what
+ * it couldn't write back; a program that calls msync() on its own mapping must not be told in
+ * the region's place.
  */
 static void open_program_fd(struct zd_media *m)
 {
@@ -303,7 +306,7 @@ static void open_program_fd(struct zd_media *m)
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", m->fd);
 	m->program_fd = open(path, (m->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC);
-	if (m->program_fd < 0)		/* no /proc: it has to share ours */
+	if (m->program_fd < 0)		/* no /proc: the mappings have to share m->fd */
 		m->program_fd = m->fd;
 }
 

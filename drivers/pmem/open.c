@@ -16,6 +16,7 @@
 #include "drivers/pmem/pmem.h"
 #include "pages/pagemap.h"
 
+/* If the step can't be registered it is taken at once.  0 or -ENOMEM. */
 static int add_step(struct zd_pmem *pmem, zd_devm_action_t *action)
 {
 	return zd_devm_add_action_or_reset(&pmem->devm, action, pmem);
@@ -86,6 +87,7 @@ static void set_info(struct zd_pmem *pmem)
 	info->has_holes = pmem->media.has_holes;
 }
 
+/* zd_media_pages.is_live: dax->page_lock is held. */
 static bool page_is_live(void *owner, uint64_t page)
 {
 	const struct zd_dax *dax = owner;
@@ -93,7 +95,7 @@ static bool page_is_live(void *owner, uint64_t page)
 	return dax->live[page / 64] >> (page % 64) & 1;
 }
 
-/* dax->page_lock is held. */
+/* zd_dax_config.may_hold: dax->page_lock is held. */
 static bool page_may_live(struct zd_dax *dax, uint64_t page)
 {
 	return zd_media_may_hold(&((struct zd_pmem *)dax->cfg.owner)->media, page);
@@ -142,13 +144,14 @@ static int set_up(struct zd_pmem *pmem, const char *path, const struct zd_pmem_a
 	rc = removed ? zd_pmem_inherit(pmem, removed) : 0;
 	if (rc)
 		return explain(rc, err, errlen);
-	/* one that has grown meanwhile may be sent away for that, and be cut again */
+	/* not of a file that has grown since: the caller may refuse it for that, and it may be
+	 * cut again */
 	if (!removed || removed->media.bytes == pmem->media.bytes)
 		zd_media_record_size(&pmem->media);
 	return 0;
 }
 
-/* @removed: NULL, or the region that was there before. */
+/* Any thread; blocks.  @removed: NULL, or the region that was there before. */
 static int open_region(const char *path, const struct zd_pmem_attr *attr,
 		       const struct zd_pmem *removed, struct zd_pmem **out, char *err, size_t errlen)
 {

@@ -2,18 +2,19 @@
 /*
  * A region taken apart.
  *
- * What is set up in order is undone in reverse order by the actions of a struct
- * zd_devm, one function a step.  The order is the thread's:
+ * What open.c sets up in order is undone in reverse order by the actions of a struct zd_devm,
+ * one function a step:
  *
- *	freeze		nobody enters the queue
- *	kill		nobody gets a page, or a mapping
+ *	freeze		no request enters the queue
+ *	kill		no page can be had any more, nor a mapping
  *	revoke		mappings go; the base reference is put
  *	wait		for requests, which hold the gate and the pagemap, and for pages
  *	exit		the pagemap goes
- *	release queue	the bookkeeping of what was in it: the BTT
+ *	release queue	the BTT is closed; what was written is made durable
  *	unmap, close	the media
  *
- * The gate outlives them: later callers find it closed, until the handle is freed.
+ * The queue's gate outlives these steps: later callers find it closed, until the handle is
+ * freed.  One thread at a time takes the steps (@removing).
  */
 #include <errno.h>
 #include <limits.h>
@@ -61,14 +62,14 @@ void zd_pmem_step_release_queue(void *data)
 	uint64_t bad;
 
 	step(pmem, "release queue");
-	/* what can't be written back is known then, and remembered (pmem/reopen.c) */
+	/* an error that this finds stays, for zd_pmem_reopen(): see reopen.c */
 	if (pmem->btt)
 		zd_btt_close(pmem->btt);
 	else
 		zd_media_sync(m);
 	pmem->btt = NULL;
 	pmem->removal_error = zd_media_sync_error(m);
-	/* and what was cut off while no request looked */
+	/* the file may have been cut since the last request */
 	if (zd_media_check_end(m, 0, m->bytes, &bad))
 		pmem->removal_error = -EIO;
 	zd_media_record(m, ZD_RECORD_ALL);
@@ -79,7 +80,8 @@ static void step_exit(void *data)
 	zd_dax_exit(&((struct zd_pmem *)data)->dax);
 }
 
-/* For requests; @ms < 0: as long as it takes.  How much of @ms is left, or -ETIMEDOUT. */
+/* Wait for requests, @ms milliseconds or (@ms < 0) as long as it takes.  How much of @ms is left,
+ * or -ETIMEDOUT. */
 static int wait_for_requests(struct zd_pmem *pmem, int ms)
 {
 	int64_t start = zd_now_ms(), gone;
@@ -97,12 +99,12 @@ static int wait_for_requests(struct zd_pmem *pmem, int ms)
 	return gone < ms ? ms - (int)gone : 0;
 }
 
-/* Then for all else. */
+/* Wait for requests, and then for all other holders of the pagemap, who are told in @out. */
 static int wait_for_holders(struct zd_pmem *pmem, int ms, struct zd_pmem_holders *out)
 {
 	int left = wait_for_requests(pmem, ms), rc;
 
-	/* who else there is is of interest in any case */
+	/* also after a time-out: @out tells of the holders of pages, too */
 	rc = zd_dax_wait(&pmem->dax, left == -ETIMEDOUT ? 0 : left, out ? &out->pages : NULL);
 	if (left == -ETIMEDOUT)
 		rc = -ETIMEDOUT;
@@ -141,7 +143,7 @@ static void step_freeze(void *data)
 	zd_pmem_queue_die(&pmem->queue);
 }
 
-/* As registered: the last one is taken first. */
+/* In the order in which they are registered: the last one is taken first. */
 static zd_devm_action_t *const page_steps[] = {
 	step_exit, step_wait, step_revoke, step_kill, step_freeze,
 };
@@ -163,6 +165,8 @@ void zd_pmem_free(struct zd_pmem *pmem)
 	zd_free(pmem);
 }
 
+/* Any thread that holds nothing of the region.  With @ms >= 0 only the wait for holders is
+ * bounded. */
 static int remove_region(struct zd_pmem *pmem, int ms, struct zd_pmem_holders *out)
 {
 	int rc = 0;
@@ -177,7 +181,7 @@ static int remove_region(struct zd_pmem *pmem, int ms, struct zd_pmem_holders *o
 		goto out;
 	}
 	if (ms >= 0) {
-		/* these don't block; a call that timed out has taken them already */
+		/* these steps don't block; a call that timed out has taken them already */
 		zd_devm_release_action(&pmem->devm, step_freeze, pmem);
 		zd_devm_release_action(&pmem->devm, step_kill, pmem);
 		zd_devm_release_action(&pmem->devm, step_revoke, pmem);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A region that was removed, opened once more for those who still use it.
+ * What a region that is opened once more takes over from the removed one.
  *
- * They must find what they left.  So it is the same file or nothing: a new one, or one
- * that was put in its place, is another's data, or zeros.  And what was known to be lost
- * stays lost: a new handle knows neither the bad blocks of the old one, nor that the
- * kernel couldn't write something back, of which it tells nobody twice.
+ * The region's users must find what they left.  So only the same file will do: a new file, or
+ * one that was put in its place, has other data, or zeros.  And what was known to be lost stays
+ * lost: a new handle by itself would know neither the bad blocks of the old one, nor that the
+ * kernel couldn't write something back, which the kernel tells only once.
  */
 #include <errno.h>
 #include <string.h>
@@ -20,7 +20,7 @@ bool zd_pmem_is_same(const struct zd_pmem *pmem, const struct zd_pmem *removed)
 	       !memcmp(pmem->btt_uuid, removed->btt_uuid, sizeof(pmem->btt_uuid));
 }
 
-/* The removed one's list stays until its handle is closed. */
+/* The list of the removed region stays until its handle is closed. */
 int zd_pmem_inherit(struct zd_pmem *pmem, const struct zd_pmem *removed)
 {
 	const struct zd_badblocks *bad = &removed->media.bad;
