@@ -16,7 +16,7 @@
  *
  *	block.c		one block: looked up, its content, its lock
  *	lanes.c		lanes taken and given back
- *	readers.c	who reads which data block
+ *	readers.c	which data blocks are being read
  *	info.c		info blocks, and where everything is
  *	flog.c		the lanes' log
  *	page_sums.c	the sums of the tables' pages

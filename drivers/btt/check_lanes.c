@@ -65,7 +65,8 @@ void zd_btt_check_lanes(struct zd_btt_check *c)
 		if (c->log.state[i] == ZD_BTT_LANE_LOST)
 			continue;
 		/* its data block was written after the lane got it: the slot is old */
-		if (zd_btt_check_owner_is_valid(c, at) && !(c->exact && *zd_btt_check_owner_page(c, at)) &&
+		if (zd_btt_check_owner_is_valid(c, at) &&
+		    !(c->exact && *zd_btt_check_owner_page(c, at)) &&
 		    zd_btt_owner_gen(&c->own[at]) > c->log.newest[i].gen)
 			lose_lane(c, i);
 		for (uint32_t k = 0; k < i; k++)

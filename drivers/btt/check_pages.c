@@ -64,8 +64,8 @@ void zd_btt_check_find_whole(struct zd_btt_check *c)
 	for (uint64_t d = 0; d < zd_btt_nr_data(c->btt); d++) {
 		uint32_t block = c->own[d].what;
 
-		if (c->claim[d] == ZD_BTT_A_LANE || !zd_btt_check_owner_is_valid(c, d) || block >= nr ||
-		    c->newest[block] || !owner_is_own(c, d))
+		if (c->claim[d] == ZD_BTT_A_LANE || !zd_btt_check_owner_is_valid(c, d) ||
+		    block >= nr || c->newest[block] || !owner_is_own(c, d))
 			continue;
 		c->newest[block] = 1;
 		owned++;
@@ -180,8 +180,8 @@ void zd_btt_check_contents(struct zd_btt_check *c)
 	for (uint64_t d = 0; d < zd_btt_nr_data(c->btt); d++) {
 		uint32_t block = c->own[d].what;
 
-		if (!zd_btt_check_owner_is_valid(c, d) || block >= c->btt->nr_blocks || zd_btt_check_agrees(c, block) ||
-		    c->claim[d] == ZD_BTT_A_LANE)
+		if (!zd_btt_check_owner_is_valid(c, d) || block >= c->btt->nr_blocks ||
+		    zd_btt_check_agrees(c, block) || c->claim[d] == ZD_BTT_A_LANE)
 			continue;
 		if (!zd_btt_check_content(c, block, zd_btt_check_implied(c, d)))
 			suspect_owners(c, d);

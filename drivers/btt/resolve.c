@@ -133,8 +133,8 @@ static void place_by_map(struct zd_btt_check *c, uint64_t block)
 
 /* --- what is lost --- */
 
-/* The next data block that no block and no lane has.  There are as many as are needed, as each block
- * and each lane has one. */
+/* The next data block that no block and no lane has.  There are as many as are needed, as each
+ * block and each lane has one. */
 static uint32_t take_free(struct zd_btt_check *c, uint64_t *next)
 {
 	while (c->claim[*next] != ZD_BTT_NOBODY)
@@ -168,7 +168,7 @@ static void say_all_lost(const struct zd_btt_check *c)
 	}
 }
 
-/* Lanes whose log is lost get data blocks that are left; the others keep theirs. */
+/* Lanes whose log is lost get data blocks that are left; the other lanes keep their own. */
 static void give_to_lanes(struct zd_btt_check *c, uint64_t next)
 {
 	for (uint32_t i = 0; i < c->btt->nr_lanes; i++) {

@@ -60,8 +60,8 @@ static int gather(struct batch *b, uint32_t i, uint64_t off, uint64_t end, struc
 	return 0;
 }
 
-/* Step 1 of one block.  By way of a buffer, as the caller's may change meanwhile: so the content that
- * is written is that which the checksum is of. */
+/* Step 1 of one block.  By way of a buffer, as the caller's may change meanwhile: so the content
+ * that is written is that which the checksum is of. */
 static int write_data(struct batch *b, uint32_t i, uint64_t off, uint64_t end,
 		      struct zd_iter *from)
 {

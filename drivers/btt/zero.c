@@ -68,8 +68,9 @@ static void wipe(struct zd_btt *btt, uint32_t at, bool punch)
 		zd_media_put64(btt->m, off, WIPED);
 }
 
-/* The group's lock is held.  If another zeroing is, or was, under way beside this one, the marks seen
- * here may be its, and not durable yet: the contents must not be wiped before the marks are. */
+/* The group's lock is held.  If another zeroing is, or was, under way beside this one, the marks
+ * seen here may be its, and not durable yet: the contents must not be wiped before the marks
+ * are. */
 static int order_marks(struct zd_btt *btt, uint64_t ticket)
 {
 	if (btt->m->drain_fn ||

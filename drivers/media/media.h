@@ -94,7 +94,7 @@ struct zd_media_poison {
 /*
  * What the media ask of the region that hands out their pages; set before the first request.
  *
- * @lock: under which a page becomes live (held by somebody), and stops being live.
+ * @lock: under which a page becomes live (is held), and stops being live.
  * @is_live: is the page held?  Called with @lock held.
  * @sigbus_fd: an empty file, any mapping of which raises SIGBUS.
  */
@@ -114,11 +114,11 @@ struct zd_media {
 	uint64_t align;			/* of mappings: the device's, or a page */
 	enum zd_pmem_persist persist;
 	bool readonly;
-	bool can_shrink;		/* somebody may truncate it */
+	bool can_shrink;		/* another process may truncate it */
 	bool can_allocate;		/* a page that can't be written may lack storage */
 	bool has_holes;
 	bool block;
-	bool sealed;			/* a memfd of our own: it can't shrink, nor be opened again */
+	bool sealed;			/* a memfd made here: it can't shrink, nor be opened again */
 	bool created;			/* by this opening: it goes again if that fails */
 	int map_flags;			/* for further mappings; 0: MAP_SHARED */
 	struct pmem2_map *map;		/* NULL: a block device */
@@ -228,7 +228,7 @@ int zd_media_sync_error(struct zd_media *m);
 /* Make [off, off + len) read as zeros; @punch: give the storage back where no page of it is
  * held.  Results, and what has to follow, as for zd_media_write(). */
 int zd_media_zero(struct zd_media *m, uint64_t off, uint64_t len, bool punch, uint64_t *bad);
-/* Give the storage of whole pages back if that can be done; nobody holds the pages. */
+/* Give the storage of whole pages back if that can be done; no page of it is held. */
 void zd_media_punch(struct zd_media *m, uint64_t off, uint64_t len);
 /* May the page become live now?  pages.lock is held. */
 bool zd_media_may_hold(const struct zd_media *m, uint64_t page);

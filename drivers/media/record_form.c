@@ -74,7 +74,8 @@ char *zd_record_encode(const struct zd_media_identity *id, const struct zd_recor
 		       bool elsewhere, size_t *len)
 {
 	size_t nr = elsewhere ? 0 : (size_t)r->bad.nr + r->mended.nr;
-	char *buf = zd_alloc(sizeof(struct zd_record_head) + 2 * nr * MAX_NUMBER + sizeof(uint64_t));
+	char *buf = zd_alloc(sizeof(struct zd_record_head) + 2 * nr * MAX_NUMBER +
+			     sizeof(uint64_t));
 	struct zd_record_head *head = (struct zd_record_head *)buf;
 	unsigned char *rest, *p;
 

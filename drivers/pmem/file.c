@@ -151,8 +151,8 @@ static int lock(struct opening *o)
 		    o->path);
 }
 
-/* Is the locked file still what @path names?  Another opening may have made it in vain, and unlinked
- * it before the lock was free. */
+/* Is the locked file still what @path names?  Another opening may have made it in vain, and
+ * unlinked it before the lock was free. */
 static bool is_named_so(const struct opening *o)
 {
 	struct stat by_fd, by_path;

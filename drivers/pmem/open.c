@@ -153,7 +153,8 @@ static int set_up(struct zd_pmem *pmem, const char *path, const struct zd_pmem_a
 
 /* Any thread; blocks.  @removed: NULL, or the region that was there before. */
 static int open_region(const char *path, const struct zd_pmem_attr *attr,
-		       const struct zd_pmem *removed, struct zd_pmem **out, char *err, size_t errlen)
+		       const struct zd_pmem *removed, struct zd_pmem **out, char *err,
+		       size_t errlen)
 {
 	size_t len = strlen(path) + 1;
 	struct zd_pmem *pmem = zd_alloc(sizeof(*pmem));

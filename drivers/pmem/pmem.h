@@ -6,11 +6,11 @@
  *	open.c		put together; file.c: from a path to a locked file of the right size
  *	reopen.c	what a region that is opened once more takes over from the removed one
  *	remove.c	taken apart
- *	queue.c		who is in the region, and who must wait
+ *	queue.c		which requests are in the region, and which must wait
  *	io.c		requests
  *	access.c	its pages by address
  *	badblocks.c	the list of bad blocks, for its users
- *	check.c		examined, and mended, while nobody has it open
+ *	check.c		examined, and mended, while it isn't open
  *
  * Requests go io.c -> btt/, if there is a BTT -> media/; only media/ touches mapped memory.
  *
@@ -39,7 +39,7 @@ struct zd_btt;
 struct zd_pmem_queue {
 	struct zd_percpu_ref gate;
 	struct zd_percpu_ref *usage;	/* the pagemap's; set before the first request */
-	struct zd_mutex lock;		/* of those who open and close the gate */
+	struct zd_mutex lock;		/* held to open and close the gate */
 	uint32_t depth;			/* freezes; lock */
 	uint32_t changes;		/* futex: unfrozen, or dying */
 	bool dying;

@@ -99,7 +99,7 @@ static int wait_for_requests(struct zd_pmem *pmem, int ms)
 	return gone < ms ? ms - (int)gone : 0;
 }
 
-/* Wait for requests, and then for all other holders of the pagemap, who are told in @out. */
+/* Wait for requests, and then for all other holders of the pagemap; @out tells of both. */
 static int wait_for_holders(struct zd_pmem *pmem, int ms, struct zd_pmem_holders *out)
 {
 	int left = wait_for_requests(pmem, ms), rc;
