@@ -134,11 +134,11 @@ static bool read_owner(struct zd_btt *btt, uint32_t at, struct zd_btt_owner *o)
 }
 
 /*
- * What the newest slot @s says, and the media don't have yet: the owner, if there is an older
- * owner, or none; and the map's entry, if the map has the one before.  An older owner tells that
- * the block was not written since, whatever the map has.  An owner of a later generation
- * tells that the slot is old, or that its step 3 was done and overwritten: then nothing is done
- * again, and whether all fits together is for recover.c and check.c to find out.
+ * What the newest slot @s says, and the media don't have yet: the owner, if the media have an
+ * older one or none that is valid; and the map's entry, if the map has the one before.  An older
+ * owner tells that the block was not written since, whatever the map has.  An owner of a later
+ * generation tells that the slot is old, or that its step 3 was done and overwritten: then nothing
+ * is done again, and whether all fits together is for recover.c and check.c to find out.
  */
 static bool find_redo(struct zd_btt *btt, const struct zd_btt_slot *s, struct zd_btt_redo *r)
 {

@@ -5,8 +5,8 @@
  *
  * A block's place is certain
  *
- *  1. where map and owner agree, the page of one of the two is good, and the data block is
- *     no lane's (a free data block keeps its last owner);
+ *  1. where map and owner agree, and the entry's page is good, or the owner's page is and the
+ *     data block is known to be no lane's (a free data block keeps its last owner);
  *  2. by an owner in a good page, if its data block is no lane's: then its last owner is its
  *     owner.  If it isn't known which data blocks are the lanes', by the newest of the owners
  *     that name the block, provided that no page of the owners is bad: a bad page may have had
