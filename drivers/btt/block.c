@@ -13,7 +13,7 @@ struct zd_mutex *zd_btt_group_lock(struct zd_btt *btt, uint64_t block)
 	return &btt->group[block / ZD_BTT_GROUP % ZD_BTT_LOCKS];
 }
 
-uint32_t zd_btt_in_group(const struct zd_btt *btt, uint64_t first, uint64_t end)
+uint32_t zd_btt_nr_in_group(const struct zd_btt *btt, uint64_t first, uint64_t end)
 {
 	uint64_t last = (end + btt->block - 1) / btt->block;
 	uint64_t group_end = (first / ZD_BTT_GROUP + 1) * ZD_BTT_GROUP;

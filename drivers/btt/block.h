@@ -7,7 +7,7 @@
 
 struct zd_mutex *zd_btt_group_lock(struct zd_btt *btt, uint64_t block);
 /* How many of the blocks from @first on up to byte @end are in one group. */
-uint32_t zd_btt_in_group(const struct zd_btt *btt, uint64_t first, uint64_t end);
+uint32_t zd_btt_nr_in_group(const struct zd_btt *btt, uint64_t first, uint64_t end);
 /* The part of @block that [off, end) covers. */
 void zd_btt_part_of(const struct zd_btt *btt, uint64_t block, uint64_t off, uint64_t end,
 		    uint64_t *start, uint64_t *len);

@@ -145,7 +145,7 @@ static int prepare(struct batch *b, uint64_t off, uint64_t end, struct zd_iter *
 	if (!rc)
 		rc = zd_btt_check_media(b->btt, off, &bad);
 	for (uint32_t i = 0; i < b->nr && !rc; i++)
-		zd_media_written(b->btt->m,
+		zd_media_heal(b->btt->m,
 				 zd_btt_data_off(b->btt, b->btt->lanes[b->lane[i]].free),
 				 b->btt->block, from->marks);
 	return rc;
@@ -192,7 +192,7 @@ int zd_btt_write(struct zd_btt *btt, uint64_t off, struct zd_iter *from, uint64_
 		struct zd_mutex *lock = zd_btt_group_lock(btt, b.first);
 
 		*bad = off;
-		b.nr = zd_btt_take_lanes(btt, zd_btt_in_group(btt, b.first, end), b.lane);
+		b.nr = zd_btt_take_lanes(btt, zd_btt_nr_in_group(btt, b.first, end), b.lane);
 		if (!b.nr)
 			return -EIO;
 		next = (b.first + b.nr) * btt->block < end ? (b.first + b.nr) * btt->block : end;

@@ -112,7 +112,7 @@ static int mark_all(struct zd_btt *btt, uint64_t first, uint64_t end)
 	int rc = 0;
 
 	while (first < end && !rc) {
-		uint32_t nr = zd_btt_in_group(btt, first, end * btt->block);
+		uint32_t nr = zd_btt_nr_in_group(btt, first, end * btt->block);
 
 		rc = mark_zero(btt, first, nr);
 		first += nr;
@@ -125,7 +125,7 @@ static int wipe_all(struct zd_btt *btt, uint64_t first, uint64_t end, bool punch
 	int rc = 0;
 
 	while (first < end && !rc) {
-		uint32_t nr = zd_btt_in_group(btt, first, end * btt->block);
+		uint32_t nr = zd_btt_nr_in_group(btt, first, end * btt->block);
 
 		rc = wipe_zero(btt, first, nr, punch, ticket);
 		first += nr;

@@ -68,7 +68,7 @@ static bool punch(struct zd_media *m, uint64_t first, uint64_t end)
 	if (fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, first * ZD_PAGE_SIZE,
 		      (end - first) * ZD_PAGE_SIZE))
 		return false;
-	zd_media_punched(m);
+	zd_media_note_hole(m);
 	zd_media_tell(m, ZD_MEDIA_STORE, first * ZD_PAGE_SIZE, (end - first) * ZD_PAGE_SIZE);
 	return true;
 }

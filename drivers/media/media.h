@@ -118,7 +118,7 @@ struct zd_media {
 	bool can_allocate;		/* a page that can't be written may lack storage */
 	bool has_holes;
 	bool block;
-	bool sealed;			/* a memfd made here: it can't shrink, nor be opened again */
+	bool sealed;			/* a memfd made here: it can't shrink, nor be reopened */
 	bool created;			/* by this opening: it goes again if that fails */
 	int map_flags;			/* for further mappings; 0: MAP_SHARED */
 	struct pmem2_map *map;		/* NULL: a block device */
@@ -155,7 +155,7 @@ bool zd_media_is_same_file(const struct zd_media *a, const struct zd_media *b);
  * zd_media_check_end - is the file still as long as [off, off + len) reaches?  Zeros that a
  * truncated file passed off as data are found out by this, so it is called after every
  * copy.  0; -EIO: no, and what lies beyond the end is bad now.
- * zd_media_written - take the whole sectors of a write off the list of bad blocks, after that
+ * zd_media_heal - take the whole sectors of a write off the list of bad blocks, after that
  * check.  0; -EIO: they stay bad.
  *
  * The file may be short only for a moment, in the middle of a request.  The thread that finds
@@ -171,7 +171,7 @@ int zd_media_read(struct zd_media *m, uint64_t off, struct zd_iter *to, uint64_t
 int zd_media_write(struct zd_media *m, uint64_t off, struct zd_iter *from, uint64_t len,
 		   uint64_t *bad);
 int zd_media_check_end(struct zd_media *m, uint64_t off, uint64_t len, uint64_t *bad);
-int zd_media_written(struct zd_media *m, uint64_t off, uint64_t len, uint64_t marks);
+int zd_media_heal(struct zd_media *m, uint64_t off, uint64_t len, uint64_t marks);
 
 /* The same for one buffer, all steps at once.  0 or -errno. */
 int zd_media_get(struct zd_media *m, uint64_t off, void *buf, uint64_t len);
@@ -192,7 +192,7 @@ bool zd_media_heal_poison(struct zd_media *m, uint64_t page);
 void zd_media_free_poison(struct zd_media *m);
 
 /* The page's sectors join the list of bad blocks.  0 or -ENOMEM. */
-static inline int zd_media_page_failed(struct zd_media *m, uint64_t page)
+static inline int zd_media_mark_bad_page(struct zd_media *m, uint64_t page)
 {
 	return zd_badblocks_set(&m->bad, page * ZD_PAGE_SECTORS, ZD_PAGE_SECTORS);
 }
@@ -217,9 +217,9 @@ int zd_media_sync_range(struct zd_media *m, uint64_t off, uint64_t len);
 void zd_media_open_sync_files(struct zd_media *m);
 void zd_media_close_sync_files(struct zd_media *m);
 /* What was written and drained, or punched, needs no sync to be as durable as it can be. */
-bool zd_media_writes_last(struct zd_media *m);
+bool zd_media_drain_suffices(struct zd_media *m);
 /* A hole was punched. */
-void zd_media_punched(struct zd_media *m);
+void zd_media_note_hole(struct zd_media *m);
 /* The error that stays, or 0. */
 int zd_media_sync_error(struct zd_media *m);
 

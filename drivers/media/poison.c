@@ -97,7 +97,7 @@ bool zd_media_heal_poison(struct zd_media *m, uint64_t page)
 
 	zd_mutex_lock(&m->poison.lock);
 	i = find_poison(m, page);
-	if (i < m->poison.nr && !zd_media_page_failed(m, page) &&
+	if (i < m->poison.nr && !zd_media_mark_bad_page(m, page) &&
 	    !remap(m, page, m->fd, page * ZD_PAGE_SIZE, m->map_flags ? m->map_flags : MAP_SHARED)) {
 		m->poison.pages[i] = m->poison.pages[--m->poison.nr];
 		healed = true;

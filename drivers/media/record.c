@@ -93,7 +93,7 @@ static int explain_load(struct zd_media *m, const char *path, int rc, char *err,
 }
 
 /* What was cut off is lost, and recorded as lost for when the file is long again. */
-static int was_cut(struct zd_media *m, const char *path, uint64_t bytes, struct zd_record *r,
+static int refuse_cut(struct zd_media *m, const char *path, uint64_t bytes, struct zd_record *r,
 		   char *err, size_t errlen)
 {
 	uint64_t first = bytes >> ZD_SECTOR_SHIFT, end = r->bytes >> ZD_SECTOR_SHIFT;
@@ -152,7 +152,7 @@ static int take_lists(struct zd_media *m, const struct zd_record *r, uint64_t by
 }
 
 /* The lists are what is stored. */
-static void all_stored(struct zd_media *m)
+static void mark_all_stored(struct zd_media *m)
 {
 	m->record.stored = m->record.synced = zd_media_record_now(m);
 	m->record.synced_sets = m->bad.sets;
@@ -174,11 +174,11 @@ int zd_media_record_open(struct zd_media *m, const char *path, uint64_t bytes, u
 		return explain_load(m, path, rc, err, errlen);
 	m->record.bytes = r.bytes;
 	if (bytes < r.bytes && (!bytes || want != bytes)) {
-		rc = was_cut(m, path, bytes, &r, err, errlen);
+		rc = refuse_cut(m, path, bytes, &r, err, errlen);
 	} else {
 		tell_lost(m, path, &r.bad);
 		rc = take_lists(m, &r, bytes);
-		all_stored(m);
+		mark_all_stored(m);
 	}
 	zd_record_exit(&r);
 	return rc == -ENOMEM ? zd_explain(err, errlen, rc, "no memory") : rc;
@@ -229,7 +229,7 @@ static int merge(struct zd_media *m)
 	return rc;
 }
 
-/* In this order: zd_media_written() puts a range on the list of mended before it takes it off the
+/* In this order: zd_media_heal() puts a range on the list of mended before it takes it off the
  * list of bad ones, so that it is in one copy at least. */
 static int copy_lists(struct zd_media *m, struct zd_record *r)
 {
@@ -276,7 +276,7 @@ static int sync_stored(struct zd_media *m)
 }
 
 /* There is no place for a record, and will be none.  record.lock is held. */
-static void no_record(struct zd_media *m)
+static void give_up_record(struct zd_media *m)
 {
 	if (!m->sealed && !m->record.told)
 		zd_log(ZD_LOG_WARN, m->can_shrink ?
@@ -308,7 +308,7 @@ void __zd_media_record(struct zd_media *m, enum zd_record_what what)
 
 	zd_mutex_lock(&m->record.lock);
 	if (m->record.fd < 0) {
-		no_record(m);
+		give_up_record(m);
 	} else if (zd_media_record_due(m, what)) {
 		if (m->record.stored != zd_media_record_now(m))
 			rc = store(m);

@@ -73,7 +73,7 @@ int zd_media_sync_error(struct zd_media *m)
 }
 
 /* Log the error, and let no sync succeed from now on.  Any thread. */
-static int sync_failed(struct zd_media *m, int rc)
+static int fail_sync(struct zd_media *m, int rc)
 {
 	zd_log(ZD_LOG_ERR, "pmem: what was written can't be made durable (%s): flushes fail until the region is opened anew",
 	       strerrordesc_np(-rc));
@@ -100,7 +100,7 @@ static void sync_once(struct zd_media *m)
 	zd_mutex_lock(&s->lock);
 	s->busy = false;
 	if (rc) {
-		sync_failed(m, rc);
+		fail_sync(m, rc);
 	} else {
 		/* release: pairs with holes_are_durable() */
 		__atomic_store_n(&s->completed, nr, __ATOMIC_RELEASE);
@@ -140,7 +140,7 @@ static int sync_shared(struct zd_media *m)
 }
 
 /* After the hole was punched: the sync with this number, or a later one, makes it durable. */
-void zd_media_punched(struct zd_media *m)
+void zd_media_note_hole(struct zd_media *m)
 {
 	zd_mutex_lock(&m->sync.lock);
 	/* the sync that runs now may have missed the hole */
@@ -166,7 +166,7 @@ int zd_media_order(struct zd_media *m)
 	return 0;
 }
 
-bool zd_media_writes_last(struct zd_media *m)
+bool zd_media_drain_suffices(struct zd_media *m)
 {
 	return m->persist == ZD_PMEM_PERSIST_NONE || (m->drain_fn && holes_are_durable(m));
 }
@@ -245,7 +245,7 @@ static int sync_through(struct zd_media *m, int fd, uint64_t off, uint64_t len)
 	rc = msync(p, len, MS_SYNC) ? -errno : 0;
 	munmap(p, len);
 	if (rc)
-		return sync_failed(m, rc == -ENOMEM ? -EIO : rc);
+		return fail_sync(m, rc == -ENOMEM ? -EIO : rc);
 	zd_media_tell(m, ZD_MEDIA_SYNC, off, len);
 	return 0;
 }

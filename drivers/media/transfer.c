@@ -67,19 +67,19 @@ static int store_fault(struct zd_media *m, uintptr_t addr, uint64_t *last, uint6
 	rc = page == *last ? -EIO : write_fault(m, page);
 	*last = page;
 	if (rc == -EIO)
-		zd_media_page_failed(m, page);
+		zd_media_mark_bad_page(m, page);
 	if (rc)
 		*bad = (addr - (uintptr_t)m->base) & ~(ZD_SECTOR_SIZE - 1);
 	return rc;
 }
 
 /* A load at @off has failed for good: its page, or what lies beyond the end, is bad. */
-static int load_failed(struct zd_media *m, uint64_t off, uint64_t *bad)
+static int fail_load(struct zd_media *m, uint64_t off, uint64_t *bad)
 {
 	uint64_t end;
 
 	if (!zd_media_check_end(m, off & ZD_PAGE_MASK, ZD_PAGE_SIZE, &end))
-		zd_media_page_failed(m, off / ZD_PAGE_SIZE);
+		zd_media_mark_bad_page(m, off / ZD_PAGE_SIZE);
 	*bad = off & ~(ZD_SECTOR_SIZE - 1);
 	return -EIO;
 }
@@ -150,7 +150,7 @@ int zd_media_read(struct zd_media *m, uint64_t off, struct zd_iter *to, uint64_t
 		if (more < 0)
 			return more;
 		if (!more)
-			return load_failed(m, off, bad);
+			return fail_load(m, off, bad);
 		off += more;
 	}
 	*bad = good;
@@ -212,7 +212,7 @@ static int list_mended(struct zd_media *m, uint64_t first, uint64_t end)
 	return rc;
 }
 
-int zd_media_written(struct zd_media *m, uint64_t off, uint64_t len, uint64_t marks)
+int zd_media_heal(struct zd_media *m, uint64_t off, uint64_t len, uint64_t marks)
 {
 	uint64_t first = (off + ZD_SECTOR_SIZE - 1) >> ZD_SECTOR_SHIFT;
 	uint64_t end = (off + len) >> ZD_SECTOR_SHIFT;
@@ -222,7 +222,7 @@ int zd_media_written(struct zd_media *m, uint64_t off, uint64_t len, uint64_t ma
 		return 0;
 	rc = m->drain_fn ? zd_media_order(m) : 0;
 	/* on this list before they leave the other: see copy_lists() in record.c */
-	if (!rc && !zd_media_writes_last(m))
+	if (!rc && !zd_media_drain_suffices(m))
 		rc = list_mended(m, first, end);
 	if (rc)
 		return -EIO;
@@ -259,7 +259,7 @@ int zd_media_put(struct zd_media *m, uint64_t off, const void *buf, uint64_t len
 		if (!rc)
 			rc = zd_media_check_end(m, off, len, &bad);
 		if (!rc)
-			rc = zd_media_written(m, off, len, marks);
+			rc = zd_media_heal(m, off, len, marks);
 	} while (!rc && --tries && zd_badblocks_marks(&m->bad) != marks);
 	return rc;
 }
@@ -287,5 +287,5 @@ int zd_media_get64(struct zd_media *m, uint64_t off, uint64_t *value)
 		return -EIO;
 	if (zd_fault_load64((const uint64_t *)(m->base + off), value))
 		return 0;
-	return load_failed(m, off, &bad);
+	return fail_load(m, off, &bad);
 }

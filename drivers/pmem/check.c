@@ -94,7 +94,7 @@ static int check_tables(const struct checking *k, struct zd_btt *btt, uint32_t n
 }
 
 /* No info block is valid: damaged, and that can't be mended. */
-static int no_info(const struct checking *k, const struct zd_btt_infos *infos)
+static int report_no_info(const struct checking *k, const struct zd_btt_infos *infos)
 {
 	char line[256];
 
@@ -119,7 +119,7 @@ static int check_btt(const struct checking *k)
 	k->out->btt = true;
 	zd_btt_read_infos(k->m, infos);
 	if (infos->best < 0) {
-		rc = no_info(k, infos);
+		rc = report_no_info(k, infos);
 		goto out;
 	}
 	btt = zd_btt_alloc(k->m, &infos->b[infos->best]);

@@ -72,9 +72,9 @@ static int read_raw(struct zd_media *m, uint64_t off, struct zd_iter *it, uint64
 }
 
 /* The bad sectors there are mended. */
-static int written(struct zd_media *m, uint64_t off, uint64_t len, uint64_t marks, uint64_t *bad)
+static int heal(struct zd_media *m, uint64_t off, uint64_t len, uint64_t marks, uint64_t *bad)
 {
-	int rc = zd_media_written(m, off, len, marks);
+	int rc = zd_media_heal(m, off, len, marks);
 
 	if (rc)
 		*bad = off;
@@ -86,7 +86,7 @@ static int write_raw(struct zd_media *m, uint64_t off, struct zd_iter *it, uint6
 {
 	int rc = check_result(m, zd_media_write(m, off, it, len, bad), off, len, bad);
 
-	return rc ? rc : written(m, off, len, it->marks, bad);
+	return rc ? rc : heal(m, off, len, it->marks, bad);
 }
 
 static int zero_raw(struct zd_media *m, uint64_t off, uint64_t len, bool punch, uint64_t marks,
@@ -94,7 +94,7 @@ static int zero_raw(struct zd_media *m, uint64_t off, uint64_t len, bool punch, 
 {
 	int rc = check_result(m, zd_media_zero(m, off, len, punch, bad), off, len, bad);
 
-	return rc ? rc : written(m, off, len, marks, bad);
+	return rc ? rc : heal(m, off, len, marks, bad);
 }
 
 /* Everything that was completed before is durable; or this fails, and what isn't is bad. */
