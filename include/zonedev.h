@@ -51,6 +51,9 @@
 #include <zonedev/dax.h>
 #include <zonedev/p2pdma.h>
 #include <zonedev/pmem.h>
+#include <zonedev/pmem_access.h>
+#include <zonedev/pmem_badblocks.h>
+#include <zonedev/pmem_check.h>
 #include <zonedev/pmem_request.h>
 
 #ifdef __cplusplus

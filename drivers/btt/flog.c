@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* What the lanes of a BTT did last: their flog, read and written.  See btt.h. */
+/* What the lanes of a BTT did last: their flog, read and written.  See flog.h. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
-#include "drivers/btt/btt.h"
+#include "drivers/btt/entry.h"
+#include "drivers/btt/flog.h"
 
 #define COPIES	2u
 
@@ -80,7 +81,7 @@ static bool read_slot(struct zd_btt *btt, const uint8_t *bad_page, uint32_t lane
 	       s->checksum == zd_btt_slot_sum(btt, s, lane, half) && is_plausible(btt, s);
 }
 
-/* The newer of its copies.  False: there is none. */
+/* The newer of the valid copies of a half.  False: there is none. */
 static bool read_half(struct zd_btt *btt, const uint8_t *bad_page, struct zd_btt_log *log,
 		      uint32_t lane, uint32_t half, struct zd_btt_slot *s)
 {
@@ -115,7 +116,8 @@ static void read_lane(struct zd_btt *btt, const uint8_t *bad_page, struct zd_btt
 		log->state[lane] = ZD_BTT_LANE_TORN;
 		log->nr_torn++;
 	} else if (s[newer].prev_gen != s[!newer].gen) {
-		/* the other half is older than it was: it may have been the newer one */
+		/* the other half isn't the one before: that half is old, and may have been newer
+		 * than this one when it was lost */
 		log->state[lane] = ZD_BTT_LANE_LOST;
 		log->nr_lost++;
 	}
@@ -132,11 +134,11 @@ static bool read_owner(struct zd_btt *btt, uint32_t at, struct zd_btt_owner *o)
 }
 
 /*
- * What the newest slot @s says, and the media don't yet: the owner, where there is an older
- * one, or none; and the map's entry, where there is the one before.  An owner that is older
- * tells that nobody has written the block since, whatever the map has; one that is of a
- * later generation, that the slot is old, or has done its work: that is left as it is, for
- * those who compare (btt/open.c).
+ * What the newest slot @s says, and the media don't have yet: the owner, if the media have an
+ * older one or none that is valid; and the map's entry, if the map has the one before.  An older
+ * owner tells that the block was not written since, whatever the map has.  An owner of a later
+ * generation tells that the slot is old, or that its step 3 was done and overwritten: then nothing
+ * is done again, and whether all fits together is for recover.c and check.c to find out.
  */
 static bool find_redo(struct zd_btt *btt, const struct zd_btt_slot *s, struct zd_btt_redo *r)
 {
@@ -155,7 +157,7 @@ static bool find_redo(struct zd_btt *btt, const struct zd_btt_slot *s, struct zd
 	r->entry = todo && entry != zeroed ? s->new_entry : entry;
 	r->owner = zd_btt_make_owner(btt, at, s->block, s->new_entry >> 32,
 				     entry == zeroed ? ZD_BTT_ZERO : ZD_BTT_DATA, s->gen);
-	/* but for the kind: it has been zeroed since */
+	/* the same but for the kind: the block has been zeroed since */
 	if (valid && zd_btt_owner_gen(&have) == s->gen && have.what == r->owner.what)
 		r->owner = have;
 	r->odd = todo && entry != s->old_entry && entry != s->new_entry && entry != zeroed;
@@ -163,7 +165,7 @@ static bool find_redo(struct zd_btt *btt, const struct zd_btt_slot *s, struct zd
 	return true;
 }
 
-/* Two lanes may have written the same block: the later one has the last word. */
+/* Two lanes may have written the same block: the later write is done again last. */
 static int by_gen(const void *a, const void *b)
 {
 	uint64_t x = zd_btt_owner_gen(&((const struct zd_btt_redo *)a)->owner);

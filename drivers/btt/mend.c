@@ -1,239 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A damaged BTT put right: each of its tables is made from the others, and what nothing
- * tells of is marked as lost.
+ * A damaged BTT put right: the tables as resolve.c has made them are stored.
  *
- * A block's place is certain
- *
- *  1. where map and owner agree, and the entry is of a good page, or the owner is, and the
- *     data block is no lane's: a free one keeps its last owner's name;
- *  2. by an owner of a good page, if its data block is no lane's: its last owner is its
- *     owner.  If it isn't known which are the lanes', of all such the newest, if it is
- *     certain that no owner's page is bad, which may have a newer one;
- *  3. by a map entry of a good page.
- *
- * Where it is not certain which pages are bad, and two tables have such (the log and the
- * sums count), it is only 1, of two good pages: what hasn't been found to be old may be, for
- * want of what would tell.
- *
- * In 2 and 3 content must have its checksum, too.  Anything else could be an old content,
- * and is lost: that a checksum fits says nothing, as other blocks may have the same content.
- *
- * The order of writing: map and owners, durable, then the flog.  Interrupted it is
- * damaged as before, and mended by the next.
+ * The order of writing: map and owners, durable, then the flog.  If the mending is interrupted the
+ * BTT is damaged as before, and the next check mends it.
  */
-#include <errno.h>
 #include <string.h>
 
-#include "drivers/btt/check.h"
+#include "drivers/btt/tables.h"
 
-static bool is_bad_map(const struct zd_btt_check *c, uint64_t block)
-{
-	return *zd_btt_check_map_page(c, block);
-}
-
-static bool is_bad_owner(const struct zd_btt_check *c, uint64_t at)
-{
-	return *zd_btt_check_owner_page(c, at);
-}
-
-uint64_t zd_btt_check_implied(const struct zd_btt_check *c, uint32_t at)
-{
-	const struct zd_btt_owner *o = &c->own[at];
-	enum zd_btt_kind kind = zd_btt_owner_kind(o);
-
-	if (kind == ZD_BTT_DATA)
-		return o->what >> 32 << 32 | (uint32_t)kind << ZD_BTT_KIND_SHIFT | at;
-	return zd_btt_kind_entry(c->btt, (uint32_t)o->what, at, kind, zd_btt_owner_gen(o));
-}
-
-bool zd_btt_check_content(const struct zd_btt_check *c, uint64_t block, uint64_t entry)
-{
-	_Alignas(64) char buf[4096];
-	uint32_t at = zd_btt_data_block(entry);
-
-	if (zd_btt_kind(entry) != ZD_BTT_DATA)
-		return true;
-	return !zd_media_get(c->btt->m, zd_btt_data_off(c->btt, at), buf, c->btt->block) &&
-	       zd_btt_data_entry(c->btt, block, at, buf) == entry;
-}
-
-/* The block is in the data block; map and owner say so from now on. */
-static void settle(struct zd_btt_check *c, uint64_t block, uint32_t at, uint32_t sum,
-		   enum zd_btt_kind kind, uint64_t gen)
-{
-	c->own[at] = zd_btt_make_owner(c->btt, at, block, sum, kind, gen);
-	c->map[block] = zd_btt_check_implied(c, at);
-	c->claim[at] = block;
-	c->settled[block] = 1;
-	c->nr_lost += kind == ZD_BTT_LOST;
-}
-
-/* 1. */
-static void settle_agreed(struct zd_btt_check *c, uint64_t block)
-{
-	uint64_t entry = c->map[block];
-	uint32_t at = zd_btt_data_block(entry);
-	struct zd_btt_owner o;
-	enum zd_btt_kind kind;
-
-	if (!zd_btt_is_entry(c->btt, entry) || c->claim[at] != ZD_BTT_NOBODY ||
-	    (is_bad_map(c, block) && (is_bad_owner(c, at) || !c->lanes_known)) ||
-	    (c->doubt && (is_bad_map(c, block) || is_bad_owner(c, at))))
-		return;
-	o = c->own[at];
-	kind = zd_btt_agree(c->btt, block, entry, &o);
-	if (kind == ZD_BTT_NONE)
-		return;
-	c->nr_usual += kind != zd_btt_kind(entry) || kind != zd_btt_owner_kind(&o);
-	settle(c, block, at, o.what >> 32, kind, zd_btt_owner_gen(&o));
-}
-
-/* 2. */
-static bool owner_tells(const struct zd_btt_check *c, uint64_t at)
-{
-	const struct zd_btt_owner *o = &c->own[at];
-	uint32_t block = o->what;
-
-	return c->claim[at] == ZD_BTT_NOBODY && block < c->btt->nr_blocks && !c->settled[block] &&
-	       zd_btt_owner_is_valid(c->btt, o, at);
-}
-
-static void settle_by_owner(struct zd_btt_check *c, uint32_t at)
-{
-	const struct zd_btt_owner o = c->own[at];
-	enum zd_btt_kind kind = zd_btt_owner_kind(&o);
-
-	if (!zd_btt_check_content(c, (uint32_t)o.what, zd_btt_check_implied(c, at)))
-		return;
-	settle(c, (uint32_t)o.what, at, o.what >> 32, kind, zd_btt_owner_gen(&o));
-	c->nr_rebuilt++;
-}
-
-/* For each block that nothing is settled about, the newest that names it. */
-static void find_newest(struct zd_btt_check *c)
-{
-	memset(c->newest, 0xff, c->btt->nr_blocks * sizeof(c->newest[0]));
-	for (uint64_t d = 0; d < zd_btt_nr_data(c->btt); d++) {
-		uint32_t *n;
-
-		if (!owner_tells(c, d))
-			continue;
-		n = &c->newest[(uint32_t)c->own[d].what];
-		if (*n == ZD_BTT_NOBODY ||
-		    zd_btt_owner_gen(&c->own[d]) > zd_btt_owner_gen(&c->own[*n]))
-			*n = d;
-	}
-}
-
-static void settle_by_owners(struct zd_btt_check *c)
-{
-	if (!c->lanes_known && (c->bad_owners || !c->exact))
-		return;
-	if (!c->lanes_known)
-		find_newest(c);
-	for (uint64_t d = 0; d < zd_btt_nr_data(c->btt); d++)
-		if (owner_tells(c, d) && !is_bad_owner(c, d) &&
-		    (c->lanes_known || c->newest[(uint32_t)c->own[d].what] == d))
-			settle_by_owner(c, d);
-}
-
-/* 3. */
-static void settle_by_map(struct zd_btt_check *c, uint64_t block)
-{
-	uint64_t entry = c->map[block];
-	uint32_t at = zd_btt_data_block(entry);
-
-	if (!zd_btt_is_entry(c->btt, entry) || is_bad_map(c, block) ||
-	    c->claim[at] != ZD_BTT_NOBODY)
-		return;
-	if (!zd_btt_check_content(c, block, entry))
-		return;
-	settle(c, block, at, entry >> 32, zd_btt_kind(entry), c->max_gen + 1);
-	c->nr_rebuilt++;
-}
-
-/* --- what is lost --- */
-
-/* The next that is nobody's.  There are as many as are needed: each of the others is one
- * block's or one lane's. */
-static uint32_t take_free(struct zd_btt_check *c, uint64_t *next)
-{
-	while (c->claim[*next] != ZD_BTT_NOBODY)
-		++*next;
-	return (*next)++;
-}
-
-static void say_lost(const struct zd_btt_check *c, uint64_t first, uint64_t end)
-{
-	uint64_t sectors = c->btt->block / ZD_SECTOR_SIZE;
-
-	zd_btt_check_say(c, "sectors %llu-%llu are lost: reads of them fail until they are written",
-			 (unsigned long long)(first * sectors),
-			 (unsigned long long)(end * sectors - 1));
-}
-
-static bool is_lost(const struct zd_btt_check *c, uint64_t block)
-{
-	return zd_btt_kind(c->map[block]) == ZD_BTT_LOST;
-}
-
-static void say_all_lost(const struct zd_btt_check *c)
-{
-	uint64_t end, nr = c->btt->nr_blocks;
-
-	for (uint64_t b = 0; b < nr; b = end) {
-		for (end = b + 1; end < nr && is_lost(c, end) == is_lost(c, b); end++)
-			;
-		if (is_lost(c, b))
-			say_lost(c, b, end);
-	}
-}
-
-/* Lanes whose log is lost get what is left; the others keep what they have. */
-static void give_to_lanes(struct zd_btt_check *c, uint64_t next)
-{
-	for (uint32_t i = 0; i < c->btt->nr_lanes; i++) {
-		struct zd_btt_slot *s = &c->log.newest[i];
-		uint32_t at = zd_btt_data_block(s->old_entry);
-
-		if (c->log.state[i] == ZD_BTT_LANE_LOST)
-			at = take_free(c, &next);
-		c->claim[at] = ZD_BTT_A_LANE;
-		*s = zd_btt_blank_slot(at, c->max_gen + 2 + i, 0);
-		c->log.half[i] = 0;
-		c->log.state[i] = ZD_BTT_LANE_TORN;
-		if (!zd_btt_owner_is_valid(c->btt, &c->own[at], at))
-			c->own[at] = zd_btt_make_owner(c->btt, at, ZD_BTT_NO_BLOCK, 0,
-						       ZD_BTT_ZERO, 0);
-	}
-}
-
-void zd_btt_check_resolve(struct zd_btt_check *c)
-{
-	uint64_t next = 0;
-
-	for (uint64_t b = 0; b < c->btt->nr_blocks; b++)
-		settle_agreed(c, b);
-	if (!c->doubt)
-		settle_by_owners(c);
-	for (uint64_t b = 0; b < c->btt->nr_blocks && !c->doubt; b++)
-		if (!c->settled[b])
-			settle_by_map(c, b);
-	for (uint64_t b = 0; b < c->btt->nr_blocks; b++)
-		if (!c->settled[b])
-			settle(c, b, take_free(c, &next), 0, ZD_BTT_LOST, c->max_gen + 1);
-	if (c->damaged)
-		give_to_lanes(c, next);
-	if (c->nr_rebuilt)
-		zd_btt_check_say(c, "the places of %llu blocks are known from what is left",
-				 (unsigned long long)c->nr_rebuilt);
-	say_all_lost(c);
-}
-
-/* --- on the media --- */
-
-/* The pages that differ. */
+/* Store the pages of a table that differ from those on the media. */
 static int put_table(struct zd_btt_check *c, uint64_t off, const void *from, uint64_t len)
 {
 	char buf[ZD_PAGE_SIZE];
@@ -249,11 +25,12 @@ static int put_table(struct zd_btt_check *c, uint64_t off, const void *from, uin
 	return rc;
 }
 
+/* One thread, with the region to itself; blocks. */
 int zd_btt_check_apply(struct zd_btt_check *c)
 {
 	struct zd_btt *btt = c->btt;
-	/* the log as it is must be durable before what it tells of is built on; a new one
-	 * must not be before the tables fit it */
+	/* If nothing is damaged, the log as it is must be durable before the writes that it tells
+	 * of are done again.  A new log must not be durable before the tables fit it. */
 	int rc = c->damaged ? 0 : zd_btt_put_newest(btt, &c->log);
 
 	if (!rc)

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/* Blocks of a BTT that read as zeros.  See btt.h. */
-#include "drivers/btt/btt.h"
-
+/* Blocks of a BTT that read as zeros from now on. */
 #include <errno.h>
 
-#define EXTENT_BLOCKS	65536u
+#include "drivers/btt/block.h"
+#include "drivers/btt/entry.h"
+#include "drivers/btt/lanes.h"
+#include "drivers/btt/readers.h"
+
 #define WIPED		UINT64_C(0xd15ca4dedb10c4ed)	/* in place of a content's first word */
 
 /*
- * Only the kind changes, in the map and with the owner, by a store each, and whichever of
- * the two is lost: one is enough (zd_btt_agree()).  So there is nothing for the flog: the
- * old content or zeros.
+ * Only the kind changes, of the owner and of the map's entry, by a store each; if one of the two
+ * stores is lost the other is enough (zd_btt_agree()).  So the flog isn't needed: the block has
+ * its old content, or zeros.  The group's lock is held.
  */
 static int mark_block(struct zd_btt *btt, uint64_t block)
 {
@@ -32,8 +34,8 @@ static int mark_block(struct zd_btt *btt, uint64_t block)
 	return zd_media_put64(btt->m, zd_btt_map_off(btt, block), entry);
 }
 
-/* Who has failed between flog and map, under the group's lock, has left an entry that
- * recovery must find as it is. */
+/* Mark some blocks of a group.  Not if the BTT has failed: the write that failed between flog and
+ * map, under the group's lock, has left an entry that recovery must find as it is. */
 static int mark_zero(struct zd_btt *btt, uint64_t first, uint32_t nr)
 {
 	struct zd_mutex *lock = zd_btt_group_lock(btt, first);
@@ -43,8 +45,8 @@ static int mark_zero(struct zd_btt *btt, uint64_t first, uint32_t nr)
 	rc = zd_btt_has_failed(btt) ? -EIO : 0;
 	for (uint32_t i = 0; i < nr && !rc; i++)
 		rc = mark_block(btt, first + i);
-	/* before a writer writes one of them: that writer's flog tells of the entry as it is
-	 * now.  With msync the writer's own step 1 makes it durable in time. */
+	/* With CLWB, before the lock is dropped: a writer of the block will log the entry as it is
+	 * now.  With msync() the writer's own step 1 makes the entry durable in time. */
 	if (!rc && btt->m->drain_fn)
 		rc = zd_media_order(btt->m);
 	zd_mutex_unlock(lock);
@@ -52,9 +54,9 @@ static int mark_zero(struct zd_btt *btt, uint64_t first, uint32_t nr)
 }
 
 /*
- * What reads as zeros, durably, must not be readable any more: then a page of the map that
- * comes back from before is found out by the content's checksum.  Its storage is given
- * back, if that can be done; else one word is enough.
+ * When a block durably reads as zeros its old content is made unreadable: then an old page of the
+ * map that comes back is found out by the content's checksum.  The storage of the data block is
+ * given back, if that can be done; else one word of it is overwritten, which is enough.
  */
 static void wipe(struct zd_btt *btt, uint32_t at, bool punch)
 {
@@ -66,8 +68,9 @@ static void wipe(struct zd_btt *btt, uint32_t at, bool punch)
 		zd_media_put64(btt->m, off, WIPED);
 }
 
-/* Under the group's lock.  Another zeroing may have marked a block that was written since, and
- * that mark isn't durable: its content must not go before. */
+/* The group's lock is held.  If another zeroing is, or was, under way beside this one, the marks
+ * seen here may be its, and not durable yet: the contents must not be wiped before the marks
+ * are. */
 static int order_marks(struct zd_btt *btt, uint64_t ticket)
 {
 	if (btt->m->drain_fn ||
@@ -77,6 +80,7 @@ static int order_marks(struct zd_btt *btt, uint64_t ticket)
 	return zd_media_order(btt->m);
 }
 
+/* Wipe the contents of those blocks of a group that are marked. */
 static int wipe_zero(struct zd_btt *btt, uint64_t first, uint32_t nr, bool punch, uint64_t ticket)
 {
 	struct zd_mutex *lock = zd_btt_group_lock(btt, first);
@@ -108,7 +112,7 @@ static int mark_all(struct zd_btt *btt, uint64_t first, uint64_t end)
 	int rc = 0;
 
 	while (first < end && !rc) {
-		uint32_t nr = zd_btt_in_group(btt, first, end * btt->block);
+		uint32_t nr = zd_btt_nr_in_group(btt, first, end * btt->block);
 
 		rc = mark_zero(btt, first, nr);
 		first += nr;
@@ -121,7 +125,7 @@ static int wipe_all(struct zd_btt *btt, uint64_t first, uint64_t end, bool punch
 	int rc = 0;
 
 	while (first < end && !rc) {
-		uint32_t nr = zd_btt_in_group(btt, first, end * btt->block);
+		uint32_t nr = zd_btt_nr_in_group(btt, first, end * btt->block);
 
 		rc = wipe_zero(btt, first, nr, punch, ticket);
 		first += nr;
@@ -150,6 +154,7 @@ static int zero_blocks(struct zd_btt *btt, uint64_t first, uint64_t end, bool pu
 	return rc;
 }
 
+/* Any thread that has no lane; blocks. */
 int zd_btt_zero(struct zd_btt *btt, uint64_t off, uint64_t len, bool punch, uint64_t marks,
 		uint64_t *bad)
 {
@@ -166,55 +171,4 @@ int zd_btt_zero(struct zd_btt *btt, uint64_t off, uint64_t len, bool punch, uint
 	if (!rc)
 		rc = zero_part(btt, last * btt->block, end, marks, bad);
 	return rc ? rc : zd_btt_check_media(btt, off, bad);
-}
-
-/* One load: what a writer stores meanwhile is seen whole, or not at all. */
-static int reads_as_zeros(struct zd_btt *btt, uint64_t block, bool *zero)
-{
-	struct zd_btt_owner o;
-	uint64_t entry, again, off = zd_btt_map_off(btt, block);
-	int rc = zd_media_get64(btt->m, off, &entry);
-
-	if (rc || !zd_btt_is_entry(btt, entry))
-		return rc ? rc : -EIO;
-	*zero = zd_btt_kind(entry) == ZD_BTT_ZERO;
-	if (!*zero)
-		return 0;
-	/* nobody will look at the content: so it has to be true */
-	rc = zd_btt_look_up(btt, block, &again, &o);
-	if (rc != -EIO)
-		return rc;
-	/* or it was written just now */
-	rc = zd_media_get64(btt->m, off, &again);
-	if (rc || again == entry)
-		return rc ? rc : -EIO;
-	*zero = false;
-	return 0;
-}
-
-int64_t zd_btt_extent(struct zd_btt *btt, uint64_t off, uint64_t len, unsigned int *flags)
-{
-	uint64_t first = off / btt->block, block = first, end = off + len, bad;
-	bool zero = false, same = false;
-	int rc;
-
-	/* not too long a search */
-	if (end > (block + EXTENT_BLOCKS) * btt->block)
-		end = (block + EXTENT_BLOCKS) * btt->block;
-	for (; block * btt->block < end; block++) {
-		rc = reads_as_zeros(btt, block, &same);
-		if (rc && block == first)
-			return rc;
-		if (block == first)
-			zero = same;
-		/* a broken entry ends what is before */
-		if (rc || same != zero)
-			break;
-	}
-	/* entries of a map that was cut are zeros, too */
-	rc = zd_btt_check_media(btt, off, &bad);
-	if (rc)
-		return rc;
-	*flags = zero ? ZD_PMEM_EXTENT_HOLE | ZD_PMEM_EXTENT_ZERO : 0;
-	return (block * btt->block < end ? block * btt->block : end) - off;
 }

@@ -138,16 +138,6 @@ bool zd_dax_opened_here(const struct zd_dax *dax);
  * doesn't have. */
 void *zd_dax_address_of(const struct zd_page *page);
 
-/*
- * zd_dax_reserve - a place for a mapping of @len bytes from byte @offset of a file on.
- *
- * @align: what the file's device demands.  A mapping of 2 MiB or more lies as the file does
- * modulo 2 MiB, so that the kernel can map it by huge pages (THP, DAX), whatever is demanded.
- * The place is reserved and inaccessible: map over it (MAP_FIXED), or munmap() it.
- * MAP_FAILED with errno.
- */
-void *zd_dax_reserve(uint64_t offset, uint64_t len, uint64_t align);
-
 /* An aligned mapping of the region's memory, at @hint if that is free and aligned (NULL: anywhere);
  * MAP_FAILED with errno. */
 void *zd_dax_place(const struct zd_dax *dax, void *hint, uint64_t offset, uint64_t len,

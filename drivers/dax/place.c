@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <sys/mman.h>
 
+#include "drivers/place.h"
+
 #define HUGE_BYTES	(UINT64_C(2) << 20)
 
 static void *map_at(const struct zd_dax *dax, void *addr, uint64_t offset, uint64_t len, int prot,
@@ -17,31 +19,9 @@ static void *map_at(const struct zd_dax *dax, void *addr, uint64_t offset, uint6
 	return mmap(addr, len, prot, flags, dax->cfg.fd, (off_t)(dax->cfg.offset + offset));
 }
 
-static uint64_t step_of(uint64_t len, uint64_t align)
-{
-	return len >= HUGE_BYTES && align < HUGE_BYTES ? HUGE_BYTES : align;
-}
-
-/* Reserve more than is needed, and unmap what lies around the part that fits. */
-void *zd_dax_reserve(uint64_t offset, uint64_t len, uint64_t align)
-{
-	uint64_t step = step_of(len, align), more = len + step - ZD_PAGE_SIZE;
-	char *room = mmap(NULL, more, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	char *at;
-
-	if (room == MAP_FAILED)
-		return room;
-	at = room + ((offset - (uintptr_t)room) & (step - 1));
-	if (at > room)
-		munmap(room, at - room);
-	if (at + len < room + more)
-		munmap(at + len, room + more - (at + len));
-	return at;
-}
-
 static char *map_aligned(const struct zd_dax *dax, uint64_t offset, uint64_t len, int prot)
 {
-	char *at = zd_dax_reserve(dax->cfg.offset + offset, len, dax->cfg.align);
+	char *at = zd_reserve_place(dax->cfg.offset + offset, len, dax->cfg.align);
 	int err;
 
 	if (at == MAP_FAILED || map_at(dax, at, offset, len, prot, MAP_FIXED) != MAP_FAILED)

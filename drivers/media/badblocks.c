@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The list of bad sectors: ascending ranges in an array.  It is short, and nearly
- * always empty; the media's users look at @nr before they come here.
+ * The list of bad sectors: ascending ranges in an array.  The list is short, and nearly always
+ * empty; most callers look at its @nr, without the lock, and go on.
  */
 #include <errno.h>
 #include <string.h>
 
 #include "base/alloc.h"
-#include "drivers/pmem/pmem.h"
+#include "drivers/media/badblocks.h"
 
 /* Index of the first range that ends above @sector. */
 static uint32_t range_above(const struct zd_badblocks *bb, uint64_t sector)
@@ -30,6 +30,7 @@ static void set_nr(struct zd_badblocks *bb, uint32_t nr)
 	__atomic_store_n(&bb->nr, nr, __ATOMIC_RELAXED);	/* zd_badblocks_any() */
 }
 
+/* Room for @nr ranges.  bb->lock is held.  0 or -ENOMEM. */
 static int reserve(struct zd_badblocks *bb, uint32_t nr)
 {
 	uint32_t capacity = bb->capacity ? bb->capacity : 16;
@@ -47,7 +48,7 @@ static int reserve(struct zd_badblocks *bb, uint32_t nr)
 	return 0;
 }
 
-/* @nr ranges at @at become @with ranges, whose content the caller sets. */
+/* @nr ranges at @at become @with ranges, whose content the caller sets.  bb->lock is held. */
 static void replace(struct zd_badblocks *bb, uint32_t at, uint32_t nr, uint32_t with)
 {
 	memmove(&bb->ranges[at + with], &bb->ranges[at + nr],
@@ -95,7 +96,7 @@ int zd_badblocks_set(struct zd_badblocks *bb, uint64_t sector, uint64_t nr)
 	at = range_above(bb, sector);
 	if (at < bb->nr && bb->ranges[at].first <= sector && bb->ranges[at].end >= r.end)
 		goto out;	/* nothing new */
-	/* all that overlap or touch become one */
+	/* all ranges that overlap or touch the new one become one */
 	at = range_above(bb, sector ? sector - 1 : 0);
 	while (at + n < bb->nr && bb->ranges[at + n].first <= r.end) {
 		const struct zd_bad_range *o = &bb->ranges[at + n++];
@@ -114,9 +115,9 @@ out:
 
 int zd_badblocks_clear(struct zd_badblocks *bb, uint64_t sector, uint64_t nr, uint64_t marks)
 {
-	struct zd_bad_range keep[2];
+	struct zd_bad_range rest[2];
 	uint64_t end = sector + nr;
-	uint32_t at, n = 0, kept = 0;
+	uint32_t at, n = 0, nr_rest = 0;
 	int rc = 0;
 
 	if (!nr || !zd_badblocks_any(bb))
@@ -134,11 +135,11 @@ int zd_badblocks_clear(struct zd_badblocks *bb, uint64_t sector, uint64_t nr, ui
 	if (rc)
 		goto out;
 	if (bb->ranges[at].first < sector)
-		keep[kept++] = (struct zd_bad_range){ bb->ranges[at].first, sector };
+		rest[nr_rest++] = (struct zd_bad_range){ bb->ranges[at].first, sector };
 	if (bb->ranges[at + n - 1].end > end)
-		keep[kept++] = (struct zd_bad_range){ end, bb->ranges[at + n - 1].end };
-	replace(bb, at, n, kept);
-	memcpy(&bb->ranges[at], keep, kept * sizeof(keep[0]));
+		rest[nr_rest++] = (struct zd_bad_range){ end, bb->ranges[at + n - 1].end };
+	replace(bb, at, n, nr_rest);
+	memcpy(&bb->ranges[at], rest, nr_rest * sizeof(rest[0]));
 	__atomic_add_fetch(&bb->changes, 1, __ATOMIC_RELEASE);
 out:
 	zd_mutex_unlock(&bb->lock);
@@ -171,51 +172,4 @@ void zd_badblocks_exit(struct zd_badblocks *bb)
 	bb->capacity = 0;
 	set_nr(bb, 0);
 	zd_mutex_unlock(&bb->lock);
-}
-
-static bool in_media(const struct zd_pmem *pmem, uint64_t sector, uint64_t nr)
-{
-	uint64_t sectors = pmem->info.media_bytes >> ZD_SECTOR_SHIFT;
-
-	return sector <= sectors && nr <= sectors - sector;
-}
-
-static bool is_gone(const struct zd_pmem *pmem)
-{
-	return __atomic_load_n(&pmem->gone, __ATOMIC_ACQUIRE);
-}
-
-int zd_pmem_badblocks_check(struct zd_pmem *pmem, uint64_t sector, uint64_t nr,
-			    uint64_t *first_bad, uint64_t *nr_bad)
-{
-	if (!in_media(pmem, sector, nr))
-		return -EINVAL;
-	if (is_gone(pmem))
-		return 0;
-	return zd_badblocks_check(&pmem->media.bad, sector, nr, first_bad, nr_bad);
-}
-
-static int recorded(struct zd_pmem *pmem, int rc)
-{
-	if (!rc)
-		zd_media_record(&pmem->media, ZD_RECORD_ALL);
-	return rc;
-}
-
-int zd_pmem_badblocks_set(struct zd_pmem *pmem, uint64_t sector, uint64_t nr)
-{
-	if (!in_media(pmem, sector, nr))
-		return -EINVAL;
-	if (is_gone(pmem))
-		return -ENODEV;
-	return recorded(pmem, zd_badblocks_set(&pmem->media.bad, sector, nr));
-}
-
-int zd_pmem_badblocks_clear(struct zd_pmem *pmem, uint64_t sector, uint64_t nr)
-{
-	if (!in_media(pmem, sector, nr))
-		return -EINVAL;
-	if (is_gone(pmem))
-		return -ENODEV;
-	return recorded(pmem, zd_badblocks_clear(&pmem->media.bad, sector, nr, ZD_BAD_ALWAYS));
 }

@@ -2,56 +2,54 @@
 /*
  * Storage given back, and where there is none.
  *
- * A page that somebody holds must not be punched out: his pinned page would not be
- * the file's any more, and what he writes there lost.  So the range is announced
- * first: under the lock that makes pages live (dax.h) it is entered in a list, and
- * the live pages in it are found; from then on none becomes live there until the
- * range leaves the list.  The live ones are zeroed by stores.
+ * A page that is held (live) must not be punched out: the holder's page would not be the
+ * file's any more, and what the holder stores there would be lost.  So a range is announced
+ * first: it is entered in a list, under the lock under which pages become live; from then on
+ * no page of the range becomes live until the range leaves the list.  The pages that are live
+ * already are zeroed by stores, the others punched.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "drivers/pmem/pmem.h"
+#include "drivers/media/media.h"
 
-#define STEP	(UINT64_C(2) << 20)	/* at a time: holders wait that long */
+#define STEP	(UINT64_C(2) << 20)	/* at a time: a thread that wants a page waits that long */
 
-bool zd_media_may_hold(struct zd_dax *dax, uint64_t index)
+bool zd_media_may_hold(const struct zd_media *m, uint64_t page)
 {
-	struct zd_media *m = &((struct zd_pmem *)dax->cfg.owner)->media;
-
 	for (struct zd_media_hole *h = m->holes; h; h = h->next)
-		if (index >= h->first && index < h->end)
+		if (page >= h->first && page < h->end)
 			return false;
 	return true;
 }
 
 static void announce(struct zd_media *m, struct zd_media_hole *hole)
 {
-	zd_mutex_lock(&m->dax->page_lock);
+	zd_mutex_lock(m->pages.lock);
 	hole->next = m->holes;
 	m->holes = hole;
-	zd_mutex_unlock(&m->dax->page_lock);
+	zd_mutex_unlock(m->pages.lock);
 }
 
 static void withdraw(struct zd_media *m, struct zd_media_hole *hole)
 {
 	struct zd_media_hole **link;
 
-	zd_mutex_lock(&m->dax->page_lock);
+	zd_mutex_lock(m->pages.lock);
 	for (link = &m->holes; *link != hole; link = &(*link)->next)
 		;
 	*link = hole->next;
-	zd_mutex_unlock(&m->dax->page_lock);
+	zd_mutex_unlock(m->pages.lock);
 }
 
 static bool is_live(struct zd_media *m, uint64_t page)
 {
 	bool live;
 
-	zd_mutex_lock(&m->dax->page_lock);
-	live = m->dax->live[page / 64] >> (page % 64) & 1;
-	zd_mutex_unlock(&m->dax->page_lock);
+	zd_mutex_lock(m->pages.lock);
+	live = m->pages.is_live(m->pages.owner, page);
+	zd_mutex_unlock(m->pages.lock);
 	return live;
 }
 
@@ -62,7 +60,7 @@ static int store_zeros(struct zd_media *m, uint64_t off, uint64_t len, uint64_t 
 	return len ? zd_media_write(m, off, &zeros, len, bad) : 0;
 }
 
-/* Whole pages.  False: this one can't punch. */
+/* Whole pages, none of them live.  False: the file system can't punch. */
 static bool punch(struct zd_media *m, uint64_t first, uint64_t end)
 {
 	if (first == end)
@@ -70,7 +68,7 @@ static bool punch(struct zd_media *m, uint64_t first, uint64_t end)
 	if (fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, first * ZD_PAGE_SIZE,
 		      (end - first) * ZD_PAGE_SIZE))
 		return false;
-	zd_media_punched(m);
+	zd_media_note_hole(m);
 	zd_media_tell(m, ZD_MEDIA_STORE, first * ZD_PAGE_SIZE, (end - first) * ZD_PAGE_SIZE);
 	return true;
 }
@@ -80,14 +78,14 @@ void zd_media_punch(struct zd_media *m, uint64_t off, uint64_t len)
 	punch(m, off / ZD_PAGE_SIZE, (off + len) / ZD_PAGE_SIZE);
 }
 
-/* The page is held; or poisoned, which heals by stores alone: for a test the mapping there
- * is of something else. */
+/* The page is held; or poisoned, which heals by stores alone, as the mapping there isn't the
+ * file's. */
 static bool must_stay(struct zd_media *m, uint64_t page, bool poison)
 {
 	return is_live(m, page) || (poison && zd_media_is_poisoned(m, page));
 }
 
-/* Runs of pages that can go do, the others are zeroed. */
+/* Punch the runs of pages that needn't stay, zero the others.  The range is announced. */
 static int punch_free(struct zd_media *m, uint64_t first, uint64_t end, uint64_t *bad)
 {
 	bool poison = zd_media_has_poison(m);
@@ -116,6 +114,7 @@ static int punch_pages(struct zd_media *m, uint64_t first, uint64_t end, uint64_
 	return rc;
 }
 
+/* Any thread; takes pages.lock, and blocks. */
 int zd_media_zero(struct zd_media *m, uint64_t off, uint64_t len, bool punch, uint64_t *bad)
 {
 	uint64_t end = off + len, first_page = (off + ZD_PAGE_SIZE - 1) & ZD_PAGE_MASK;
@@ -124,8 +123,8 @@ int zd_media_zero(struct zd_media *m, uint64_t off, uint64_t len, bool punch, ui
 
 	if (!punch || !m->has_holes || first_page >= last_page)
 		return store_zeros(m, off, len, bad);
-	/* A hole heals what is bad, as stores do: what was there is given back.  As for
-	 * them the file must have its length. */
+	/* A hole heals what is bad, as stores do: the storage that failed is given back.  As for
+	 * stores the file must have its length. */
 	if (zd_badblocks_any(&m->bad) && zd_media_check_end(m, off, len, bad))
 		return -EIO;
 	rc = store_zeros(m, off, first_page - off, bad);
@@ -145,10 +144,10 @@ int64_t zd_media_extent(struct zd_media *m, uint64_t off, uint64_t len, bool *ho
 	*hole = false;
 	if (!m->has_holes)
 		return len;
-	/* not on ours: its position is read (media/media.c) */
+	/* not by m->fd, whose position must stay 0: see file_size() in length.c */
 	data = lseek(m->program_fd, off, SEEK_DATA);
 	if (data < 0 && errno != ENXIO)
-		return len;		/* it can't tell */
+		return len;		/* the file system can't tell */
 	*hole = data < 0 || (uint64_t)data > off;
 	next = *hole ? data : lseek(m->program_fd, off, SEEK_HOLE);
 	/* no more data; or no more file, which is no extent's end */

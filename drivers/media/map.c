@@ -1,18 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The media's mapping: by libpmem2, which finds out what makes a store durable there; and
- * pages of it that are made to fail, for tests.
+ * The media's mapping: by libpmem2, which finds out what makes a store durable there.
  */
 #include <errno.h>
 #include <libpmem2.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
-#include "base/alloc.h"
 #include "base/fault_guard.h"
-#include "drivers/pmem/pmem.h"
+#include "drivers/media/media.h"
+#include "drivers/place.h"
 
 #ifndef MAP_SYNC
 #define MAP_SYNC	0x80000
@@ -57,7 +54,7 @@ out:
 static int map_block(struct zd_media *m)
 {
 	int prot = PROT_READ | (m->readonly ? 0 : PROT_WRITE);
-	char *at = zd_dax_reserve(0, m->bytes, m->align);
+	char *at = zd_reserve_place(0, m->bytes, m->align);
 	int err;
 
 	if (at == MAP_FAILED)
@@ -72,7 +69,7 @@ static int map_block(struct zd_media *m)
 	return 0;
 }
 
-/* Is it DAX?  Then further mappings must be like this one. */
+/* Can the file be mapped with MAP_SYNC, as one on DAX?  Then further mappings must be, too. */
 static void probe_map_sync(struct zd_media *m)
 {
 	void *p = mmap(NULL, m->align, PROT_READ, MAP_SHARED_VALIDATE | MAP_SYNC, m->fd, 0);
@@ -93,7 +90,7 @@ static void set_persist(struct zd_media *m)
 		m->persist = ZD_PMEM_PERSIST_CACHE_LINE;
 		break;
 	default:
-		/* or NONE, as the file has been found to be, unless a test insists */
+		/* NONE stays, for a file in memory (pmem/file.c), unless a test wants msync() */
 		if (m->persist != ZD_PMEM_PERSIST_NONE || secure_getenv("PMEM2_FORCE_GRANULARITY"))
 			m->persist = ZD_PMEM_PERSIST_PAGE;
 		return;
@@ -103,13 +100,14 @@ static void set_persist(struct zd_media *m)
 	probe_map_sync(m);
 }
 
+/* The thread that opens the region; blocks. */
 int zd_media_map(struct zd_media *m)
 {
 	int rc = zd_fault_guard_init();
 
 	if (rc)
 		return rc;
-	/* who had it before us may have punched holes that aren't durable yet */
+	/* the opener before may have punched holes that aren't durable yet */
 	m->hole_ticket = 1;
 	rc = m->block ? map_block(m) : map_pmem2(m);
 	if (rc)
@@ -133,105 +131,5 @@ void zd_media_unmap(struct zd_media *m)
 		munmap(m->base, m->bytes);
 	m->base = NULL;
 	zd_media_close_sync_files(m);
-	zd_free(m->poison);
-	m->poison = NULL;
-	m->nr_poison = m->poison_capacity = 0;
-}
-
-/* --- poison for tests --- */
-
-/* A system call of our own: a sanitizer would take a change of mapping for a write
- * to memory that other threads read. */
-static int remap(struct zd_media *m, uint64_t page, int fd, uint64_t off, int flags)
-{
-	int prot = PROT_READ | (m->readonly ? 0 : PROT_WRITE);
-	char *at = m->base + page * ZD_PAGE_SIZE;
-
-	if (syscall(SYS_mmap, at, ZD_PAGE_SIZE, prot, flags | MAP_FIXED, fd, off) < 0)
-		return -errno;
-	madvise(at, ZD_PAGE_SIZE, MADV_DONTFORK);
-	madvise(at, ZD_PAGE_SIZE, MADV_DONTDUMP);
-	return 0;
-}
-
-/* Its place in the list; nr_poison: none.  Under poison_lock. */
-static uint32_t find_poison(const struct zd_media *m, uint64_t page)
-{
-	uint32_t i;
-
-	for (i = 0; i < m->nr_poison && m->poison[i] != page; i++)
-		;
-	return i;
-}
-
-static int add_poison(struct zd_media *m, uint64_t page)
-{
-	uint32_t more = m->poison_capacity ? m->poison_capacity * 2 : 16;
-	uint64_t *p = m->poison;
-	int rc;
-
-	if (find_poison(m, page) < m->nr_poison)
-		return 0;
-	if (m->nr_poison == m->poison_capacity) {
-		p = zd_realloc(p, more * sizeof(*p));
-		if (!p)
-			return -ENOMEM;
-		m->poison = p;
-		m->poison_capacity = more;
-	}
-	rc = remap(m, page, m->dax->empty_fd, 0, MAP_SHARED);
-	if (!rc)
-		m->poison[m->nr_poison++] = page;
-	return rc;
-}
-
-int zd_media_inject_poison(struct zd_media *m, uint64_t first, uint64_t nr)
-{
-	int rc = 0;
-
-	if (m->align > ZD_PAGE_SIZE)		/* a page of it can't be mapped by itself */
-		return -EOPNOTSUPP;
-	zd_mutex_lock(&m->poison_lock);
-	for (uint64_t page = first; page < first + nr && !rc; page++)
-		rc = add_poison(m, page);
-	zd_mutex_unlock(&m->poison_lock);
-	return rc;
-}
-
-bool zd_media_has_poison(struct zd_media *m)
-{
-	bool any;
-
-	zd_mutex_lock(&m->poison_lock);
-	any = m->nr_poison;
-	zd_mutex_unlock(&m->poison_lock);
-	return any;
-}
-
-bool zd_media_is_poisoned(struct zd_media *m, uint64_t page)
-{
-	bool found;
-
-	zd_mutex_lock(&m->poison_lock);
-	found = find_poison(m, page) < m->nr_poison;
-	zd_mutex_unlock(&m->poison_lock);
-	return found;
-}
-
-/* True: it was poisoned, and isn't any more.  What it held is lost: first bad, then
- * readable. */
-bool zd_media_heal_poison(struct zd_media *m, uint64_t page)
-{
-	bool healed = false;
-	uint32_t i;
-
-	zd_mutex_lock(&m->poison_lock);
-	i = find_poison(m, page);
-	if (i < m->nr_poison && !zd_media_page_failed(m, page) &&
-	    !remap(m, page, m->fd, page * ZD_PAGE_SIZE, m->map_flags ? m->map_flags : MAP_SHARED)) {
-		m->poison[i] = m->poison[--m->nr_poison];
-		healed = true;
-	}
-	zd_mutex_unlock(&m->poison_lock);
-	return healed;
+	zd_media_free_poison(m);
 }

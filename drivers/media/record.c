@@ -1,28 +1,29 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What is known to be lost stays known: the record of a region.
+ * The record of a region: what is known to be lost stays known.
  *
- * It has the list of bad blocks, and how long the region is, and outlives the process and
- * the power.  Invariants:
+ * The record has the list of bad blocks, and how long the region is.  It outlives the process,
+ * and the power.  Invariants:
  *
- *  - A sector is in the record before anybody is told -EIO because of it: a request that
- *    fails, or a hold of a page, calls zd_media_record() before it says so.  (It is on the
- *    list in memory before that, so that others don't read zeros meanwhile.)
- *  - It leaves the record only after what mends it is durable.  A write that mends is not
- *    (that would be an msync each); so until the next sync of the whole region the sector
- *    is recorded as mended by this boot of the system.  If the process is killed it is
- *    good, as any write; if the power goes it is bad, and not the zeros that were there.
- *  - What can't be stored is told, in one line; what can't be read is no empty list, but a
- *    region that can't be opened.
+ *  - A sector is in the record before any caller is told -EIO because of the sector: a request
+ *    that fails, or a hold of a page, calls zd_media_record() before it returns.  (The sector
+ *    is on the list in memory even before that, so that no other thread reads zeros there.)
+ *  - A sector leaves the record only after the write that mends it is durable.  A write that
+ *    has just been done is not (that would be an msync each); so until the next sync of the
+ *    whole region the sector is recorded as mended in this boot of the system.  If the process
+ *    is killed the sector is good, as after any write; if the power goes it is bad, and
+ *    doesn't read as the zeros that were there.
+ *  - That the record can't be stored is told in the log, in one line.  A record that can't be
+ *    read isn't taken for an empty one: the region can't be opened.
  *
- * A file that is shorter than the record says has lost its end.  Opening refuses it, and
- * enters that end in the record: made long again, it doesn't read as zeros.
+ * A file that is shorter than the record says has lost its end.  Opening refuses the file, and
+ * enters that end in the record: if the file is made long again its end doesn't read as zeros.
  *
- * Block devices and device-dax have no record.  They can't be truncated, and what their
- * medium can't read it can't read tomorrow.
+ * Block devices and device-dax have no record.  They can't be truncated, and a sector that
+ * their medium can't read today it can't read tomorrow.
  *
- * Processes that share a region read-only add to one record.  They take turns by a lock on
- * a byte far behind its end, and what one stores has what the others have.
+ * Processes that share a region read-only add to one record.  They take turns by a lock on a
+ * byte far behind the file's end, and merge what the others have stored before they store.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -34,8 +35,10 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "drivers/explain.h"
 #include "drivers/file_lock.h"
 #include "drivers/media/record.h"
+#include "drivers/media/record_store.h"
 #include "zonedev/log.h"
 
 #define LOCK_BYTE	ZD_LOCK_BYTES
@@ -48,11 +51,11 @@ static void open_record_fd(struct zd_media *m)
 	char path[32];
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", m->fd);
-	/* for writing also if the region isn't: not its content is written */
+	/* for writing, even if the region is read-only: its content isn't written */
 	m->record.fd = open(path, O_RDWR | O_CLOEXEC);
 }
 
-/* May there be one? */
+/* May the media have a record? */
 static bool is_file(const struct zd_media *m)
 {
 	struct stat st;
@@ -89,8 +92,8 @@ static int explain_load(struct zd_media *m, const char *path, int rc, char *err,
 	}
 }
 
-/* What was cut off is lost, and is so when the file is long again. */
-static int was_cut(struct zd_media *m, const char *path, uint64_t bytes, struct zd_record *r,
+/* What was cut off is lost, and recorded as lost for when the file is long again. */
+static int refuse_cut(struct zd_media *m, const char *path, uint64_t bytes, struct zd_record *r,
 		   char *err, size_t errlen)
 {
 	uint64_t first = bytes >> ZD_SECTOR_SHIFT, end = r->bytes >> ZD_SECTOR_SHIFT;
@@ -132,7 +135,7 @@ static int add_list(struct zd_badblocks *to, const struct zd_badblocks *from, ui
 	for (uint32_t i = 0; i < from->nr && !rc; i++) {
 		uint64_t first = from->ranges[i].first, end = from->ranges[i].end;
 
-		/* what is beyond went with a smaller size, as its owner wished */
+		/* sectors beyond: the file's owner has made it smaller, and asked for that size */
 		if (end > sectors)
 			end = sectors;
 		if (first < end)
@@ -148,8 +151,8 @@ static int take_lists(struct zd_media *m, const struct zd_record *r, uint64_t by
 	return rc ? rc : add_list(&m->mended, &r->mended, bytes >> ZD_SECTOR_SHIFT);
 }
 
-/* All that there is is stored. */
-static void all_stored(struct zd_media *m)
+/* The lists are what is stored. */
+static void mark_all_stored(struct zd_media *m)
 {
 	m->record.stored = m->record.synced = zd_media_record_now(m);
 	m->record.synced_sets = m->bad.sets;
@@ -171,11 +174,11 @@ int zd_media_record_open(struct zd_media *m, const char *path, uint64_t bytes, u
 		return explain_load(m, path, rc, err, errlen);
 	m->record.bytes = r.bytes;
 	if (bytes < r.bytes && (!bytes || want != bytes)) {
-		rc = was_cut(m, path, bytes, &r, err, errlen);
+		rc = refuse_cut(m, path, bytes, &r, err, errlen);
 	} else {
 		tell_lost(m, path, &r.bad);
 		rc = take_lists(m, &r, bytes);
-		all_stored(m);
+		mark_all_stored(m);
 	}
 	zd_record_exit(&r);
 	return rc == -ENOMEM ? zd_explain(err, errlen, rc, "no memory") : rc;
@@ -185,7 +188,7 @@ void zd_media_record_size(struct zd_media *m)
 {
 	struct zd_record r = { m->bytes, m->bad, m->mended };
 
-	/* Nothing is lost by a record that isn't there; what is can't be seen to be short. */
+	/* An error is ignored: without a record nothing is lost but the knowledge of the size. */
 	if (m->record.fd >= 0 && !m->readonly && m->record.bytes != m->bytes)
 		zd_record_store(m, &r);
 }
@@ -197,7 +200,7 @@ static int lock_record(const struct zd_media *m, short type)
 	struct flock l = { .l_type = type, .l_whence = SEEK_SET, .l_start = LOCK_BYTE, .l_len = 1 };
 	const struct timespec pause = { .tv_nsec = 10000000 };
 
-	/* who writes the region has it alone */
+	/* a region that can be written has one opener: the lock of its file */
 	if (!m->readonly)
 		return 0;
 	for (int i = 0; fcntl(m->record.fd, F_OFD_SETLK, &l); i++) {
@@ -210,7 +213,7 @@ static int lock_record(const struct zd_media *m, short type)
 	return 0;
 }
 
-/* Sharers have added to it since. */
+/* Take what other readers of the region have stored since. */
 static int merge(struct zd_media *m)
 {
 	struct zd_record r;
@@ -226,7 +229,8 @@ static int merge(struct zd_media *m)
 	return rc;
 }
 
-/* In this order: what is mended joins the one list before it leaves the other. */
+/* In this order: zd_media_heal() puts a range on the list of mended before it takes it off the
+ * list of bad ones, so that it is in one copy at least. */
 static int copy_lists(struct zd_media *m, struct zd_record *r)
 {
 	int rc = zd_badblocks_copy(&r->bad, &m->bad);
@@ -234,6 +238,7 @@ static int copy_lists(struct zd_media *m, struct zd_record *r)
 	return rc ? rc : zd_badblocks_copy(&r->mended, &m->mended);
 }
 
+/* record.lock is held. */
 static int store(struct zd_media *m)
 {
 	struct zd_record r = { .bytes = m->bytes };
@@ -250,7 +255,7 @@ static int store(struct zd_media *m)
 	lock_record(m, F_UNLCK);
 	if (!rc) {
 		m->record.stored_sets = r.bad.sets;
-		/* release: pairs with zd_media_record() */
+		/* release: pairs with the acquire in zd_media_record_due() */
 		__atomic_store_n(&m->record.stored, r.bad.changes + r.mended.changes,
 				 __ATOMIC_RELEASE);
 	}
@@ -258,7 +263,8 @@ static int store(struct zd_media *m)
 	return rc;
 }
 
-static int sync_it(struct zd_media *m)
+/* Make durable what is stored.  record.lock is held. */
+static int sync_stored(struct zd_media *m)
 {
 	int rc = zd_record_sync(m);
 
@@ -269,8 +275,8 @@ static int sync_it(struct zd_media *m)
 	return 0;
 }
 
-/* There is no place for it, and will be none. */
-static void no_record(struct zd_media *m)
+/* There is no place for a record, and will be none.  record.lock is held. */
+static void give_up_record(struct zd_media *m)
 {
 	if (!m->sealed && !m->record.told)
 		zd_log(ZD_LOG_WARN, m->can_shrink ?
@@ -295,18 +301,19 @@ static void tell_failure(struct zd_media *m, int rc)
 	       path, strerrordesc_np(-rc));
 }
 
+/* Any thread; blocks on record.lock, and on the file. */
 void __zd_media_record(struct zd_media *m, enum zd_record_what what)
 {
 	int rc = 0;
 
 	zd_mutex_lock(&m->record.lock);
 	if (m->record.fd < 0) {
-		no_record(m);
+		give_up_record(m);
 	} else if (zd_media_record_due(m, what)) {
 		if (m->record.stored != zd_media_record_now(m))
 			rc = store(m);
 		if (!rc && what != ZD_RECORD_MENDED)
-			rc = sync_it(m);
+			rc = sync_stored(m);
 		if (rc)
 			tell_failure(m, rc);
 		else

@@ -1,51 +1,63 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * drivers/media/record.h - where the record of a region is stored: beside the file's
- * content, not in it.
- *
- * In the file's extended attribute user.zonedev.region, which stays with the file when it
- * is renamed, and goes with it.  Where there are none (NFS before 4.2, tmpfs before Linux
- * 6.6), or the list is too long for one, in a file PATH.zonedev; the attribute, if there
- * can be one, then says so.  All numbers are little-endian:
- *
- *	0	char[8]	"ZDREGION"
- *	8	u64	bytes of the region
- *	16	u32[2]	ranges that are bad; 2^32 - 1: all is in PATH.zonedev.  Ranges that
- *			were mended, but not durably: bad after the system was started anew
- *	24	u64	by a hash of its boot_id
- *	32	u64[2]	inode and time of birth of the file
- *	48	u64	CRC-32C of all but this
- *	56		the ranges of the two lists, each ascending: sectors from the end of
- *			the one before, and how many; in 7 bits a byte, the lowest first,
- *			128 added to all but a number's last; zeros up to a multiple of 8
+ * drivers/media/record.h - the record of a region: what of its media is lost stays known to
+ * whoever opens the region next (media/record.c).
  */
 #ifndef ZD_DRIVERS_MEDIA_RECORD_H
 #define ZD_DRIVERS_MEDIA_RECORD_H
 
-#include "drivers/pmem/pmem.h"
-
-#define ZD_RECORD_NAME	"user.zonedev.region"
-#define ZD_RECORD_FILE	".zonedev"
-
-struct zd_record {
-	uint64_t bytes;
-	struct zd_badblocks bad, mended;
-};
-
-void zd_record_exit(struct zd_record *r);
+#include "drivers/media/media.h"
 
 /*
- * zd_record_load - what is in @m's; what was mended before the system started is bad.
- * 0, then zd_record_exit(); -ENODATA: there is none; -EUCLEAN: damaged; -ENOENT: its PATH.zonedev
- * is gone; -ESTALE: PATH.zonedev is of another file; -errno: can't be read.
- * zd_record_store - whole or not at all.  0 or -errno.  The attribute is durable after
- * zd_record_sync().
+ * zd_media_record_open - take the list of what was lost before.  The file has @bytes, the
+ * region's opener asked for @want.  0, or -errno and a line for the user.
+ * zd_media_record_close() in any case.
+ * zd_media_record_size - @m->bytes are known: the record has them, too.
+ *
+ * The thread that opens or closes the region.  They block.
  */
-int zd_record_load(struct zd_media *m, struct zd_record *r);
-int zd_record_store(struct zd_media *m, const struct zd_record *r);
-int zd_record_sync(struct zd_media *m);
+int zd_media_record_open(struct zd_media *m, const char *path, uint64_t bytes, uint64_t want,
+			 char *err, size_t errlen);
+void zd_media_record_size(struct zd_media *m);
+void zd_media_record_close(struct zd_media *m);
 
-/* The path of the media's file, as it is now, and @suffix.  0 or -errno. */
-int zd_record_path(const struct zd_media *m, const char *suffix, char *path, size_t len);
+/* Grows with each change of what is to be recorded. */
+static inline uint64_t zd_media_record_now(const struct zd_media *m)
+{
+	return __atomic_load_n(&m->bad.changes, __ATOMIC_ACQUIRE) +
+	       __atomic_load_n(&m->mended.changes, __ATOMIC_ACQUIRE);
+}
+
+enum zd_record_what {
+	ZD_RECORD_LOST,		/* what is bad, durably: before any caller is told of it */
+	ZD_RECORD_MENDED,	/* what was mended, for the next opener in this boot */
+	ZD_RECORD_ALL,		/* all of it, durably: with a FLUSH */
+};
+
+static inline bool zd_media_record_due(const struct zd_media *m, enum zd_record_what what)
+{
+	/* acquire: pairs with the releases in media/record.c: what they count is stored */
+	switch (what) {
+	case ZD_RECORD_LOST:
+		return __atomic_load_n(&m->record.synced_sets, __ATOMIC_ACQUIRE) !=
+		       zd_badblocks_sets(&m->bad);
+	case ZD_RECORD_MENDED:
+		return __atomic_load_n(&m->record.stored, __ATOMIC_ACQUIRE) !=
+		       zd_media_record_now(m);
+	default:
+		return __atomic_load_n(&m->record.synced, __ATOMIC_ACQUIRE) !=
+		       zd_media_record_now(m);
+	}
+}
+
+void __zd_media_record(struct zd_media *m, enum zd_record_what what);
+
+/* See to it that the record has what is asked for; a record that can't be stored is told in
+ * the log.  Any thread, no lock of the media held; blocks if the record is due. */
+static inline void zd_media_record(struct zd_media *m, enum zd_record_what what)
+{
+	if (__builtin_expect(zd_media_record_due(m, what), 0))
+		__zd_media_record(m, what);
+}
 
 #endif

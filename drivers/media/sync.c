@@ -2,26 +2,27 @@
 /*
  * Making stores durable.
  *
- * On DAX the storing thread flushes its lines and drains them; nothing is shared, and
- * nothing can fail but the page going away under the flush (CLWB faults as a load
- * does, hence the guard).  Only a hole that was punched is the file system's to write
- * down: until it has, old content may come back, and a sync asks for it.
+ * On DAX the storing thread flushes its cache lines and drains them; nothing is shared, and
+ * nothing can fail but that the page goes away under the flush (CLWB faults as a load does,
+ * hence the guard).  Only a hole that was punched is for the file system to write down: until
+ * that is done old content may come back after a power loss, and a sync asks for it.
  *
- * Elsewhere it is msync(): libpmem2's persist functions would do the same, but can't
- * return an error.  Of the whole mapping for a FLUSH, of the range alone for FUA and
- * persist, which must not pay for what others have stored elsewhere.
+ * Elsewhere msync() makes stores durable: libpmem2's persist functions would call it, too, but
+ * can't return an error.  A FLUSH syncs the whole mapping, FUA and persist their range
+ * alone, so that they needn't pay for what other threads have stored elsewhere.
  *
  * The kernel tells of a failed write-back once for each open file, and forgets.  So:
  *
- *  - An error stays, for the region: after it no sync succeeds any more.  (The kernel has
+ *  - An error stays, for the region: no sync succeeds after it any more.  (The kernel has
  *    marked the pages clean that it couldn't write: a later msync() would succeed without
  *    writing them, and once they are evicted the old content is back.)
  *  - Only one thread at a time syncs through one open file.  Otherwise one thread's call
- *    could be told of the failure of another's page, and that other one of success.
- *  - Threads that want the whole mapping share one msync: it does the work of all that
+ *    could be told of the failure of the other thread's page, and the other one of success.
+ *  - Threads that want the whole mapping share one msync, which does the work of all that
  *    wait for it.  A range is synced through one of a few more open files, so ranges wait
- *    neither for that nor, mostly, for each other.  The mapping is that of a moment: msync
- *    takes a mapping, and finds what to write by the file's pages, not by who mapped them.
+ *    neither for the shared msync nor, mostly, for each other.  The range is mapped for
+ *    the moment of the msync: that call takes a mapping, but finds what to write by the
+ *    file's pages, whatever mapping they were stored through.
  *
  * msync() of a range is enough for what was stored there: it is what fdatasync() is for the
  * range, so the file system writes down where the storage is that a first store took, and
@@ -36,8 +37,10 @@
 #include <unistd.h>
 
 #include "base/fault_guard.h"
-#include "drivers/pmem/pmem.h"
+#include "drivers/media/media.h"
 #include "zonedev/log.h"
+
+void (*zd_media_hook)(struct zd_media *m, enum zd_media_event event, uint64_t off, uint64_t len);
 
 struct flush_call {
 	struct zd_media *m;
@@ -69,8 +72,8 @@ int zd_media_sync_error(struct zd_media *m)
 	return __atomic_load_n(&m->sync.error, __ATOMIC_RELAXED);
 }
 
-/* From now on no sync succeeds. */
-static int sync_failed(struct zd_media *m, int rc)
+/* Log the error, and let no sync succeed from now on.  Any thread. */
+static int fail_sync(struct zd_media *m, int rc)
 {
 	zd_log(ZD_LOG_ERR, "pmem: what was written can't be made durable (%s): flushes fail until the region is opened anew",
 	       strerrordesc_np(-rc));
@@ -78,7 +81,8 @@ static int sync_failed(struct zd_media *m, int rc)
 	return -EIO;
 }
 
-/* Called and returns with sync->lock held, drops it. */
+/* One msync of the whole mapping.  Called and returns with sync.lock held, drops it meanwhile;
+ * no other thread is in here (@busy).  Blocks. */
 static void sync_once(struct zd_media *m)
 {
 	struct zd_media_sync *s = &m->sync;
@@ -90,21 +94,22 @@ static void sync_once(struct zd_media *m)
 	zd_media_tell(m, ZD_MEDIA_SYNC_BEGIN, 0, m->bytes);
 	rc = msync(m->base, m->bytes, MS_SYNC) ? -errno : 0;
 	zd_media_tell(m, ZD_MEDIA_SYNC, 0, m->bytes);
-	/* what was mended before, if nothing was meanwhile */
+	/* what was mended before the sync is durable; if more was mended meanwhile, next time */
 	if (!rc)
 		zd_badblocks_clear(&m->mended, 0, m->bytes >> ZD_SECTOR_SHIFT, mended);
 	zd_mutex_lock(&s->lock);
 	s->busy = false;
 	if (rc) {
-		sync_failed(m, rc);
+		fail_sync(m, rc);
 	} else {
-		/* release: what the holder of a ticket does next comes after */
+		/* release: pairs with holes_are_durable() */
 		__atomic_store_n(&s->completed, nr, __ATOMIC_RELEASE);
 	}
 	__atomic_add_fetch(&s->turn, 1, __ATOMIC_RELEASE);
 	zd_futex_wake(&s->turn, INT_MAX);
 }
 
+/* Until the sync that runs has ended.  sync.lock is held, dropped meanwhile. */
 static void wait_turn(struct zd_media_sync *s)
 {
 	uint32_t turn = __atomic_load_n(&s->turn, __ATOMIC_RELAXED);
@@ -121,7 +126,7 @@ static int sync_shared(struct zd_media *m)
 	int rc;
 
 	zd_mutex_lock(&s->lock);
-	/* the one that runs now may have missed our stores */
+	/* the sync that runs now may have missed this thread's stores */
 	ticket = s->started + 1;
 	while (!s->error && s->completed < ticket) {
 		if (s->busy)
@@ -134,11 +139,11 @@ static int sync_shared(struct zd_media *m)
 	return rc;
 }
 
-/* After the hole: a sync with this number, or a later one, has it. */
-void zd_media_punched(struct zd_media *m)
+/* After the hole was punched: the sync with this number, or a later one, makes it durable. */
+void zd_media_note_hole(struct zd_media *m)
 {
 	zd_mutex_lock(&m->sync.lock);
-	/* the one that runs now may have missed it */
+	/* the sync that runs now may have missed the hole */
 	__atomic_store_n(&m->hole_ticket, m->sync.started + 1, __ATOMIC_RELEASE);
 	zd_mutex_unlock(&m->sync.lock);
 }
@@ -161,7 +166,7 @@ int zd_media_order(struct zd_media *m)
 	return 0;
 }
 
-bool zd_media_writes_last(struct zd_media *m)
+bool zd_media_drain_suffices(struct zd_media *m)
 {
 	return m->persist == ZD_PMEM_PERSIST_NONE || (m->drain_fn && holes_are_durable(m));
 }
@@ -184,8 +189,8 @@ void zd_media_open_sync_files(struct zd_media *m)
 	if (m->readonly || m->flush_fn || m->persist == ZD_PMEM_PERSIST_NONE)
 		return;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", m->fd);
-	/* Now, not when one is needed: an open file isn't told of errors that were seen,
-	 * through another, before it was opened. */
+	/* Now, not when one is needed: an open file isn't told of an error that another open
+	 * file was told of before this one was opened. */
 	while (f->nr < ZD_SYNC_FILES) {
 		fd = open(path, O_RDWR | O_CLOEXEC);
 		if (fd < 0)
@@ -200,7 +205,7 @@ void zd_media_close_sync_files(struct zd_media *m)
 		close(m->sync_files.fd[--m->sync_files.nr]);
 }
 
-/* One for this thread alone. */
+/* A file for this thread alone; waits until there is one. */
 static uint32_t take_file(struct zd_sync_files *f)
 {
 	uint32_t i, turn;
@@ -228,7 +233,7 @@ static void put_file(struct zd_sync_files *f, uint32_t i)
 	zd_futex_wake(&f->turn, 1);
 }
 
-/* -ENOMEM: it can't be mapped, and nothing was tried. */
+/* The caller has the file.  0; -EIO; -ENOMEM: it can't be mapped, and nothing was tried. */
 static int sync_through(struct zd_media *m, int fd, uint64_t off, uint64_t len)
 {
 	void *p = mmap(NULL, len, PROT_READ, MAP_SHARED, fd, off);
@@ -240,7 +245,7 @@ static int sync_through(struct zd_media *m, int fd, uint64_t off, uint64_t len)
 	rc = msync(p, len, MS_SYNC) ? -errno : 0;
 	munmap(p, len);
 	if (rc)
-		return sync_failed(m, rc == -ENOMEM ? -EIO : rc);
+		return fail_sync(m, rc == -ENOMEM ? -EIO : rc);
 	zd_media_tell(m, ZD_MEDIA_SYNC, off, len);
 	return 0;
 }
@@ -254,7 +259,7 @@ int zd_media_sync_range(struct zd_media *m, uint64_t off, uint64_t len)
 	if (!m->sync_files.nr || first == end)
 		return zd_media_sync(m);
 	i = take_file(&m->sync_files);
-	/* an error that this open file was told of has been put there before it was put back */
+	/* an error that this open file was told of was entered before the file was put back */
 	rc = zd_media_sync_error(m);
 	if (!rc)
 		rc = sync_through(m, m->sync_files.fd[i], first, end - first);

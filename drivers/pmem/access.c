@@ -4,11 +4,12 @@
  */
 #include <errno.h>
 
+#include "drivers/media/record.h"
+#include "drivers/pmem/pmem.h"
 #include "pages/pagemap.h"
 #include "pages/pfn_range.h"
-#include "drivers/pmem/pmem.h"
 
-/* How many of the pages can be had: up to the end, the file's end, a bad block. */
+/* How many of the pages can be had: up to the region's end, the file's end, a bad block. */
 static long good_pages(struct zd_pmem *pmem, uint64_t pgoff, long nr)
 {
 	uint64_t first = pgoff * ZD_PAGE_SECTORS, bad;
@@ -16,13 +17,14 @@ static long good_pages(struct zd_pmem *pmem, uint64_t pgoff, long nr)
 
 	if ((uint64_t)nr > m->bytes / ZD_PAGE_SIZE - pgoff)
 		nr = m->bytes / ZD_PAGE_SIZE - pgoff;
-	/* which adds what is beyond the file's end to the bad blocks */
+	/* this adds what lies beyond the file's end to the bad blocks */
 	zd_media_check_end(m, pgoff * ZD_PAGE_SIZE, nr * ZD_PAGE_SIZE, &bad);
 	if (zd_badblocks_check(&m->bad, first, nr * ZD_PAGE_SECTORS, &bad, NULL))
 		nr = (bad - first) / ZD_PAGE_SECTORS;
 	return nr;
 }
 
+/* Any thread; takes dax->page_lock, and waits while a hole is punched. */
 long zd_pmem_direct_access(struct zd_pmem *pmem, uint64_t pgoff, long nr_pages, void **kaddr,
 			   zd_pfn_t *pfn)
 {
@@ -51,6 +53,7 @@ void zd_pmem_direct_release(struct zd_pmem *pmem, zd_pfn_t pfn, long nr_pages)
 		zd_put_page(zd_pfn_to_page(pfn + i));
 }
 
+/* The region is held.  Blocks. */
 static int persist(struct zd_media *m, uint64_t offset, uint64_t len)
 {
 	uint64_t bad;
@@ -61,15 +64,15 @@ static int persist(struct zd_media *m, uint64_t offset, uint64_t len)
 	rc = zd_media_flush(m, offset, len);
 	if (!rc && len)
 		rc = zd_media_sync_range(m, offset, len);
-	/* also after a flush that failed: because of that, perhaps */
+	/* also after a flush that failed: the truncation may be why */
 	if (zd_media_check_end(m, offset, len, &bad))
 		rc = -EIO;
 	zd_media_record(m, rc ? ZD_RECORD_LOST : ZD_RECORD_ALL);
 	return rc;
 }
 
-/* Also of a region that is being removed, while anybody holds it: who has pages of it
- * wants what he wrote there to be safe. */
+/* Hold the pagemap, also of a region that is being removed, as long as any page of it is held:
+ * the holder of a page wants what it has stored there to be durable.  NULL: gone. */
 static struct zd_pagemap_priv *hold_dying(struct zd_pmem *pmem)
 {
 	struct zd_pagemap_priv *s = zd_pagemap_tryget_dying(pmem->dax.pfn);

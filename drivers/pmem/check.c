@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A region examined, and mended: opened as its media, under their lock, whatever is on them.
+ * A region examined, and mended: its media are opened, under their lock, whatever is on them.
  *
- * A region without a BTT has no tables.  What else a kind of region keeps on its media is
- * looked at from here: another `if' in examine().
+ * A region without a BTT has no tables to look at.  A later kind of region that stores tables
+ * on its media is examined from here, too, by another `if' in examine().
  */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
-#include "drivers/btt/btt.h"
+#include "drivers/btt/block.h"
+#include "drivers/btt/check.h"
+#include "drivers/btt/info.h"
+#include "drivers/explain.h"
+#include "drivers/pmem/pmem.h"
 
 struct checking {
 	struct zd_media *m;
@@ -28,7 +32,7 @@ static void say(const struct checking *k, const char *line)
 		k->say(k->arg, line);
 }
 
-/* Of the tables as they are now. */
+/* Read every block, by the tables as they are on the media now. */
 static void check_data(const struct checking *k, struct zd_btt *btt)
 {
 	char buf[4096], line[128];
@@ -47,12 +51,12 @@ static void check_data(const struct checking *k, struct zd_btt *btt)
 	}
 }
 
-/* And closed, so that it has its sums. */
+/* Put the tables right, and close the BTT, so that it has its sums. */
 static int mend(struct zd_btt *btt, struct zd_btt_check *check)
 {
 	int rc;
 
-	if (zd_btt_check_hopeless(check))
+	if (zd_btt_check_is_hopeless(check))
 		return -EUCLEAN;
 	btt->info.closed = 0;
 	rc = zd_btt_put_infos(btt);
@@ -73,24 +77,24 @@ static int check_tables(const struct checking *k, struct zd_btt *btt, uint32_t n
 		return rc;
 	if (nr_broken)
 		say(k, "one of its three descriptions, or two, are broken");
-	k->out->damaged = zd_btt_check_damaged(check) || nr_broken;
+	k->out->damaged = zd_btt_check_is_damaged(check) || nr_broken;
 	k->out->nr_lost = zd_btt_check_nr_lost(check);
 	if (!look)
 		rc = mend(btt, check);
-	if (rc == -EUCLEAN) {		/* it has said so */
+	if (rc == -EUCLEAN) {		/* zd_btt_check() has said why */
 		zd_btt_check_free(check);
 		return 0;
 	}
 	k->out->mended = k->out->damaged && !look && !rc;
-	/* what isn't mended can't be looked up */
+	/* in tables that aren't mended blocks can't be looked up */
 	if (!rc && k->flags & ZD_PMEM_CHECK_DATA && (!look || !k->out->damaged))
 		check_data(k, btt);
 	zd_btt_check_free(check);
 	return rc;
 }
 
-/* Nothing says what it was: damaged, and that can't be mended. */
-static int no_info(const struct checking *k, const struct zd_btt_infos *infos)
+/* No info block is valid: damaged, and that can't be mended. */
+static int report_no_info(const struct checking *k, const struct zd_btt_infos *infos)
 {
 	char line[256];
 
@@ -115,7 +119,7 @@ static int check_btt(const struct checking *k)
 	k->out->btt = true;
 	zd_btt_read_infos(k->m, infos);
 	if (infos->best < 0) {
-		rc = no_info(k, infos);
+		rc = report_no_info(k, infos);
 		goto out;
 	}
 	btt = zd_btt_alloc(k->m, &infos->b[infos->best]);
@@ -138,6 +142,7 @@ static int examine(const struct checking *k)
 	return rc > 0 ? check_btt(k) : rc;
 }
 
+/* Any thread; blocks.  The region is open nowhere: its file is locked. */
 int zd_pmem_check(const char *path, unsigned int flags, void (*say_fn)(void *, const char *),
 		  void *arg, struct zd_pmem_check *check, size_t size, char *err, size_t errlen)
 {

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Requests.  Each is done by the thread that submits it: what takes time is the copy,
- * and msync, which is shared by those who wait for it (media/sync.c).
+ * Requests.  Each is done by the thread that submits it: what takes time is the copy, and the
+ * msync, which all threads that wait for it share (media/sync.c).
  */
 #include <errno.h>
 
 #include "drivers/btt/btt.h"
+#include "drivers/media/record.h"
 #include "drivers/pmem/pmem.h"
 
 #define HEAL_TRIES	16
@@ -51,8 +52,8 @@ static int check(const struct zd_pmem *pmem, const struct zd_pmem_request *req)
 	return req->op <= ZD_PMEM_WRITE ? check_iov(req) : 0;
 }
 
-/* What a transfer said, and its first bad sector: also of what was copied before an
- * error some may be beyond the end. */
+/* @rc of a transfer, or -EIO if the file was cut; *@bad is the first bad sector of both, as also
+ * some of what was copied before an error may lie beyond the end. */
 static int check_result(struct zd_media *m, int rc, uint64_t off, uint64_t len, uint64_t *bad)
 {
 	uint64_t end_bad;
@@ -70,10 +71,10 @@ static int read_raw(struct zd_media *m, uint64_t off, struct zd_iter *it, uint64
 	return check_result(m, zd_media_read(m, off, it, len, bad), off, len, bad);
 }
 
-/* What was bad there is mended. */
-static int written(struct zd_media *m, uint64_t off, uint64_t len, uint64_t marks, uint64_t *bad)
+/* The bad sectors there are mended. */
+static int heal(struct zd_media *m, uint64_t off, uint64_t len, uint64_t marks, uint64_t *bad)
 {
-	int rc = zd_media_written(m, off, len, marks);
+	int rc = zd_media_heal(m, off, len, marks);
 
 	if (rc)
 		*bad = off;
@@ -85,7 +86,7 @@ static int write_raw(struct zd_media *m, uint64_t off, struct zd_iter *it, uint6
 {
 	int rc = check_result(m, zd_media_write(m, off, it, len, bad), off, len, bad);
 
-	return rc ? rc : written(m, off, len, it->marks, bad);
+	return rc ? rc : heal(m, off, len, it->marks, bad);
 }
 
 static int zero_raw(struct zd_media *m, uint64_t off, uint64_t len, bool punch, uint64_t marks,
@@ -93,10 +94,10 @@ static int zero_raw(struct zd_media *m, uint64_t off, uint64_t len, bool punch, 
 {
 	int rc = check_result(m, zd_media_zero(m, off, len, punch, bad), off, len, bad);
 
-	return rc ? rc : written(m, off, len, marks, bad);
+	return rc ? rc : heal(m, off, len, marks, bad);
 }
 
-/* Everything that was completed before is durable, or what isn't is known. */
+/* Everything that was completed before is durable; or this fails, and what isn't is bad. */
 static int flush(struct zd_pmem *pmem)
 {
 	struct zd_media *m = &pmem->media;
@@ -107,8 +108,8 @@ static int flush(struct zd_pmem *pmem)
 	return rc ? rc : zd_media_check_end(m, 0, m->bytes, &bad);
 }
 
-/* What was stored here is ours to make durable; DAX does it in any case: to find the
- * lines again at a flush would mean to flush them all. */
+/* With FUA the request's own stores are made durable.  On DAX they are in any case: a later FLUSH
+ * would not know which cache lines they are in. */
 static int finish_write(struct zd_media *m, const struct zd_pmem_request *req)
 {
 	if (req->flags & ZD_PMEM_FUA)
@@ -144,7 +145,7 @@ static int transfer(struct zd_pmem *pmem, const struct zd_pmem_request *req, uin
 	}
 }
 
-/* May the request write what is bad?  A BTT's goes wherever there is room. */
+/* May the request write bad sectors?  A write of a BTT goes to any free data block. */
 static bool may_heal(struct zd_pmem *pmem, const struct zd_pmem_request *req)
 {
 	struct zd_badblocks *bb = &pmem->media.bad;
@@ -156,8 +157,9 @@ static bool may_heal(struct zd_pmem *pmem, const struct zd_pmem_request *req)
 }
 
 /*
- * From its start, if something has become bad meanwhile.  (Only something new counts, so
- * that ends.)  Who heals sectors that others see become bad again and again gives up.
+ * Do the request, and do it again from its start if any sector has become bad meanwhile.  (Only
+ * a sector that is new on the list counts, so that ends.)  A request that heals sectors which
+ * other threads see become bad again and again gives up after HEAL_TRIES.
  */
 static int transfer_all(struct zd_pmem *pmem, const struct zd_pmem_request *req, uint64_t *bad)
 {
@@ -199,6 +201,7 @@ static int run(struct zd_pmem *pmem, struct zd_pmem_request *req)
 	return rc;
 }
 
+/* Any thread; blocks. */
 static int do_request(struct zd_pmem *pmem, struct zd_pmem_request *req)
 {
 	int rc = zd_pmem_queue_enter(pmem, req->flags & ZD_PMEM_NOWAIT);
@@ -206,7 +209,7 @@ static int do_request(struct zd_pmem *pmem, struct zd_pmem_request *req)
 	if (rc)
 		return rc;
 	rc = run(pmem, req);
-	/* nobody hears of what is lost before it is recorded; nor of what is mended */
+	/* what is lost is recorded before the caller hears of it; so is what is mended */
 	if (rc == -EIO)
 		zd_media_record(&pmem->media, ZD_RECORD_LOST);
 	else if (!rc && (req->op == ZD_PMEM_FLUSH || req->flags & ZD_PMEM_FUA))
@@ -232,7 +235,7 @@ int zd_pmem_rw(struct zd_pmem *pmem, enum zd_pmem_op op, unsigned int flags, uin
 	return do_request(pmem, &req);
 }
 
-/* A hole that a truncation made isn't one: neither while the file is short nor later. */
+/* What a truncation made isn't a hole, neither while the file is short nor later. */
 static int64_t raw_extent(struct zd_media *m, uint64_t off, uint64_t len, unsigned int *flags)
 {
 	uint64_t first, nr, bad;

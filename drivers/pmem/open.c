@@ -1,399 +1,229 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * From a path to a file that can hold a region: open, locked, of the right size.
- *
- * A file that is made here and can't be used is removed again; one that was there is
- * never changed, but for an empty one, which gets its size.
+ * A region put together: the media, their pages, the BTT.  What is set up in order is undone in
+ * reverse order: each thing that is set up registers a step of the teardown (remove.c).
  */
 #include <errno.h>
-#include <fcntl.h>
-#include <libgen.h>
-#include <linux/fs.h>
-#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/sized.h"
-#include "drivers/dax/devdax.h"
-#include "drivers/file_lock.h"
-#include "drivers/label.h"
+#include "drivers/btt/info.h"
+#include "drivers/explain.h"
+#include "drivers/media/record.h"
 #include "drivers/pmem/pmem.h"
+#include "pages/pagemap.h"
 
-#define OPEN_TRIES	16
-
-struct opening {
-	const char *path;
-	const struct zd_pmem_attr *attr;
-	struct zd_media *m;
-	struct stat st;
-	bool made;			/* the file, by this opening */
-	char *err;
-	size_t errlen;
-};
-
-#define fail(o, rc, ...)	zd_explain((o)->err, (o)->errlen, rc, __VA_ARGS__)
-
-/* --- open --- */
-
-static int explain_open(struct opening *o, int rc)
+/* If the step can't be registered it is taken at once.  0 or -ENOMEM. */
+static int add_step(struct zd_pmem *pmem, zd_devm_action_t *action)
 {
-	switch (rc) {
-	case -ENOENT:
-		return fail(o, rc, "%s isn't there: create it first, or name another", o->path);
-	case -EBUSY:
-		return fail(o, rc, "%s is in use: unmount it, or name another", o->path);
-	default:
-		return fail(o, rc, "%s: %s: name a file that you may %s", o->path, strerror(-rc),
-			    o->m->readonly ? "read" : "read and write");
-	}
+	return zd_devm_add_action_or_reset(&pmem->devm, action, pmem);
 }
 
-const char *zd_pmem_memfd_name(const char *path)
+static int explain(int rc, char *err, size_t errlen)
 {
-	static const char prefix[] = "memfd:";
-	size_t len = sizeof(prefix) - 1;
-
-	return strncmp(path, prefix, len) ? NULL : path + len;
+	return zd_explain(err, errlen, rc, "can't map it: %s", strerrordesc_np(-rc));
 }
 
-static int open_memfd(struct opening *o, const char *name)
+static int open_media(struct zd_pmem *pmem, const char *path, const struct zd_pmem_attr *attr,
+		      char *err, size_t errlen)
 {
-	int seals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
-	int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	struct zd_media *m = &pmem->media;
+	int rc = zd_pmem_open_file(path, attr, m, err, errlen);
 
-	if (fd < 0)
-		return fail(o, -errno, "%s: %s", o->path, strerror(errno));
-	o->m->fd = fd;
-	if (!o->attr->bytes)
-		return fail(o, -EINVAL, "%s: a memfd needs a size: add size=64M", o->path);
-	if (ftruncate(fd, o->attr->bytes) || fcntl(fd, F_ADD_SEALS, seals))
-		return fail(o, -errno, "%s: can't have %llu bytes: %s", o->path,
-			    (unsigned long long)o->attr->bytes, strerror(errno));
-	o->m->sealed = true;
-	return 0;
+	if (rc)
+		return rc;
+	rc = add_step(pmem, zd_pmem_step_close);
+	if (!rc)
+		rc = zd_media_map(m);
+	if (!rc)
+		rc = add_step(pmem, zd_pmem_step_unmap);
+	return rc ? explain(rc, err, errlen) : 0;
 }
 
-static int open_node(const char *name, int flags, bool block)
+/* @reopening: a BTT that was there must be there. */
+static int open_btt(struct zd_pmem *pmem, const struct zd_pmem_attr *attr, bool reopening,
+		    char *err, size_t errlen)
 {
-	int fd;
+	bool force = attr->flags & ZD_PMEM_FORCE;
+	bool create = !reopening && !(attr->flags & ZD_PMEM_READONLY);
+	int has = zd_btt_probe(&pmem->media), data = 0, rc;
 
-	if (block)
-		return zd_open_exclusive(name, flags);
-	fd = open(name, flags);
-	return fd < 0 ? -errno : fd;
-}
-
-/*
- * By the kernel's own node, so that all share the lock of one inode.  A block device with O_EXCL,
- * against mounts and those who write it; a reader doesn't keep that, or there could be
- * only one.
- */
-static int open_device(struct opening *o, int flags, bool block)
-{
-	char node[256];
-	const char *name = zd_device_node(o->path, node, sizeof(node));
-	int fd = open_node(name, flags, block), shared;
-
-	/* another node may be for users who may not open that one */
-	if ((fd == -EACCES || fd == -EPERM) && name != o->path)
-		fd = open_node(name = o->path, flags, block);
-	if (fd < 0)
-		return explain_open(o, fd);
-	o->m->fd = fd;
-	if (!block || !o->m->readonly)
-		return 0;
-	shared = open(name, flags);
-	if (shared < 0)
-		return explain_open(o, -errno);
-	o->m->fd = shared;
-	close(fd);
-	return 0;
-}
-
-static int open_path(struct opening *o)
-{
-	/* O_NONBLOCK: a pipe with nobody at its other end is no reason to wait */
-	int flags = (o->m->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
-	const char *memfd = zd_pmem_memfd_name(o->path);
-	struct stat st;
-
-	if (memfd)
-		return open_memfd(o, memfd);
-	o->made = false;
-	if (!stat(o->path, &st) && (S_ISBLK(st.st_mode) || S_ISCHR(st.st_mode)))
-		return open_device(o, flags, S_ISBLK(st.st_mode));
-	o->m->fd = open(o->path, flags);
-	if (o->m->fd < 0 && errno == ENOENT && o->attr->flags & ZD_PMEM_CREATE &&
-	    !o->m->readonly) {
-		o->m->fd = open(o->path, flags | O_CREAT | O_EXCL, 0600);
-		o->made = o->m->fd >= 0;
-	}
-	return o->m->fd < 0 ? explain_open(o, -errno) : 0;
-}
-
-/* A reader shares it with readers.  The opening that made the file doesn't own it before
- * it has the lock: another may have been faster. */
-static int lock(struct opening *o)
-{
-	if (!zd_lock_file(o->m->fd, o->m->readonly))
-		return 0;
-	return fail(o, -EBUSY, "%s is open as a region already, here or in another process, or locked by another program: close it there first",
-		    o->path);
-}
-
-/* What is locked may be a file that was made in vain, and unlinked before we had it. */
-static bool is_named_so(const struct opening *o)
-{
-	struct stat by_fd, by_path;
-
-	if (zd_pmem_memfd_name(o->path) || fstat(o->m->fd, &by_fd))
-		return true;
-	if (stat(o->path, &by_path))
-		return errno != ENOENT;
-	/* a device is what its number says, whatever node leads to it */
-	if (S_ISBLK(by_fd.st_mode) || S_ISCHR(by_fd.st_mode))
-		return by_fd.st_rdev == by_path.st_rdev;
-	return by_fd.st_dev == by_path.st_dev && by_fd.st_ino == by_path.st_ino;
-}
-
-static int open_and_lock(struct opening *o)
-{
-	for (int tries = 0; tries < OPEN_TRIES; tries++) {
-		int rc = open_path(o);
-
-		/* somebody else has just made it */
-		if (rc == -EEXIST)
-			continue;
-		if (!rc)
-			rc = lock(o);
-		if (rc)
-			return rc;
-		if (is_named_so(o)) {
-			o->m->created = o->made;
+	if (has < 0)
+		return explain(has, err, errlen);
+	if (!(attr->flags & ZD_PMEM_BTT)) {
+		if (!has || force)
 			return 0;
-		}
-		close(o->m->fd);
-		o->m->fd = -1;
+		return zd_explain(err, errlen, -EMEDIUMTYPE,
+				    "its blocks are translated by a BTT: open it with btt=on");
 	}
-	return fail(o, -EBUSY, "%s is made and removed all the time by somebody else: name another",
-		    o->path);
-}
-
-int zd_pmem_sync_dir(const char *path)
-{
-	size_t len = strlen(path) + 1;
-	char *copy = zd_alloc(len);
-	int fd, rc = 0;
-
-	if (!copy)
-		return -ENOMEM;
-	fd = open(dirname(memcpy(copy, path, len)), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	zd_free(copy);
-	/* not every file system can sync a directory; all that need it can */
-	if (fd >= 0 && fsync(fd) && errno != EINVAL)
-		rc = -errno;
-	if (fd >= 0)
-		close(fd);
+	if (!has && create && !force)
+		data = zd_pmem_has_data(&pmem->media);
+	if (data < 0)
+		return explain(data, err, errlen);
+	if (data)
+		return zd_explain(err, errlen, -EEXIST,
+				    "it holds data, which btt=on would overwrite: name a new or empty file");
+	rc = zd_btt_open(&pmem->media, create, attr->btt_block, &pmem->btt, err, errlen);
+	if (!rc)
+		memcpy(pmem->btt_uuid, pmem->btt->info.uuid, sizeof(pmem->btt_uuid));
 	return rc;
 }
 
-/* A new file's name, too, must be there after the power went. */
-static int sync_name(struct opening *o)
+static void set_info(struct zd_pmem *pmem)
 {
-	int rc = fsync(o->m->fd) ? -errno : zd_pmem_sync_dir(o->path);
+	struct zd_pmem_info *info = &pmem->info;
+	struct zd_btt *btt = pmem->btt;
 
-	return rc ? fail(o, rc, "%s: can't be made durable: %s", o->path, strerror(-rc)) : 0;
+	info->media_bytes = pmem->media.bytes;
+	info->nr_sectors = (btt ? btt->nr_blocks * btt->block : info->media_bytes) >>
+			   ZD_SECTOR_SHIFT;
+	info->atomic_bytes = btt ? btt->block : 8;
+	info->flags = (btt ? ZD_PMEM_BTT : 0) | (pmem->media.readonly ? ZD_PMEM_READONLY : 0);
+	info->persist = pmem->media.persist;
+	info->pfn = pmem->dax.pgmap.pfn;
+	info->has_holes = pmem->media.has_holes;
 }
 
-/* --- size and kind --- */
-
-static int find_bytes(struct opening *o, uint64_t *bytes)
+/* zd_media_pages.is_live: dax->page_lock is held. */
+static bool page_is_live(void *owner, uint64_t page)
 {
-	*bytes = 0;
-	o->m->align = ZD_PAGE_SIZE;
-	if (fstat(o->m->fd, &o->st))
-		return -errno;
-	if (S_ISREG(o->st.st_mode))
-		*bytes = o->st.st_size;
-	else if (S_ISBLK(o->st.st_mode))
-		return ioctl(o->m->fd, BLKGETSIZE64, bytes) ? -errno : 0;
-	else if (S_ISCHR(o->st.st_mode))
-		return zd_devdax_probe(o->st.st_rdev, bytes, &o->m->align) ? -ENOTBLK : 0;
-	else
-		return -ENOTBLK;
-	return 0;
+	const struct zd_dax *dax = owner;
+
+	return dax->live[page / 64] >> (page % 64) & 1;
 }
 
-/* An empty file becomes as long as it is asked to be. */
-static int extend(struct opening *o, uint64_t *bytes)
+/* zd_dax_config.may_hold: dax->page_lock is held. */
+static bool page_may_live(struct zd_dax *dax, uint64_t page)
 {
-	uint64_t want = o->attr->bytes;
-
-	if (*bytes || !S_ISREG(o->st.st_mode))
-		return 0;
-	if (!want)
-		return fail(o, -EINVAL, "%s is empty: say how large it is to be, as in size=1G",
-			    o->path);
-	if (o->m->readonly)
-		return fail(o, -EINVAL, "%s is empty, and opened read-only: there is nothing to read",
-			    o->path);
-	if (want % ZD_PAGE_SIZE)
-		return fail(o, -EINVAL, "size=%llu is not a multiple of 4096",
-			    (unsigned long long)want);
-	if (ftruncate(o->m->fd, want))
-		return fail(o, -errno, "%s: can't be made %llu bytes long: %s", o->path,
-			    (unsigned long long)want, strerror(errno));
-	*bytes = want;
-	return 0;
+	return zd_media_may_hold(&((struct zd_pmem *)dax->cfg.owner)->media, page);
 }
 
-static int set_size(struct opening *o)
+static int open_pages(struct zd_pmem *pmem)
 {
-	uint64_t bytes;
-	int rc = find_bytes(o, &bytes);
+	struct zd_media *m = &pmem->media;
+	struct zd_dax_config cfg = {
+		.type = ZD_MEMORY_FS_DAX, .fd = m->program_fd, .nr_pages = m->bytes / ZD_PAGE_SIZE,
+		.align = m->align, .map_flags = m->map_flags, .rdonly = m->readonly,
+		.base = m->base, .owner = pmem, .may_hold = page_may_live,
+	};
+	int rc = add_step(pmem, zd_pmem_step_release_queue);
 
-	if (rc == -ENOTBLK)
-		return fail(o, rc, "%s is neither a file nor a block device nor device-dax: name one",
-			    o->path);
-	if (rc)
-		return explain_open(o, rc);
-	rc = zd_media_record_open(o->m, o->path, bytes, o->attr->bytes, o->err, o->errlen);
 	if (!rc)
-		rc = extend(o, &bytes);
+		rc = zd_dax_setup(&pmem->dax, &cfg);
 	if (rc)
 		return rc;
-	if (o->attr->bytes && o->attr->bytes != bytes)
-		return fail(o, -EINVAL, "%s has %llu bytes, not %llu: leave the size out", o->path,
-			    (unsigned long long)bytes, (unsigned long long)o->attr->bytes);
-	if (!bytes || bytes % ZD_PAGE_SIZE)
-		return fail(o, -EINVAL, "%s has %llu bytes, which is not a multiple of 4096: use truncate -s %%4096",
-			    o->path, (unsigned long long)bytes);
-	o->m->bytes = bytes;
+	m->pages = (struct zd_media_pages){
+		.owner = &pmem->dax, .lock = &pmem->dax.page_lock, .is_live = page_is_live,
+		.sigbus_fd = pmem->dax.empty_fd,
+	};
+	pmem->queue.usage = &pmem->dax.pgmap.priv->ref;
+	return zd_pmem_add_page_steps(pmem);
+}
+
+static int set_up(struct zd_pmem *pmem, const char *path, const struct zd_pmem_attr *attr,
+		  const struct zd_pmem *removed, char *err, size_t errlen)
+{
+	int rc = open_media(pmem, path, attr, err, errlen);
+
+	if (rc)
+		return rc;
+	rc = open_pages(pmem);
+	if (rc)
+		return explain(rc, err, errlen);
+	rc = open_btt(pmem, attr, removed, err, errlen);
+	if (rc)
+		return rc;
+	set_info(pmem);
+	if (removed && !zd_pmem_is_same(pmem, removed))
+		return zd_explain(err, errlen, -ESTALE,
+				    "%s is another file than was removed: put that back, or start anew",
+				    path);
+	rc = removed ? zd_pmem_inherit(pmem, removed) : 0;
+	if (rc)
+		return explain(rc, err, errlen);
+	/* not of a file that has grown since: the caller may refuse it for that, and it may be
+	 * cut again */
+	if (!removed || removed->media.bytes == pmem->media.bytes)
+		zd_media_record_size(&pmem->media);
 	return 0;
 }
 
-/* Beyond the end, where it changes nothing. */
-static bool can_punch(const struct zd_media *m)
+/* Any thread; blocks.  @removed: NULL, or the region that was there before. */
+static int open_region(const char *path, const struct zd_pmem_attr *attr,
+		       const struct zd_pmem *removed, struct zd_pmem **out, char *err,
+		       size_t errlen)
 {
-	return !fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, m->bytes,
-			  ZD_PAGE_SIZE);
+	size_t len = strlen(path) + 1;
+	struct zd_pmem *pmem = zd_alloc(sizeof(*pmem));
+	int rc = -ENOMEM;
+
+	if (!pmem)
+		return zd_explain(err, errlen, rc, "no memory");
+	pmem->path = zd_alloc(len);
+	if (pmem->path)
+		rc = zd_pmem_queue_init(&pmem->queue);
+	if (rc) {
+		zd_free(pmem->path);
+		zd_free(pmem);
+		return explain(rc, err, errlen);
+	}
+	memcpy(pmem->path, path, len);
+	rc = set_up(pmem, path, attr, removed, err, errlen);
+	if (rc) {
+		if (pmem->media.created)
+			unlink(path);
+		zd_devm_release_all(&pmem->devm);
+		zd_pmem_free(pmem);
+		return rc;
+	}
+	*out = pmem;
+	return 0;
 }
 
-static void set_kind(struct opening *o)
+int zd_pmem_open(const char *path, const struct zd_pmem_attr *attr, struct zd_pmem **out,
+		 char *err, size_t errlen)
 {
-	struct zd_media *m = o->m;
-	bool regular = S_ISREG(o->st.st_mode);
-	struct statfs fs;
-	int seals;
+	static const struct zd_pmem_attr none = { .size = sizeof(none) };
 
-	m->block = S_ISBLK(o->st.st_mode);
-	/* of one that is only read they are at least to be seen; where they can't be made a
-	 * DISCARD must not fill the file with zeros instead */
-	m->has_holes = regular && (m->readonly || can_punch(m));
-	m->can_allocate = regular && !m->readonly;
-	seals = fcntl(m->fd, F_GET_SEALS);
-	m->can_shrink = regular && (seals < 0 || !(seals & F_SEAL_SHRINK));
-	/* what lives in memory isn't durable, however often it is msync'ed */
-	if (regular && !fstatfs(m->fd, &fs) &&
-	    (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC ||
-	     fs.f_type == HUGETLBFS_MAGIC))
-		m->persist = ZD_PMEM_PERSIST_NONE;
-	else
-		m->persist = ZD_PMEM_PERSIST_PAGE;
+	if (!path || !out)
+		return zd_explain(err, errlen, -EINVAL, "no path");
+	return open_region(path, attr ? attr : &none, NULL, out, err, errlen);
 }
 
-/*
- * For the mappings of zd_dax_mmap().  The kernel tells each open file once of what it
- * couldn't write back; a program that calls msync() on its mapping must not be told in
- * our place.
- */
-static void open_program_fd(struct zd_media *m)
+int zd_pmem_open_fd(int fd, const struct zd_pmem_attr *attr, struct zd_pmem **pmem, char *err,
+		    size_t errlen)
 {
 	char path[32];
 
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", m->fd);
-	m->program_fd = open(path, (m->readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC);
-	if (m->program_fd < 0)		/* no /proc: it has to share ours */
-		m->program_fd = m->fd;
+	if (fd < 0)
+		return zd_explain(err, errlen, -EBADF, "not a descriptor");
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	return zd_pmem_open(path, attr, pmem, err, errlen);
 }
 
-void zd_pmem_close_file(struct zd_media *m)
+int zd_pmem_reopen(const struct zd_pmem *removed, struct zd_pmem **out, char *err, size_t errlen)
 {
-	if (m->program_fd != m->fd)
-		close(m->program_fd);
-	zd_media_record_close(m);
-	zd_unlock_file(m->fd);
-	close(m->fd);
+	struct zd_pmem_attr attr = {
+		.size = sizeof(attr),
+		.flags = removed ? removed->info.flags & (ZD_PMEM_BTT | ZD_PMEM_READONLY) : 0,
+	};
+
+	if (!removed || !out || !zd_pmem_is_gone(removed))
+		return zd_explain(err, errlen, -EINVAL, "it isn't removed");
+	if (zd_pmem_memfd_name(removed->path))
+		return zd_explain(err, errlen, -ENODEV, "%s went with its removal: start anew",
+				    removed->path);
+	return open_region(removed->path, &attr, removed, out, err, errlen);
 }
 
-static int check_attr(struct opening *o)
+int zd_pmem_get_info(const struct zd_pmem *pmem, struct zd_pmem_info *info, size_t size)
 {
-	const struct zd_pmem_attr *a = o->attr;
-	unsigned int all = ZD_PMEM_CREATE | ZD_PMEM_READONLY | ZD_PMEM_BTT | ZD_PMEM_FORCE;
-
-	if (a->size < sizeof(*a) || a->flags & ~all || !zd_tail_is_zero(a, sizeof(*a), a->size))
-		return fail(o, -EINVAL, "unknown flags");
-	if (a->bytes % ZD_PAGE_SIZE)
-		return fail(o, -EINVAL, "size=%llu is not a multiple of 4096",
-			    (unsigned long long)a->bytes);
-	if (a->btt_block && a->btt_block != 512 && a->btt_block != 4096)
-		return fail(o, -EINVAL, "a BTT's block is 512 or 4096 bytes");
+	/* no program has less than what is there now: a member that is added comes behind */
+	if (!pmem || !info || size < sizeof(*info))
+		return -EINVAL;
+	zd_fill(info, size, &pmem->info, sizeof(*info));
 	return 0;
-}
-
-int zd_pmem_open_file(const char *path, const struct zd_pmem_attr *attr, struct zd_media *m,
-		      char *err, size_t errlen)
-{
-	struct opening o = { .path = path, .attr = attr, .m = m, .err = err, .errlen = errlen };
-	int rc = check_attr(&o);
-
-	m->fd = m->record.fd = -1;
-	m->readonly = attr->flags & ZD_PMEM_READONLY;
-	if (!rc)
-		rc = open_and_lock(&o);
-	if (!rc) {
-		zd_pmem_identify(m);
-		rc = set_size(&o);
-	}
-	if (!rc && m->created)
-		rc = sync_name(&o);
-	if (!rc) {
-		set_kind(&o);
-		open_program_fd(m);
-		return 0;
-	}
-	if (m->created)
-		unlink(path);
-	m->created = false;
-	zd_media_record_close(m);
-	if (m->fd >= 0)
-		close(m->fd);
-	return rc;
-}
-
-/* --- is there anything in it? --- */
-
-static int64_t media_extent(void *medium, uint64_t off, uint64_t len, bool *hole)
-{
-	return zd_media_extent(medium, off, len, hole);
-}
-
-static int media_read(void *medium, uint64_t off, char *buf, size_t len)
-{
-	return zd_media_get(medium, off, buf, len);
-}
-
-/* Of a file with holes all that isn't a hole is looked at, of anything else the label. */
-int zd_pmem_has_data(struct zd_media *m)
-{
-	static const struct zd_scan_ops media = { .extent = media_extent, .read = media_read };
-	uint64_t end = m->has_holes || m->bytes < ZD_LABEL_BYTES ? m->bytes : ZD_LABEL_BYTES;
-
-	return zd_scan_has_data(&media, m, end);
 }

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The queue: who is inside.
+ * The queue: which requests are in the region.
  *
- * Two counts a request.  The pagemap's reference is the usage counter: it is what
- * removal waits for, as it does for pages.  The gate is a reference of the queue's
- * own, which counts the same requests and nothing else; a freeze kills it and waits for
- * its last holder, an unfreeze brings it to life again.  With one count for both, as
- * Linux had, a freeze would wait for every pinned page.
+ * A request holds two references.  That of the pagemap is the usage counter: removal waits for
+ * it, as it does for pages.  The gate is a reference count of the queue's own, which counts the
+ * same requests and nothing else; a freeze kills the gate and waits for its last holder, an
+ * unfreeze brings it to life again.  With one count for both, as Linux had, a freeze would wait
+ * for every pinned page.
  *
- * The gate comes first and goes last, so who holds it may look at the pagemap's
- * reference: removal waits for the gate to be empty before the pagemap goes.
+ * A request takes the gate first and puts it last, so that a holder of the gate may look at the
+ * pagemap's reference: removal waits for the gate to be empty before the pagemap goes.
  *
- * Waiters at a closed gate sleep on @changes, which the end of a freeze and the death
- * of the queue change: after the gate has been opened, or @dying been set, so who
- * reads @changes first and then finds the gate closed can't miss it.
+ * Threads that wait at a closed gate sleep on @changes.  The end of a freeze and the death of the
+ * queue change it, after they have opened the gate or set @dying; so a thread that reads
+ * @changes first, and then finds the gate closed, can't miss the change.
  */
 #include <errno.h>
 #include <limits.h>
@@ -21,6 +21,7 @@
 #include "drivers/pmem/pmem.h"
 #include "zonedev/log.h"
 
+/* Release callback of the gate: the context of any zd_percpu_ref_put(); must not sleep. */
 static void gate_empty(struct zd_percpu_ref *gate)
 {
 	zd_complete(&caa_container_of(gate, struct zd_pmem_queue, gate)->empty);
@@ -51,11 +52,12 @@ static bool is_dying(const struct zd_pmem_queue *q)
 
 static void tell_waiters(struct zd_pmem_queue *q)
 {
-	/* release: the gate, or @dying, comes first */
+	/* release: pairs with the acquire in zd_pmem_queue_enter(): the gate, or @dying, first */
 	__atomic_add_fetch(&q->changes, 1, __ATOMIC_RELEASE);
 	zd_futex_wake(&q->changes, INT_MAX);
 }
 
+/* Any thread that isn't in the queue; blocks while it is frozen. */
 int zd_pmem_queue_enter(struct zd_pmem *pmem, unsigned int flags)
 {
 	struct zd_pmem_queue *q = &pmem->queue;
@@ -85,7 +87,7 @@ void zd_pmem_queue_exit(struct zd_pmem *pmem)
 	zd_percpu_ref_put(&pmem->queue.gate);
 }
 
-/* Under q->lock. */
+/* q->lock is held.  Doesn't block. */
 static void close_gate(struct zd_pmem_queue *q)
 {
 	if (q->depth++)
@@ -117,8 +119,8 @@ void zd_pmem_queue_unfreeze(struct zd_pmem *pmem)
 	struct zd_pmem_queue *q = &pmem->queue;
 
 	zd_mutex_lock(&q->lock);
-	/* Only an empty gate can be opened.  Not waited for with the lock: a removal that
-	 * must not block takes it, too. */
+	/* Only an empty gate can be opened.  The lock isn't held over the wait, since a removal
+	 * that must not block takes it, too. */
 	while (q->depth == 1 && !zd_wait_for_completion_timeout(&q->empty, 0)) {
 		zd_mutex_unlock(&q->lock);
 		zd_wait_for_completion(&q->empty);
@@ -135,7 +137,7 @@ void zd_pmem_queue_unfreeze(struct zd_pmem *pmem)
 
 void zd_pmem_queue_die(struct zd_pmem_queue *q)
 {
-	/* first: who finds the gate closed by this must not wait */
+	/* first: a thread that finds the gate closed by this must not wait */
 	__atomic_store_n(&q->dying, true, __ATOMIC_RELEASE);
 	zd_mutex_lock(&q->lock);
 	close_gate(q);

@@ -1,48 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A region that was removed, opened once more for those who still use it.
+ * What a region that is opened once more takes over from the removed one.
  *
- * They must find what they left.  So it is the same file or nothing: a new one, or one
- * that was put in its place, is another's data, or zeros.  And what was known to be lost
- * stays lost: a new handle knows neither the bad blocks of the old one, nor that the
- * kernel couldn't write something back, of which it tells nobody twice.
+ * The region's users must find what they left.  So only the same file will do: a new file, or
+ * one that was put in its place, has other data, or zeros.  And what was known to be lost stays
+ * lost: a new handle by itself would know neither the bad blocks of the old one, nor that the
+ * kernel couldn't write something back, which the kernel tells only once.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <sys/stat.h>
 
-#include "base/alloc.h"
-#include "drivers/btt/btt.h"
+#include "drivers/media/record.h"
 #include "drivers/pmem/pmem.h"
 #include "zonedev/log.h"
 
-void zd_pmem_identify(struct zd_media *m)
-{
-	struct zd_media_identity *id = &m->identity;
-	struct statx st;
-
-	memset(id, 0, sizeof(*id));
-	if (statx(m->fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &st))
-		return;
-	id->dev = (uint64_t)st.stx_dev_major << 32 | st.stx_dev_minor;
-	id->rdev = (uint64_t)st.stx_rdev_major << 32 | st.stx_rdev_minor;
-	id->ino = st.stx_ino;
-	/* inode numbers are used again */
-	if (st.stx_mask & STATX_BTIME)
-		id->born_ns = st.stx_btime.tv_sec * 1000000000 + st.stx_btime.tv_nsec;
-}
-
 bool zd_pmem_is_same(const struct zd_pmem *pmem, const struct zd_pmem *removed)
 {
-	const struct zd_media_identity *a = &pmem->media.identity, *b = &removed->media.identity;
-
-	return a->dev == b->dev && a->rdev == b->rdev && a->ino == b->ino &&
-	       a->born_ns == b->born_ns &&
+	return zd_media_is_same_file(&pmem->media, &removed->media) &&
 	       !memcmp(pmem->btt_uuid, removed->btt_uuid, sizeof(pmem->btt_uuid));
 }
 
-/* The removed one's list stays until its handle is closed. */
+/* The list of the removed region stays until its handle is closed. */
 int zd_pmem_inherit(struct zd_pmem *pmem, const struct zd_pmem *removed)
 {
 	const struct zd_badblocks *bad = &removed->media.bad;
@@ -58,19 +36,4 @@ int zd_pmem_inherit(struct zd_pmem *pmem, const struct zd_pmem *removed)
 	zd_log(ZD_LOG_WARN, "pmem: %s: what was written before it was removed isn't all durable: flushes go on failing until it is opened anew",
 	       pmem->path);
 	return rc;
-}
-
-int zd_pmem_reopen(const struct zd_pmem *removed, struct zd_pmem **out, char *err, size_t errlen)
-{
-	struct zd_pmem_attr attr = {
-		.size = sizeof(attr),
-		.flags = removed ? removed->info.flags & (ZD_PMEM_BTT | ZD_PMEM_READONLY) : 0,
-	};
-
-	if (!removed || !out || !__atomic_load_n(&removed->gone, __ATOMIC_ACQUIRE))
-		return zd_explain(err, errlen, -EINVAL, "it isn't removed");
-	if (zd_pmem_memfd_name(removed->path))
-		return zd_explain(err, errlen, -ENODEV, "%s went with its removal: start anew",
-				    removed->path);
-	return zd_pmem_open_region(removed->path, &attr, removed, out, err, errlen);
 }

@@ -3,12 +3,20 @@
  * zonedev/pmem.h - persistent memory: a region of a file that is memory and a
  * block device at the same time.
  *
+ *	pmem.h			what is promised; open, remove, close
+ *	pmem_request.h		as a block device: requests, and their queue
+ *	pmem_access.h		as memory: addresses
+ *	pmem_badblocks.h	the sectors that have failed
+ *	pmem_check.h		examined and mended, while it isn't open
+ *
+ * This header includes the others.
+ *
  * A region lies in a regular file on any file system, in a file on a DAX mount,
  * in a block device (/dev/pmemN, or any other), in a device-dax node, or in a
  * memfd.  A region is mapped once, as a whole, shared; its pages are pages of an
  * FS_DAX pagemap.  Two ways lead to it:
  *
- *  - requests (zonedev/pmem_request.h, included here), in sectors of 512 bytes: a block
+ *  - requests (zd_pmem_submit(), zd_pmem_rw()), in sectors of 512 bytes: a block
  *    device without a block layer, as drivers/nvdimm/pmem.c is in Linux;
  *  - addresses (zd_pmem_direct_access(), zd_pmem_dax()): loads and stores.
  *
@@ -87,6 +95,9 @@
 #include <stdint.h>
 #include <zonedev/page.h>
 #include <zonedev/pagemap.h>
+#include <zonedev/pmem_access.h>
+#include <zonedev/pmem_badblocks.h>
+#include <zonedev/pmem_check.h>
 #include <zonedev/pmem_request.h>
 
 #ifdef __cplusplus
@@ -95,7 +106,6 @@ extern "C" {
 #pragma GCC visibility push(default)
 
 struct zd_pmem;
-struct zd_dax;
 
 /* --- open --- */
 
@@ -170,48 +180,6 @@ int zd_pmem_open_fd(int fd, const struct zd_pmem_attr *attr, struct zd_pmem **pm
  * Context: signal-safe, fork-safe. */
 const char *zd_pmem_memfd_name(const char *path);
 
-/* --- check --- */
-
-#define ZD_PMEM_CHECK_LOOK	(1u << 0)	/* change nothing */
-#define ZD_PMEM_CHECK_DATA	(1u << 1)	/* read every block, too */
-
-/*
- * struct zd_pmem_check - what a check has found.
- *
- * @btt: there is a BTT; else the check saw only whether the file can be opened as a
- *	region.
- * @damaged: its tables were; @mended: and are right now, but for what is lost.
- * @nr_blocks, @block_bytes: of the region.
- * @nr_lost: blocks whose content is not known any more, by this damage or an earlier one:
- *	reads of them fail with -EIO until they are written.
- * @nr_bad: with ZD_PMEM_CHECK_DATA: blocks whose content can't be read, or isn't what was
- *	written: the same holds for these.
- */
-struct zd_pmem_check {
-	bool btt, damaged, mended;
-	uint32_t block_bytes;
-	uint64_t nr_blocks, nr_lost, nr_bad;
-};
-
-/*
- * zd_pmem_check - examine a region that no process has open, and mend it.
- *
- * @path: as for zd_pmem_open(), but for "memfd:".  @flags: ZD_PMEM_CHECK_*.  @say: told of
- * each finding, one line, without newline; may be NULL; @arg goes to it.  @check: result;
- * @size: sizeof(struct zd_pmem_check).
- *
- * A region without a BTT has nothing to mend.  The tables of a BTT tell the same several
- * times over: what is damaged is made anew from what isn't.  A block is mended only where
- * one content alone can be right; else it is lost, and the check says which.  A check that is
- * killed, or that a loss of power ends, can be made again.
- *
- * 0: examined, see @check; -errno: it can't be, as for zd_pmem_open(), with @err.  Needs
- * memory of some 50 bytes for each block of a damaged region.
- * Context: may block, fork-safe.
- */
-int zd_pmem_check(const char *path, unsigned int flags, void (*say)(void *arg, const char *line),
-		  void *arg, struct zd_pmem_check *check, size_t size, char *err, size_t errlen);
-
 /* How a store becomes durable. */
 enum zd_pmem_persist {
 	ZD_PMEM_PERSIST_NONE,		/* never: memfd, tmpfs */
@@ -243,89 +211,6 @@ struct zd_pmem_info {
 /* zd_pmem_get_info - @size: sizeof(*info).  0, or -EINVAL: too short.
  * Context: any thread, parent only. */
 int zd_pmem_get_info(const struct zd_pmem *pmem, struct zd_pmem_info *info, size_t size);
-
-/* --- addresses --- */
-
-/*
- * zd_pmem_direct_access - the pages from @pgoff on, where they are mapped.
- * Mirrors Linux dax_direct_access().
- *
- * @pgoff: in pages, of the media.  @nr_pages: wanted.  @kaddr, @pfn (each may be
- * NULL): the first page's address and pfn; the others follow both.
- *
- * The pages are held: one reference each, put by zd_pmem_direct_release() or by
- * zd_put_page() page by page.  While they are held the region can't go away, and
- * their storage isn't punched out by DISCARD or WRITE_ZEROES (which zero them in
- * place).  Stores are made durable with zd_pmem_persist().
- *
- * Returns how many pages, > 0, fewer than wanted at the end of the region or
- * before a bad block; or -ERANGE: beyond the end; -EIO: @pgoff has a bad block, or
- * the file was truncated; -EOPNOTSUPP: BTT; -ENODEV; -EINVAL: @nr_pages < 1.  In a
- * read-only region the pages are mapped read-only.
- * Context: may block (while a hole is punched there; not for a frozen queue), parent only;
- * release: any thread.
- */
-long zd_pmem_direct_access(struct zd_pmem *pmem, uint64_t pgoff, long nr_pages,
-			   void **kaddr, zd_pfn_t *pfn);
-void zd_pmem_direct_release(struct zd_pmem *pmem, zd_pfn_t pfn, long nr_pages);
-
-/*
- * zd_pmem_persist - stores to [addr, addr + len) are durable when it returns 0; a @len of 0
- * does nothing.
- * The range lies in pages that the caller holds, at their address from
- * zd_pmem_direct_access().  CLWB and a fence on DAX, msync elsewhere.
- * -EINVAL: not in the region; -EIO: couldn't be written back, or truncated;
- * -ENODEV.
- *
- * zd_pmem_persist_range - the same by offset in the media, in bytes: for stores
- * through a mapping of zd_dax_mmap().
- *
- * Use these, and not msync(2) on an address from zd_pmem_direct_access(): the kernel tells of
- * a failed write-back once, and msync() would be told in the region's place.  Both calls work while
- * the region is being removed, for as long as it is held.
- * Context: may block, parent only.
- */
-int zd_pmem_persist(struct zd_pmem *pmem, const void *addr, size_t len);
-int zd_pmem_persist_range(struct zd_pmem *pmem, uint64_t offset, uint64_t len);
-
-/*
- * zd_pmem_dax - the region for the functions of zonedev/dax.h: zd_dax_mmap() maps
- * it for the program (and for GUP, whose long-term pins it refuses: FS_DAX),
- * zd_dax_revoke() ends those mappings, zd_dax_access_guard() survives what the
- * media do.  Removal revokes them: the next access raises SIGBUS, never stale data.
- * Ended with the region, not by zd_dax_close().  NULL: BTT.  Unmap its mappings
- * before zd_pmem_close().
- * Context: any thread, parent only.
- */
-struct zd_dax *zd_pmem_dax(struct zd_pmem *pmem);
-
-/* --- bad blocks --- */
-
-/*
- * The list of media sectors that failed; without BTT these are the sectors of
- * requests.  Mirrors badblocks_check() and friends.
- *
- * check: 0: none of them is bad; 1: @first_bad and @nr_bad (each may be NULL)
- * tell the first bad run within the range.
- * set: add; clear: remove, in the stored list as well (the log tells where that can't be
- * stored).  0 or -ENOMEM; -ENODEV: removed.
- * -EINVAL: not in the region.  After a removal the list is empty.
- * Context: check: any thread; set, clear: may block; parent only.
- */
-int zd_pmem_badblocks_check(struct zd_pmem *pmem, uint64_t sector, uint64_t nr,
-			    uint64_t *first_bad, uint64_t *nr_bad);
-int zd_pmem_badblocks_set(struct zd_pmem *pmem, uint64_t sector, uint64_t nr);
-int zd_pmem_badblocks_clear(struct zd_pmem *pmem, uint64_t sector, uint64_t nr);
-
-/*
- * zd_pmem_inject_poison - for tests: the pages of media sectors [sector, sector +
- * nr) raise a real SIGBUS in the region's own mapping from now on, until a
- * request writes a whole sector of such a page (which heals the page; its other
- * sectors stay bad until they are written).  The pages join the list of bad blocks
- * when they are touched.  0; -EINVAL; -ENODEV; -ENOMEM.
- * Context: may block, parent only.
- */
-int zd_pmem_inject_poison(struct zd_pmem *pmem, uint64_t sector, uint64_t nr);
 
 /* --- removal --- */
 

@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 
 #include "drivers/btt/btt.h"
+#include "drivers/pmem/pmem.h"
 
 #define BYTES	(8 * MIB)
 #define GEN	7u
@@ -134,13 +135,13 @@ static void test_mended(void)
 	expect_refused();
 	CHECK_EQ(zonedev("check", ""), 1);
 	CHECK_EQ(read_all(), 0);
-	/* a description, too, is a thing to be mended, but no reason to refuse */
+	/* a broken info block is mended, too, but the region opens with it */
 	lose_page(0);
 	CHECK_EQ(zonedev("check", ""), 1);
 	CHECK_EQ(zonedev("check", ""), 0);
 }
 
-/* The map and the owners, both: nothing else knows. */
+/* Map and owners are both damaged: nothing else knows where the blocks are. */
 static void test_lost(void)
 {
 	struct zd_pmem *pmem;
@@ -155,7 +156,7 @@ static void test_lost(void)
 	CHECK(strstr(out, "are lost"));
 	lost = read_all();
 	CHECK_EQ(lost, info.nr_blocks);
-	/* said as long as it is so */
+	/* lost blocks are told by each check */
 	CHECK_EQ(zonedev("check", ""), 4);
 	CHECK_EQ(open_it(&pmem, ZD_PMEM_BTT, 0), 0);
 	for (uint64_t s = 0; s < pmem->info.nr_sectors; s += 8) {

@@ -87,7 +87,7 @@ static void check_block(const char *buf, uint64_t sector, struct slot *s, bool b
 		CHECK(gen[i] == s->started || gen[i] == s->completed);
 		CHECK(!btt || gen[i] == gen[0]);
 	}
-	/* from here on it is what it is */
+	/* from here on the model has what was found */
 	s->started = s->completed = gen[0] < 0 ? 0 : gen[0];
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A region is taken away while everybody works with it: requests in flight finish, later
- * ones fail with -ENODEV, removal waits for those who hold pages, and what was flushed is
+ * A region is taken away while many threads work with it: requests in flight finish, later
+ * ones fail with -ENODEV, removal waits for the holders of pages, and what was flushed is
  * there when the region is opened again.
  *
  * Then the cases in which Linux 6.1 oopses: pages that io_uring has as registered buffers,
@@ -159,8 +159,8 @@ static void expect_holders(struct zd_pmem *pmem, uint64_t first, uint64_t nr)
 		CHECK_EQ(h.pages.pfns[i] - info.pfn, first + i);
 }
 
-/* io_uring has the pages as a fixed buffer; they are used until they are let go.  (In a
- * memfd: the kernel doesn't let it have pages of a file that is written back.) */
+/* io_uring has the pages as a fixed buffer, and uses them until they are put.  (In a memfd: the
+ * kernel doesn't let io_uring pin pages of a file that is written back.) */
 static void registered(void)
 {
 	int memfd = memfd_create("registered", MFD_CLOEXEC);
@@ -199,7 +199,7 @@ static void registered(void)
 	io_uring_cqe_seen(&ring, cqe);
 	CHECK_EQ(zd_pmem_persist(pmem, kaddr + PAGE, PAGE), 0);
 	CHECK_EQ(io_uring_unregister_buffers(&ring), 0);
-	/* nobody lets go by himself */
+	/* the removal doesn't force the holder */
 	CHECK(!__atomic_load_n(&r.done, __ATOMIC_ACQUIRE));
 	zd_pmem_direct_release(pmem, pfn, 4);
 	CHECK_EQ(pthread_join(t, NULL), 0);

@@ -72,7 +72,7 @@ static void *write_on(void *arg)
 	return NULL;
 }
 
-/* Every sector that is bad is written anew.  True: that were all. */
+/* Every sector that is bad is written anew.  True: all of them were. */
 static bool heal(void)
 {
 	uint64_t s = 0, first, nr;
@@ -103,7 +103,7 @@ static void cut(const char *path, uint64_t *rand)
 	WAIT_FOR(__atomic_load_n(&writes, __ATOMIC_RELAXED) - w > 20);
 	CHECK(!truncate(path, BYTES));
 	WAIT_FOR(__atomic_load_n(&writes, __ATOMIC_RELAXED) - w > 40);
-	/* who saw the short file may be late to say so */
+	/* a thread that saw the short file may be late to list that */
 	WAIT_FOR(heal());
 	CHECK_EQ(zd_pmem_rw(pmem, ZD_PMEM_FLUSH, 0, 0, 0, NULL), 0);
 }

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A region is removed while the kernel does I/O straight into its pages: buffers
- * registered with io_uring, and O_DIRECT in flight.  Whoever does that holds the
- * pages (zd_pmem_direct_access()), so removal waits for exactly those, names them,
- * and completes when they are let go; the data arrived.  All the while other threads
- * make requests as fast as they can, and hear -ENODEV.
+ * registered with io_uring, and O_DIRECT in flight.  The program holds those pages
+ * (zd_pmem_direct_access()), so removal waits for exactly those, names them, and completes
+ * when they are put; the data has arrived.  All the while other threads make requests as
+ * fast as they can, and get -ENODEV.
  */
 #include <liburing.h>
 
@@ -120,7 +120,7 @@ static void held_by(unsigned int first, unsigned int nr)
 	CHECK_EQ(zd_pmem_direct_access(pmem, 0, 1, NULL, &pfn), -ENODEV);
 }
 
-/* The last page is let go under a removal that waits. */
+/* The last page is put while a removal waits. */
 static void release_all(zd_pfn_t pfn, unsigned int nr)
 {
 	pthread_t thread;
@@ -260,9 +260,9 @@ static void direct_io(uint64_t *rng, const char *path, int fd)
 	munmap(back, nr * PAGE);
 }
 
-/* Pages that only the kernel holds, by a program's mapping: nobody told zonedev, so
- * removal doesn't wait.  The mapping goes, what was in flight lands in the file, and
- * nobody reads anything stale. */
+/* Pages that only the kernel holds, by a program's mapping: zonedev doesn't know, so removal
+ * doesn't wait.  The mapping goes, what was in flight lands in the file, and no read gets
+ * anything stale. */
 static void mapping(void)
 {
 	struct io_uring_cqe *cqe;

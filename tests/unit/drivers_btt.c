@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* The BTT: its layout, what it reads and writes, how it is found again. */
+/* The BTT: its layout, what it reads and writes, what opening it again finds. */
 #include "pmem_test.h"
 
 #include <sys/mount.h>
 #include <sys/stat.h>
 
 #include "drivers/btt/btt.h"
+#include "drivers/pmem/pmem.h"
 
 #define BYTES	(4 * MIB)
 
@@ -87,7 +88,7 @@ static void test_model(void **state)
 		unlink(path);
 		memset(model, 0, BYTES);
 		for (int round = 0; round < 4; round++) {
-			/* what it was laid out with counts, not what is asked for */
+			/* the block size of the layout counts, not the one that is asked for */
 			pmem = open_btt(path, round ? 0 : blocks[k]);
 			assert_non_null(pmem);
 			zd_pmem_get_info(pmem, &info, sizeof(info));
@@ -108,7 +109,7 @@ static void test_model(void **state)
 	free(buf);
 }
 
-/* Each block is in one piece at any time, whoever else reads and writes. */
+/* Each block is in one piece at any time, while other threads read and write. */
 struct worker {
 	struct zd_pmem *pmem;
 	uint32_t seed;
@@ -173,7 +174,7 @@ static void test_threads(void **state)
 	unlink(path);
 }
 
-/* Fewer lanes than wait for them. */
+/* Fewer lanes than threads that wait for them. */
 static void test_lanes(void **state)
 {
 	const char *path = tmp_path("lanes");
@@ -186,7 +187,7 @@ static void test_lanes(void **state)
 	pmem = open_btt(path, 4096);
 	assert_non_null(pmem);
 	btt = pmem->btt;
-	btt->ring_nr = 3;		/* as if others had the rest */
+	btt->ring_nr = 3;		/* as if other threads had the rest */
 	stamp(buf, 0, 128, 6);
 	assert_int_equal(wr(pmem, 0, 128, buf), 0);
 	assert_int_equal(rd(pmem, 0, 128, buf), 0);
@@ -228,7 +229,7 @@ static void test_open(void **state)
 	(void)state;
 	unlink(path);
 	assert_int_equal(try_open(path, ZD_PMEM_CREATE | ZD_PMEM_BTT, 64 * KIB, &pmem), -EINVAL);
-	/* made in vain, and gone again */
+	/* the file was made in vain, and is gone again */
 	assert_int_equal(access(path, F_OK), -1);
 	/* data isn't overwritten, unless that is asked for */
 	pmem = open_new(path, 0, BYTES);
@@ -250,7 +251,7 @@ static void test_open(void **state)
 	assert_int_equal(reopen(path, ZD_PMEM_FORCE), 0);
 	assert_int_equal(reopen(path, ZD_PMEM_BTT | ZD_PMEM_READONLY), 0);
 
-	/* any description is enough, and mends the others */
+	/* any info block is enough, and mends the others */
 	for (int keep = 0; keep < 3; keep++) {
 		for (int k = 0; k < 3; k++)
 			if (k != keep)
@@ -265,7 +266,7 @@ static void test_open(void **state)
 	unlink(path);
 }
 
-/* Another size isn't its size. */
+/* A region of another size than its BTT was laid out for isn't opened. */
 static void test_resized(void **state)
 {
 	const char *path = tmp_path("resized");
@@ -284,7 +285,7 @@ static void test_resized(void **state)
 	unlink(path);
 }
 
-/* A step 3 that was lost is done by opening; and not by a reader. */
+/* A step 3 that was lost is done by an opening for writing, and not by a read-only one. */
 static void test_redo(void **state)
 {
 	static char image[BYTES];
@@ -305,7 +306,7 @@ static void test_redo(void **state)
 	stamp(buf, 40, 8, 2);
 	assert_int_equal(wr(pmem, 40, 8, buf), 0);
 	fd = open(path, O_RDWR | O_CLOEXEC);
-	/* as if it had been killed */
+	/* as if the process had been killed */
 	assert_int_equal(pread(fd, image, BYTES, 0), BYTES);
 	zd_pmem_close(pmem);
 	assert_int_equal(pwrite(fd, image, BYTES, 0), BYTES);
@@ -371,7 +372,7 @@ static void test_bad(void **state)
 	assert_int_equal(rd(pmem, 24, 8, buf), -EIO);
 	assert_int_equal(rd(pmem, 32, 96, buf), 0);
 	assert_int_equal(zd_pmem_badblocks_check(pmem, media, 8, NULL, NULL), 1);
-	/* a part of it can't be merged with what is lost */
+	/* a part of the block can't be merged with the rest, which is lost */
 	assert_int_equal(wr(pmem, 24, 1, buf), -EIO);
 	stamp(buf, 24, 8, 2);
 	assert_int_equal(wr(pmem, 24, 8, buf), 0);
@@ -385,7 +386,7 @@ static void test_bad(void **state)
 	assert_int_equal(zd_pmem_badblocks_check(pmem, media, 8, NULL, NULL), 0);
 	check_owners(pmem);
 
-	/* an entry that somebody has overwritten isn't followed */
+	/* an entry that was overwritten isn't followed */
 	media = zd_btt_map_off(pmem->btt, 40);
 	entry = UINT32_MAX;
 	for (int i = 0; i < 3; i++, entry = i % 2 ? 5 : *(uint64_t *)(pmem->media.base + media + 8)) {
@@ -411,7 +412,7 @@ static const char *region_path;
 static int events;
 static char block[4096];
 
-/* After the entries were marked, and before their storage goes, one is written. */
+/* One of the blocks is written after their entries were marked, and before their storage goes. */
 static void write_between(struct zd_media *m, enum zd_media_event what, uint64_t off, uint64_t len)
 {
 	(void)m;
@@ -447,7 +448,7 @@ static void test_zero_and_write(void **state)
 	unlink(region_path);
 }
 
-/* A reader is through while a writer is at any of its steps, of the same block or another. */
+/* A read completes while a writer is at any of its steps, of the same block or another. */
 struct reader {
 	uint64_t sector;
 	int64_t gen;
@@ -472,7 +473,7 @@ static int64_t read_in_thread(uint64_t sector)
 	until.tv_sec += 20;
 	assert_int_equal(pthread_create(&t, NULL, read_one, &r), 0);
 	if (pthread_timedjoin_np(t, NULL, &until))
-		exit(3);		/* it waits for the writer, who is us */
+		exit(3);		/* the read waits for the writer, which is this thread */
 	return r.gen;
 }
 
@@ -510,7 +511,7 @@ static void test_read_and_write(void **state)
 	unlink(region_path);
 }
 
-/* The writer of a free data block waits for who still reads what it had. */
+/* The writer of a free data block waits for a reader that still reads what the block had. */
 static void *write_all(void *arg)
 {
 	static char buf[4096];
@@ -560,7 +561,8 @@ static void cut_map(struct zd_media *m, enum zd_media_event what, uint64_t off, 
 		assert_int_equal(ftruncate(m->fd, region->btt->info.map_off), 0);
 }
 
-/* Nobody can tell then who owns which data block: no more writes. */
+/* A write failed between flog and map: it isn't known then who owns which data block: no more
+ * writes. */
 static void test_half_written(void **state)
 {
 	(void)state;
@@ -601,7 +603,7 @@ static int write_with_room(const char *dir, unsigned int pages)
 	assert_int_equal(ftruncate(fd, lseek(fd, 0, SEEK_END) - pages * 4096), 0);
 	stamp(block, 0, 8, 1);
 	rc = wr(region, 0, 8, block);
-	/* with room again all goes on as if nothing had been */
+	/* with room again all goes on as before */
 	assert_int_equal(ftruncate(fd, 0), 0);
 	stamp(block, 0, 8, 2);
 	assert_int_equal(wr(region, 0, 8, block), 0);

@@ -1,26 +1,27 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Power loss, simulated: what is on the media after it is what was made durable, and of
- * everything else stored since a random part.
+ * Power loss, simulated: on the media is then what was made durable, and a random part of
+ * everything that was stored since.
  *
  * A child writes, with the media's hook recording what becomes durable in an image that
- * the parent shares.  At a random event it "loses power": random pieces of what isn't
+ * the parent shares.  At a random event the child "loses power": random pieces of what isn't
  * durable get into the image all the same (caches are evicted, and pages written back,
- * at any time), and it ends.  The parent puts the image in the file's place, opens it,
- * and compares with what was completed.  Then it goes on from there.
+ * at any time), and the child ends.  The parent puts the image in the file's place, opens it,
+ * and compares with what was completed.  Then the next child goes on from there.
  *
  * Two kinds of media: memory, whose lines arrive word by word, flushed by CLWB and
  * drained by SFENCE; and a disk, whose pages arrive sector by sector, and msync.  A sync
- * makes durable what was stored before it began; what the other thread stores while it
+ * makes durable what was stored before it began; what the other thread stores while the sync
  * runs may arrive or not.
  *
- * With a BTT two threads write, each to its half, with the lanes of both: each block must
- * be as it was before the interrupted write, or after; and
- * what was completed must be there.  Without one what FUA and FLUSH promised must be.
+ * With a BTT two threads write, each to its half, with lanes that they share: each block must
+ * be as it was before the interrupted write, or after; and what was completed must be there.
+ * Without a BTT what FUA and FLUSH have promised must be there.
  */
 #include "pmem_test.h"
 
 #include "drivers/btt/btt.h"
+#include "drivers/pmem/pmem.h"
 
 #define BYTES		MIB
 #define LINE		64u
@@ -28,7 +29,7 @@
 #define WINDOW		(64 * KIB)
 #define OPS		64u
 #ifdef __SANITIZE_THREAD__
-#define CRASHES		15	/* it is slow at copying */
+#define CRASHES		15	/* the copies are slow */
 #else
 #define CRASHES		(SANITIZED ? 25 : 50)
 #endif
@@ -46,7 +47,7 @@ struct script {
 	uint32_t started, completed;
 };
 
-/* Shared with the child. */
+/* The parent shares this with the child. */
 static struct shared {
 	char image[BYTES];
 	struct script script[2];	/* a thread each */
@@ -65,14 +66,14 @@ __attribute__((noreturn)) static void end(int status)
 }
 
 struct cache {
-	char line[BYTES];		/* as it was when it was flushed */
+	char line[BYTES];		/* each line as it was when it was flushed */
 	uint64_t flushed[LINES];	/* when: 0: not on its way */
 };
 
 static struct cache caches[2];
-static uint64_t arrived[LINES];	/* the time of what is there */
+static uint64_t arrived[LINES];	/* when what is in the image was flushed */
 static uint64_t clock_now = 1;
-static char synced[BYTES];		/* as it was when the sync that runs began */
+static char synced[BYTES];		/* the media as they were when the sync that runs began */
 static uint64_t sync_began;
 static pthread_mutex_t hook_lock = PTHREAD_MUTEX_INITIALIZER;
 static __thread struct cache *cache = &caches[0];
@@ -93,7 +94,7 @@ static void leak(const char *base, uint64_t from, uint64_t end, uint32_t odds, u
 	}
 }
 
-/* A fence: what this thread flushed, unless something newer has come. */
+/* A fence: what this thread has flushed arrives, unless something newer has. */
 static void arrive(void)
 {
 	for (uint64_t i = 0; i < LINES; i++) {
@@ -106,7 +107,7 @@ static void arrive(void)
 	}
 }
 
-/* What was stored while it ran may have arrived or not: by leak(). */
+/* What was stored while the sync ran may have arrived or not: leak() does that. */
 static void finish_sync(uint64_t off, uint64_t len)
 {
 	for (uint64_t i = off / LINE; i * LINE < off + len; i++)
@@ -204,7 +205,7 @@ static void *play(void *arg)
 	return NULL;
 }
 
-/* Opened after it was killed, and the power goes while that is done, or soon after. */
+/* The region is opened after a kill, and the power goes during that, or soon after. */
 static void child_that_opens(int fd)
 {
 	alarm(60);
@@ -225,7 +226,7 @@ static void child(int fd)
 	region = open_image(fd);
 	if (!region)
 		end(1);
-	/* few lanes have their turn again soon: is what they wrote durable? */
+	/* with few lanes each has its turn again soon: is what it wrote before durable? */
 	if (region->btt && test_rand(&rand_state) % 4)
 		region->btt->ring_nr = 1 + test_rand(&rand_state) % 4;
 	if (!raw && pthread_create(&t, NULL, play, &sh->script[1]))
@@ -268,7 +269,7 @@ static bool certain[BYTES / SECTOR];
 
 static void apply(const struct op *op, bool completed)
 {
-	/* memory has what was stored; a hole is the file system's to write down */
+	/* memory has what was stored; but a hole is for the file system to write down */
 	bool durable = completed && (op->fua || !raw || (!disk && op->gen));
 
 	if (op->gen == FLUSH) {
@@ -281,8 +282,8 @@ static void apply(const struct op *op, bool completed)
 		model[s] = op->gen;
 		certain[s] = durable;
 	}
-	/* in memory all is durable but holes, for which FUA is a sync of all; of a disk it
-	 * syncs its own range */
+	/* in memory all is durable but holes, for which FUA syncs everything; on a disk FUA syncs
+	 * its own range */
 	if (completed && op->fua && !disk)
 		memset(certain, 1, sizeof(certain));
 }
@@ -292,7 +293,7 @@ static int64_t gen_after(const struct op *op, uint64_t s)
 	return op && s >= op->sector && s < op->sector + op->nr ? (int64_t)op->gen : model[s];
 }
 
-/* One block: as before, or with the interrupted operation's part in it. */
+/* One block must be as before, or have the interrupted operation's part in it. */
 static void check_block(const char *buf, uint64_t first, uint64_t nr, const struct op *cut)
 {
 	bool before = true, after = true;
@@ -323,7 +324,7 @@ static void check_raw(const char *buf, uint64_t sectors)
 		if (certain[s] && gen != model[s])
 			fail_msg("sector %lu: generation %ld, not %ld, which was durable",
 				 (unsigned long)s, (long)gen, (long)model[s]);
-		/* from here on it is what it is: torn is of no generation */
+		/* from here on the model has what was found; a torn sector is of no generation */
 		model[s] = gen;
 		certain[s] = gen >= 0;
 	}
@@ -397,7 +398,7 @@ static bool live_and_die(int fd, uint64_t sectors)
 	crash_at = test_rand(&rand_state) % (raw ? 150 : disk ? 700 : 1500);
 	status = run_child(fd, child);
 	assert_true(status == 42 || status == 0);
-	/* Killed, that was, and not the power: the next one finds what was stored, be it
+	/* The child was killed, and the power has stayed: the next one finds what was stored,
 	 * durable or not. */
 	if (status == 42 && !raw && test_rand(&rand_state) % 3 == 0) {
 		crash_at = test_rand(&rand_state) % 80;
@@ -438,8 +439,8 @@ static void crashes(void)
 	close(fd);
 }
 
-/* Opened after a layout that was interrupted: with pieces of a description and nothing to
- * tell them by, it may take force. */
+/* Opened after a layout that was interrupted: pieces of an info block may look like data, so that
+ * it takes force. */
 static struct zd_pmem *open_again(int fd)
 {
 	struct zd_pmem_attr attr = { .size = sizeof(attr), .flags = ZD_PMEM_BTT,
@@ -456,8 +457,8 @@ static struct zd_pmem *open_again(int fd)
 	return rc ? NULL : pmem;
 }
 
-/* Laying it out, by force over what was there: power is lost at each of its steps, and it
- * is simply done again. */
+/* A BTT is laid out, by force over what was there: power is lost at each step of that, and it is
+ * simply done again. */
 static void layouts(char junk)
 {
 	int fd = memfd_create("image", MFD_CLOEXEC), status = 0;

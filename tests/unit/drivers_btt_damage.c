@@ -18,11 +18,12 @@
  * world and image, and what was done to it.
  *
  * A kind of region is an entry of kinds[]: with a function that lists where its metadata
- * are.  One that has none yet is only opened and read.
+ * are.  A kind without such a function is only opened and read.
  */
 #include "pmem_test.h"
 
 #include "drivers/btt/btt.h"
+#include "drivers/pmem/pmem.h"
 
 #define MAX_BYTES	(2 * MIB)
 #define MAX_SECTORS	(MAX_BYTES / SECTOR)
@@ -70,12 +71,12 @@ static struct world {
 	char before[SNAPSHOTS][MAX_BYTES];
 	uint64_t pages[MAX_PAGES];
 	uint32_t nr_pages;
-	/* what each sector holds; and what it would, if the last request is done */
+	/* what each sector holds; and what it would hold if the last request was done */
 	int64_t now[MAX_SECTORS], next[MAX_SECTORS];
 } w;
 
 static uint32_t rand_state, next_gen, events, cut_at;
-static char text[4096];			/* what was done, for a failure */
+static char text[4096];			/* what was done to the image, for a failure */
 
 static uint32_t pick(uint32_t n)
 {
@@ -169,14 +170,14 @@ static void make_world(void)
 	w.sectors = pmem->info.nr_sectors;
 	bytes = pmem->media.bytes;
 	w.nr_pages = w.kind->metadata(pmem, w.pages);
-	/* few, and the snapshots are of nearly the same; many, and all was written since */
+	/* after few requests the snapshots are nearly the same; after many all was written since */
 	write_world(pmem, 8u << pick(6));
 	events = 0;
 	cut_at = pick(12);
 	if (!w.closed)
 		zd_media_hook = cut;
 	request(pmem);
-	/* it was done before it could be cut off */
+	/* the request was done before it could be cut off */
 	if (!w.closed && events <= cut_at)
 		cut(&pmem->media, ZD_MEDIA_STORE, events = cut_at, 0);
 	zd_media_hook = NULL;
@@ -237,7 +238,7 @@ static void wrong(uint64_t first, uint64_t nr, const char *buf, const char *when
 	fail_msg("%s, %s: wrong: %s: %s", w.kind->name, w.closed ? "closed" : "cut off", when, text);
 }
 
-/* Each block as it was or as it was being written; how many fail. */
+/* Each block must be as it was, or as it was being written, or fail; how many fail. */
 static uint64_t read_all(struct zd_pmem *pmem, const char *when)
 {
 	uint64_t per = w.kind->block / SECTOR, nr_bad = 0;
@@ -259,7 +260,7 @@ static uint64_t read_all(struct zd_pmem *pmem, const char *when)
 	return nr_bad;
 }
 
-/* Others than those that are written stay. */
+/* Writes to some blocks must not change others. */
 static void write_some(struct zd_pmem *pmem)
 {
 	uint64_t per = w.kind->block / SECTOR;
@@ -379,7 +380,7 @@ static void try_image(int fd, char *image)
 	totals.images++;
 }
 
-/* What it is before anything is done to it. */
+/* The world's image must be right before anything is done to it. */
 static void try_whole(int fd)
 {
 	struct zd_pmem *pmem;
@@ -419,7 +420,7 @@ static void test_damage(void **state)
 	assert_true(totals.refused && totals.served && totals.mended && totals.with_lost);
 }
 
-/* Damage is what this is about. */
+/* Warnings of damage are expected here. */
 static void no_log(enum zd_log_level level, const char *msg, void *ctx)
 {
 	(void)level;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* CRC-32C: the value that everybody has, and the same with and without the instruction. */
+/* CRC-32C: the published value, and the same with and without the CPU's instruction. */
 #include "unit_test.h"
 
 #include "drivers/media/crc32c.h"

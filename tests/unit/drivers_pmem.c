@@ -27,7 +27,7 @@ static void test_open_errors(void **state)
 	attr = (struct zd_pmem_attr){ .size = 4 };
 	assert_int_equal(zd_pmem_open(path, &attr, &pmem, NULL, 0), -EINVAL);
 	assert_int_equal(try_open(path, ZD_PMEM_CREATE, 0, &pmem), -EINVAL);
-	/* what was made in vain is gone again */
+	/* a file that was made in vain is gone again */
 	assert_int_equal(access(path, F_OK), -1);
 	assert_int_equal(try_open(path, ZD_PMEM_CREATE, 4097, &pmem), -EINVAL);
 	assert_int_equal(try_open(path, ZD_PMEM_CREATE | ZD_PMEM_READONLY, MIB, &pmem), -ENOENT);
@@ -54,7 +54,7 @@ static void test_open_errors(void **state)
 	assert_int_equal(try_open(path, 0, 2 * MIB, &pmem), -EINVAL);
 	assert_int_equal(truncate(path, MIB + 512), 0);
 	assert_int_equal(try_open(path, 0, 0, &pmem), -EINVAL);
-	/* emptied, it isn't a new one: see drivers_pmem_record.c */
+	/* a file that was emptied isn't a new one: see drivers_pmem_record.c */
 	assert_int_equal(truncate(path, 0), 0);
 	assert_int_equal(try_open(path, 0, MIB, &pmem), -EUCLEAN);
 	assert_int_equal(unlink(path), 0);
@@ -63,7 +63,7 @@ static void test_open_errors(void **state)
 	assert_int_equal(try_open(path, ZD_PMEM_READONLY, MIB, &pmem), -EINVAL);
 	assert_int_equal(try_open(path, 0, MIB, &pmem), 0);
 	zd_pmem_close(pmem);
-	/* readers share */
+	/* readers share the lock */
 	assert_int_equal(try_open(path, ZD_PMEM_READONLY, 0, &pmem), 0);
 	assert_int_equal(try_open(path, ZD_PMEM_READONLY, MIB, &other), 0);
 	zd_pmem_close(other);
@@ -92,7 +92,7 @@ static void test_info(void **state)
 	assert_true(info.has_holes);
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0600);
-	assert_true(st.st_blocks <= 16);	/* tmpfs: what was looked at */
+	assert_true(st.st_blocks <= 16);	/* tmpfs: the pages that were read */
 	assert_int_equal(statfs(path, &fs), 0);
 	if (!getenv("PMEM2_FORCE_GRANULARITY"))
 		assert_int_equal(info.persist, fs.f_type == TMPFS_MAGIC ? ZD_PMEM_PERSIST_NONE :
@@ -210,7 +210,7 @@ static uint64_t blocks_of(const char *path)
 	return st.st_blocks;
 }
 
-/* Zeros, with and without storage; and who holds a page keeps its storage. */
+/* Zeros, with and without storage; and a page that is held keeps its storage. */
 static void test_zeroes(void **state)
 {
 	const char *path = tmp_path("zeroes");
@@ -228,7 +228,7 @@ static void test_zeroes(void **state)
 	assert_true(full >= sectors);
 
 	assert_int_equal(zd_pmem_direct_access(pmem, held / 8, 1, (void **)&kaddr, &pfn), 1);
-	/* from within a page to within a page, across 2 MiB */
+	/* begins and ends within a page, across 2 MiB */
 	assert_int_equal(zd_pmem_rw(pmem, ZD_PMEM_DISCARD, ZD_PMEM_FUA, 3, 6 * NR, NULL), 0);
 	assert_true(blocks_of(path) < full - 5 * NR);
 	/* before it is read: in a tmpfs that fills holes */
@@ -273,7 +273,7 @@ static void test_queue(void **state)
 	(void)state;
 	assert_non_null(pmem);
 	assert_int_equal(zd_pmem_queue_enter(pmem, 0), 0);
-	/* who has entered holds the pagemap: its usage counter */
+	/* a thread that has entered holds the pagemap: the usage counter */
 	assert_int_equal(zd_percpu_ref_read(pmem->queue.usage), 2);
 	zd_pmem_queue_freeze_start(pmem);
 	assert_false(zd_pmem_queue_freeze_wait(pmem, 10));
@@ -287,7 +287,7 @@ static void test_queue(void **state)
 	zd_pmem_queue_unfreeze(pmem);
 	assert_int_equal(zd_pmem_queue_enter(pmem, ZD_PMEM_NOWAIT), -EAGAIN);
 	zd_pmem_queue_unfreeze(pmem);
-	zd_pmem_queue_unfreeze(pmem);	/* one too many: told, and nothing else */
+	zd_pmem_queue_unfreeze(pmem);	/* one too many: a warning, and nothing else */
 	assert_int_equal(zd_pmem_rw(pmem, ZD_PMEM_WRITE, ZD_PMEM_NOWAIT, 0, 1, buf), 0);
 	zd_pmem_direct_release(pmem, pfn, 1);
 	assert_int_equal(zd_percpu_ref_read(pmem->queue.usage), 1);
@@ -315,7 +315,7 @@ static void *write_on(void *arg)
 	return (void *)error;
 }
 
-/* Frozen, nobody is inside; thawed, everybody goes on. */
+/* While it is frozen no request is inside; after an unfreeze all go on. */
 static void test_freeze_race(void **state)
 {
 	struct zd_pmem *pmem = open_at("memfd:freeze", 0, MIB);
@@ -371,7 +371,7 @@ static void test_direct(void **state)
 	assert_int_equal(zd_pmem_persist(pmem, buf, 1), -EINVAL);
 	assert_int_equal(rd(pmem, NR - 8, 1, buf), 0);
 	assert_int_equal(stamped(buf, NR - 8), 3);
-	/* held twice, let go once */
+	/* held twice, put once */
 	assert_int_equal(zd_pmem_direct_access(pmem, 255, 1, NULL, &again), 1);
 	assert_int_equal(zd_page_count(zd_pfn_to_page(again)), 2);
 	zd_put_page(zd_pfn_to_page(again));
@@ -407,7 +407,7 @@ static void on_step(const void *what, const char *step)
 		zd_pmem_queue_exit(going);
 		return;
 	}
-	/* frozen before anything else: nobody enters */
+	/* frozen before anything else: no request enters */
 	assert_int_equal(zd_pmem_queue_enter(going, ZD_PMEM_NOWAIT), -ENODEV);
 	if (!strcmp(step, "kill"))
 		assert_ptr_equal(held, &going->dax.pgmap);
@@ -437,7 +437,7 @@ static void test_order(void **state)
 		zd_teardown_hook = NULL;
 		assert_string_equal(order, "freeze, kill, revoke, put, wait, exit, "
 				    "release queue, unmap, close, ");
-		/* the handle is left, and everything says so */
+		/* only the handle is left, and every call says so */
 		assert_int_equal(zd_pmem_remove(going), -ENODEV);
 		assert_int_equal(zd_pmem_remove_timeout(going, 1, NULL), -ENODEV);
 		assert_int_equal(rd(going, 0, 1, buf), -ENODEV);
@@ -462,7 +462,7 @@ static void *wait_in_queue(void *arg)
 	return (void *)(intptr_t)zd_pmem_queue_enter(arg, 0);
 }
 
-/* Asleep: there is nothing but the gate that it could sleep at. */
+/* Is the thread asleep?  There is nothing but the gate that it could sleep at. */
 static bool is_asleep(pid_t tid)
 {
 	char path[64], line[512] = "", *state;
@@ -479,7 +479,7 @@ static bool is_asleep(pid_t tid)
 	return state && state[2] == 'S';
 }
 
-/* Who has the gate, and not yet the pagemap: removal must not take that away. */
+/* A request has the gate, and not yet the pagemap: removal must not take the pagemap away. */
 static void test_half_entered(void **state)
 {
 	struct zd_pmem *pmem = open_at("memfd:half", 0, MIB);
@@ -504,7 +504,7 @@ static void *unfreeze(void *pmem)
 	return NULL;
 }
 
-/* Who waits to open the gate again doesn't keep a removal that has only so much time. */
+/* A thread that waits to open the gate again doesn't hold up a removal with a time limit. */
 static void test_unfreeze(void **state)
 {
 	struct zd_pmem *pmem = open_at("memfd:unfreeze", 0, MIB);
@@ -562,8 +562,8 @@ static void take_away(void)
 	assert_int_equal(unlink(raced), 0);
 }
 
-/* Two make the same file at once: who doesn't get it leaves the other's alone; and what
- * the other took away again is made anew. */
+/* Two openings make the same file at once: the one that doesn't get it leaves the file alone; and
+ * if the other one removes the file again, makes it anew. */
 static void test_make_race(void **state)
 {
 	struct zd_pmem *pmem;
@@ -602,7 +602,7 @@ static void test_holders(void **state)
 	assert_int_equal(zd_pmem_queue_enter(pmem, 0), 0);
 	assert_int_equal(zd_pmem_direct_access(pmem, 7, 3, (void **)&kaddr, &pfn), 3);
 	assert_int_equal(zd_pmem_direct_access(pmem, 200, 1, NULL, &one), 1);
-	/* somebody waits at the gate when it closes for good */
+	/* a thread waits at the gate when that closes for good */
 	zd_pmem_queue_freeze_start(pmem);
 	waiting = 0;
 	assert_int_equal(pthread_create(&waiter, NULL, wait_in_queue, pmem), 0);
@@ -621,7 +621,7 @@ static void test_holders(void **state)
 	zd_pmem_queue_unfreeze(pmem);	/* too late */
 	assert_int_equal(zd_pmem_queue_enter(pmem, 0), -ENODEV);
 	assert_int_equal(try_open(path, 0, 0, &other), -EBUSY);
-	/* who holds pages goes on using them */
+	/* a holder of pages goes on using them */
 	kaddr[5] = 42;
 	assert_int_equal(zd_pmem_persist(pmem, kaddr, 6), 0);
 	assert_int_equal(zd_pmem_direct_access(pmem, 7, 1, NULL, NULL), -ENODEV);
@@ -634,12 +634,12 @@ static void test_holders(void **state)
 	assert_int_equal(h.pages.pfns[0] - pmem->info.pfn, 200);
 	zd_put_page(zd_pfn_to_page(one));
 	assert_int_equal(zd_pmem_remove(pmem), 0);
-	/* it can be had again, with what was in it, before the handle is closed */
+	/* the region can be opened again, with what was in it, before the handle is closed */
 	other = open_at(path, 0, 0);
 	assert_non_null(other);
 	assert_int_equal(zd_pmem_direct_access(other, 7, 1, (void **)&kaddr, &one), 1);
 	assert_int_equal(kaddr[5], 42);
-	/* these may be the pfns that the first one had */
+	/* its pfns may be those that the first region had */
 	assert_int_equal(zd_pmem_direct_access(pmem, 0, 1, NULL, NULL), -ENODEV);
 	zd_put_page(zd_pfn_to_page(one));
 	zd_pmem_close(pmem);
@@ -674,7 +674,7 @@ static void test_dax(void **state)
 	assert_true(zd_dax_mapping_revoked(map));
 	assert_int_equal(zd_dax_access_guard(map, read_byte, zd_dax_mapping_addr(map)), -ENODEV);
 	assert_int_equal(zd_dax_munmap(map), 0);
-	/* what is gone says so, until the handle is closed */
+	/* a region that is gone says so, until the handle is closed */
 	assert_int_equal(zd_dax_mmap(zd_pmem_dax(pmem), NULL, NULL, 0, 4096, PROT_READ, 0, &map),
 			 -ENODEV);
 	assert_int_equal(zd_dax_direct_access(zd_pmem_dax(pmem), 0, 1, NULL, NULL), -ENODEV);

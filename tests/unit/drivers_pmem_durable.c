@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What is written back when, and what is told when it can't be.  The library's msync() is
- * this file's: it notes its ranges, fails and waits as it is told. */
+/* What is written back when, and what callers are told when it can't be.  The library calls this
+ * file's msync(), which notes its ranges, and fails and waits as a test wants it to. */
 #include "pmem_test.h"
 
 #include <sys/mount.h>
@@ -58,7 +58,7 @@ static int flush(struct zd_pmem *pmem)
 	return zd_pmem_rw(pmem, ZD_PMEM_FLUSH, 0, 0, 0, NULL);
 }
 
-/* FUA and persist write back their own range, whatever others have stored elsewhere. */
+/* FUA and persist write back their own range, whatever other threads have stored elsewhere. */
 static void test_range(void **state)
 {
 	const char *path = tmp_path("range");
@@ -83,7 +83,7 @@ static void test_range(void **state)
 	assert_int_equal(zd_pmem_persist(pmem, page, 0), 0);
 	zd_pmem_direct_release(pmem, pfn, 1);
 	assert_int_equal(sync_calls.calls, 4);
-	/* of nothing: nothing */
+	/* a length of 0: nothing is synced */
 	assert_int_equal(zd_pmem_rw(pmem, ZD_PMEM_WRITE, ZD_PMEM_FUA, 5, 0, buf), 0);
 	assert_int_equal(sync_calls.calls, 4);
 	assert_int_equal(sync_calls.whole, 0);
@@ -113,7 +113,7 @@ static void fails(bool fua)
 	assert_int_equal(zd_pmem_persist_range(pmem, 8192, 4096), -EIO);
 	assert_int_equal(wr(pmem, 0, 1, buf), 0);
 	assert_int_equal(rd(pmem, 0, 1, buf), 0);
-	/* it is no media error: nothing is bad */
+	/* not an error of the media: nothing is bad */
 	assert_int_equal(zd_pmem_badblocks_check(pmem, 0, 2048, NULL, NULL), 0);
 	assert_int_equal(zd_pmem_remove(pmem), -EIO);
 	assert_int_equal(zd_pmem_remove(pmem), -ENODEV);
@@ -183,7 +183,7 @@ static void test_beside_flush(void **state)
 	assert_int_equal(wr(region, 64, 8, buf), 0);
 	sync_calls.hold = 1;
 	assert_int_equal(pthread_create(&t, NULL, flush_it, NULL), 0);
-	alarm(60);		/* one that waits would do so for ever */
+	alarm(60);		/* a call that waits would wait for ever */
 	while (!__atomic_load_n(&sync_calls.held, __ATOMIC_ACQUIRE))
 		usleep(1000);
 	assert_int_equal(rd(region, 64, 8, buf), 0);
@@ -208,7 +208,7 @@ static void test_beside_flush(void **state)
 	unlink(path);
 }
 
-/* More at once than there are files to sync through: all get their turn. */
+/* More threads at once than there are files to sync through: all get their turn. */
 static void *write_fua(void *arg)
 {
 	uint64_t sector = (uintptr_t)arg * 8;
@@ -249,8 +249,8 @@ static uint64_t blocks(const char *path)
 	return st.st_blocks;
 }
 
-/* What is bad somewhere is no reason to fill the file; nor is what is bad in the range,
- * which heals by a hole. */
+/* A bad sector elsewhere is no reason to fill the file; nor is one in the range, which a hole
+ * heals. */
 static void test_discard_bad(void **state)
 {
 	const char *path = tmp_path("discard");
@@ -274,7 +274,7 @@ static void test_discard_bad(void **state)
 	assert_true(all_zero(buf, 8237 * SECTOR));
 	assert_int_equal(rd(pmem, 8302, 1, buf), 0);
 	assert_int_equal(stamped(buf, 8302), 1);
-	/* short: neither hole nor store mends */
+	/* while the file is short neither a hole nor a store mends */
 	assert_int_equal(zd_pmem_badblocks_set(pmem, 12000, 8), 0);
 	assert_int_equal(truncate(path, 4 * MIB), 0);
 	assert_int_equal(zd_pmem_rw(pmem, ZD_PMEM_DISCARD, 0, 9000, 7000, NULL), -EIO);

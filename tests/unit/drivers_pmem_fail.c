@@ -49,10 +49,10 @@ static void test_list(void **state)
 	for (uint32_t i = 0; i < SECTORS; i++)
 		runs += bad[i] && (!i || !bad[i - 1]);
 	assert_int_equal(bb.nr, runs);
-	/* not what has been marked since, new or not */
+	/* not if any sector was marked since, new or not */
 	sets = zd_badblocks_sets(&bb);
 	assert_int_equal(zd_badblocks_set(&bb, 7, 1), 0);
-	if (zd_badblocks_sets(&bb) == sets)	/* it was there: nothing new */
+	if (zd_badblocks_sets(&bb) == sets)	/* the sector was listed already */
 		assert_true(bad[7]);
 	sets = zd_badblocks_sets(&bb);
 	marks = zd_badblocks_marks(&bb);
@@ -108,7 +108,7 @@ static void test_poison(void **state)
 	assert_int_equal(wr(pmem, 0, 64, buf), 0);
 	assert_int_equal(zd_pmem_inject_poison(pmem, 17, 1), 0);	/* its whole page */
 	assert_int_equal(zd_pmem_inject_poison(pmem, 2040, 9), -EINVAL);
-	/* nobody has touched it */
+	/* the page wasn't touched yet */
 	assert_int_equal(zd_pmem_badblocks_check(pmem, 0, 2048, NULL, NULL), 0);
 
 	memset(buf, 0, sizeof(buf));
@@ -135,7 +135,7 @@ static void test_poison(void **state)
 	assert_int_equal(read_at(pmem, 18, 2, buf), -EIO);
 	assert_int_equal(bad_sector, 19);
 	assert_int_equal(rd(pmem, 17, 1, buf), -EIO);
-	/* nobody had touched this one: its other sectors are lost all the same */
+	/* this page wasn't touched before: its other sectors are lost all the same */
 	assert_int_equal(zd_pmem_inject_poison(pmem, 40, 1), 0);
 	assert_int_equal(wr(pmem, 44, 1, buf), 0);
 	assert_int_equal(rd(pmem, 44, 1, buf), 0);
@@ -154,7 +154,7 @@ static void test_poison(void **state)
 	unlink(path);
 }
 
-/* Where the file ends is no zero, whatever the kernel shows there. */
+/* Beyond the file's end nothing reads as zeros, whatever the kernel shows there. */
 static void test_truncate(void **state)
 {
 	static const uint64_t sizes[] = { 40 * KIB, 40 * KIB + 1, 40 * KIB + 512, 44 * KIB - 100 };
@@ -171,7 +171,7 @@ static void test_truncate(void **state)
 		assert_non_null(pmem);
 		assert_int_equal(wr(pmem, 0, 2048, old), 0);
 		assert_int_equal(truncate(path, sizes[i]), 0);
-		/* stores into the page that was cut don't fail, and are lost all the same */
+		/* stores into the page that was cut don't fault, and are lost all the same */
 		assert_int_equal(request_at(pmem, ZD_PMEM_WRITE, 80, 20, old + 80 * SECTOR), -EIO);
 		assert_int_equal(bad_sector, good);
 		for (uint64_t s = 70; s < 100; s++)
@@ -184,7 +184,7 @@ static void test_truncate(void **state)
 		assert_int_equal(wr(pmem, 2047, 1, old), -EIO);
 		assert_int_equal(zd_pmem_rw(pmem, ZD_PMEM_WRITE_ZEROES, 0, 100, 100, NULL), -EIO);
 		assert_int_equal(zd_pmem_rw(pmem, ZD_PMEM_DISCARD, 0, 100, 100, NULL), -EIO);
-		/* which must not have made it longer again */
+		/* and the write must not have made the file longer */
 		assert_int_equal(lseek(pmem->media.program_fd, 0, SEEK_END), sizes[i]);
 		assert_int_equal(zd_pmem_rw(pmem, ZD_PMEM_FLUSH, 0, 0, 0, NULL), -EIO);
 		assert_int_equal(zd_pmem_persist_range(pmem, 512 * KIB, 1), -EIO);
@@ -192,11 +192,11 @@ static void test_truncate(void **state)
 		assert_int_equal(zd_pmem_extent(pmem, 1000, 10, &flags), -EIO);
 		assert_int_equal(wr(pmem, 1, 1, old + SECTOR), 0);
 
-		/* it grows back: what was lost stays lost until it is written */
+		/* the file grows back: what was lost stays lost until it is written */
 		assert_int_equal(truncate(path, MIB), 0);
 		assert_int_equal(rd(pmem, good, 1, buf), -EIO);
 		assert_int_equal(rd(pmem, 2000, 1, buf), -EIO);
-		/* and is no hole to whoever asks for those */
+		/* and isn't told as a hole */
 		assert_int_equal(zd_pmem_extent(pmem, 1000, 10, &flags), 10);
 		assert_int_equal(flags, 0);
 		assert_int_equal(wr(pmem, good, 2048 - good, old + good * SECTOR), 0);
@@ -209,8 +209,8 @@ static void test_truncate(void **state)
 
 static const char *grown;
 
-/* The file gets its length back between the copy and the question how long it is: what
- * was stored after its end is zeroed by that. */
+/* The file gets its length back between the copy and the question how long it is: by that, what
+ * was stored beyond the short end becomes zeros. */
 static void grow(struct zd_media *m, enum zd_media_event what, uint64_t off, uint64_t len)
 {
 	(void)m;
@@ -220,8 +220,7 @@ static void grow(struct zd_media *m, enum zd_media_event what, uint64_t off, uin
 		assert_int_equal(truncate(grown, MIB), 0);
 }
 
-/* A file that has become longer has lost nothing, also where its length is more than an
- * int can say. */
+/* A file that has become longer has lost nothing, also if its length doesn't fit an int. */
 static void test_grown(void **state)
 {
 	const char *path = tmp_path("longer");
@@ -244,8 +243,8 @@ static void test_grown(void **state)
 
 static struct zd_pmem *cut_region;
 
-/* Cut in the middle of a write to sectors that are bad already; somebody sees that, and
- * has nothing new to tell; and the file has its length back in time. */
+/* The file is cut in the middle of a write to sectors that are bad already; another thread sees
+ * that, but adds nothing new to the list; and the file has its length back in time. */
 static void cut_again(struct zd_media *m, enum zd_media_event what, uint64_t off, uint64_t len)
 {
 	char buf[SECTOR];
@@ -274,7 +273,7 @@ static void test_truncate_write(void **state)
 	stamp(buf, 82, 1, 1);
 	assert_int_equal(wr(pmem, 82, 1, buf), 0);
 	assert_int_equal(truncate(grown, 41 * KIB), 0);
-	/* the first to touch it is a write */
+	/* the first touch of the page is a write */
 	assert_int_equal(wr(pmem, 82, 1, buf), -EIO);
 	assert_int_equal(zd_pmem_badblocks_check(pmem, 82, 1, NULL, NULL), 1);
 	assert_int_equal(zd_pmem_badblocks_check(pmem, 0, 82, NULL, NULL), 0);
@@ -323,7 +322,7 @@ static void test_buffer(void **state)
 	zd_pmem_close(pmem);
 }
 
-/* A buffer that is in the region itself: whose page it is that failed. */
+/* The buffer is in the region itself: it matters which of the two pages has failed. */
 static void test_own_buffer(void **state)
 {
 	struct zd_pmem *pmem = open_at("memfd:own", 0, MIB);
@@ -338,7 +337,7 @@ static void test_own_buffer(void **state)
 	assert_int_equal(zd_pmem_inject_poison(pmem, 40, 1), 0);
 	assert_int_equal(wr(pmem, 0, 1, kaddr), -EFAULT);
 	assert_int_equal(rd(pmem, 0, 1, kaddr), -EFAULT);
-	/* nobody has healed it by that, nor is a good one bad */
+	/* the bad page isn't healed by that, nor is a good one bad */
 	assert_int_equal(zd_pmem_badblocks_check(pmem, 0, 2048, NULL, NULL), 0);
 	assert_int_equal(rd(pmem, 40, 1, first), -EIO);
 	assert_int_equal(rd(pmem, 0, 1, first), 0);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* What is known to be lost stays known: the record of a region.  The calls that store it
- * are this file's: they fail, and count, as they are told. */
+/* What is known to be lost stays known: the record of a region.  The library calls this file's
+ * fsetxattr(), fgetxattr() and fsync(), which count, and fail as a test wants them to. */
 #include "pmem_test.h"
 
 #include <fcntl.h>
@@ -10,6 +10,8 @@
 #include "drivers/media/crc32c.h"
 #include "drivers/file_lock.h"
 #include "drivers/media/record.h"
+#include "drivers/media/record_form.h"
+#include "drivers/pmem/pmem.h"
 
 static struct {
 	int set_errno, get_errno;	/* != 0: those calls fail with it */
@@ -64,7 +66,7 @@ static struct zd_pmem *start(const char *path, unsigned int flags, uint64_t byte
 	return pmem;
 }
 
-/* As if the process had been killed: what it would say at its end is not said. */
+/* As if the process had been killed: what a close would store isn't stored. */
 static struct zd_pmem *kill_and_open(struct zd_pmem *pmem, const char *path)
 {
 	char copy[600];
@@ -73,7 +75,7 @@ static struct zd_pmem *kill_and_open(struct zd_pmem *pmem, const char *path)
 
 	snprintf(copy, sizeof(copy), "%s.killed", path);
 	calls.set_errno = EPERM;
-	/* nor by the end of it in a file */
+	/* and not in PATH.zonedev, either */
 	if (get)
 		assert_int_equal(mkdir(copy, 0500), 0);
 	zd_pmem_close(pmem);
@@ -128,7 +130,7 @@ static void test_truncated(void **state)
 	assert_int_equal(rd(pmem, 511, 2, buf), -EIO);
 	assert_int_equal(rd(pmem, 0, 512, buf), 0);
 	assert_int_equal(stamped(buf + 511 * SECTOR, 511), 1);
-	/* it is said when it is opened, in one line with its name */
+	/* the log says so when the region is opened, in one line with its name */
 	assert_int_equal(warnings, 1);
 	assert_non_null(strstr(said, path));
 	assert_non_null(strstr(said, "786432 bytes"));
@@ -136,7 +138,8 @@ static void test_truncated(void **state)
 	unlink(path);
 }
 
-/* A holder of pages, a persist, a block status, a poisoned page: all tell, all have recorded. */
+/* A hold of pages, a persist, a block status, a poisoned page: each that tells of an error has
+ * recorded it. */
 static void test_who_tells(void **state)
 {
 	const char *path = tmp_path("tells");
@@ -172,7 +175,7 @@ static void test_who_tells(void **state)
 	}
 }
 
-/* Cut while no request looked: the end finds it. */
+/* The file is cut while no request is made: the close finds it. */
 static void test_found_at_the_end(void **state)
 {
 	const char *path = tmp_path("end");
@@ -204,7 +207,7 @@ static void other_boot(const char *path)
 	assert_int_equal(setxattr(path, ZD_RECORD_NAME, buf, n, 0), 0);
 }
 
-/* What was mended is good for who comes after a kill; after the power went only if it was
+/* What was mended is good for the next opener after a kill; after a power loss only if it was
  * durable. */
 static void test_mended(void **state)
 {
@@ -217,7 +220,7 @@ static void test_mended(void **state)
 	assert_int_equal(zd_pmem_badblocks_set(pmem, 100, 10), 0);
 	assert_int_equal(flush(pmem), 0);
 	stamp(buf, 102, 4, 3);
-	/* two of them had been good */
+	/* two of the sectors had been good */
 	assert_int_equal(zd_pmem_badblocks_clear(pmem, 104, 2), 0);
 	assert_int_equal(wr(pmem, 102, 4, buf), 0);
 	assert_int_equal(rd(pmem, 102, 4, buf), 0);
@@ -231,7 +234,7 @@ static void test_mended(void **state)
 	/* again, without the sync that the close was */
 	pmem = open_at(path, 0, 0);
 	assert_non_null(pmem);
-	assert_int_equal(flush(pmem), 0);	/* holes of before are no matter then */
+	assert_int_equal(flush(pmem), 0);	/* so that holes from before are durable */
 	assert_int_equal(wr(pmem, 106, 2, buf), 0);
 	calls.set_errno = EPERM;
 	zd_pmem_close(pmem);
@@ -242,7 +245,7 @@ static void test_mended(void **state)
 	assert_int_equal(zd_pmem_badblocks_check(pmem, 102, 4, NULL, NULL), 0);
 	assert_int_equal(zd_pmem_badblocks_check(pmem, 106, 2, NULL, NULL), !dax);
 	assert_true(is_bad(pmem, 108, 2));
-	/* durable, and the record as well, when the flush is done */
+	/* when the flush is done the data is durable, and the record as well */
 	assert_int_equal(wr(pmem, 106, 4, buf), 0);
 	assert_int_equal(flush(pmem), 0);
 	assert_true(calls.fsyncs_after > 0);
@@ -258,7 +261,8 @@ static void test_mended(void **state)
 	unlink(path);
 }
 
-/* Cut while it was closed.  Short, it isn't opened; long again, it doesn't read as zeros. */
+/* The file is cut while the region is closed.  Short, it isn't opened; long again, its end doesn't
+ * read as zeros. */
 static void test_cut_while_closed(void **state)
 {
 	const char *path = tmp_path("closed");
@@ -282,7 +286,7 @@ static void test_cut_while_closed(void **state)
 	assert_int_equal(rd(pmem, 5, 1, buf), 0);
 	assert_int_equal(stamped(buf, 5), 1);
 	zd_pmem_close(pmem);
-	/* as its owner wishes: smaller, and larger again */
+	/* the owner asks for a smaller region, and for a larger one again */
 	assert_int_equal(truncate(path, 768 * KIB), 0);
 	pmem = open_at(path, 0, 768 * KIB);
 	assert_non_null(pmem);
@@ -293,7 +297,7 @@ static void test_cut_while_closed(void **state)
 	assert_non_null(pmem);
 	assert_int_equal(zd_pmem_badblocks_check(pmem, 1536, 2560, NULL, NULL), 0);
 	zd_pmem_close(pmem);
-	/* emptied, it is not made anew */
+	/* a file that was emptied isn't made anew */
 	assert_int_equal(truncate(path, 0), 0);
 	assert_int_equal(try_open(path, ZD_PMEM_CREATE, MIB, &none), -EUCLEAN);
 	assert_int_equal(truncate(path, 2 * MIB), 0);
@@ -310,7 +314,7 @@ static void test_cut_while_closed(void **state)
 	unlink(path);
 }
 
-/* However it is damaged, it is no record of less. */
+/* However the record is damaged, it isn't taken for one of fewer sectors. */
 static void test_damaged(void **state)
 {
 	const char *path = tmp_path("damaged");
@@ -340,7 +344,7 @@ static void test_damaged(void **state)
 		memset(buf, 0, sizeof(buf));
 	}
 	assert_int_equal(setxattr(path, ZD_RECORD_NAME, whole, n, 0), 0);
-	/* can't be read is not: is not there */
+	/* a record that can't be read isn't taken for none */
 	calls.get_errno = EIO;
 	assert_int_equal(try_open(path, 0, 0, &none), -EIO);
 	calls.get_errno = 0;
@@ -352,7 +356,7 @@ static void test_damaged(void **state)
 	unlink(path);
 }
 
-/* It can't be stored: that is said, once, and tried again. */
+/* The record can't be stored: the log says so, once, and it is tried again. */
 static void test_cant_store(void **state)
 {
 	const char *path = tmp_path("cant");
@@ -410,7 +414,7 @@ static void test_many(void **state)
 	assert_int_equal(pmem->media.bad.nr, 40000);
 	check_many(pmem, 40000);
 	zd_pmem_close(pmem);
-	/* without its list it isn't opened, nor with a damaged one */
+	/* the region isn't opened without its list, nor with a damaged one */
 	assert_int_equal(rename(file, aside), 0);
 	assert_int_equal(try_open(path, 0, 0, &none), -EUCLEAN);
 	assert_int_equal(rename(aside, file), 0);
@@ -452,7 +456,7 @@ static void test_no_attributes(void **state)
 	pmem = close_and_open(pmem, path);
 	assert_true(is_bad(pmem, 80, 8));
 	zd_pmem_close(pmem);
-	/* another file's list is neither taken nor thrown away */
+	/* the list of another file is neither taken nor thrown away */
 	unlink(path);
 	assert_int_equal(try_open(path, ZD_PMEM_CREATE, MIB, &none), -EUCLEAN);
 	assert_int_equal(access(path, F_OK), -1);
@@ -462,7 +466,7 @@ static void test_no_attributes(void **state)
 	assert_int_equal(symlink("/dev/zero", file), 0);
 	assert_int_equal(try_open(path, ZD_PMEM_CREATE, MIB, &none), -ELOOP);
 	assert_int_equal(unlink(file), 0);
-	/* deleted while it is open there is no place at all */
+	/* when the file is deleted while it is open there is no place for a record */
 	pmem = open_new(path, 0, MIB);
 	assert_non_null(pmem);
 	unlink(path);
@@ -473,7 +477,7 @@ static void test_no_attributes(void **state)
 	zd_pmem_close(pmem);
 }
 
-/* Those that share a region read-only: what one finds the others don't undo. */
+/* Readers that share a region: what one of them finds the others don't undo. */
 static void test_sharers(void **state)
 {
 	const char *path = tmp_path("sharers");
@@ -491,7 +495,7 @@ static void test_sharers(void **state)
 	assert_int_equal(zd_pmem_inject_poison(b, 160, 8), 0);
 	assert_int_equal(rd(a, 80, 1, buf), -EIO);
 	assert_int_equal(rd(b, 160, 1, buf), -EIO);
-	assert_int_equal(rd(b, 80, 1, buf), -EIO);	/* it has heard of it by that */
+	assert_int_equal(rd(b, 80, 1, buf), -EIO);	/* learnt by its own store */
 	/* the lock by which they take turns isn't their own lock of the file */
 	fd = open(path, O_RDWR | O_CLOEXEC);
 	assert_int_equal(fcntl(fd, F_OFD_GETLK, &turn), 0);
@@ -510,7 +514,7 @@ static void test_sharers(void **state)
 	unlink(path);
 }
 
-/* A memfd of its own goes with the handle: nothing to say. */
+/* A memfd of the region's own goes with the handle: no record, and no warning. */
 static void test_memfd(void **state)
 {
 	struct zd_pmem *pmem;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* A region that was removed, opened once more: the same, or nothing. */
+/* A region that was removed is opened once more: the same file, or an error. */
 #include "pmem_test.h"
 
 #include "drivers/pmem/pmem.h"
@@ -25,7 +25,7 @@ static void test_reopen(void **state)
 	stamp(buf, 5, 1, 7);
 	assert_int_equal(wr(pmem, 5, 1, buf), 0);
 	assert_int_equal(zd_pmem_badblocks_set(pmem, 10, 2), 0);
-	assert_int_equal(reopen(pmem, &again), -EINVAL);	/* it is there */
+	assert_int_equal(reopen(pmem, &again), -EINVAL);	/* it isn't removed */
 	assert_int_equal(zd_pmem_remove(pmem), 0);
 	assert_int_equal(reopen(pmem, &again), 0);
 	zd_pmem_close(pmem);
@@ -37,15 +37,15 @@ static void test_reopen(void **state)
 	assert_int_equal(nr, 2);
 	assert_int_equal(rd(again, 10, 1, buf), -EIO);
 	assert_int_equal(zd_pmem_rw(again, ZD_PMEM_FLUSH, 0, 0, 0, NULL), 0);
-	/* and who could not be told that it isn't durable is told still */
+	/* and what couldn't be written back makes flushes fail still */
 	again->media.sync.error = -EIO;
-	assert_int_equal(zd_pmem_remove(again), -EIO);	/* nor is it this time */
+	assert_int_equal(zd_pmem_remove(again), -EIO);	/* it isn't durable this time, either */
 	assert_int_equal(reopen(again, &third), 0);
 	if (!third->media.drain_fn && third->media.persist != ZD_PMEM_PERSIST_NONE)
 		assert_int_equal(zd_pmem_rw(third, ZD_PMEM_FLUSH, 0, 0, 0, NULL), -EIO);
 	zd_pmem_close(third);
 
-	/* another file, as long as it was, isn't it: its zeros are no data */
+	/* another file of the same length won't do: its zeros aren't the region's data */
 	assert_int_equal(rename(path, aside), 0);
 	assert_int_equal(reopen(again, &third), -ENOENT);
 	pmem = open_new(path, 0, MIB);

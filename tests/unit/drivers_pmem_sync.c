@@ -4,8 +4,9 @@
 #include "pmem_test.h"
 
 #include "drivers/btt/btt.h"
+#include "drivers/pmem/pmem.h"
 
-#define A_WHILE_MS	50	/* for what must not happen: late is as good as never */
+#define A_WHILE_MS	50	/* how long a test waits for what must not happen */
 
 static struct zd_pmem *region;
 static uint32_t syncs, finished;
@@ -43,7 +44,7 @@ static void in_sync(struct zd_media *m, enum zd_media_event what, uint64_t off, 
 	assert_int_equal(__atomic_load_n(&finished, __ATOMIC_ACQUIRE), 0);
 }
 
-/* A flush doesn't take for its own a sync that began before it. */
+/* A sync that began before a flush doesn't count for that flush. */
 static void test_flush_during_sync(void **state)
 {
 	const char *path = tmp_path("during");
@@ -63,7 +64,7 @@ static void test_flush_during_sync(void **state)
 	unlink(path);
 }
 
-/* Many threads, few syncs each: none is forgotten, none waits for ever. */
+/* Many threads, few syncs each: no thread is forgotten, none waits for ever. */
 static void *flush_many(void *arg)
 {
 	char buf[SECTOR] = "";
@@ -118,7 +119,7 @@ static void in_punch(struct zd_media *m, enum zd_media_event what, uint64_t off,
 	assert_int_equal(pthread_create(&helper, NULL, hold_it, NULL), 0);
 	sleep_ms(A_WHILE_MS);
 	assert_int_equal(__atomic_load_n(&finished, __ATOMIC_ACQUIRE), 0);
-	/* others can be had meanwhile */
+	/* other pages can be had meanwhile */
 	assert_int_equal(zd_pmem_direct_access(region, 200, 1, NULL, &pfn), 1);
 	zd_put_page(zd_pfn_to_page(pfn));
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Damaged records: a region without a BTT has no metadata in its content; what it has is the
- * record of what is lost (drivers/media/record.h), in an attribute or in PATH.zonedev.
+ * record of what is lost (drivers/media/record_form.h), in an attribute or in PATH.zonedev.
  *
  * A world is a region that was written under load, with sectors that went bad and some that
  * were mended, closed or killed; and its record as it was at several moments.  Of a world
@@ -20,7 +20,7 @@
 #include "pmem_test.h"
 
 #include <sys/xattr.h>
-#include "drivers/media/record.h"
+#include "drivers/media/record_form.h"
 
 #define BYTES		MIB
 #define SECTORS		(BYTES / SECTOR)

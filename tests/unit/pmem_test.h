@@ -101,8 +101,8 @@ static inline void force_persist(const char *how)
 		unsetenv("PMEM2_FORCE_GRANULARITY");
 }
 
-/* All tests as the file is, and again as if it were DAX.  (One after the other: the operands
- * of | may be taken in any order, and in pieces.) */
+/* All tests as the file is, and again as if it were DAX.  (In two statements: the operands of |
+ * may be evaluated in any order.) */
 #define RUN_BOTH(tests)								\
 	({									\
 		int failed__;							\

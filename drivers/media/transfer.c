@@ -1,81 +1,30 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The media: a file, mapped as a whole, that may fail page by page.
+ * Reads and writes of a mapped file that may fail page by page.
  *
- * Everything that touches the mapping does it by the guarded routines of
- * base/fault_guard.h.  A page that faults is
+ * Everything that touches the mapping does so by guarded routines (base/fault_guard.h).  A
+ * page that faults is
  *
  *	poisoned for a test	a write heals it, sector by sector
  *	without storage		a write into a hole of a full file system raises
  *				SIGBUS, too: fallocate() tells, and may help.  (In a
  *				tmpfs even a load does: pread() reads zeros there)
- *	beyond the end		somebody has truncated the file
+ *	beyond the end		another process has truncated the file
  *	broken			all else
  *
- * and the last two join the bad blocks.
- *
- * The page that a truncation cut in the middle raises nothing: its rest reads as
- * zeros, and so may, on some kernels, whole pages after it.  So after each copy the
- * file's length is asked for: the kernel shortens the file before it zeroes anything,
- * hence who asks after a copy that saw such zeros is told the new length.
- * What lies beyond the shortest length ever seen is bad until it is written again,
- * even if the file grows back.
+ * and the last two join the bad blocks.  A file that was cut may also read as zeros, which no
+ * fault tells: see length.c.
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
 #include "base/fault_guard.h"
-#include "drivers/pmem/pmem.h"
+#include "drivers/media/record.h"
 
 #define NO_PAGE		UINT64_MAX
 #define MAX_MENDED	64u
-
-void (*zd_media_hook)(struct zd_media *m, enum zd_media_event event, uint64_t off, uint64_t len);
-
-/* --- the end of the file --- */
-
-/*
- * The file's length.  Asked for with every request: FIONREAD, of a regular file its length
- * less its position (which stays 0), takes half of fstat()'s time, and no lock, as
- * lseek() does, which threads on few CPUs queue up for.  But it is only an int: what it
- * says is believed where that is what the file should have.
- */
-static uint64_t file_size(const struct zd_media *m)
-{
-	struct stat st;
-	int size;
-
-	if (m->bytes <= UINT32_MAX && m->program_fd != m->fd && !ioctl(m->fd, FIONREAD, &size) &&
-	    (uint32_t)size == m->bytes)
-		return m->bytes;
-	return fstat(m->fd, &st) ? 0 : st.st_size;
-}
-
-/* Its length, if that is short of @end; else @end. */
-static uint64_t short_end(struct zd_media *m, uint64_t end)
-{
-	uint64_t size;
-
-	if (!m->can_shrink)
-		return end;
-	size = file_size(m);
-	return size < end ? size : end;
-}
-
-int zd_media_check_end(struct zd_media *m, uint64_t off, uint64_t len, uint64_t *bad)
-{
-	uint64_t size = short_end(m, off + len), sector = size >> ZD_SECTOR_SHIFT;
-
-	if (size == off + len)
-		return 0;
-	zd_badblocks_set(&m->bad, sector, (m->bytes >> ZD_SECTOR_SHIFT) - sector);
-	*bad = size < off ? off : sector << ZD_SECTOR_SHIFT;
-	return -EIO;
-}
 
 /* --- faults --- */
 
@@ -87,12 +36,7 @@ static bool is_at(const struct zd_media *m, uintptr_t addr, uint64_t off, uint64
 	return at >= (off & ZD_PAGE_MASK) && at < ((off + len + ZD_PAGE_SIZE - 1) & ZD_PAGE_MASK);
 }
 
-int zd_media_page_failed(struct zd_media *m, uint64_t page)
-{
-	return zd_badblocks_set(&m->bad, page * ZD_PAGE_SECTORS, ZD_PAGE_SECTORS);
-}
-
-/* A page could not be written to.  0: try again. */
+/* A page could not be written to.  0: try again; -EIO; -ENOSPC. */
 static int write_fault(struct zd_media *m, uint64_t page)
 {
 	uint64_t bad;
@@ -111,30 +55,31 @@ static int write_fault(struct zd_media *m, uint64_t page)
 }
 
 /*
- * What to do about a fault of a store at @addr, the last one having been in *@last.
- * 0: try again.
+ * What to do about a fault of a store at @addr; the page of the fault before is *@last.
+ * 0: try again; -EIO, -ENOSPC, and *@bad.
  */
 static int store_fault(struct zd_media *m, uintptr_t addr, uint64_t *last, uint64_t *bad)
 {
 	uint64_t page = (addr - (uintptr_t)m->base) / ZD_PAGE_SIZE;
 	int rc;
 
-	/* twice at one page: nothing helped */
+	/* a second fault at one page: what was done about the first one didn't help */
 	rc = page == *last ? -EIO : write_fault(m, page);
 	*last = page;
 	if (rc == -EIO)
-		zd_media_page_failed(m, page);
+		zd_media_mark_bad_page(m, page);
 	if (rc)
 		*bad = (addr - (uintptr_t)m->base) & ~(ZD_SECTOR_SIZE - 1);
 	return rc;
 }
 
-static int load_failed(struct zd_media *m, uint64_t off, uint64_t *bad)
+/* A load at @off has failed for good: its page, or what lies beyond the end, is bad. */
+static int fail_load(struct zd_media *m, uint64_t off, uint64_t *bad)
 {
 	uint64_t end;
 
 	if (!zd_media_check_end(m, off & ZD_PAGE_MASK, ZD_PAGE_SIZE, &end))
-		zd_media_page_failed(m, off / ZD_PAGE_SIZE);
+		zd_media_mark_bad_page(m, off / ZD_PAGE_SIZE);
 	*bad = off & ~(ZD_SECTOR_SIZE - 1);
 	return -EIO;
 }
@@ -148,8 +93,8 @@ static bool fs_is_full(const struct zd_media *m)
 
 /*
  * A load at @off has failed: read on by a system call, up to @end or the end of the page.
- * How much was read; -EFAULT: the buffer; 0: nothing helps.  Only where there is a lack of
- * storage: in a file that was cut, and is whole again by now, pread() finds zeros.
+ * How much was read; -EFAULT: the buffer; 0: nothing helps.  Only on a file system that is
+ * full: in a file that was cut, and is long again by now, pread() would find zeros.
  */
 static int64_t read_page(struct zd_media *m, uint64_t off, uint64_t end, struct zd_iter *to)
 {
@@ -170,54 +115,6 @@ static int64_t read_page(struct zd_media *m, uint64_t off, uint64_t end, struct 
 }
 
 /* --- transfers --- */
-
-void *zd_iter_buf(const struct zd_iter *it, uint64_t *len)
-{
-	uint64_t left = it->iov->iov_len - it->done;
-
-	if (*len > left)
-		*len = left;
-	return (char *)it->iov->iov_base + it->done;
-}
-
-void zd_iter_advance(struct zd_iter *it, uint64_t len)
-{
-	it->done += len;
-	while (it->nr && it->done == it->iov->iov_len) {
-		it->iov++;
-		it->nr--;
-		it->done = 0;
-	}
-}
-
-int zd_iter_zero(struct zd_iter *it, uint64_t len)
-{
-	while (len) {
-		uint64_t n = len;
-		void *buf = zd_iter_buf(it, &n);
-
-		if (zd_fault_zero(buf, n).left)
-			return -EFAULT;
-		zd_iter_advance(it, n);
-		len -= n;
-	}
-	return 0;
-}
-
-int zd_iter_read(struct zd_iter *it, void *to, uint64_t len)
-{
-	while (len) {
-		uint64_t n = len;
-		void *buf = zd_iter_buf(it, &n);
-
-		if (zd_fault_copy(to, buf, n).left)
-			return -EFAULT;
-		zd_iter_advance(it, n);
-		to = (char *)to + n;
-		len -= n;
-	}
-	return 0;
-}
 
 /* How much of the range can be read before a bad block. */
 static uint64_t good_len(struct zd_media *m, uint64_t off, uint64_t len)
@@ -253,13 +150,14 @@ int zd_media_read(struct zd_media *m, uint64_t off, struct zd_iter *to, uint64_t
 		if (more < 0)
 			return more;
 		if (!more)
-			return load_failed(m, off, bad);
+			return fail_load(m, off, bad);
 		off += more;
 	}
 	*bad = good;
 	return good < end ? -EIO : 0;
 }
 
+/* Store the next *@n bytes, or fewer: then *@n is how many were tried. */
 static struct zd_fault_result store(struct zd_media *m, uint64_t off, const struct zd_iter *from,
 				    uint64_t *n)
 {
@@ -276,8 +174,8 @@ int zd_media_write(struct zd_media *m, uint64_t off, struct zd_iter *from, uint6
 {
 	uint64_t start = off, end = off + len, last = NO_PAGE;
 
-	/* In the page that a truncation cut stores succeed, and are lost when the file
-	 * grows: what is bad for that heals only in a file that has its length. */
+	/* In the page that a truncation has cut a store succeeds, but is lost when the file
+	 * grows: so bad sectors heal only in a file that has its length. */
 	if (good_len(m, off, len) < len && zd_media_check_end(m, off, len, bad))
 		return -EIO;
 	while (off < end) {
@@ -301,8 +199,9 @@ int zd_media_write(struct zd_media *m, uint64_t off, struct zd_iter *from, uint6
 	return zd_media_flush(m, start, len);
 }
 
-/* What is bad of [first, end) is mended, once the next sync is done. */
-static int mend(struct zd_media *m, uint64_t first, uint64_t end)
+/* Enter the bad sectors of [first, end) in the list of what is mended once the next sync is
+ * done.  0 or -ENOMEM. */
+static int list_mended(struct zd_media *m, uint64_t first, uint64_t end)
 {
 	uint64_t bad, nr;
 	int rc = 0;
@@ -313,7 +212,7 @@ static int mend(struct zd_media *m, uint64_t first, uint64_t end)
 	return rc;
 }
 
-int zd_media_written(struct zd_media *m, uint64_t off, uint64_t len, uint64_t marks)
+int zd_media_heal(struct zd_media *m, uint64_t off, uint64_t len, uint64_t marks)
 {
 	uint64_t first = (off + ZD_SECTOR_SIZE - 1) >> ZD_SECTOR_SHIFT;
 	uint64_t end = (off + len) >> ZD_SECTOR_SHIFT;
@@ -322,13 +221,13 @@ int zd_media_written(struct zd_media *m, uint64_t off, uint64_t len, uint64_t ma
 	if (first >= end || !zd_badblocks_check(&m->bad, first, end - first, NULL, NULL))
 		return 0;
 	rc = m->drain_fn ? zd_media_order(m) : 0;
-	/* on this list before they leave the other: see copy_lists() */
-	if (!rc && !zd_media_writes_last(m))
-		rc = mend(m, first, end);
+	/* on this list before they leave the other: see copy_lists() in record.c */
+	if (!rc && !zd_media_drain_suffices(m))
+		rc = list_mended(m, first, end);
 	if (rc)
 		return -EIO;
 	zd_badblocks_clear(&m->bad, first, end - first, marks);
-	/* a record of many is a long one */
+	/* a sync empties that list, before the record becomes long */
 	if (__atomic_load_n(&m->mended.nr, __ATOMIC_RELAXED) > MAX_MENDED)
 		zd_media_sync(m);
 	zd_media_record(m, ZD_RECORD_MENDED);
@@ -351,7 +250,7 @@ int zd_media_put(struct zd_media *m, uint64_t off, const void *buf, uint64_t len
 	uint64_t marks, bad;
 	int tries = 2, rc;
 
-	/* again, if what we healed was marked for that */
+	/* once more, if a sector was marked bad while this healed it */
 	do {
 		struct zd_iter it = { .iov = &iov, .nr = 1 };
 
@@ -360,7 +259,7 @@ int zd_media_put(struct zd_media *m, uint64_t off, const void *buf, uint64_t len
 		if (!rc)
 			rc = zd_media_check_end(m, off, len, &bad);
 		if (!rc)
-			rc = zd_media_written(m, off, len, marks);
+			rc = zd_media_heal(m, off, len, marks);
 	} while (!rc && --tries && zd_badblocks_marks(&m->bad) != marks);
 	return rc;
 }
@@ -388,5 +287,5 @@ int zd_media_get64(struct zd_media *m, uint64_t off, uint64_t *value)
 		return -EIO;
 	if (zd_fault_load64((const uint64_t *)(m->base + off), value))
 		return 0;
-	return load_failed(m, off, &bad);
+	return fail_load(m, off, &bad);
 }

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A sum of each page of a BTT's tables, as they were when the region was closed: a page that
- * was lost, changed, swapped or comes back from before is known for what it is, whatever
- * else is damaged.  A region that wasn't closed has none that are right.
+ * A sum of each page of a BTT's tables, as they were when the region was closed: so a page that was
+ * lost, changed, exchanged with another, or that comes back from an earlier time, is found out,
+ * whatever else is damaged.  In a region that wasn't closed the sums aren't right.
  */
 #include <errno.h>
 
 #include "base/alloc.h"
-#include "drivers/btt/btt.h"
+#include "drivers/btt/page_sums.h"
 #include "drivers/media/crc32c.h"
 
 uint64_t zd_btt_nr_pages(const struct zd_btt *btt)
@@ -40,7 +40,7 @@ static uint64_t sums_off(const struct zd_btt *btt, uint32_t copy)
 	return btt->info.sums_off + copy * ((bytes + ZD_PAGE_SIZE - 1) & ZD_PAGE_MASK);
 }
 
-/* 0: they are right. */
+/* 0: this copy of the sums is right. */
 static int read_sums(struct zd_btt *btt, uint32_t *sums, uint32_t copy)
 {
 	return zd_media_get(btt->m, sums_off(btt, copy), sums,

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Entries of a BTT's tables, and their checksums: CRC-32C from the region's name on, so that
- * nothing of another region is taken for one's own.  See btt.h. */
-#include "drivers/btt/btt.h"
+/* Entries of a BTT's tables, and their checksums: CRC-32C that begins with the region's uuid, so
+ * that no entry of another region is taken for this one's. */
+#include "drivers/btt/entry.h"
 
-#include <stddef.h>
+#include "drivers/btt/entry.h"
 
 #include "drivers/media/crc32c.h"
 
@@ -57,7 +57,6 @@ static uint64_t owner_check(const struct zd_btt *btt, uint64_t what, uint64_t ge
 	uint32_t c = zd_crc32c(btt->seed, of, sizeof(of));
 
 	c = (c ^ c >> 16) & 0xffff;
-	/* never zeros as a whole, and the kind isn't either */
 	return (uint64_t)c << OWNER_CHECK_SHIFT;
 }
 
@@ -77,12 +76,22 @@ bool zd_btt_owner_is_valid(const struct zd_btt *btt, const struct zd_btt_owner *
 {
 	uint32_t block = o->what;
 
-	/* 16 bits alone are few for a page of junk; and there must be room for more writes */
+	/* 16 bits of checksum are few against a page of junk; and generations must have room for
+	 * more writes */
 	if (block >= btt->nr_blocks && (block != ZD_BTT_NO_BLOCK || o->what >> 32))
 		return false;
 	return zd_btt_owner_kind(o) != ZD_BTT_NONE && zd_btt_owner_gen(o) < ZD_BTT_GEN_MASK / 2 &&
 	       o->gen >> OWNER_CHECK_SHIFT << OWNER_CHECK_SHIFT ==
 		       owner_check(btt, o->what, o->gen, at);
+}
+
+uint64_t zd_btt_implied_entry(const struct zd_btt *btt, uint32_t at, const struct zd_btt_owner *o)
+{
+	enum zd_btt_kind kind = zd_btt_owner_kind(o);
+
+	if (kind == ZD_BTT_DATA)
+		return o->what >> 32 << 32 | (uint32_t)kind << ZD_BTT_KIND_SHIFT | at;
+	return zd_btt_kind_entry(btt, (uint32_t)o->what, at, kind, zd_btt_owner_gen(o));
 }
 
 enum zd_btt_kind zd_btt_agree(const struct zd_btt *btt, uint64_t block, uint64_t entry,

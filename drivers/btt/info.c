@@ -1,23 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Where everything of a BTT is, its info blocks, and how it comes to be.  See btt.h.
- *
- * Laying out: the first info block says that it is being laid out; then the tables; then the
- * other info blocks; then the first; each durable before the next.  So where a valid info
- * block is, all else is; and where only that first one is, nothing was ever written.
- */
+/* A BTT's info blocks, and where everything of it is. */
 #include <errno.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "base/alloc.h"
-#include "drivers/btt/btt.h"
-#include "zonedev/log.h"
+#include "drivers/btt/entry.h"
+#include "drivers/btt/info.h"
+#include "drivers/explain.h"
 
-#define DEFAULT_BLOCK	4096u
 #define MIN_LANES	16u
 #define BLOCKS_PER_LANE	64u	/* a small region has fewer lanes */
-#define CHUNK		65536u
 
 #define ALIGN_UP(n)	(((n) + ZD_PAGE_SIZE - 1) & ZD_PAGE_MASK)
 
@@ -26,8 +18,7 @@ static const uint32_t block_sizes[] = { 4096, 512 };
 
 /* --- where --- */
 
-/* Of so many bytes.  -EINVAL: too few, or too many. */
-static int compute(struct zd_btt_info_block *info)
+int zd_btt_set_places(struct zd_btt_info_block *info)
 {
 	uint64_t bytes = info->media_bytes, block = info->block, room, flog, end;
 	uint64_t lanes = bytes / block / BLOCKS_PER_LANE, per_block, fixed;
@@ -74,7 +65,7 @@ static bool is_whole(const struct zd_btt_info_block *info)
 	return has_magic(info) && info->checksum == zd_btt_info_sum(info);
 }
 
-/* A valid one describes what compute() would, of this version. */
+/* A valid info block is of this version, and has the places that zd_btt_set_places() sets. */
 static bool is_valid(const struct zd_btt_info_block *info, uint64_t media_bytes)
 {
 	struct zd_btt_info_block want = *info;
@@ -82,7 +73,7 @@ static bool is_valid(const struct zd_btt_info_block *info, uint64_t media_bytes)
 	if (!is_whole(info) || info->version != ZD_BTT_VERSION ||
 	    info->media_bytes != media_bytes || (info->block != 512 && info->block != 4096))
 		return false;
-	return !compute(&want) && !memcmp(&want, info, sizeof(want));
+	return !zd_btt_set_places(&want) && !memcmp(&want, info, sizeof(want));
 }
 
 static void read_info(struct zd_media *m, struct zd_btt_infos *infos, uint32_t k, uint64_t off)
@@ -94,18 +85,18 @@ static void read_info(struct zd_media *m, struct zd_btt_infos *infos, uint32_t k
 		memset(&infos->b[k], 0, sizeof(infos->b[k]));
 }
 
-/* The one in the middle: where depends on the size of blocks. */
+/* The info block in the middle: where it is depends on the size of blocks. */
 static void read_middle(struct zd_media *m, struct zd_btt_infos *infos)
 {
 	for (uint32_t i = 0; i < 2 && !infos->valid[1]; i++) {
 		struct zd_btt_info_block where = { .media_bytes = m->bytes, .block = block_sizes[i] };
 
-		if (!compute(&where))
+		if (!zd_btt_set_places(&where))
 			read_info(m, infos, 1, where.info_off[1]);
 	}
 }
 
-/* An older one is usual, unless the region was closed: then it has come back. */
+/* An older info block is usual, unless the region was closed: then it is one that came back. */
 static bool is_broken(const struct zd_btt_infos *infos, uint32_t k)
 {
 	const struct zd_btt_info_block *best = &infos->b[infos->best];
@@ -181,7 +172,7 @@ static int put_info(struct zd_media *m, struct zd_btt_info_block *info, uint32_t
 	return rc ? rc : zd_media_sync(m);
 }
 
-/* One is whole at any time. */
+/* One after the other, each durable before the next: at any time one is whole. */
 int zd_btt_put_infos(struct zd_btt *btt)
 {
 	int rc = 0;
@@ -189,151 +180,5 @@ int zd_btt_put_infos(struct zd_btt *btt)
 	btt->info.serial++;
 	for (uint32_t k = ZD_BTT_NR_INFOS; k-- && !rc;)
 		rc = put_info(btt->m, &btt->info, k);
-	return rc;
-}
-
-/* --- laying out --- */
-
-struct filler {
-	struct zd_btt *btt;
-	char buf[CHUNK];
-	uint64_t off;			/* where the buffer goes */
-	size_t used;
-};
-
-static int flush(struct filler *f)
-{
-	int rc = f->used ? zd_media_put(f->btt->m, f->off, f->buf, f->used) : 0;
-
-	f->off += f->used;
-	f->used = 0;
-	return rc;
-}
-
-static int add(struct filler *f, const void *data, size_t len)
-{
-	int rc = f->used + len > sizeof(f->buf) ? flush(f) : 0;
-
-	memcpy(f->buf + f->used, data, len);
-	f->used += len;
-	return rc;
-}
-
-/* Block i is in data block i, and reads as zeros. */
-static int fill_map(struct filler *f)
-{
-	struct zd_btt *btt = f->btt;
-	int rc = 0;
-
-	f->off = btt->info.map_off;
-	for (uint64_t b = 0; b < btt->nr_blocks && !rc; b++) {
-		uint64_t entry = zd_btt_kind_entry(btt, b, b, ZD_BTT_ZERO, 0);
-
-		rc = add(f, &entry, sizeof(entry));
-	}
-	return rc ? rc : flush(f);
-}
-
-static int fill_owners(struct filler *f)
-{
-	struct zd_btt *btt = f->btt;
-	int rc = 0;
-
-	f->off = btt->info.owner_off;
-	for (uint64_t d = 0; d < zd_btt_nr_data(btt) && !rc; d++) {
-		uint32_t block = d < btt->nr_blocks ? d : ZD_BTT_NO_BLOCK;
-		struct zd_btt_owner o = zd_btt_make_owner(btt, d, block, 0, ZD_BTT_ZERO, 0);
-
-		rc = add(f, &o, sizeof(o));
-	}
-	return rc ? rc : flush(f);
-}
-
-static int fill_flog(struct filler *f, uint32_t half, uint32_t copy)
-{
-	struct zd_btt *btt = f->btt;
-	int rc = 0;
-
-	f->off = zd_btt_slot_off(btt, 0, half, copy);
-	for (uint32_t i = 0; i < btt->nr_lanes && !rc; i++) {
-		struct zd_btt_slot s = zd_btt_blank_slot(btt->nr_blocks + i, 0, 0);
-
-		s.checksum = zd_btt_slot_sum(btt, &s, i, half);
-		rc = add(f, &s, sizeof(s));
-	}
-	return rc ? rc : flush(f);
-}
-
-static int fill(struct zd_btt *btt)
-{
-	struct filler *f = zd_alloc(sizeof(*f));
-	uint64_t bad;
-	int rc;
-
-	if (!f)
-		return -ENOMEM;
-	f->btt = btt;
-	/* what is behind the last entries, too: all of it has sums */
-	rc = zd_media_zero(btt->m, btt->info.map_off, btt->info.info_off[2] - btt->info.map_off,
-			   false, &bad);
-	if (!rc)
-		rc = fill_map(f);
-	if (!rc)
-		rc = fill_owners(f);
-	for (uint32_t part = 0; part < 4 && !rc; part++)
-		rc = fill_flog(f, part % 2, part / 2);
-	zd_free(f);
-	return rc ? rc : zd_media_sync(btt->m);
-}
-
-static void name(struct zd_media *m, struct zd_btt_info_block *info)
-{
-	uint64_t other[2] = { m->identity.ino, m->identity.born_ns };
-
-	if (getrandom(info->uuid, sizeof(info->uuid), GRND_NONBLOCK) < 0)
-		memcpy(info->uuid, other, sizeof(other));
-}
-
-/* Whole, or not to be known for one. */
-static int put_first(struct zd_media *m, struct zd_btt_info_block *info)
-{
-	int rc;
-
-	info->checksum = zd_btt_info_sum(info);
-	memset(info->magic, 0, sizeof(info->magic));
-	rc = zd_media_put(m, 0, info, sizeof(*info));
-	memcpy(info->magic, magic, sizeof(magic));
-	if (!rc)
-		rc = zd_media_sync(m);
-	if (!rc)
-		rc = zd_media_put(m, 0, info->magic, sizeof(info->magic));
-	return rc ? rc : zd_media_sync(m);
-}
-
-int zd_btt_create(struct zd_media *m, uint32_t block, struct zd_btt_info_block *info)
-{
-	struct zd_btt *btt;
-	int rc;
-
-	memset(info, 0, sizeof(*info));
-	memcpy(info->magic, magic, sizeof(magic));
-	info->version = ZD_BTT_UNFINISHED;
-	info->block = block ? block : DEFAULT_BLOCK;
-	info->media_bytes = m->bytes;
-	rc = compute(info);
-	if (rc)
-		return rc;
-	name(m, info);
-	btt = zd_btt_alloc(m, info);
-	if (!btt)
-		return -ENOMEM;
-	rc = put_first(m, info);
-	if (!rc)
-		rc = fill(btt);
-	btt->info.version = ZD_BTT_VERSION;
-	if (!rc)
-		rc = zd_btt_put_infos(btt);
-	*info = btt->info;
-	zd_btt_free(btt);
 	return rc;
 }
