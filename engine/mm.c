@@ -120,7 +120,7 @@ int zd_mm_create(struct zd_server *server, int uffd, struct zd_mm *parent, struc
 	if (rc)
 		goto err_table;
 	if (!parent) {
-		rc = zd_server_add(server, &mm->source);
+		rc = zd_loop_add(&server->loop, &mm->source);
 		if (rc)
 			goto err_slot;
 	}
@@ -148,7 +148,7 @@ void zd_mm_born(struct zd_mm *parent, struct zd_mm *child)
 	int rc = fork_entries(parent, child);
 
 	if (!rc)
-		rc = zd_server_add(child->server, &child->source);
+		rc = zd_loop_add(&child->server->loop, &child->source);
 	child->unborn = false;
 	if (!rc)
 		return;
@@ -197,7 +197,7 @@ void zd_mm_destroy(struct zd_mm *mm)
 	ZD_BUG_ON(mm->nr_device, "mm slot %u dies with %llu device pages", mm->slot,
 		  (unsigned long long)mm->nr_device);
 	zd_server_forget(server, mm);
-	zd_server_remove(server, &mm->source);
+	zd_loop_remove(&server->loop, &mm->source);
 	zd_keeper_drop(server->keeper, mm->source.fd);
 	close(mm->source.fd);
 	cds_list_del(&mm->node);

@@ -3,8 +3,6 @@
 #include <errno.h>
 #include <sched.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/bug.h"
@@ -13,7 +11,6 @@
 #include "engine/server.h"
 #include "space/uffd.h"
 
-#define READY_MAX	64
 #define SPIN_NS		30000	/* about what a wake-up costs */
 #define SPIN_FAULTS	32	/* then the other sources get a look */
 #define SPIN_LUCK	8
@@ -29,8 +26,7 @@ int zd_server_init(struct zd_server *server, const struct zd_server_host *host, 
 	CDS_INIT_LIST_HEAD(&server->mms);
 	CDS_INIT_LIST_HEAD(&server->migs);
 	server->dev_source.fd = -1;
-	server->epfd = epoll_create1(EPOLL_CLOEXEC);
-	return server->epfd < 0 ? -errno : 0;
+	return zd_loop_init(&server->loop);
 }
 
 void zd_server_destroy(struct zd_server *server)
@@ -47,19 +43,7 @@ void zd_server_destroy(struct zd_server *server)
 	zd_lru_destroy(&server->lru);
 	zd_free(server->backlog);
 	zd_free(server->slots);
-	close(server->epfd);
-}
-
-int zd_server_add(struct zd_server *server, struct zd_source *source)
-{
-	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = source };
-
-	return epoll_ctl(server->epfd, EPOLL_CTL_ADD, source->fd, &ev) ? -errno : 0;
-}
-
-void zd_server_remove(struct zd_server *server, struct zd_source *source)
-{
-	epoll_ctl(server->epfd, EPOLL_CTL_DEL, source->fd, NULL);
+	zd_loop_destroy(&server->loop);
 }
 
 static void dev_ready(struct zd_source *source, uint32_t events)
@@ -90,7 +74,7 @@ int zd_server_attach(struct zd_server *server, struct zd_device *dev)
 	if (dev->event_fd >= 0 && server->dev_source.fd < 0) {
 		server->dev_source.fd = dev->event_fd;
 		server->dev_source.ready = dev_ready;
-		rc = zd_server_add(server, &server->dev_source);
+		rc = zd_loop_add(&server->loop, &server->dev_source);
 		if (rc)
 			zd_server_detach(server);
 	}
@@ -102,7 +86,7 @@ void zd_server_detach(struct zd_server *server)
 	ZD_BUG_ON(server->nr_put_later, "%u pages of a device that is let go are still held",
 		  server->nr_put_later);
 	if (server->dev_source.fd >= 0)
-		zd_server_remove(server, &server->dev_source);
+		zd_loop_remove(&server->loop, &server->dev_source);
 	server->dev_source.fd = -1;
 	if (server->dev)
 		__atomic_store_n(&server->dev->server, NULL, __ATOMIC_RELEASE);
@@ -228,20 +212,14 @@ static void wait_for_still(struct zd_server *server)
 
 int zd_server_poll(struct zd_server *server, int timeout_ms)
 {
-	struct epoll_event ev[READY_MAX];
 	int n;
 
 	spin(server);
 	wait_for_still(server);
 	zd_server_settle(server);
-	n = epoll_wait(server->epfd, ev, READY_MAX, wait_ms(server, timeout_ms));
+	n = zd_loop_wait(&server->loop, wait_ms(server, timeout_ms));
 	if (n < 0)
-		return errno == EINTR ? 0 : -errno;
-	for (int i = 0; i < n; i++) {
-		struct zd_source *source = ev[i].data.ptr;
-
-		source->ready(source, ev[i].events);
-	}
+		return n == -EINTR ? 0 : n;
 	if (server->unsettled)
 		server->unsettled = !zd_mms_settle(server);
 	zd_migs_retry(server);

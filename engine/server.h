@@ -21,6 +21,7 @@
 #include <stdint.h>
 #include <urcu/list.h>
 #include "base/time.h"
+#include "engine/loop.h"
 #include "engine/lru.h"
 #include "engine/stats.h"
 #include "zonedev/device.h"
@@ -29,12 +30,6 @@ struct zd_keeper;
 struct zd_mm;
 struct zd_mig;
 struct zd_server;
-
-/* A descriptor in the server's epoll set. */
-struct zd_source {
-	int fd;
-	void (*ready)(struct zd_source *source, uint32_t events);
-};
 
 struct zd_server_host {
 	/* A fault outside every managed range: find its mapping and
@@ -68,7 +63,7 @@ struct zd_backlog {
 };
 
 struct zd_server {
-	int epfd;
+	struct zd_loop loop;
 	const struct zd_server_host *host;
 	void *host_data;
 	struct cds_list_head mms;
@@ -107,9 +102,6 @@ void zd_server_destroy(struct zd_server *server);
 /* Where evictions go from now on.  -EBUSY: another server's. */
 int zd_server_attach(struct zd_server *server, struct zd_device *dev);
 void zd_server_detach(struct zd_server *server);
-
-int zd_server_add(struct zd_server *server, struct zd_source *source);
-void zd_server_remove(struct zd_server *server, struct zd_source *source);
 
 /* Sources may be removed, and address spaces destroyed, only between two calls
  * of this one: what epoll has reported is handled in it.

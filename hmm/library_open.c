@@ -194,7 +194,7 @@ int zd_mm_open(const struct zd_mm_attr *attr, struct zd_mm **mm)
 	if (lib->wake.fd < 0)
 		goto err_pagemap;
 	lib->wake.ready = zd_library_inbox_ready;
-	rc = zd_server_add(&lib->server, &lib->wake);
+	rc = zd_loop_add(&lib->server.loop, &lib->wake);
 	if (rc)
 		goto err_wake;
 	rc = make_mark(lib);

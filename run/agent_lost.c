@@ -23,7 +23,7 @@
 void agent_lost(struct process *p)
 {
 	if (p->sock.fd >= 0) {
-		zd_server_remove(&p->run->server, &p->sock);
+		zd_loop_remove(&p->run->server.loop, &p->sock);
 		close(p->sock.fd);
 		p->sock.fd = -1;
 	}

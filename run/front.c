@@ -91,7 +91,7 @@ int front_launch(struct run *run)
 		return -ECHILD;
 	run->child.pid = m.value;
 	run->front.ready = front_ready;
-	return zd_server_add(&run->server, &run->front);
+	return zd_loop_add(&run->server.loop, &run->front);
 }
 
 void front_failed(struct run *run, int status)
@@ -140,7 +140,7 @@ static int wait_for_end(struct run *run)
 	int rc;
 
 	run->front.ready = server_ready;
-	rc = zd_server_add(&run->server, &run->front);
+	rc = zd_loop_add(&run->server.loop, &run->front);
 	if (rc)
 		return rc;
 	while (!run->served) {

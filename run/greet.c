@@ -150,10 +150,10 @@ static int take_over(struct conn *c, struct process *p, int ring_fd)
 		return rc;
 	}
 	c->pidfd = -1;
-	zd_server_remove(&c->run->server, &c->source);
+	zd_loop_remove(&c->run->server.loop, &c->source);
 	p->sock.fd = c->source.fd;
 	mover_agent_init(p);
-	rc = zd_server_add(&c->run->server, &p->sock);
+	rc = zd_loop_add(&c->run->server.loop, &p->sock);
 	if (rc) {	/* the connection is still the caller's, and unheard */
 		p->sock.fd = -1;
 		p->mm->stays = true;

@@ -13,14 +13,14 @@ static int start_guard(struct guards *all, struct run_guard *g)
 	if (rc)
 		return rc;
 	g->end.fd = g->guard.own_pidfd;
-	return zd_server_add(all->server, &g->end);
+	return zd_loop_add(&all->server->loop, &g->end);
 }
 
 static void stop_guard(struct guards *all, struct run_guard *g)
 {
 	if (!g->guard.pid)
 		return;
-	zd_server_remove(all->server, &g->end);
+	zd_loop_remove(&all->server->loop, &g->end);
 	zd_guard_stop(&g->guard);
 }
 

@@ -23,7 +23,7 @@
 
 static void conn_free(struct conn *c)
 {
-	zd_server_remove(&c->run->server, &c->source);
+	zd_loop_remove(&c->run->server.loop, &c->source);
 	close(c->source.fd);
 	if (c->pidfd >= 0)
 		close(c->pidfd);
@@ -114,7 +114,7 @@ static void listen_ready(struct zd_source *source, uint32_t events)
 	len = sizeof(c->pidfd);
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERPIDFD, &c->pidfd, &len))
 		c->pidfd = syscall(SYS_pidfd_open, cred.pid, 0);
-	if (!zd_server_add(&run->server, &c->source))
+	if (!zd_loop_add(&run->server.loop, &c->source))
 		return;
 	if (c->pidfd >= 0)
 		close(c->pidfd);
@@ -147,7 +147,7 @@ int link_open(struct run *run)
 	if (bind(run->listen.fd, (struct sockaddr *)&sa, len) || listen(run->listen.fd, 1024))
 		rc = -errno;
 	else
-		rc = zd_server_add(&run->server, &run->listen);
+		rc = zd_loop_add(&run->server.loop, &run->listen);
 	if (rc)
 		close(run->listen.fd);
 	return rc;
@@ -155,6 +155,6 @@ int link_open(struct run *run)
 
 void link_close(struct run *run)
 {
-	zd_server_remove(&run->server, &run->listen);
+	zd_loop_remove(&run->server.loop, &run->listen);
 	close(run->listen.fd);
 }

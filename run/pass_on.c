@@ -62,7 +62,7 @@ static struct question dequeue(struct pass_on *p)
 void pass_on_without_witness(struct pass_on *p)
 {
 	if (p->answers.fd >= 0)
-		zd_server_remove(p->server, &p->answers);
+		zd_loop_remove(&p->server->loop, &p->answers);
 	p->answers.fd = -1;
 	while (p->nr_questions) {
 		struct question q = dequeue(p);
@@ -115,5 +115,5 @@ int pass_on_open(struct pass_on *p, struct zd_server *server, struct witness *wi
 	p->leads_group = leads_group;
 	p->answers.ready = answers_ready;
 	p->answers.fd = witness->pid ? witness->sock : -1;
-	return p->answers.fd < 0 ? 0 : zd_server_add(server, &p->answers);
+	return p->answers.fd < 0 ? 0 : zd_loop_add(&server->loop, &p->answers);
 }

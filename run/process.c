@@ -157,7 +157,7 @@ void process_free(struct process *p)
 	int *fd;
 
 	if (p->sock.fd >= 0)
-		zd_server_remove(&p->run->server, &p->sock);
+		zd_loop_remove(&p->run->server.loop, &p->sock);
 	zd_mm_destroy(p->mm);
 	for (unsigned int i = 0; (fd = fds_of(p, i)); i++)
 		if (*fd >= 0)

@@ -95,7 +95,7 @@ int scout_start(struct zd_server *server, void (*ready)(void *ctx), void *ctx, s
 		rc = -errno;
 		goto err_free;
 	}
-	rc = zd_server_add(server, &scout->made);
+	rc = zd_loop_add(&server->loop, &scout->made);
 	if (rc)
 		goto err_close;
 	sigfillset(&all);
@@ -108,7 +108,7 @@ int scout_start(struct zd_server *server, void (*ready)(void *ctx), void *ctx, s
 	return 0;
 
 err_remove:
-	zd_server_remove(server, &scout->made);
+	zd_loop_remove(&server->loop, &scout->made);
 err_close:
 	close(scout->made.fd);
 err_free:
@@ -127,7 +127,7 @@ void scout_stop(struct scout *scout)
 	pthread_join(scout->thread, NULL);
 	for (struct survey *s = scout->head; s; s = s->next)
 		s->state = SURVEY_IDLE;
-	zd_server_remove(scout->server, &scout->made);
+	zd_loop_remove(&scout->server->loop, &scout->made);
 	close(scout->made.fd);
 	pthread_cond_destroy(&scout->work);
 	pthread_mutex_destroy(&scout->lock);

@@ -156,7 +156,7 @@ int signals_open(struct run *run)
 	run->sig.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (run->sig.fd < 0)
 		return -errno;
-	rc = zd_server_add(&run->server, &run->sig);
+	rc = zd_loop_add(&run->server.loop, &run->sig);
 	if (rc)
 		return rc;
 	return pass_on_open(&run->pass_on, &run->server, &run->witness, &run->child,
@@ -173,6 +173,6 @@ void signals_close(struct run *run)
 {
 	run->child.done = true;
 	pass_on_without_witness(&run->pass_on);
-	zd_server_remove(&run->server, &run->sig);
+	zd_loop_remove(&run->server.loop, &run->sig);
 	close(run->sig.fd);
 }

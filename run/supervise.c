@@ -78,7 +78,7 @@ static void teardown(struct run *run)
 	zd_keeper_close(&run->keeper);
 	link_close(run);
 	if (run->front.fd >= 0)
-		zd_server_remove(&run->server, &run->front);
+		zd_loop_remove(&run->server.loop, &run->front);
 	else
 		signals_close(run);
 	zd_server_destroy(&run->server);

@@ -134,14 +134,14 @@ static void put_in_time(void **state)
 	struct zd_source source = { eventfd(1, EFD_CLOEXEC), ready };
 
 	(void)state;
-	assert_int_equal(zd_server_add(&server, &source), 0);
+	assert_int_equal(zd_loop_add(&server.loop, &source), 0);
 	came_home(ZD_PUT_LATER);
 	assert_int_equal(zd_device_live_pages(dev), ZD_PUT_LATER);
 	came_home(1);
 	assert_int_equal(zd_device_live_pages(dev), 1);
 	assert_int_equal(zd_server_poll(&server, -1), 1);
 	assert_int_equal(zd_device_live_pages(dev), 0);
-	zd_server_remove(&server, &source);
+	zd_loop_remove(&server.loop, &source);
 	close(source.fd);
 }
 
