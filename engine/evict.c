@@ -24,11 +24,16 @@
 #define PAUSE_MAX_NS	100000000ull
 #define STUCK_NS	100000000ull
 
-static struct zd_mm *mm_of(void *ctx, unsigned int slot)
+static struct zd_mm *mm_of(const struct zd_server *server, unsigned int slot)
 {
-	struct zd_server *server = ctx;
-
 	return slot < server->nr_slots ? server->slots[slot] : NULL;
+}
+
+static const struct zd_table *table_of(void *ctx, unsigned int slot)
+{
+	const struct zd_mm *mm = mm_of(ctx, slot);
+
+	return mm ? &mm->table : NULL;
 }
 
 static uint64_t margin(const struct zd_server *server)
@@ -161,7 +166,7 @@ static void put_back(struct zd_server *server, struct zd_mm *mm, const uint64_t 
 			run++;
 		for (unsigned int k = 0; k < run; k++)
 			zd_lru_forget(&server->lru, *zd_mm_entry(mm, addrs[i + k]));
-		zd_lru_add(&server->lru, mm, addrs[i], run, false);
+		zd_mm_lru_add(mm, addrs[i], run, false);
 	}
 }
 
@@ -188,13 +193,13 @@ void zd_server_evict(struct zd_server *server)
 		if (zd_now_ns() < server->evict_after_ns ||
 		    zd_lru_present(&server->lru) <= KEEP_PAGES)
 			return;
-		zd_lru_balance(&server->lru, mm_of, server);
+		zd_lru_balance(&server->lru, table_of, server);
 		nr = pick(server, &mm, addrs);
 		if (!nr) {
 			/* leftovers only; or the inactive queue belongs to those
 			 * that are stopped */
 			if (mm || (!leaving(server) && zd_lru_demote(&server->lru, DEMOTE_PAGES,
-								     mm_of, server)))
+								     table_of, server)))
 				continue;
 			return;
 		}

@@ -158,7 +158,7 @@ static void fault_home(struct zd_mm *mm, const struct zd_range *range, uint64_t 
 static void resident(struct zd_mm *mm, uint64_t addr, unsigned int nr)
 {
 	if (mm->server->track)
-		zd_lru_add(&mm->server->lru, mm, addr, nr, false);
+		zd_mm_lru_add(mm, addr, nr, false);
 	else
 		for (uint64_t a = addr; a < addr + nr * ZD_PAGE_SIZE; a += ZD_PAGE_SIZE)
 			/* not any more; SYSTEM: held, or was, in the same place */

@@ -42,8 +42,8 @@ static void leave_device(struct zd_mm *mm, uint64_t addr, unsigned int nr, zd_en
 			zd_entry_store(entry, 0);
 	}
 	if (server->track)
-		zd_lru_add(&server->lru, mm, addr, nr,
-			   nr == 1 && zd_lru_refault_is_hot(&server->lru, old[0]));
+		zd_mm_lru_add(mm, addr, nr,
+			      nr == 1 && zd_lru_refault_is_hot(&server->lru, old[0]));
 	mm->nr_device -= nr;
 	server->stats.c.pages_device -= nr;
 }

@@ -5,7 +5,6 @@
 
 #include "base/alloc.h"
 #include "engine/lru.h"
-#include "engine/mm.h"
 
 #define CHUNK_RUNS	255
 
@@ -72,18 +71,19 @@ bool zd_lru_refault_is_hot(const struct zd_lru *lru, zd_entry_t entry)
 	return distance << ZD_LRU_AGE_SHIFT <= zd_lru_present(lru);
 }
 
-int zd_lru_add(struct zd_lru *lru, struct zd_mm *mm, uint64_t addr, unsigned int nr, bool hot)
+int zd_lru_add(struct zd_lru *lru, const struct zd_table *table, unsigned int slot, uint64_t addr,
+	       unsigned int nr, bool hot)
 {
 	uint64_t id = lru->next_run++ & ZD_ENTRY_VAL_MASK;
 	struct zd_run run = {
 		.addr = addr | (nr - 1),
-		.id = id | (uint64_t)mm->slot << 48,
+		.id = id | (uint64_t)slot << 48,
 	};
 	int q = hot ? ZD_LRU_ACTIVE : ZD_LRU_INACTIVE;
 	int rc = fifo_push(&lru->fifo[q], &run);
 
 	for (unsigned int i = 0; i < nr; i++)
-		zd_entry_store(zd_mm_entry(mm, addr + i * ZD_PAGE_SIZE),
+		zd_entry_store(zd_table_entry(table, addr + i * ZD_PAGE_SIZE),
 			       rc ? 0 : zd_entry_present(id, hot));
 	if (!rc)
 		lru->present[q] += nr;
@@ -113,7 +113,7 @@ bool zd_lru_in_run(const struct zd_table *table, uint64_t addr, const struct zd_
 {
 	zd_entry_t e;
 
-	/* the run's mm slot may have been given to another address space */
+	/* the run's slot may have been given to another address space */
 	if (!table->dir[addr >> ZD_TABLE_SHIFT])
 		return false;
 	e = *zd_table_entry(table, addr);
@@ -121,21 +121,21 @@ bool zd_lru_in_run(const struct zd_table *table, uint64_t addr, const struct zd_
 }
 
 /* Pages of the run that are still its own. */
-static unsigned int run_live(struct zd_mm *mm, const struct zd_run *run)
+static unsigned int run_live(const struct zd_table *table, const struct zd_run *run)
 {
 	unsigned int live = 0;
 
-	if (!mm)
+	if (!table)
 		return 0;
 	for (unsigned int i = 0; i < zd_run_nr(run); i++)
-		live += zd_lru_in_run(&mm->table, zd_run_addr(run) + i * ZD_PAGE_SIZE, run);
+		live += zd_lru_in_run(table, zd_run_addr(run) + i * ZD_PAGE_SIZE, run);
 	return live;
 }
 
 /* Oldest active run -> inactive: same number, entries lose HOT. */
-static bool demote(struct zd_lru *lru, struct zd_mm *mm, const struct zd_run *run)
+static bool demote(struct zd_lru *lru, const struct zd_table *table, const struct zd_run *run)
 {
-	if (!run_live(mm, run))
+	if (!run_live(table, run))
 		return true;
 	if (fifo_push(&lru->fifo[ZD_LRU_INACTIVE], run))
 		return false;
@@ -143,9 +143,9 @@ static bool demote(struct zd_lru *lru, struct zd_mm *mm, const struct zd_run *ru
 		uint64_t addr = zd_run_addr(run) + i * ZD_PAGE_SIZE;
 		zd_entry_t *entry;
 
-		if (!zd_lru_in_run(&mm->table, addr, run))
+		if (!zd_lru_in_run(table, addr, run))
 			continue;
-		entry = zd_mm_entry(mm, addr);
+		entry = zd_table_entry(table, addr);
 		if (!(*entry & ZD_ENTRY_HOT))
 			continue;
 		zd_entry_store(entry, *entry & ~ZD_ENTRY_HOT);
@@ -158,44 +158,43 @@ static bool demote(struct zd_lru *lru, struct zd_mm *mm, const struct zd_run *ru
 /* Rebuild a queue that is mostly leftovers; amortised over what they cost to
  * enqueue.  A run that can't be pushed again loses its place: its pages are
  * then resident and never evicted, which a later scan mends. */
-static void sweep(struct zd_fifo *f, struct zd_mm *(*mm_of)(void *, unsigned int), void *ctx)
+static void sweep(struct zd_fifo *f, zd_lru_table_of *table_of, void *ctx)
 {
 	uint64_t todo = f->runs;
 	struct zd_run run;
 
 	while (todo-- && fifo_peek(f, &run)) {
 		fifo_pop(f);
-		if (run_live(mm_of(ctx, zd_run_slot(&run)), &run))
+		if (run_live(table_of(ctx, zd_run_slot(&run)), &run))
 			fifo_push(f, &run);
 	}
 }
 
-void zd_lru_balance(struct zd_lru *lru, struct zd_mm *(*mm_of)(void *ctx, unsigned int slot), void *ctx)
+void zd_lru_balance(struct zd_lru *lru, zd_lru_table_of *table_of, void *ctx)
 {
 	struct zd_run run;
 
 	for (int q = 0; q < ZD_LRU_NR; q++)
 		if (lru->fifo[q].pages > 4 * lru->present[q] + 65536)
-			sweep(&lru->fifo[q], mm_of, ctx);
+			sweep(&lru->fifo[q], table_of, ctx);
 
 	/* a third of the resident pages always stand in line for eviction */
 	while (lru->present[ZD_LRU_ACTIVE] > 2 * lru->present[ZD_LRU_INACTIVE] &&
 	       fifo_peek(&lru->fifo[ZD_LRU_ACTIVE], &run)) {
-		if (!demote(lru, mm_of(ctx, zd_run_slot(&run)), &run))
+		if (!demote(lru, table_of(ctx, zd_run_slot(&run)), &run))
 			return;
 		fifo_pop(&lru->fifo[ZD_LRU_ACTIVE]);
 	}
 }
 
-bool zd_lru_demote(struct zd_lru *lru, uint64_t nr,
-		   struct zd_mm *(*mm_of)(void *ctx, unsigned int slot), void *ctx)
+bool zd_lru_demote(struct zd_lru *lru, uint64_t nr, zd_lru_table_of *table_of, void *ctx)
 {
 	uint64_t goal = lru->present[ZD_LRU_ACTIVE] > nr ? lru->present[ZD_LRU_ACTIVE] - nr : 0;
 	bool moved = false;
 	struct zd_run run;
 
 	while (lru->present[ZD_LRU_ACTIVE] > goal && fifo_peek(&lru->fifo[ZD_LRU_ACTIVE], &run) &&
-	       demote(lru, mm_of(ctx, zd_run_slot(&run)), &run)) {
+	       demote(lru, table_of(ctx, zd_run_slot(&run)), &run)) {
 		fifo_pop(&lru->fifo[ZD_LRU_ACTIVE]);
 		moved = true;
 	}

@@ -28,13 +28,11 @@
 #include <stdint.h>
 #include "space/table.h"
 
-struct zd_mm;
-
 #define ZD_RUN_MAX	512	/* pages in a run: one huge page */
 
 struct zd_run {
 	uint64_t addr;		/* page-aligned, nr - 1 in the low bits */
-	uint64_t id;		/* run number, mm slot in the high 16 bits */
+	uint64_t id;		/* run number, the address space's slot in the high 16 bits */
 };
 
 static inline uint64_t zd_run_addr(const struct zd_run *run)
@@ -89,9 +87,10 @@ static inline uint64_t zd_lru_present(const struct zd_lru *lru)
 /* Would the page of this DEVICE entry have stayed, had the queue been longer? */
 bool zd_lru_refault_is_hot(const struct zd_lru *lru, zd_entry_t entry);
 
-/* Enter [addr, addr + nr pages) of @mm as one run; their entries become
- * PRESENT.  -ENOMEM: they become NONE, that is resident and not evictable. */
-int zd_lru_add(struct zd_lru *lru, struct zd_mm *mm, uint64_t addr, unsigned int nr, bool hot);
+/* Enter [addr, addr + nr pages), whose entries are in @table, as one run of @slot; the
+ * entries become PRESENT.  -ENOMEM: they become NONE, that is resident and not evictable. */
+int zd_lru_add(struct zd_lru *lru, const struct zd_table *table, unsigned int slot, uint64_t addr,
+	       unsigned int nr, bool hot);
 
 /* @entry, PRESENT, is about to become something else. */
 static inline void zd_lru_forget(struct zd_lru *lru, zd_entry_t entry)
@@ -105,13 +104,15 @@ void zd_lru_pop(struct zd_lru *lru);
 /* The oldest inactive run becomes the newest. */
 void zd_lru_rotate(struct zd_lru *lru);
 
+/* The table of the address space that has @slot now; NULL: none has. */
+typedef const struct zd_table *zd_lru_table_of(void *ctx, unsigned int slot);
+
 /* Move from active to inactive until the inactive queue is long enough;
- * and sweep leftovers out.  @mm_of finds the mm of a slot, NULL if it died. */
-void zd_lru_balance(struct zd_lru *lru, struct zd_mm *(*mm_of)(void *ctx, unsigned int slot), void *ctx);
+ * and sweep leftovers out. */
+void zd_lru_balance(struct zd_lru *lru, zd_lru_table_of *table_of, void *ctx);
 /* Nothing in the inactive queue can go: the oldest @nr active pages join it.
  * False: there are none. */
-bool zd_lru_demote(struct zd_lru *lru, uint64_t nr,
-		   struct zd_mm *(*mm_of)(void *ctx, unsigned int slot), void *ctx);
+bool zd_lru_demote(struct zd_lru *lru, uint64_t nr, zd_lru_table_of *table_of, void *ctx);
 
 /* Does the page at @addr still belong to @run? */
 bool zd_lru_in_run(const struct zd_table *table, uint64_t addr, const struct zd_run *run);

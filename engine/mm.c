@@ -59,7 +59,7 @@ static void fork_range(struct zd_mm *parent, struct zd_mm *mm, const struct zd_r
 		if (zd_entry_state(e) == ZD_ENTRY_PRESENT) {
 			if (nr == ZD_RUN_MAX || first + nr * ZD_PAGE_SIZE != addr) {
 				if (nr)
-					zd_lru_add(&mm->server->lru, mm, first, nr, false);
+					zd_mm_lru_add(mm, first, nr, false);
 				first = addr;
 				nr = 0;
 			}
@@ -76,7 +76,7 @@ static void fork_range(struct zd_mm *parent, struct zd_mm *mm, const struct zd_r
 		}
 	}
 	if (nr)
-		zd_lru_add(&mm->server->lru, mm, first, nr, false);
+		zd_mm_lru_add(mm, first, nr, false);
 }
 
 static int fork_entries(struct zd_mm *parent, struct zd_mm *mm)
@@ -432,7 +432,7 @@ static void remap_entry(struct zd_mm *mm, uint64_t from, uint64_t to)
 		/* its run names the old address: start a new one */
 		zd_lru_forget(&mm->server->lru, e);
 		zd_entry_store(old, 0);
-		zd_lru_add(&mm->server->lru, mm, to, 1, e & ZD_ENTRY_HOT);
+		zd_mm_lru_add(mm, to, 1, e & ZD_ENTRY_HOT);
 		return;
 	}
 	if (zd_entry_state(e) == ZD_ENTRY_SYSTEM)

@@ -57,6 +57,12 @@ static inline zd_entry_t *zd_mm_entry(const struct zd_mm *mm, uint64_t addr)
 	return zd_table_entry(&mm->table, addr);
 }
 
+/* zd_lru_add() for pages of @mm. */
+static inline int zd_mm_lru_add(struct zd_mm *mm, uint64_t addr, unsigned int nr, bool hot)
+{
+	return zd_lru_add(&mm->server->lru, &mm->table, mm->slot, addr, nr, hot);
+}
+
 /*
  * A new address space whose userfaultfd (API done) is @uffd, owned from now on
  * also on failure: it is closed then, but for a forked child's, which stays open

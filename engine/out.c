@@ -72,7 +72,7 @@ static void unlock_resident(struct zd_mm *mm, uint64_t addr, bool evictable)
 	bool wait = *zd_mm_entry(mm, addr) & ZD_ENTRY_WAIT;
 
 	if (evictable && mm->server->track)
-		zd_lru_add(&mm->server->lru, mm, addr, 1, false);
+		zd_mm_lru_add(mm, addr, 1, false);
 	else
 		zd_entry_store(zd_mm_entry(mm, addr), 0);
 	if (wait)

@@ -26,7 +26,6 @@
 static void queue_present(struct process *p, uint64_t start, uint64_t end)
 {
 	struct zd_present present[64];
-	struct zd_lru *lru = &p->run->server.lru;
 
 	for (uint64_t pos = start; pos < end;) {
 		int n = zd_present_scan(p->pagemap_fd, &pos, end, present, 64, 0);
@@ -43,7 +42,7 @@ static void queue_present(struct process *p, uint64_t start, uint64_t end)
 				uint64_t nr = (present[i].end - a) / ZD_PAGE_SIZE;
 
 				nr = nr < max ? nr : max;
-				zd_lru_add(lru, p->mm, a, nr, false);
+				zd_mm_lru_add(p->mm, a, nr, false);
 				a += nr * ZD_PAGE_SIZE;
 			}
 		}

@@ -31,8 +31,7 @@ static void requeue(struct process *p, const struct zd_present *present)
 		if (lost && a - first < RUN_PAGES * ZD_PAGE_SIZE)
 			continue;
 		if (a > first)
-			zd_lru_add(&p->run->server.lru, p->mm, first,
-				   (a - first) / ZD_PAGE_SIZE, false);
+			zd_mm_lru_add(p->mm, first, (a - first) / ZD_PAGE_SIZE, false);
 		first = lost ? a : a + ZD_PAGE_SIZE;
 	}
 }

@@ -171,7 +171,7 @@ static void stays_in_line(void **state)
 	(void)state;
 	mm->mover = &mover;
 	server.track = true;
-	assert_int_equal(zd_lru_add(&server.lru, mm, (uintptr_t)mem, MEM, false), 0);
+	assert_int_equal(zd_mm_lru_add(mm, (uintptr_t)mem, MEM, false), 0);
 	assert_int_equal(dev->ops->alloc_pages(dev, DEVICE - 5, pfns), DEVICE - 5);
 	server.limit = 200;
 	server.resident = 300;
