@@ -40,8 +40,10 @@
 
 #include "base/alloc.h"
 #include "engine/changes.h"
+#include "engine/entries.h"
+#include "engine/fork.h"
 #include "engine/mig.h"
-#include "engine/mm.h"
+#include "engine/order.h"
 #include "space/uffd.h"
 #include "zonedev/log.h"
 
@@ -66,7 +68,7 @@ static bool is_out(const struct zd_mm *mm, uint64_t start, uint64_t end)
 	return false;
 }
 
-void zd_mm_changed(struct zd_mm *mm, const struct zd_change *c)
+void zd_mm_log_change(struct zd_mm *mm, const struct zd_change *c)
 {
 	if (c->type == ZD_CHANGE_REMOVE)
 		zd_mm_going(mm, c->start, c->end);
@@ -86,10 +88,10 @@ void zd_mm_changed(struct zd_mm *mm, const struct zd_change *c)
 		mm->cap_changes = cap;
 	}
 	mm->changes[mm->nr_changes++] = *c;
-	mm->server->unsettled = true;
+	mm->server->changes_pending = true;
 }
 
-void zd_mm_behind(struct zd_mm *mm, bool reading)
+void zd_mm_set_behind(struct zd_mm *mm, bool reading)
 {
 	/* before the read that lets a thread go on; pairs with the load in gup() */
 	__atomic_store_n(&mm->behind, reading || mm->nr_changes, __ATOMIC_SEQ_CST);
@@ -395,15 +397,15 @@ static bool follow_all(struct zd_mm *mm)
 	return !mm->nr_changes;
 }
 
-/* --- still --- */
+/* --- catching up --- */
 
-bool zd_mm_still(struct zd_mm *mm)
+bool zd_mm_catch_up(struct zd_mm *mm)
 {
 	if (mm->unborn || zd_uffd_changing(zd_mm_uffd(mm)))
 		return false;
 	if (mm->nr_changes && !follow_all(mm))
 		return false;
-	zd_mm_behind(mm, false);
+	zd_mm_set_behind(mm, false);
 	return true;
 }
 
@@ -412,10 +414,23 @@ void zd_mm_end_log(struct zd_mm *mm)
 	if (mm->nr_changes && !follow_all(mm))
 		zd_log(ZD_LOG_ERR, "out of memory: children of an address space that has ended "
 		       "can't be served");
+	zd_free(mm->changes);
+	mm->changes = NULL;
 	mm->nr_changes = 0;
+	mm->cap_changes = 0;
 }
 
-bool zd_mms_settle(struct zd_server *server)
+void zd_changes_forget_child(struct zd_mm *child)
+{
+	struct zd_mm *parent;
+
+	cds_list_for_each_entry(parent, &child->server->mms, node)
+		for (unsigned int i = 0; i < parent->nr_changes; i++)
+			if (parent->changes[i].child == child)
+				parent->changes[i].child = NULL;
+}
+
+bool zd_mms_catch_up(struct zd_server *server)
 {
 	bool all = true;
 	struct zd_mm *mm;
@@ -423,6 +438,6 @@ bool zd_mms_settle(struct zd_server *server)
 	/* a child that is born by this joins the list behind its parent */
 	cds_list_for_each_entry(mm, &server->mms, node)
 		if (!mm->dead && mm->nr_changes)
-			all &= zd_mm_still(mm);
+			all &= zd_mm_catch_up(mm);
 	return all;
 }

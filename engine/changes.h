@@ -1,54 +1,31 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the events of an address space say that happened to it; changes.c keeps them
- * until they can be followed, order.c finds out in which order they happened.
+ * The log of an address space's changes: events are kept until they can be followed.  The
+ * server's thread; no call blocks.
  */
 #ifndef ZD_ENGINE_CHANGES_H
 #define ZD_ENGINE_CHANGES_H
 
-#include <stdbool.h>
-#include <stdint.h>
+#include "engine/change.h"
+#include "engine/mm.h"
 
-struct zd_mm;
-
-enum zd_change_type {
-	ZD_CHANGE_MOVE,		/* mremap: [start, end) is at @to now */
-	ZD_CHANGE_UNMAP,
-	ZD_CHANGE_REMOVE,	/* madvise: its content is given up */
-	ZD_CHANGE_FORK,		/* @child is a copy of what there was */
-};
-
-struct zd_change {
-	enum zd_change_type type;
-	uint64_t start, end;
-	uint64_t to;
-	struct zd_mm *child;
-	bool stays;		/* MOVE: no echo has been found (yet), see changes.c */
-	uint32_t group;		/* changes.c */
-};
-
-static inline uint64_t zd_change_len(const struct zd_change *c)
-{
-	return c->end - c->start;
-}
-
-/* order.c: what is in doubt, by the address that it had before. */
-#define ZD_DOUBT_MAX	32
-struct zd_order {
-	uint32_t *v;		/* indexes, in the order in which things happened */
-	unsigned int nr_doubts;
-	struct zd_doubt {
-		uint64_t start, end;
-	} doubts[ZD_DOUBT_MAX];
-};
+/* An event has been read: log it.  Nothing else is done before @mm is still. */
+void zd_mm_log_change(struct zd_mm *mm, const struct zd_change *change);
 
 /*
- * In which order did @nr changes of @mm happen, that touch the same places?  @order->v
- * has @nr indexes on entry, in the order in which they were read, and is permuted.
- * @mm was still.  The server's thread.  -EAGAIN: it isn't any more; -ENOENT: none that is
- * possible was found, -E2BIG: too many to search, -ENOMEM.  Then nothing has changed.
+ * Follow the log, if all changes that were made have been heard.  True: they have, and
+ * entries are what the address space is.
  */
-int zd_order_find(struct zd_mm *mm, const struct zd_change *changes, unsigned int nr,
-		  struct zd_order *order);
+bool zd_mm_catch_up(struct zd_mm *mm);
+/* The same for all that have a log.  True: none has one any more. */
+bool zd_mms_catch_up(struct zd_server *server);
+
+/* Events are going to be read, or have been: until then mm->behind is set. */
+void zd_mm_set_behind(struct zd_mm *mm, bool reading);
+
+/* The address space has ended: follow what was heard, for the sake of its children. */
+void zd_mm_end_log(struct zd_mm *mm);
+/* @child, unborn, is destroyed: its parent's log must not name it any more. */
+void zd_changes_forget_child(struct zd_mm *child);
 
 #endif

@@ -15,9 +15,13 @@
 #include <unistd.h>
 #include <urcu/compiler.h>
 
+#include "base/time.h"
 #include "guard/keeper.h"
-#include "engine/mig.h"
-#include "engine/mm.h"
+#include "engine/changes.h"
+#include "engine/delayed_put.h"
+#include "engine/event.h"
+#include "engine/fault.h"
+#include "engine/out.h"
 #include "base/uapi.h"
 #include "space/uffd.h"
 #include "zonedev/log.h"
@@ -40,7 +44,7 @@ static void forked(struct zd_mm *mm, int uffd)
 	}
 	mm->server->host->forked(mm, child);
 	change.child = child;
-	zd_mm_changed(mm, &change);
+	zd_mm_log_change(mm, &change);
 }
 
 static void event(struct zd_mm *mm, const struct uffd_msg *msg)
@@ -49,7 +53,7 @@ static void event(struct zd_mm *mm, const struct uffd_msg *msg)
 
 	mm->server->stats.c.events++;
 	/* what it does to a page may depend on who else holds it */
-	zd_server_settle(mm->server);
+	zd_flush_delayed_puts(mm->server);
 	if (mm->out)
 		mm->mover->cancel(mm, mm->out);
 	switch (msg->event) {
@@ -61,15 +65,15 @@ static void event(struct zd_mm *mm, const struct uffd_msg *msg)
 			.type = ZD_CHANGE_MOVE, .stays = true, .start = msg->arg.remap.from,
 			.end = msg->arg.remap.from + msg->arg.remap.len, .to = msg->arg.remap.to,
 		};
-		zd_mm_changed(mm, &change);
+		zd_mm_log_change(mm, &change);
 		break;
 	case UFFD_EVENT_REMOVE:
 		change.type = ZD_CHANGE_REMOVE;
-		zd_mm_changed(mm, &change);
+		zd_mm_log_change(mm, &change);
 		break;
 	case UFFD_EVENT_UNMAP:
 		change.type = ZD_CHANGE_UNMAP;
-		zd_mm_changed(mm, &change);
+		zd_mm_log_change(mm, &change);
 		break;
 	default:
 		zd_warn_once("unknown userfaultfd event %#x", msg->event);
@@ -87,7 +91,7 @@ unsigned int zd_mm_read(struct zd_mm *mm)
 	if (mm->dead)
 		return 0;
 	if (mm->nr_changes)	/* what is read now happens after them */
-		zd_mm_still(mm);
+		zd_mm_catch_up(mm);
 	if (mm->mover && !mm->mover->read_begin(mm))
 		return 0;	/* a MOVE runs; epoll will remind us */
 	if (mm->out)	/* the next message may be a fork's */
@@ -99,7 +103,7 @@ unsigned int zd_mm_read(struct zd_mm *mm)
 	 * all the time, it is reached only behind a batch of their faults, none of
 	 * which has been woken.
 	 */
-	zd_mm_behind(mm, true);
+	zd_mm_set_behind(mm, true);
 	n = read(zd_mm_uffd(mm), msg, mm->event_due ? sizeof(msg) : sizeof(msg[0]));
 	if (n < 0 && (errno == EMFILE || errno == ENFILE))
 		zd_warn_once("no file descriptor for a forked child: fork() waits until a process ends; "
@@ -109,7 +113,7 @@ unsigned int zd_mm_read(struct zd_mm *mm)
 	for (ssize_t i = 0; i < n; i++)
 		if (msg[i].event != UFFD_EVENT_PAGEFAULT)
 			event(mm, &msg[i]);
-	zd_mm_behind(mm, false);
+	zd_mm_set_behind(mm, false);
 	if (mm->mover)
 		mm->mover->read_end(mm);
 	own_fault = server->host->own_fault;

@@ -13,8 +13,10 @@
  */
 #include <errno.h>
 
-#include "engine/mig.h"
-#include "engine/mm.h"
+#include "base/time.h"
+#include "engine/changes.h"
+#include "engine/evict.h"
+#include "engine/out.h"
 #include "zonedev/log.h"
 
 #define BATCH_PAGES	256
@@ -179,8 +181,8 @@ void zd_server_evict(struct zd_server *server)
 
 	if (!server->limit || !server->dev || server->hold_evictions)
 		return;
-	if (server->unsettled)	/* pages where changes are unheard would be refused */
-		server->unsettled = !zd_mms_settle(server);
+	if (server->changes_pending)	/* pages where changes are unheard would be refused */
+		server->changes_pending = !zd_mms_catch_up(server);
 	target = server->limit - margin(server);
 	want.dev = server->dev;
 	want.landed = landed;

@@ -11,10 +11,14 @@
  */
 #include <errno.h>
 
+#include "base/time.h"
 #include "base/trace.h"
 #include "space/maps.h"
-#include "engine/mig.h"
-#include "engine/mm.h"
+#include "engine/backlog.h"
+#include "engine/changes.h"
+#include "engine/evict.h"
+#include "engine/fault.h"
+#include "engine/home.h"
 #include "base/uapi.h"
 #include "space/uffd.h"
 
@@ -112,23 +116,12 @@ static unsigned int block(struct zd_mm *mm, const struct zd_range *range, uint64
 	return (end - first) / ZD_PAGE_SIZE;
 }
 
-void zd_fault_end(struct zd_server *server, uint64_t addr, uint64_t start_ns)
-{
-	uint64_t ns = 0;
-
-	if (start_ns) {
-		ns = zd_now_ns() - start_ns;
-		zd_hist_add(&server->stats.latency, ns, zd_stats_weight(&server->stats));
-	}
-	ZD_PROBE2(fault_end, addr, ns);
-}
-
 static void retry_later(struct zd_mm *mm, uint64_t addr, uint64_t flags, uint64_t start_ns, int rc)
 {
 	switch (rc) {
 	case -ENOMEM:
 	case -ENOBUFS:
-		zd_server_defer(mm->server, mm, addr, flags, start_ns);
+		zd_fault_defer(mm, addr, flags, start_ns);
 		break;
 	case -ESRCH:
 		zd_mm_died(mm);
@@ -193,7 +186,7 @@ static void refused_zero(struct zd_mm *mm, uint64_t addr, uint64_t flags, uint64
 		mm->stray_since_ns = now;
 	}
 	if (now - mm->stray_since_ns < STRAY_NS) {
-		zd_server_defer(mm->server, mm, addr, flags, start_ns);
+		zd_fault_defer(mm, addr, flags, start_ns);
 		return;
 	}
 	mm->stray = 0;
@@ -244,7 +237,7 @@ static void fault_zero(struct zd_mm *mm, const struct zd_range *range, uint64_t 
 			resident(mm, rest, rc / ZD_PAGE_SIZE);
 	}
 	server->stats.c.faults_zero++;
-	zd_fault_end(server, addr, start_ns);
+	zd_stats_fault_end(&server->stats, addr, start_ns);
 	if (!wake)
 		zd_uffd_wake(zd_mm_uffd(mm), first, nr * ZD_PAGE_SIZE);
 }
@@ -259,8 +252,8 @@ void zd_fault(struct zd_mm *mm, uint64_t addr, uint64_t flags, uint64_t start_ns
 		return;
 	addr &= ~(ZD_PAGE_SIZE - 1);
 	ZD_PROBE2(fault_begin, addr, flags);
-	if (!zd_mm_is_current(mm) && !zd_mm_still(mm)) {	/* what is at @addr is going to be known */
-		zd_server_defer(server, mm, addr, flags, start_ns);
+	if (!zd_mm_is_current(mm) && !zd_mm_catch_up(mm)) {	/* what is at @addr is going to be known */
+		zd_fault_defer(mm, addr, flags, start_ns);
 		return;
 	}
 	range = zd_ranges_find(&mm->ranges, addr);
@@ -287,7 +280,7 @@ void zd_fault(struct zd_mm *mm, uint64_t addr, uint64_t flags, uint64_t start_ns
 		return;
 	}
 	if (zd_server_throttle(server)) {
-		zd_server_defer(server, mm, addr, flags, start_ns);
+		zd_fault_defer(mm, addr, flags, start_ns);
 		return;
 	}
 	if (zd_entry_state(*entry) == ZD_ENTRY_DEVICE) {

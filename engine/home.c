@@ -22,7 +22,8 @@
 
 #include "base/trace.h"
 #include "space/maps.h"
-#include "engine/mig.h"
+#include "engine/delayed_put.h"
+#include "engine/home.h"
 #include "space/uffd.h"
 #include "zonedev/log.h"
 
@@ -143,7 +144,7 @@ static int place(struct zd_mm *mm, uint64_t addr, unsigned int nr, const char *c
 			server->stats.c.pages_home += got;
 			server->stats.c.bytes_from_device += rc;
 			while (got--)
-				zd_server_put_later(server, zd_entry_val(old[done++]));
+				zd_delay_put(server, zd_entry_val(old[done++]));
 		} else if (rc == -EEXIST) {
 			/* a page that is there is newer than ours: a forked
 			 * child that wrote to it while it was in flight */
@@ -211,7 +212,7 @@ static void unreadable(struct zd_mm *mm, uint64_t addr, int error)
 static void fault_done(struct zd_mig *mig)
 {
 	if (mig->is_fault)
-		zd_fault_end(mig->server, mig->first, mig->start_ns);
+		zd_stats_fault_end(&mig->server->stats, mig->first, mig->start_ns);
 	mig->is_fault = false;
 }
 
@@ -274,7 +275,7 @@ static void arrived_in_buffer(struct zd_device_io *io)
 	}
 	fault_done(mig);	/* no page came */
 	ZD_PROBE3(migrate_end, 1, mig->first, mig->gone);
-	zd_server_settle(mig->server);
+	zd_flush_delayed_puts(mig->server);
 	zd_mig_free(mig);
 }
 
@@ -351,13 +352,13 @@ int zd_home(struct zd_mm *mm, uint64_t addr, unsigned int nr, enum zd_home_for w
 		unsigned int woken = wake ? rc : 0;
 
 		if (why == ZD_HOME_FAULT)
-			zd_fault_end(mm->server, addr, start_ns);
+			zd_stats_fault_end(&mm->server->stats, addr, start_ns);
 		/* who waits for a page that didn't come faults again */
 		if (woken < nr)
 			zd_uffd_wake(zd_mm_uffd(mm), addr + woken * ZD_PAGE_SIZE,
 				     (nr - woken) * ZD_PAGE_SIZE);
 	}
 	if (why != ZD_HOME_FAULT)
-		zd_server_settle(mm->server);
+		zd_flush_delayed_puts(mm->server);
 	return rc;
 }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* All device pages of a range come home, step by step; struct zd_homing in library.h. */
+/* All device pages of a range come home, step by step. */
 #include <errno.h>
 #include <string.h>
 
-#include "hmm/library.h"
+#include "engine/home.h"
+#include "engine/homing.h"
 #include "space/uffd.h"
 #include "zonedev/log.h"
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/time.h"
 #include "base/alloc.h"
 #include "base/bug.h"
 #include "engine/mig.h"
@@ -11,11 +12,12 @@
 /* A batch is 50 KiB and needs a buffer: keep as many as are used at a time. */
 struct zd_mig *zd_mig_new(struct zd_server *server, struct zd_mm *mm, enum zd_io_dir dir)
 {
-	struct zd_mig *mig = server->spare;
+	struct zd_mig *mig;
 	char *buffer;
 
-	if (mig) {
-		server->spare = mig->landed_data;
+	if (!cds_list_empty(&server->spare_migs)) {
+		mig = cds_list_first_entry(&server->spare_migs, struct zd_mig, node);
+		cds_list_del(&mig->node);
 	} else {
 		mig = zd_alloc(sizeof(*mig));
 		if (!mig)
@@ -56,8 +58,17 @@ void zd_mig_free(struct zd_mig *mig)
 		zd_put_dev_pagemap(mig->pgmap);
 	cds_list_del(&mig->node);
 	server->nr_migs[mig->dir]--;
-	mig->landed_data = server->spare;
-	server->spare = mig;
+	cds_list_add(&mig->node, &server->spare_migs);
+}
+
+void zd_migs_free_spares(struct zd_server *server)
+{
+	struct zd_mig *mig, *next;
+
+	cds_list_for_each_entry_safe(mig, next, &server->spare_migs, node) {
+		zd_unreserve(mig->buffer, ZD_STAGING_BYTES);
+		zd_free(mig);
+	}
 }
 
 /* An entry of a page in flight loses its owner: a HOME entry's reference stays
@@ -174,5 +185,5 @@ void zd_migs_retry(struct zd_server *server)
 
 	cds_list_for_each_entry_safe(mig, next, &server->migs, node)
 		if (mig->retry)
-			zd_out_land(mig);
+			mig->land(mig);
 }

@@ -76,7 +76,8 @@ struct zd_mig {
 	uint64_t needed;	/* HOME_FAULT: the address of the fault */
 	/* migrate_vma: the content is in the buffer, the caller decides */
 	void (*fetched)(struct zd_mig *mig);
-	bool retry;		/* some page could not be put back yet */
+	bool retry;		/* some page could not be put back yet: ->land() again */
+	void (*land)(struct zd_mig *mig);	/* OUT: zd_out_land() */
 	/* told when the batch has landed, just before it is freed */
 	void (*landed)(struct zd_mig *mig);
 	void *landed_data;
@@ -104,54 +105,9 @@ void zd_migs_remap(struct zd_mm *mm, uint64_t from, uint64_t to, uint64_t len);
 int zd_migs_fork(struct zd_mm *parent, struct zd_mm *child);
 /* @mm is being destroyed, its pages have been dropped. */
 void zd_migs_forget_mm(struct zd_mm *mm);
-/* Try again to put pages back; after new events have been read. */
+/* Try again to land those that want it; after new events have been read. */
 void zd_migs_retry(struct zd_server *server);
-
-/*
- * Out: try to take @nr pages (in managed ranges, entries NONE or PRESENT, not
- * locked) of @mm out.  How many it was tried for (the first ones; their batch may
- * have landed already), or -errno and nothing happened:
- * -EBUSY: the mover is at work, or there is none; -ENOSPC: the device is full;
- * -ENODEV: it is being removed; -ENOMEM.
- *
- * @dev: the server's device; as many pages are taken as it has room for.
- * @fetched: instead of a device: called when the contents are in the batch's
- *	buffer; steps are MOVING for those pages, and the caller sets pfn and step
- *	and calls zd_out_land().
- * @landed: called just before the batch is freed.
- */
-struct zd_out_want {
-	struct zd_device *dev;
-	void (*fetched)(struct zd_mig *mig);
-	void (*landed)(struct zd_mig *mig);
-	void *data;
-};
-int zd_out_start(struct zd_mm *mm, const uint64_t *addrs, unsigned int nr,
-		 const struct zd_out_want *want);
-/* From the mover: every page has its final error.  Also when the mover died
- * with its process (mig->mm is NULL then): what it had moved is lost. */
-void zd_out_moved(struct zd_mig *mig);
-/*
- * Read what has been moved so far.  A child that is forked now shares these
- * pages, and its parent may be gone, and staging with it, before the batch is
- * through.  Between read_begin and read_end, before the fork's event is read:
- * until then the parent waits.
- */
-void zd_out_prefetch(struct zd_mig *mig);
-/* Steps are STORE, BACK or DONE: settle what can be settled now, and free the
- * batch when that was all. */
-void zd_out_land(struct zd_mig *mig);
-/* The reason why a page stayed, for the totals. */
-void zd_out_count_refusal(struct zd_mm_stats *c, int error);
-
-/*
- * Home: bring @nr pages from @addr on (all DEVICE, not locked) home; @needed is
- * the one that the fault is about.  Returns how many were done or started, or
- * -errno for the first: -EAGAIN: an event waits to be read; -ENOBUFS: too many
- * batches in flight; -ENOENT, -ESRCH: the mapping, the address space is gone;
- * -ENOMEM.
- */
-int zd_home(struct zd_mm *mm, uint64_t addr, unsigned int nr, enum zd_home_for why,
-	    uint64_t needed, uint64_t start_ns);
+/* At the end of the server. */
+void zd_migs_free_spares(struct zd_server *server);
 
 #endif

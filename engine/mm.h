@@ -7,12 +7,12 @@
 
 #include <urcu/list.h>
 #include "base/lock.h"
-#include "engine/changes.h"
 #include "engine/mover.h"
+#include "engine/server_types.h"
 #include "space/range.h"
-#include "engine/server.h"
 #include "space/table.h"
 
+struct zd_change;
 struct zd_devmap;
 struct zd_system;
 
@@ -72,12 +72,8 @@ static inline int zd_mm_lru_add(struct zd_mm *mm, uint64_t addr, unsigned int nr
  */
 int zd_mm_create(struct zd_server *server, int uffd, struct zd_mm *parent, struct zd_mm **mm);
 
-/* @child shares the ranges and device pages that @parent has now.  Of one that can't
- * be served the host hears that it died. */
-void zd_mm_born(struct zd_mm *parent, struct zd_mm *child);
-
-/* Forget it: every device page reference is put, pages in flight are dropped. */
-void zd_mm_destroy(struct zd_mm *mm);
+/* The last step of zd_mm_destroy(): nothing refers to @mm any more. */
+void zd_mm_free(struct zd_mm *mm);
 
 /* The kernel says that the address space is gone: tell the host, once. */
 void zd_mm_died(struct zd_mm *mm);
@@ -93,33 +89,6 @@ int zd_mm_list(struct zd_mm *mm, uint64_t start, uint64_t end);
 
 /* The kernel manages [start, end) already; follow suit. */
 int zd_mm_adopt(struct zd_mm *mm, uint64_t start, uint64_t end);
-
-/* Drop every entry of [start, end): device pages are put, pages in flight are
- * dropped when they land.  The range stays managed. */
-void zd_mm_drop(struct zd_mm *mm, uint64_t start, uint64_t end);
-
-/* A madvise is going to take [start, end): what of it is in RAM is GOING. */
-void zd_mm_going(struct zd_mm *mm, uint64_t start, uint64_t end);
-
-/* A madvise gives [start, end) up: what is out is dropped, and REMOVED. */
-void zd_mm_remove(struct zd_mm *mm, uint64_t start, uint64_t end);
-
-/* drop, and no longer managed. */
-void zd_mm_forget(struct zd_mm *mm, uint64_t start, uint64_t end);
-
-/* mremap: [from, from + len) is now at @to. */
-void zd_mm_remap(struct zd_mm *mm, uint64_t from, uint64_t to, uint64_t len);
-
-/* changes.c: an event has been read.  Nothing is done before @mm is still. */
-void zd_mm_changed(struct zd_mm *mm, const struct zd_change *change);
-/* Have all changes that were made been heard?  If so they are followed, and entries are
- * what the address space is.  zd_mms_settle: for those with changes; true: none is left. */
-bool zd_mm_still(struct zd_mm *mm);
-bool zd_mms_settle(struct zd_server *server);
-/* It has ended: follow what was heard, for the sake of its children. */
-void zd_mm_end_log(struct zd_mm *mm);
-/* Events are going to be read, or have been. */
-void zd_mm_behind(struct zd_mm *mm, bool reading);
 
 /* May pages be put in place, or taken, where the entries say?  (The kernel refuses what
  * changes from now on.)  Only looks: what it was asked for is where it was. */

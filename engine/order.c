@@ -34,9 +34,8 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "engine/changes.h"
+#include "engine/order.h"
 #include "space/maps.h"
-#include "engine/mm.h"
 #include "space/uffd.h"
 #include "zonedev/log.h"
 

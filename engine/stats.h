@@ -30,6 +30,10 @@ struct zd_stats {
 	struct zd_histogram latency;	/* of faults: message read to page in place */
 };
 
+/* The page of a fault at @addr is in place; before its thread is woken if the fault was
+ * timed, that is @start_ns isn't 0. */
+void zd_stats_fault_end(struct zd_stats *stats, uint64_t addr, uint64_t start_ns);
+
 /*
  * To time a fault takes two looks at the clock, and a system call more since its
  * thread is woken apart.  So only the first are all timed, and then one of

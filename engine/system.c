@@ -2,6 +2,7 @@
 /* Descriptors of RAM pages; see system.h. */
 #include <errno.h>
 
+#include "base/time.h"
 #include "base/alloc.h"
 #include "base/bug.h"
 #include "base/lock.h"

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "engine/changes.h"
 #include "hmm/devmap.h"
 #include "hmm/library.h"
 #include "zonedev/log.h"
@@ -22,7 +23,7 @@ static enum zd_cmd_result reserve_step(struct zd_library *lib, struct zd_cmd *cm
 
 	/* the addresses may be those of a range whose unmapping is still to be read: what
 	 * its entries hold must go before we write them, and its event find none */
-	if (!zd_mm_still(lib->mm))
+	if (!zd_mm_catch_up(lib->mm))
 		return ZD_CMD_AGAIN;
 	cmd->rc = zd_table_reserve(&lib->mm->table, c->start, c->end);
 	return ZD_CMD_DONE;

@@ -24,6 +24,7 @@
 #include "hmm/devmap.h"
 #include "hmm/library.h"
 #include "space/maps.h"
+#include "engine/changes.h"
 #include "engine/system.h"
 #include "zonedev/gup.h"
 #include "zonedev/log.h"
@@ -121,7 +122,7 @@ static inline zd_entry_t look_closely_at(unsigned int flags)
 }
 
 /* May entries not be yet what an event made of them that has been read?  Its thread
- * goes on meanwhile, and may be this one.  Pairs with the store in zd_mm_behind(). */
+ * goes on meanwhile, and may be this one.  Pairs with the store in zd_mm_set_behind(). */
 static inline bool is_behind(const struct zd_mm *mm)
 {
 	return __atomic_load_n(&mm->behind, __ATOMIC_ACQUIRE);
@@ -261,7 +262,7 @@ static enum zd_cmd_result install_step(struct zd_library *lib, struct zd_cmd *cm
 static enum zd_cmd_result settle_step(struct zd_library *lib, struct zd_cmd *cmd)
 {
 	(void)cmd;
-	return zd_mm_still(lib->mm) ? ZD_CMD_DONE : ZD_CMD_AGAIN;
+	return zd_mm_catch_up(lib->mm) ? ZD_CMD_DONE : ZD_CMD_AGAIN;
 }
 
 static int install(struct zd_mm *mm, uint64_t start, uint64_t end, unsigned int flags,

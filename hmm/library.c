@@ -6,6 +6,9 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "engine/changes.h"
+#include "engine/exit.h"
+#include "engine/poll.h"
 #include "hmm/library.h"
 #include "space/uffd.h"
 #include "zonedev/log.h"
@@ -145,7 +148,7 @@ static bool step_commands(struct zd_library *lib)
 	bool again = false;
 
 	/* the caller knows of changes that have been read and not been followed yet */
-	if (!zd_mm_is_current(lib->mm) && !zd_mm_still(lib->mm))
+	if (!zd_mm_is_current(lib->mm) && !zd_mm_catch_up(lib->mm))
 		return lib->active;
 	while ((cmd = *link)) {
 		enum zd_cmd_result r = cmd->step(lib, cmd);

@@ -18,17 +18,13 @@
 #include "base/lock.h"
 #include "guard/guard.h"
 #include "guard/keeper.h"
+#include "engine/homing.h"
 #include "engine/mig.h"
 #include "engine/mm.h"
+#include "engine/server.h"
 #include "zonedev/migrate.h"
 
 struct zd_library;
-
-enum zd_cmd_result {
-	ZD_CMD_DONE,
-	ZD_CMD_AGAIN,	/* more to do right away, after one look at the messages */
-	ZD_CMD_WAIT,	/* something must happen first */
-};
 
 /* First member of each command's struct; made by zd_alloc(). */
 struct zd_cmd {
@@ -92,21 +88,6 @@ int zd_library_pages(const void *addr, size_t len, uint64_t *start, uint64_t *en
 
 /* Are all of [start, end) managed by @mm?  Server's thread. */
 bool zd_library_managed(const struct zd_mm *mm, uint64_t start, uint64_t end);
-
-/* Bringing [start, end) of an address space home, step by step: zero it, set
- * the two, step until DONE; *rc says how it ended: 0, -ENOMEM, or another error of pages
- * that the device could not read, which stay there (all others are home). */
-struct zd_homing {
-	uint64_t start, end;
-	bool last;	/* what can't be read is lost: nobody can try again */
-	int error;	/* so far */
-	uint64_t pos;
-	uint64_t errors;	/* mm->nr_home_errors when it began */
-	unsigned int passes;	/* with errors */
-	bool begun;
-	bool pending;	/* some were in flight: look again */
-};
-enum zd_cmd_result zd_homing_step(struct zd_mm *mm, struct zd_homing *h, int *rc);
 
 /*
  * removal.c: closing and removing the device exclude each other, and who removes

@@ -17,6 +17,7 @@
 #include "space/maps.h"
 #include "hmm/migrate.h"
 #include "hmm/mover_self.h"
+#include "engine/exit.h"
 #include "engine/system.h"
 #include "base/uapi.h"
 #include "space/uffd.h"

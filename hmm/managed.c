@@ -6,6 +6,8 @@
 
 #include "base/alloc.h"
 #include "base/own.h"
+#include "engine/changes.h"
+#include "engine/entries.h"
 #include "hmm/devmap.h"
 #include "hmm/library.h"
 #include "space/maps.h"
@@ -22,7 +24,7 @@ static enum zd_cmd_result register_step(struct zd_library *lib, struct zd_cmd *c
 {
 	struct range_cmd *c = caa_container_of(cmd, struct range_cmd, cmd);
 
-	if (!zd_mm_still(lib->mm))
+	if (!zd_mm_catch_up(lib->mm))
 		return ZD_CMD_AGAIN;
 	cmd->rc = zd_mm_manage(lib->mm, c->start, c->end);
 	/* something began to change: look again what is registered */

@@ -10,6 +10,7 @@
 #include "space/maps.h"
 #include "hmm/migrate.h"
 #include "hmm/mover_self.h"
+#include "engine/out.h"
 #include "engine/system.h"
 #include "zonedev/log.h"
 

@@ -24,6 +24,8 @@
 
 #include "base/alloc.h"
 #include "base/sized.h"
+#include "engine/land.h"
+#include "engine/out.h"
 #include "hmm/migrate.h"
 #include "zonedev/log.h"
 

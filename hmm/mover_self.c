@@ -32,6 +32,7 @@
 #include "hmm/library.h"
 #include "space/maps.h"
 #include "engine/mig.h"
+#include "engine/out.h"
 #include "hmm/mover_self.h"
 #include "space/uffd.h"
 

@@ -222,7 +222,7 @@ inline system_install() {		/* in a d_step */
 #define CANCEL	out_refused = out_refused || (out_inflight && !out_moved)
 #endif
 
-/* --- engine/mm.c: an entry is no more (munmap, madvise, exit) --- */
+/* --- engine/entries.c: an entry is no more (munmap, madvise, exit) --- */
 
 /* Entries that are in flight give up their place in the batch, and that is all:
  * the reference of a page on its way home is the batch's. */

@@ -24,6 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "engine/poll.h"
 #include "guard/family.h"
 #include "run/exit.h"
 #include "run/front.h"

@@ -19,6 +19,7 @@
 
 #include "base/time.h"
 #include "base/uapi.h"
+#include "engine/exit.h"
 #include "run/agent_end.h"
 #include "run/greet.h"
 #include "run/mover_agent.h"

@@ -13,6 +13,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "engine/changes.h"
+#include "engine/entries.h"
 #include "run/manage.h"
 #include "run/process.h"
 #include "run/run.h"
@@ -61,7 +63,7 @@ static void queue_listed(struct process *p, uint64_t start, uint64_t end)
 
 static void manage(struct process *p, uint64_t start, uint64_t end)
 {
-	int rc = zd_mm_is_current(p->mm) || zd_mm_still(p->mm) ?
+	int rc = zd_mm_is_current(p->mm) || zd_mm_catch_up(p->mm) ?
 		 zd_mm_manage(p->mm, start, end) : -EAGAIN;
 
 	if (!rc)
@@ -99,7 +101,7 @@ static void leave(struct process *p, uint64_t start, uint64_t end)
 {
 	/* as long as an event is still to be read the entries may belong to pages that an
 	 * mremap has moved away from here */
-	if (!zd_uffd_unregister(zd_mm_uffd(p->mm), start, end - start) && zd_mm_still(p->mm))
+	if (!zd_uffd_unregister(zd_mm_uffd(p->mm), start, end - start) && zd_mm_catch_up(p->mm))
 		zd_mm_forget(p->mm, start, end);
 }
 
@@ -128,7 +130,7 @@ void manage_found(struct process *p, const struct found *f)
 	uint64_t at = f->floor, end = f->ceiling;
 	struct zd_vma vma;
 
-	if (!zd_mm_is_current(p->mm) && !zd_mm_still(p->mm))
+	if (!zd_mm_is_current(p->mm) && !zd_mm_catch_up(p->mm))
 		return;
 	if (zd_uffd_register(zd_mm_uffd(p->mm), at, end - at)) {
 		/* nothing is mapped there just now; or something that can't be registered */

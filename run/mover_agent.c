@@ -20,6 +20,7 @@
 
 #include "base/copy.h"
 #include "engine/mig.h"
+#include "engine/out.h"
 #include "run/agent/agent_proto.h"
 #include "run/agent_lost.h"
 #include "run/mover_agent.h"

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
+#include "engine/exit.h"
 #include "run/proc.h"
 #include "run/process.h"
 #include "run/run.h"

@@ -16,9 +16,9 @@
 #include <sys/types.h>
 #include <urcu/list.h>
 
+#include "engine/homing.h"
 #include "engine/mm.h"
 #include "engine/server.h"
-#include "hmm/library.h"
 #include "run/survey.h"
 
 struct run;

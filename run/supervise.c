@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/time.h"
+#include "engine/poll.h"
 #include "guard/family.h"
 #include "run/background.h"
 #include "run/exit.h"

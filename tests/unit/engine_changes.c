@@ -17,7 +17,11 @@
 #include <unistd.h>
 
 #include "space/maps.h"
+#include "engine/changes.h"
+#include "engine/entries.h"
+#include "engine/exit.h"
 #include "engine/mm.h"
+#include "engine/server.h"
 #include "base/uapi.h"
 #include "space/uffd.h"
 #include "zonedev/device.h"
@@ -222,11 +226,11 @@ static void follow(void)
 	for (double until = now_s() + 20; zd_uffd_changing(zd_mm_uffd(mm));)
 		assert_true(now_s() < until);
 	for (unsigned int i = 0; i < nr_events; i++)
-		zd_mm_changed(mm, &event[i]);
+		zd_mm_log_change(mm, &event[i]);
 	memcpy(heard, event, sizeof(heard));
 	nr_heard = nr_events;
 	nr_events = 0;
-	assert_true(zd_mm_still(mm));
+	assert_true(zd_mm_catch_up(mm));
 	assert_true(zd_mm_is_current(mm));
 }
 
@@ -348,8 +352,8 @@ static void nothing_before_it_is_still(void **state)
 	map(1, true);
 	assert_int_equal(mm->behind, 0);
 	unmap(1);
-	zd_mm_changed(mm, &event[0]);
-	zd_mm_behind(mm, false);
+	zd_mm_log_change(mm, &event[0]);
+	zd_mm_set_behind(mm, false);
 	assert_false(zd_mm_is_current(mm));
 	assert_int_equal(mm->behind, 1);
 	assert_true(zd_ranges_find(&mm->ranges, at(1)));	/* not followed */
@@ -358,7 +362,7 @@ static void nothing_before_it_is_still(void **state)
 	assert_int_equal(mm->behind, 0);
 	assert_null(zd_ranges_find(&mm->ranges, at(1)));
 
-	zd_mm_changed(mm, &remove);
+	zd_mm_log_change(mm, &remove);
 	assert_false(zd_mm_is_current(mm));
 	follow();
 	for (unsigned int i = 0; i < PAGES; i++) {
@@ -366,7 +370,7 @@ static void nothing_before_it_is_still(void **state)
 		zd_entry_store(zd_mm_entry(mm, at(0) + i * ZD_PAGE_SIZE), 0);
 		truth[0][i].pfn = 0;
 	}
-	zd_mm_changed(mm, &remove);
+	zd_mm_log_change(mm, &remove);
 	assert_true(zd_mm_is_current(mm));
 	clear();
 }
@@ -409,7 +413,7 @@ static void ends(void **state)
 	(void)state;
 	assert_int_equal(zd_mm_create(&server, zd_uffd_open(), mm, &gone), 0);
 	fork.child = gone;
-	zd_mm_changed(mm, &fork);
+	zd_mm_log_change(mm, &fork);
 	zd_mm_destroy(gone);
 	follow();
 
@@ -417,7 +421,7 @@ static void ends(void **state)
 	assert_int_equal(zd_mm_adopt(parent, at(3), at(3) + BYTES), 0);
 	assert_int_equal(zd_mm_create(&server, zd_uffd_open(), parent, &orphan), 0);
 	fork.child = orphan;
-	zd_mm_changed(parent, &fork);
+	zd_mm_log_change(parent, &fork);
 	zd_mm_destroy(parent);
 	assert_false(orphan->unborn);
 	assert_non_null(zd_ranges_find(&orphan->ranges, at(3)));

@@ -5,7 +5,10 @@
 
 #include <pthread.h>
 
+#include "engine/event.h"
+#include "engine/exit.h"
 #include "engine/mm.h"
+#include "engine/server.h"
 #include "base/uapi.h"
 #include "space/uffd.h"
 

@@ -7,8 +7,16 @@
 #include <sys/eventfd.h>
 #include <zonedev.h>
 
+#include "engine/changes.h"
+#include "engine/delayed_put.h"
+#include "engine/event.h"
+#include "engine/evict.h"
+#include "engine/exit.h"
 #include "engine/mig.h"
 #include "engine/mm.h"
+#include "engine/out.h"
+#include "engine/poll.h"
+#include "engine/server.h"
 #include "base/uapi.h"
 #include "space/uffd.h"
 
@@ -72,7 +80,7 @@ static void release(struct zd_mm *m)
 static const struct zd_mover_ops mover = { .start = refuse_start, .release = release,
 					   .destroy = release };
 
-#define DEVICE	(ZD_PUT_LATER + 8)
+#define DEVICE	(ZD_DELAYED_PUTS + 8)
 #define MEM	256
 
 static void resync(struct zd_server *s)
@@ -116,7 +124,7 @@ static void came_home(unsigned int nr)
 	assert_int_equal(dev->ops->alloc_pages(dev, nr, pfns), nr);
 	for (unsigned int i = 0; i < nr; i++) {
 		assert_int_equal(zd_page_init(zd_pfn_to_page(pfns[i])), 0);
-		zd_server_put_later(&server, pfns[i]);
+		zd_delay_put(&server, pfns[i]);
 	}
 }
 
@@ -135,8 +143,8 @@ static void put_in_time(void **state)
 
 	(void)state;
 	assert_int_equal(zd_loop_add(&server.loop, &source), 0);
-	came_home(ZD_PUT_LATER);
-	assert_int_equal(zd_device_live_pages(dev), ZD_PUT_LATER);
+	came_home(ZD_DELAYED_PUTS);
+	assert_int_equal(zd_device_live_pages(dev), ZD_DELAYED_PUTS);
 	came_home(1);
 	assert_int_equal(zd_device_live_pages(dev), 1);
 	assert_int_equal(zd_server_poll(&server, -1), 1);
@@ -198,7 +206,7 @@ static void before_event(void **state)
 
 	(void)state;
 	came_home(1);
-	pfn = server.put_later[0];
+	pfn = server.delayed_puts[0];
 	zd_get_page(zd_pfn_to_page(pfn));
 	zd_mm_set_device(mm, (uintptr_t)mem, pfn);
 	assert_int_equal(pthread_create(&thread, NULL, drop, mem), 0);
@@ -207,7 +215,7 @@ static void before_event(void **state)
 		zd_mm_read(mm);
 	}
 	pthread_join(thread, NULL);
-	assert_true(zd_mm_still(mm));	/* and is followed */
+	assert_true(zd_mm_catch_up(mm));	/* and is followed */
 	assert_int_equal(server.stats.c.pages_freed, 1);
 }
 

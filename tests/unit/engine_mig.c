@@ -6,7 +6,9 @@
 #include <dirent.h>
 
 #include "base/alloc.h"
+#include "engine/exit.h"
 #include "engine/mig.h"
+#include "engine/server.h"
 #include "zonedev/log.h"
 #include "base/uapi.h"
 #include "space/uffd.h"

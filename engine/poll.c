@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A turn of the server: sleep until there is something, handle what epoll reports, then
+ * what no descriptor announces (changes that can be followed by now, batches that could not
+ * land, faults that waited), then evict.
+ */
+#include <errno.h>
+#include <sched.h>
+
+#include "base/time.h"
+#include "engine/backlog.h"
+#include "engine/changes.h"
+#include "engine/delayed_put.h"
+#include "engine/event.h"
+#include "engine/evict.h"
+#include "engine/fault.h"
+#include "engine/mig.h"
+#include "engine/poll.h"
+
+#define SPIN_NS		30000	/* about what a wake-up costs */
+#define SPIN_FAULTS	32	/* then the other sources get a look */
+#define SPIN_LUCK	8
+#define SPIN_REST	256
+#define CATCH_UP_YIELDS	8
+#define RETRY_MS	1	/* while something waits that no descriptor announces */
+
+/* Faults that waited, once each. */
+static void run_backlog(struct zd_server *server)
+{
+	struct zd_backlog *backlog = &server->backlog;
+	size_t nr = backlog->nr;
+
+	for (size_t i = 0; i < nr; i++) {
+		struct zd_waiting_fault f = backlog->v[i];	/* the array may grow meanwhile */
+		struct zd_mm *mm = server->slots[f.slot];
+
+		if (mm)
+			zd_fault(mm, f.addr, f.flags, f.start_ns);
+	}
+	zd_backlog_drop_first(backlog, nr);
+}
+
+static int wait_ms(const struct zd_server *server, int timeout_ms)
+{
+	bool retry = server->backlog.nr || server->changes_pending;
+	struct zd_mig *mig;
+
+	cds_list_for_each_entry(mig, &server->migs, node)
+		retry |= mig->retry;
+	if (retry && (timeout_ms < 0 || timeout_ms > RETRY_MS))
+		return RETRY_MS;
+	return timeout_ms;
+}
+
+/*
+ * A program that faults often faults again at once, and to be woken for it, on a
+ * CPU that went to sleep meanwhile, costs more than the fault.  So after a fault
+ * the server looks for the next one for a while before it sleeps, and lets any
+ * other thread that wants the CPU have it.
+ *
+ * It spins while it is lucky: a fault found scores, an empty spin costs, and a
+ * server without luck tries again only now and then.  One that lives in the
+ * program doesn't spin: it would keep itself off the program's CPU, where its
+ * next wake-up is cheapest.  It just looks once more after each fault
+ * (zd_mm_ready()).
+ */
+static void spin(struct zd_server *server)
+{
+	struct zd_mm *mm = server->last_fault;
+	uint64_t until;
+
+	server->last_fault = NULL;
+	if (!mm || !server->spin || (server->spin_luck < 0 && ++server->spin_luck < 0))
+		return;
+	until = zd_now_ns() + SPIN_NS;
+	for (unsigned int found = 0; found < SPIN_FAULTS;) {
+		if (zd_mm_read(mm)) {
+			found++;
+			server->spin_luck = SPIN_LUCK;
+			until = zd_now_ns() + SPIN_NS;
+			continue;
+		}
+		if (zd_now_ns() >= until) {
+			if (!found && --server->spin_luck < 0)
+				server->spin_luck = -SPIN_REST;
+			return;
+		}
+		sched_yield();
+	}
+}
+
+/*
+ * The thread whose event has been read has to run before its address space is still, and
+ * nothing tells of that.  It runs soon: faults that wait for it shall not wait until the
+ * next look at the clock.
+ */
+static void wait_for_changes(struct zd_server *server)
+{
+	for (unsigned int i = 0; server->changes_pending && i < CATCH_UP_YIELDS; i++) {
+		server->changes_pending = !zd_mms_catch_up(server);
+		if (server->changes_pending)
+			sched_yield();
+	}
+}
+
+int zd_server_poll(struct zd_server *server, int timeout_ms)
+{
+	int n;
+
+	spin(server);
+	wait_for_changes(server);
+	zd_flush_delayed_puts(server);
+	n = zd_loop_wait(&server->loop, wait_ms(server, timeout_ms));
+	if (n < 0)
+		return n == -EINTR ? 0 : n;
+	if (server->changes_pending)
+		server->changes_pending = !zd_mms_catch_up(server);
+	zd_migs_retry(server);
+	if (server->backlog.nr)
+		run_backlog(server);
+	zd_server_evict(server);
+	zd_flush_delayed_puts(server);
+	return n;
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * struct zd_server: what one server has, for all files of the engine; server.h tells what
+ * a server is, and has the calls for its host.
+ */
+#ifndef ZD_ENGINE_SERVER_TYPES_H
+#define ZD_ENGINE_SERVER_TYPES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <urcu/list.h>
+#include "engine/loop.h"
+#include "engine/lru.h"
+#include "engine/stats.h"
+#include "zonedev/device.h"
+
+struct zd_keeper;
+struct zd_mm;
+struct zd_server;
+
+/* Called by the server's thread.  None may block, but for own_fault. */
+struct zd_server_host {
+	/* A fault outside every managed range: find its mapping and
+	 * zd_mm_adopt() it.  False: there is none (yet). */
+	bool (*unknown_fault)(struct zd_mm *mm, uint64_t addr);
+	/* The parent forked: @child has been created; give it its mover when
+	 * there is one. */
+	void (*forked)(struct zd_mm *parent, struct zd_mm *child);
+	/* The address space is gone; zd_mm_destroy() it when convenient, not
+	 * from inside this call. */
+	void (*died)(struct zd_mm *mm);
+	/* The address space lives, but can't be served any more (the server is out of
+	 * memory): end the process, rather than let it read zeros. */
+	void (*kill)(struct zd_mm *mm);
+	/* An address that belongs to zonedev faulted.  True: served. */
+	bool (*own_fault)(struct zd_mm *mm, uint64_t addr);
+	/* Must the page at @addr stay in RAM?  May be NULL. */
+	bool (*kept)(struct zd_mm *mm, uint64_t addr);
+	/* ->resident is about to cause evictions: correct it if it is wrong. */
+	void (*resync)(struct zd_server *server);
+};
+
+#define ZD_DELAYED_PUTS	64
+
+/* Faults that wait (backlog.c). */
+struct zd_backlog {
+	struct zd_waiting_fault *v;
+	size_t nr, cap;
+};
+
+/* The server's thread alone uses it, but where a field says otherwise. */
+struct zd_server {
+	struct zd_loop loop;
+	const struct zd_server_host *host;
+	void *host_data;
+	void (*mm_ready)(struct zd_source *source, uint32_t events);	/* an mm's userfaultfd */
+	struct cds_list_head mms;
+	struct zd_mm **slots;
+	unsigned int nr_slots;
+	struct cds_list_head migs;	/* batches in flight */
+	struct cds_list_head spare_migs;	/* landed ones, for reuse */
+	unsigned int nr_migs[ZD_FROM_DEVICE + 1];	/* in flight, by direction */
+	struct zd_keeper *keeper;	/* the host's, of all userfaultfds; or NULL */
+	struct zd_device *dev;		/* where evictions go */
+	struct zd_source dev_source;
+	struct zd_lru lru;
+	bool track;			/* pages are queued: there will be evictions */
+	uint64_t limit;			/* pages that may be resident; 0: any */
+	uint64_t resident;		/* pages that are, as far as is known */
+	uint64_t evict_after_ns;	/* no eviction before: the last got none */
+	uint64_t evict_pause_ns;
+	bool full;			/* the device was full, which has been logged */
+	bool write_failed;		/* so did a write, which has been logged */
+	struct zd_backlog backlog;
+	zd_pfn_t delayed_puts[ZD_DELAYED_PUTS];	/* delayed_put.h */
+	unsigned int nr_delayed_puts;
+	struct zd_stats stats;
+	bool changes_pending;		/* some address space has changes to follow */
+	bool hold_evictions;		/* start none */
+	bool stop;
+	struct zd_mm *last_fault;	/* whose fault was served in this turn */
+	bool spin;			/* see spin() in poll.c */
+	int spin_luck;
+};
+
+#endif
