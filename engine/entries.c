@@ -3,7 +3,7 @@
 #include "base/time.h"
 #include "engine/entries.h"
 #include "engine/mig.h"
-#include "engine/system.h"
+#include "engine/ram_page.h"
 #include "space/maps.h"
 #include "space/uffd.h"
 #include "zonedev/log.h"
@@ -25,7 +25,7 @@ static void drop_entry(struct zd_mm *mm, zd_entry_t *entry)
 		zd_lru_forget(&mm->server->lru, e);
 		break;
 	case ZD_ENTRY_SYSTEM:
-		zd_system_drop(entry);
+		zd_ram_page_drop(entry);
 		return;
 	case ZD_ENTRY_DAX:	/* not in a managed range: its mapping's (devmap.h) */
 		return;

@@ -8,7 +8,7 @@
 #include "engine/entries.h"
 #include "engine/exit.h"
 #include "engine/out.h"
-#include "engine/system.h"
+#include "engine/ram_page.h"
 
 void zd_mm_destroy(struct zd_mm *mm)
 {
@@ -38,6 +38,6 @@ void zd_mm_destroy(struct zd_mm *mm)
 	zd_backlog_forget(&server->backlog, mm);
 	if (server->last_fault == mm)
 		server->last_fault = NULL;
-	zd_system_destroy(mm);
+	zd_ram_pages_destroy(mm);
 	zd_mm_free(mm);
 }

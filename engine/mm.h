@@ -14,7 +14,7 @@
 
 struct zd_change;
 struct zd_devmap;
-struct zd_system;
+struct zd_ram_pages;
 
 struct zd_mm {
 	struct zd_server *server;
@@ -31,7 +31,7 @@ struct zd_mm {
 	uint64_t stray, stray_since_ns;	/* fault.c */
 	bool dead;			/* its address space is gone */
 	uint64_t nr_device;		/* DEVICE entries */
-	struct zd_system *system;	/* descriptors of RAM pages, once asked for */
+	struct zd_ram_pages *ram_pages;	/* descriptors of RAM pages, once asked for */
 	struct zd_mutex devmap_lock;	/* of the list */
 	struct zd_devmap *devmaps;
 	bool poison_owed;		/* a POISON entry has no mark in the kernel */

@@ -25,7 +25,7 @@
 #include "hmm/library.h"
 #include "space/maps.h"
 #include "engine/changes.h"
-#include "engine/system.h"
+#include "engine/ram_page.h"
 #include "zonedev/gup.h"
 #include "zonedev/log.h"
 #include "zonedev/page_owner.h"
@@ -63,7 +63,7 @@ static inline struct zd_page *walk_one(const zd_entry_t *entry, zd_entry_t e, ui
 
 	if (!zd_try_get_page_refs(page, refs))
 		return NULL;
-	/* ordered after the get by its acquire; pairs with zd_system_release():
+	/* ordered after the get by its acquire; pairs with zd_ram_page_release():
 	 * count first, entry second */
 	if (zd_entry_load(entry) == e)
 		return page;
@@ -201,7 +201,7 @@ static bool install_huge(struct zd_library *lib, uint64_t addr)
 
 	if (*entry & ZD_ENTRY_FOLIO && folio_run(entry, *entry, ZD_FOLIO_PAGES) == ZD_FOLIO_PAGES)
 		return true;
-	return is_huge(lib, addr) && !zd_system_install_folio(lib->mm, addr);
+	return is_huge(lib, addr) && !zd_ram_page_install_folio(lib->mm, addr);
 }
 
 /* It was, a moment ago: but a page of zeros that migrates is just dropped, and so is
@@ -223,7 +223,7 @@ static int install_one(struct zd_mm *mm, uint64_t addr, uint32_t refs)
 	switch (zd_entry_state(e)) {
 	case ZD_ENTRY_NONE:
 	case ZD_ENTRY_GOING:
-		return zd_system_install(mm, addr);
+		return zd_ram_page_install(mm, addr);
 	case ZD_ENTRY_SYSTEM:
 		return is_full(e, refs) ? -ENOMEM : 0;
 	case ZD_ENTRY_POISON:

@@ -18,7 +18,7 @@
 #include "hmm/migrate.h"
 #include "hmm/mover_self.h"
 #include "engine/exit.h"
-#include "engine/system.h"
+#include "engine/ram_page.h"
 #include "base/uapi.h"
 #include "space/uffd.h"
 #include "zonedev/log.h"
@@ -245,7 +245,7 @@ static enum zd_cmd_result close_step(struct zd_library *lib, struct zd_cmd *cmd)
 	struct close_cmd *c = caa_container_of(cmd, struct close_cmd, cmd);
 	struct zd_mm *mm;
 
-	if (c->stop && (lib->nr_steps || zd_system_release_all(lib->mm) ||
+	if (c->stop && (lib->nr_steps || zd_ram_pages_release_all(lib->mm) ||
 			zd_devmap_overlaps(lib->mm, 0, UINT64_MAX))) {
 		cmd->rc = -EBUSY;
 		return ZD_CMD_DONE;

@@ -11,7 +11,7 @@
 #include "hmm/migrate.h"
 #include "hmm/mover_self.h"
 #include "engine/out.h"
-#include "engine/system.h"
+#include "engine/ram_page.h"
 #include "zonedev/log.h"
 
 void zd_migrate_count(struct zd_migrate_result *r, const struct zd_mig_page *p)
@@ -88,7 +88,7 @@ static bool may_leave(zd_entry_t *entry, uint64_t now)
 	zd_entry_t e = *entry;
 
 	if (zd_entry_state(e) == ZD_ENTRY_SYSTEM)
-		return zd_system_release(entry);
+		return zd_ram_page_release(entry);
 	return zd_entry_is_free(e, now) ||
 	       (zd_entry_state(e) == ZD_ENTRY_PRESENT && !(e & ZD_ENTRY_LOCK));
 }

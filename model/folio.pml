@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Folios (engine/system.h): descriptors that are made, and go, together; here two pages
+ * Folios (engine/ram_page.h): descriptors that are made, and go, together; here two pages
  * instead of 512.
  *
  * The folio's count is 1 while any of its entries is left, and its pins; each page's
@@ -181,7 +181,7 @@ proctype getter() {
 out:	skip
 }
 
-/* zd_system_install_folio() at @a and the next */
+/* zd_ram_page_install_folio() at @a and the next */
 inline install(a) {
 	d_step {
 		is_free = false;
@@ -252,7 +252,7 @@ inline release() {
 	fi
 }
 
-/* zd_system_drop() of address @a */
+/* zd_ram_page_drop() of address @a */
 inline drop(a) {
 	entry[a] = NONE;
 	left--;

@@ -197,11 +197,11 @@ inline put_hold(p, cpu, last_ref) {
 	fi
 }
 
-/* --- engine/system.c --- */
+/* --- engine/ram_page.c --- */
 
 #define DESCRIPTOR_FREE	(!used[2] || !used[3])
 
-/* zd_system_install() at address 0.  Who finds the page finds it by the entry, or
+/* zd_ram_page_install() at address 0.  Who finds the page finds it by the entry, or
  * by one of an earlier life, and then looks again: count and entry are one step. */
 inline system_install() {		/* in a d_step */
 	x = (used[2] -> 3 : 2);
@@ -472,7 +472,7 @@ proctype migrator() {
 		server = true;
 		src = PAGE(entry[0])
 	};
-	/* zd_system_release(): count, entry, page_free */
+	/* zd_ram_page_release(): count, entry, page_free */
 	if
 	:: src ->
 		atomic {

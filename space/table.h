@@ -20,7 +20,7 @@
  *              zeros.
  *   bit  4     WAIT: a fault waits for the lock
  *   bit  5     HOT: came home soon after it went out; set in PRESENT
- *   bit  6     FOLIO: its pins are counted by the folio (system.h); set in SYSTEM
+ *   bit  6     FOLIO: its pins are counted by the folio (ram_page.h); set in SYSTEM
  *   bit  7     GOING before, and not settled; set in SYSTEM
  *   bits 8-43  DEVICE, SYSTEM, DAX: pfn.  PRESENT: number of the queue run it belongs to.
  *              GOING: since when

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: MIT */
-/* Descriptors of RAM pages; see system.h. */
+/* Descriptors of RAM pages; see ram_page.h. */
 #include <errno.h>
 
 #include "base/time.h"
 #include "base/alloc.h"
 #include "base/bug.h"
 #include "base/lock.h"
-#include "engine/system.h"
+#include "engine/ram_page.h"
 #include "space/table.h"
 #include "zonedev/gup.h"
 #include "zonedev/pagemap.h"
 
 #define NR_PAGES	(UINT64_C(1) << 28)	/* 1 TiB of RAM; reserved, not committed */
 
-struct zd_system {
+struct zd_ram_pages {
 	struct zd_pagemap pgmap;
 	struct zd_mm *mm;
 	struct zd_mutex lock;	/* innermost; a few loads and stores */
@@ -23,15 +23,15 @@ struct zd_system {
 	zd_pfn_t folios;	/* pfns from here up are folios' */
 };
 
-static void push(struct zd_system *sys, zd_pfn_t *list, struct zd_page *page)
+static void push(struct zd_ram_pages *pool, zd_pfn_t *list, struct zd_page *page)
 {
-	zd_mutex_lock(&sys->lock);
+	zd_mutex_lock(&pool->lock);
 	zd_page_set_private(page, *list);
 	*list = zd_page_to_pfn(page);
-	zd_mutex_unlock(&sys->lock);
+	zd_mutex_unlock(&pool->lock);
 }
 
-/* Under sys->lock. */
+/* Under pool->lock. */
 static zd_pfn_t pop(zd_pfn_t *list)
 {
 	zd_pfn_t pfn = *list;
@@ -62,98 +62,98 @@ static void folio_free(struct zd_page *folio)
 
 /* The word of a free folio counts its free pages.  Relaxed would lose what the others
  * did to theirs: who gets to 512 hands all of them on. */
-static void folio_page_free(struct zd_system *sys, struct zd_page *page)
+static void folio_page_free(struct zd_ram_pages *pool, struct zd_page *page)
 {
 	struct zd_page *folio = zd_page_folio_(page);
 
 	if (__atomic_add_fetch(&folio->word, 1, __ATOMIC_ACQ_REL) == ZD_FOLIO_PAGES)
-		push(sys, &sys->free_folio, folio);
+		push(pool, &pool->free_folio, folio);
 }
 
 static void page_free(struct zd_page *page)
 {
-	struct zd_system *sys = zd_page_pagemap(page)->owner;
+	struct zd_ram_pages *pool = zd_page_pagemap(page)->owner;
 	zd_pfn_t pfn = zd_page_to_pfn(page);
 
 	/* it only goes down, and not below a pfn that is in use */
-	if (pfn < __atomic_load_n(&sys->folios, __ATOMIC_RELAXED))
-		push(sys, &sys->free, page);
+	if (pfn < __atomic_load_n(&pool->folios, __ATOMIC_RELAXED))
+		push(pool, &pool->free, page);
 	else if (pfn % ZD_FOLIO_BLOCK == ZD_FOLIO_PAGES)
 		folio_free(page);
 	else
-		folio_page_free(sys, page);
+		folio_page_free(pool, page);
 }
 
-static const struct zd_pagemap_ops system_ops = {
-	.size = sizeof(system_ops),
+static const struct zd_pagemap_ops ram_page_ops = {
+	.size = sizeof(ram_page_ops),
 	.page_free = page_free,
 };
 
-static int system_create(struct zd_mm *mm)
+static int ram_pages_create(struct zd_mm *mm)
 {
-	struct zd_system *sys = zd_alloc(sizeof(*sys));
+	struct zd_ram_pages *pool = zd_alloc(sizeof(*pool));
 	int rc;
 
-	if (!sys)
+	if (!pool)
 		return -ENOMEM;
-	sys->pgmap.type = ZD_MEMORY_SYSTEM;
-	sys->pgmap.ops = &system_ops;
-	sys->pgmap.owner = sys;
-	sys->pgmap.nr_pages = NR_PAGES;
-	rc = zd_memremap_pages(&sys->pgmap);
+	pool->pgmap.type = ZD_MEMORY_SYSTEM;
+	pool->pgmap.ops = &ram_page_ops;
+	pool->pgmap.owner = pool;
+	pool->pgmap.nr_pages = NR_PAGES;
+	rc = zd_memremap_pages(&pool->pgmap);
 	if (rc) {
-		zd_free(sys);
+		zd_free(pool);
 		return rc;
 	}
-	sys->mm = mm;
-	sys->folios = (sys->pgmap.pfn + NR_PAGES) / ZD_FOLIO_BLOCK * ZD_FOLIO_BLOCK;
-	mm->system = sys;
+	pool->mm = mm;
+	pool->folios = (pool->pgmap.pfn + NR_PAGES) / ZD_FOLIO_BLOCK * ZD_FOLIO_BLOCK;
+	mm->ram_pages = pool;
 	return 0;
 }
 
-static zd_pfn_t take_pfn(struct zd_system *sys)
+static zd_pfn_t take_pfn(struct zd_ram_pages *pool)
 {
 	zd_pfn_t pfn;
 
-	zd_mutex_lock(&sys->lock);
-	pfn = pop(&sys->free);
-	if (!pfn && sys->pgmap.pfn + sys->fresh < sys->folios)
-		pfn = sys->pgmap.pfn + sys->fresh++;
-	zd_mutex_unlock(&sys->lock);
+	zd_mutex_lock(&pool->lock);
+	pfn = pop(&pool->free);
+	if (!pfn && pool->pgmap.pfn + pool->fresh < pool->folios)
+		pfn = pool->pgmap.pfn + pool->fresh++;
+	zd_mutex_unlock(&pool->lock);
 	return pfn;
 }
 
 /* A folio that is free, with its pages; NULL: no more room. */
-static struct zd_page *take_folio(struct zd_system *sys)
+static struct zd_page *take_folio(struct zd_ram_pages *pool)
 {
 	zd_pfn_t pfn;
 
-	zd_mutex_lock(&sys->lock);
-	pfn = pop(&sys->free_folio);
-	if (!pfn && sys->folios - ZD_FOLIO_BLOCK >= sys->pgmap.pfn + sys->fresh) {
-		pfn = sys->folios - ZD_FOLIO_BLOCK;
+	zd_mutex_lock(&pool->lock);
+	pfn = pop(&pool->free_folio);
+	if (!pfn && pool->folios - ZD_FOLIO_BLOCK >= pool->pgmap.pfn + pool->fresh) {
+		pfn = pool->folios - ZD_FOLIO_BLOCK;
 		/* relaxed: who frees one of these pages was given it since */
-		__atomic_store_n(&sys->folios, pfn, __ATOMIC_RELAXED);
+		__atomic_store_n(&pool->folios, pfn, __ATOMIC_RELAXED);
 		pfn += ZD_FOLIO_PAGES;
 	}
-	zd_mutex_unlock(&sys->lock);
+	zd_mutex_unlock(&pool->lock);
 	return pfn ? zd_pfn_to_page(pfn) : NULL;
 }
 
-int zd_system_install(struct zd_mm *mm, uint64_t addr)
+int zd_ram_page_install(struct zd_mm *mm, uint64_t addr)
 {
 	zd_entry_t *entry = zd_mm_entry(mm, addr), flags = 0;
 	zd_pfn_t pfn;
-	int rc = mm->system ? 0 : system_create(mm);
+	int rc = mm->ram_pages ? 0 : ram_pages_create(mm);
 
 	if (rc)
 		return rc;
-	pfn = take_pfn(mm->system);
+	pfn = take_pfn(mm->ram_pages);
 	if (!pfn)
 		return -ENOMEM;
 	rc = zd_page_init(zd_pfn_to_page(pfn));
 	if (rc) {		/* still ours, and free */
-		push(mm->system, &mm->system->free, zd_pfn_to_page(pfn));
+		push(mm->ram_pages, &mm->ram_pages->free, zd_pfn_to_page(pfn));
 		return rc;
 	}
 	zd_pfn_to_page(pfn)->word = addr;
@@ -173,23 +173,23 @@ static bool clear_block(struct zd_mm *mm, uint64_t addr)
 	for (unsigned int i = 0; i < ZD_FOLIO_PAGES; i++) {
 		zd_entry_t *entry = zd_mm_entry(mm, addr + i * ZD_PAGE_SIZE);
 
-		if (zd_entry_state(*entry) == ZD_ENTRY_SYSTEM ? !zd_system_release(entry) :
+		if (zd_entry_state(*entry) == ZD_ENTRY_SYSTEM ? !zd_ram_page_release(entry) :
 		    !zd_entry_is_free(*entry, now))
 			return false;
 	}
 	return true;
 }
 
-int zd_system_install_folio(struct zd_mm *mm, uint64_t addr)
+int zd_ram_page_install_folio(struct zd_mm *mm, uint64_t addr)
 {
-	int rc = mm->system ? 0 : system_create(mm);
+	int rc = mm->ram_pages ? 0 : ram_pages_create(mm);
 	struct zd_page *folio;
 
 	if (rc)
 		return rc;
 	if (!clear_block(mm, addr))
 		return -EBUSY;
-	folio = take_folio(mm->system);
+	folio = take_folio(mm->ram_pages);
 	if (!folio)
 		return -ENOMEM;
 	/* its pagemap is ours and goes after this mm's last page: init can't fail */
@@ -253,15 +253,15 @@ static bool release_folio(struct zd_mm *mm, struct zd_page *folio)
 	return true;
 }
 
-bool zd_system_release(zd_entry_t *entry)
+bool zd_ram_page_release(zd_entry_t *entry)
 {
 	struct zd_page *page = zd_pfn_to_page(zd_entry_val(*entry));
-	const struct zd_system *sys;
+	const struct zd_ram_pages *pool;
 	bool settled;
 
 	if (*entry & ZD_ENTRY_FOLIO) {
-		sys = zd_page_pagemap(page)->owner;
-		return release_folio(sys->mm, zd_page_folio_(page));
+		pool = zd_page_pagemap(page)->owner;
+		return release_folio(pool->mm, zd_page_folio_(page));
 	}
 	if (!freeze(page))
 		return false;
@@ -271,7 +271,7 @@ bool zd_system_release(zd_entry_t *entry)
 	return settled;
 }
 
-void zd_system_drop(zd_entry_t *entry)
+void zd_ram_page_drop(zd_entry_t *entry)
 {
 	struct zd_page *page = zd_pfn_to_page(zd_entry_val(*entry));
 	bool of_folio = *entry & ZD_ENTRY_FOLIO;
@@ -285,9 +285,9 @@ void zd_system_drop(zd_entry_t *entry)
 	zd_put_page(page);
 }
 
-uint64_t zd_system_release_all(struct zd_mm *mm)
+uint64_t zd_ram_pages_release_all(struct zd_mm *mm)
 {
-	if (!mm->system)
+	if (!mm->ram_pages)
 		return 0;
 	for (size_t i = 0; i < mm->ranges.nr; i++) {
 		uint64_t end = mm->ranges.v[i].end;
@@ -297,20 +297,20 @@ uint64_t zd_system_release_all(struct zd_mm *mm)
 			zd_entry_t *entry = zd_mm_entry(mm, addr);
 
 			if (zd_entry_state(*entry) == ZD_ENTRY_SYSTEM)
-				zd_system_release(entry);
+				zd_ram_page_release(entry);
 		}
 	}
 	/* those of entries that would not go, and those whose mapping is gone */
-	return zd_pagemap_live_pages(&mm->system->pgmap);
+	return zd_pagemap_live_pages(&mm->ram_pages->pgmap);
 }
 
-void zd_system_destroy(struct zd_mm *mm)
+void zd_ram_pages_destroy(struct zd_mm *mm)
 {
-	if (!mm->system)
+	if (!mm->ram_pages)
 		return;
-	ZD_BUG_ON(zd_memunmap_pages(&mm->system->pgmap), "system pages of mm slot %u", mm->slot);
-	zd_free(mm->system);
-	mm->system = NULL;
+	ZD_BUG_ON(zd_memunmap_pages(&mm->ram_pages->pgmap), "system pages of mm slot %u", mm->slot);
+	zd_free(mm->ram_pages);
+	mm->ram_pages = NULL;
 }
 
 void *zd_page_address(const struct zd_page *page)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Descriptors for RAM pages of managed ranges.
+ * Descriptors for RAM pages of managed ranges; ZD_ENTRY_SYSTEM and ZD_MEMORY_SYSTEM after the
+ * kernel's MIGRATE_VMA_SELECT_SYSTEM.
  *
  * A page gets one when it is first asked for (gup.c), and its entry becomes
  * SYSTEM with the pfn.  The entry holds one reference, "the page is mapped";
@@ -29,28 +30,28 @@
  *
  * Server's thread, but for the descriptors' return (ops->page_free).
  */
-#ifndef ZD_ENGINE_SYSTEM_H
-#define ZD_ENGINE_SYSTEM_H
+#ifndef ZD_ENGINE_RAM_PAGE_H
+#define ZD_ENGINE_RAM_PAGE_H
 
 #include <stdbool.h>
 #include <stdint.h>
 #include "engine/mm.h"
 
 /* Give the RAM page at @addr (entry NONE or GOING) its descriptor.  0, -ENOMEM. */
-int zd_system_install(struct zd_mm *mm, uint64_t addr);
+int zd_ram_page_install(struct zd_mm *mm, uint64_t addr);
 /* The same for the whole huge page at @addr, as one folio; descriptors that some of
  * its pages have are taken away first.  0; -EBUSY: a page of it is held, or is none
  * that may be taken; -ENOMEM. */
-int zd_system_install_folio(struct zd_mm *mm, uint64_t addr);
+int zd_ram_page_install_folio(struct zd_mm *mm, uint64_t addr);
 /* Take it away if nobody holds the page, or for a folio any page of it, so that it
  * may migrate: the entry, or the folio's, become NONE.  False: held; or it was
  * GOING, had not settled, and is that again. */
-bool zd_system_release(zd_entry_t *entry);
+bool zd_ram_page_release(zd_entry_t *entry);
 /* The mapping is gone: this entry lets go of it; holders keep theirs. */
-void zd_system_drop(zd_entry_t *entry);
+void zd_ram_page_drop(zd_entry_t *entry);
 /* Take away all that nobody holds, in every range.  Returns how many are held. */
-uint64_t zd_system_release_all(struct zd_mm *mm);
+uint64_t zd_ram_pages_release_all(struct zd_mm *mm);
 /* None may be held. */
-void zd_system_destroy(struct zd_mm *mm);
+void zd_ram_pages_destroy(struct zd_mm *mm);
 
 #endif
