@@ -21,7 +21,7 @@ struct zd_change {
 	uint64_t to;
 	struct zd_mm *child;
 	bool stays;		/* MOVE: no echo has been found (yet), see changes.c */
-	uint32_t group;		/* changes.c */
+	uint32_t group;		/* change_group.h */
 };
 
 static inline uint64_t zd_change_len(const struct zd_change *c)

@@ -39,6 +39,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "engine/change_group.h"
 #include "engine/changes.h"
 #include "engine/entries.h"
 #include "engine/fork.h"
@@ -278,68 +279,7 @@ static void drop_echoes(struct zd_mm *mm)
 	mm->nr_changes = kept;
 }
 
-/* --- groups: changes that touch the same places, also by way of others --- */
-
-struct touch {
-	uint64_t start, end;
-	uint32_t change;
-};
-
-/* Shell's sort: qsort() may call malloc(). */
-static void sort_by_start(struct touch *v, unsigned int nr)
-{
-	for (unsigned int gap = nr / 2; gap; gap /= 2)
-		for (unsigned int i = gap, k; i < nr; i++) {
-			struct touch t = v[i];
-
-			for (k = i; k >= gap && v[k - gap].start > t.start; k -= gap)
-				v[k] = v[k - gap];
-			v[k] = t;
-		}
-}
-
-/* The group of change @i is named by its first member. */
-static uint32_t group_of(struct zd_change *changes, uint32_t i)
-{
-	while (changes[i].group != i)
-		i = changes[i].group = changes[changes[i].group].group;
-	return i;
-}
-
-static void join(struct zd_change *changes, uint32_t a, uint32_t b)
-{
-	a = group_of(changes, a);
-	b = group_of(changes, b);
-	if (a < b)
-		changes[b].group = a;
-	else
-		changes[a].group = b;
-}
-
-/* @touch: room for two of each change. */
-static void make_groups(struct zd_mm *mm, struct touch *touch)
-{
-	unsigned int nr = 0, last = 0;
-
-	for (uint32_t i = 0; i < mm->nr_changes; i++) {
-		struct zd_change *c = &mm->changes[i];
-
-		c->group = i;
-		if (c->type == ZD_CHANGE_FORK)	/* touches all */
-			touch[nr++] = (struct touch){ 0, UINT64_MAX, i };
-		else
-			touch[nr++] = (struct touch){ c->start, c->end, i };
-		if (c->type == ZD_CHANGE_MOVE)
-			touch[nr++] = (struct touch){ c->to, c->to + zd_change_len(c), i };
-	}
-	sort_by_start(touch, nr);
-	for (unsigned int i = 1; i < nr; i++) {
-		if (touch[i].start < touch[last].end)
-			join(mm->changes, touch[last].change, touch[i].change);
-		if (touch[i].end > touch[last].end)
-			last = i;
-	}
-}
+/* --- group by group --- */
 
 /* The groups that are named in @done have been followed. */
 static void drop_followed(struct zd_mm *mm, const bool *done)
@@ -347,24 +287,24 @@ static void drop_followed(struct zd_mm *mm, const bool *done)
 	unsigned int kept = 0;
 
 	for (uint32_t i = 0; i < mm->nr_changes; i++)	/* while all are in their places */
-		mm->changes[i].group = group_of(mm->changes, i);
+		mm->changes[i].group = zd_change_group(mm->changes, i);
 	for (uint32_t i = 0; i < mm->nr_changes; i++)
 		if (!done[mm->changes[i].group])
 			mm->changes[kept++] = mm->changes[i];
 	mm->nr_changes = kept;
 }
 
-static void follow_groups(struct zd_mm *mm, struct touch *touch, struct zd_order *order,
+static void follow_groups(struct zd_mm *mm, struct zd_change_touch *touch, struct zd_order *order,
 			  bool *done)
 {
-	make_groups(mm, touch);
+	zd_changes_group(mm->changes, mm->nr_changes, touch);
 	for (uint32_t g = 0; g < mm->nr_changes; g++) {
 		unsigned int nr = 0;
 
 		if (mm->changes[g].group != g)
 			continue;
 		for (uint32_t i = g; i < mm->nr_changes; i++)
-			if (group_of(mm->changes, i) == g)
+			if (zd_change_group(mm->changes, i) == g)
 				order->v[nr++] = i;
 		done[g] = follow_group(mm, nr, order);
 		if (!done[g])
@@ -377,7 +317,7 @@ static void follow_groups(struct zd_mm *mm, struct touch *touch, struct zd_order
 static bool follow_all(struct zd_mm *mm)
 {
 	struct zd_order order = { 0 };
-	struct touch *touch;
+	struct zd_change_touch *touch;
 	bool *done;
 
 	drop_echoes(mm);

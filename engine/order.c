@@ -2,8 +2,7 @@
 /*
  * In which order did changes happen that touch the same places?
  *
- * Mechanism.  What is where is a small set of pieces: [start, end) now holds what was at
- * `was` before the first change.  Orders are tried on these, depth first, the one in
+ * Mechanism.  What is where is a small set of pieces (space/pieces.h).  Orders are tried on these, depth first, the one in
  * which the events were read before all others.  An order is possible if each move finds
  * its place free.  Of the possible ones that is right which explains what the kernel
  * shows now that all is done: each mark in the page table is where a piece has a page
@@ -36,18 +35,13 @@
 #include "base/alloc.h"
 #include "engine/order.h"
 #include "space/maps.h"
+#include "space/pieces.h"
 #include "space/uffd.h"
 #include "zonedev/log.h"
 
 #define SEARCH_MAX	10
-#define PIECES		48
 #define LEAVES		256
 #define NODES		4096
-#define ANEW		UINT64_MAX	/* piece.was: of a mapping that wasn't listed */
-
-struct piece {
-	uint64_t start, end, was;
-};
 
 /* What an order doesn't explain. */
 struct verdict {
@@ -55,18 +49,13 @@ struct verdict {
 	uint64_t unlisted;	/* places that are registered, and we don't know of */
 };
 
-struct state {
-	unsigned int nr;
-	struct piece v[PIECES];
-};
-
 struct search {
 	struct zd_mm *mm;
 	const struct zd_change *changes;
 	unsigned int nr;
 	const uint32_t *read;	/* indexes as they were read */
-	struct state at[SEARCH_MAX + 1];	/* after so many changes */
-	struct state of_child[SEARCH_MAX];	/* by place in `read`: FORK's copy */
+	struct zd_pieces at[SEARCH_MAX + 1];	/* after so many changes */
+	struct zd_pieces of_child[SEARCH_MAX];	/* by place in `read`: FORK's copy */
 	uint32_t order[SEARCH_MAX];	/* places in `read` */
 	bool used[SEARCH_MAX];
 	unsigned int leaves, nodes;	/* that may still be looked at */
@@ -74,94 +63,15 @@ struct search {
 	bool as_read;			/* the best is: what explains no more is in no doubt */
 	struct verdict verdict;		/* on the best order */
 	uint32_t best[SEARCH_MAX];
-	struct state best_end;
-	struct state touched;
+	struct zd_pieces best_end;
+	struct zd_pieces touched;
 	struct zd_order *result;
 };
 
-/* --- pieces --- */
-
-static bool is_taken(const struct state *s, uint64_t start, uint64_t end)
-{
-	for (unsigned int i = 0; i < s->nr; i++)
-		if (s->v[i].start < end && s->v[i].end > start)
-			return true;
-	return false;
-}
-
-static bool add(struct state *s, struct piece p)
-{
-	if (s->nr == PIECES)
-		return false;
-	s->v[s->nr++] = p;
-	return true;
-}
-
-/* No piece crosses @at any more. */
-static bool cut(struct state *s, uint64_t at)
-{
-	for (unsigned int i = 0, nr = s->nr; i < nr; i++) {
-		struct piece *p = &s->v[i], rest = *p;
-
-		if (p->start >= at || p->end <= at)
-			continue;
-		rest.start = at;
-		if (rest.was != ANEW)
-			rest.was += at - p->start;
-		p->end = at;
-		if (!add(s, rest))
-			return false;
-	}
-	return true;
-}
-
-static void unmap(struct state *s, uint64_t start, uint64_t end)
-{
-	unsigned int kept = 0;
-
-	for (unsigned int i = 0; i < s->nr; i++)
-		if (s->v[i].end <= start || s->v[i].start >= end)
-			s->v[kept++] = s->v[i];
-	s->nr = kept;
-}
-
-/* [start, end), as far as no piece is there; @known: it is what it was. */
-static bool fill(struct state *s, uint64_t start, uint64_t end, bool known)
-{
-	while (start < end) {
-		uint64_t stop = end, skip = 0;
-
-		for (unsigned int i = 0; i < s->nr; i++) {
-			const struct piece *p = &s->v[i];
-
-			if (p->start <= start && p->end > start)
-				skip = p->end;
-			else if (p->start > start && p->start < stop)
-				stop = p->start;
-		}
-		if (!skip && !add(s, (struct piece){ start, stop, known ? start : ANEW }))
-			return false;
-		start = skip ? skip : stop;
-	}
-	return true;
-}
-
-static bool move(struct state *s, const struct zd_change *c)
-{
-	for (unsigned int i = 0; i < s->nr; i++) {
-		struct piece *p = &s->v[i];
-
-		if (p->start < c->start || p->end > c->end)
-			continue;
-		p->start += c->to - c->start;
-		p->end += c->to - c->start;
-	}
-	return fill(s, c->to, c->to + zd_change_len(c), false) &&
-	       (!c->stays || fill(s, c->start, c->end, false));
-}
+/* --- the changes, done to pieces --- */
 
 /* False: it can't have happened now (or there is no room to think so). */
-static bool apply(struct search *f, struct state *s, uint32_t i)
+static bool apply(struct search *f, struct zd_pieces *s, uint32_t i)
 {
 	const struct zd_change *c = &f->changes[f->read[i]];
 
@@ -171,56 +81,23 @@ static bool apply(struct search *f, struct state *s, uint32_t i)
 		f->of_child[i] = *s;
 		return true;
 	}
-	if (!cut(s, c->start) || !cut(s, c->end))
+	if (!zd_pieces_cut(s, c->start) || !zd_pieces_cut(s, c->end))
 		return false;
 	if (c->type == ZD_CHANGE_MOVE)
-		return !is_taken(s, c->to, c->to + zd_change_len(c)) && move(s, c);
-	unmap(s, c->start, c->end);
-	return true;
-}
-
-/* Sorted, and what belongs together in one: equal if and only if the same. */
-static void normalize(struct state *s)
-{
-	unsigned int kept = 0;
-
-	for (unsigned int i = 1, k; i < s->nr; i++) {
-		struct piece p = s->v[i];
-
-		for (k = i; k && s->v[k - 1].start > p.start; k--)
-			s->v[k] = s->v[k - 1];
-		s->v[k] = p;
-	}
-	for (unsigned int i = 1; i < s->nr; i++) {
-		struct piece *a = &s->v[kept], *b = &s->v[i];
-
-		if (a->end == b->start &&
-		    (a->was == ANEW ? b->was == ANEW : b->was == a->was + (a->end - a->start)))
-			a->end = b->end;
-		else
-			s->v[++kept] = *b;
-	}
-	s->nr = s->nr ? kept + 1 : 0;
-}
-
-static bool is_same(const struct state *a, const struct state *b)
-{
-	if (a->nr != b->nr)
-		return false;
-	for (unsigned int i = 0; i < a->nr; i++)
-		if (a->v[i].start != b->v[i].start || a->v[i].end != b->v[i].end ||
-		    a->v[i].was != b->v[i].was)
-			return false;
+		return !zd_pieces_overlap(s, c->to, c->to + zd_change_len(c)) &&
+		       zd_pieces_move(s, c->start, c->end, c->to) &&
+		       (!c->stays || zd_pieces_fill(s, c->start, c->end, false));
+	zd_pieces_unmap(s, c->start, c->end);
 	return true;
 }
 
 /* --- what the kernel shows --- */
 
-static void judge_marks(const struct zd_mm *mm, const struct piece *p, struct verdict *v)
+static void judge_marks(const struct zd_mm *mm, const struct zd_piece *p, struct verdict *v)
 {
 	uint64_t pos = p->start;
 	struct zd_present mark[64];
-	bool known = p->was != ANEW;
+	bool known = p->was != ZD_PIECE_NEW;
 
 	while (pos < p->end) {
 		int n = zd_marks_scan(mm->pagemap_fd, &pos, p->end, mark, 64);
@@ -239,7 +116,7 @@ static void judge_marks(const struct zd_mm *mm, const struct piece *p, struct ve
 }
 
 /* Is the page of @addr, if it is one of the piece's, registered? */
-static void judge_page(const struct zd_mm *mm, const struct piece *p, uint64_t addr,
+static void judge_page(const struct zd_mm *mm, const struct zd_piece *p, uint64_t addr,
 		       struct verdict *v)
 {
 	if (addr >= p->start && addr < p->end)
@@ -247,7 +124,7 @@ static void judge_page(const struct zd_mm *mm, const struct piece *p, uint64_t a
 }
 
 /* Is all of the piece registered?  What isn't begins or ends where a change did. */
-static void judge_place(const struct search *f, const struct piece *p, struct verdict *v)
+static void judge_place(const struct search *f, const struct zd_piece *p, struct verdict *v)
 {
 	judge_page(f->mm, p, p->start, v);
 	for (unsigned int k = 0; k < f->nr; k++) {
@@ -266,13 +143,13 @@ static void judge_place(const struct search *f, const struct piece *p, struct ve
 
 /* Does the child have what its parent hadn't?  (The reverse says nothing: there is
  * MADV_DONTFORK.)  Of a child that is changing already nothing can be seen. */
-static uint64_t judge_in_child(const struct zd_mm *child, const struct state *s, uint64_t start,
+static uint64_t judge_in_child(const struct zd_mm *child, const struct zd_pieces *s, uint64_t start,
 			       uint64_t end)
 {
 	uint64_t at[2] = { start, end - ZD_PAGE_SIZE }, wrong = 0;
 
 	for (unsigned int i = 0; i < 2; i++)
-		wrong += !is_taken(s, at[i], at[i] + ZD_PAGE_SIZE) &&
+		wrong += !zd_pieces_overlap(s, at[i], at[i] + ZD_PAGE_SIZE) &&
 			 zd_uffd_has(zd_mm_uffd(child), at[i], ZD_PAGE_SIZE) == 1;
 	return wrong;
 }
@@ -280,7 +157,7 @@ static uint64_t judge_in_child(const struct zd_mm *child, const struct state *s,
 static uint64_t wrong_in_child(const struct search *f, uint32_t i)
 {
 	const struct zd_mm *child = f->changes[f->read[i]].child;
-	const struct state *s = &f->of_child[i];
+	const struct zd_pieces *s = &f->of_child[i];
 	uint64_t wrong = 0;
 
 	for (unsigned int k = 0; child && k < f->nr; k++) {
@@ -296,7 +173,7 @@ static uint64_t wrong_in_child(const struct search *f, uint32_t i)
 }
 
 /* The places that the changes touch, but for those that have a piece: @s gets one. */
-static bool fill_touched(const struct search *f, struct state *s)
+static bool fill_touched(const struct search *f, struct zd_pieces *s)
 {
 	bool ok = true;
 
@@ -305,15 +182,15 @@ static bool fill_touched(const struct search *f, struct state *s)
 
 		if (c->type == ZD_CHANGE_FORK)
 			continue;
-		ok = fill(s, c->start, c->end, false);
+		ok = zd_pieces_fill(s, c->start, c->end, false);
 		if (ok && c->type == ZD_CHANGE_MOVE)
-			ok = fill(s, c->to, c->to + zd_change_len(c), false);
+			ok = zd_pieces_fill(s, c->to, c->to + zd_change_len(c), false);
 	}
 	return ok;
 }
 
 /* Is the page of @addr registered, and no piece of @s accounts for that? */
-static bool is_unlisted(const struct search *f, const struct state *s, uint64_t addr)
+static bool is_unlisted(const struct search *f, const struct zd_pieces *s, uint64_t addr)
 {
 	int uffd = zd_mm_uffd(f->mm);
 	uint64_t below = 0;
@@ -328,7 +205,7 @@ static bool is_unlisted(const struct search *f, const struct state *s, uint64_t 
 	       zd_uffd_has(uffd, below - ZD_PAGE_SIZE, addr + 2 * ZD_PAGE_SIZE - below) != 1;
 }
 
-static struct verdict judge(struct search *f, const struct state *end)
+static struct verdict judge(struct search *f, const struct zd_pieces *end)
 {
 	struct verdict v = { 0 };
 
@@ -367,17 +244,17 @@ static int compare(const struct verdict *a, const struct verdict *b)
 }
 
 /* @other explains as much: what it has elsewhere is in doubt. */
-static void note_doubts(struct search *f, const struct state *other)
+static void note_doubts(struct search *f, const struct zd_pieces *other)
 {
 	struct zd_order *order = f->result;
 
 	for (unsigned int i = 0; i < f->best_end.nr; i++) {
-		const struct piece *p = &f->best_end.v[i];
-		bool same = p->was == ANEW;
+		const struct zd_piece *p = &f->best_end.v[i];
+		bool same = p->was == ZD_PIECE_NEW;
 
 		for (unsigned int k = 0; k < other->nr && !same; k++)
 			same = other->v[k].start <= p->start && other->v[k].end >= p->end &&
-			       other->v[k].was != ANEW &&
+			       other->v[k].was != ZD_PIECE_NEW &&
 			       other->v[k].was + (p->start - other->v[k].start) == p->was;
 		if (!same && order->nr_doubts < ZD_DOUBT_MAX)
 			order->doubts[order->nr_doubts++] =
@@ -387,16 +264,16 @@ static void note_doubts(struct search *f, const struct state *other)
 
 static void leaf(struct search *f)
 {
-	struct state *end = &f->at[f->nr];
+	struct zd_pieces *end = &f->at[f->nr];
 	struct verdict v;
 	int c = -1;
 
 	f->leaves--;
-	normalize(end);
+	zd_pieces_normalize(end);
 	v = judge(f, end);
 	if (f->found)
 		c = compare(&v, &f->verdict);
-	if (!c && !is_same(end, &f->best_end))
+	if (!c && !zd_pieces_equal(end, &f->best_end))
 		note_doubts(f, end);
 	if (c >= 0)
 		return;
@@ -435,7 +312,7 @@ static bool begin_at(struct search *f, uint64_t start, uint64_t end)
 	const struct zd_ranges *r = &f->mm->ranges;
 
 	for (size_t i = zd_ranges_first(r, start); i < r->nr && r->v[i].start < end; i++)
-		if (!fill(&f->at[0], r->v[i].start > start ? r->v[i].start : start,
+		if (!zd_pieces_fill(&f->at[0], r->v[i].start > start ? r->v[i].start : start,
 			  r->v[i].end < end ? r->v[i].end : end, true))
 			return false;
 	return true;
