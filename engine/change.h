@@ -20,7 +20,7 @@ struct zd_change {
 	uint64_t start, end;
 	uint64_t to;
 	struct zd_mm *child;
-	bool stays;		/* MOVE: no echo has been found (yet), see changes.c */
+	bool dontunmap;		/* MOVE, by MREMAP_DONTUNMAP: no echo (changes.c) has been read (yet) */
 	uint32_t group;		/* change_group.h */
 };
 

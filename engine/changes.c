@@ -108,7 +108,7 @@ static void follow(struct zd_mm *mm, const struct zd_change *c)
 		zd_mm_forget(mm, c->to, c->to + zd_change_len(c));
 		zd_mm_remap(mm, c->start, c->to, zd_change_len(c));
 		/* MREMAP_DONTUNMAP: the kernel knows whether it is mapped still */
-		if (c->stays && !mm->dead)
+		if (c->dontunmap && !mm->dead)
 			zd_mm_list(mm, c->start, c->end);
 		break;
 	case ZD_CHANGE_UNMAP:
@@ -255,7 +255,7 @@ static struct zd_change *move_of(struct zd_mm *mm, unsigned int nr, const struct
 
 		if (m->type != ZD_CHANGE_MOVE)
 			continue;
-		if (m->stays && m->start == c->start && m->end == c->end)
+		if (m->dontunmap && m->start == c->start && m->end == c->end)
 			return m;
 		if (m->to < c->end && m->to + zd_change_len(m) > c->start)
 			break;
@@ -272,7 +272,7 @@ static void drop_echoes(struct zd_mm *mm)
 		struct zd_change *m = move_of(mm, kept, &mm->changes[i]);
 
 		if (m)
-			m->stays = false;
+			m->dontunmap = false;
 		else
 			mm->changes[kept++] = mm->changes[i];
 	}

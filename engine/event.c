@@ -62,7 +62,7 @@ static void event(struct zd_mm *mm, const struct uffd_msg *msg)
 		break;
 	case UFFD_EVENT_REMAP:
 		change = (struct zd_change){
-			.type = ZD_CHANGE_MOVE, .stays = true, .start = msg->arg.remap.from,
+			.type = ZD_CHANGE_MOVE, .dontunmap = true, .start = msg->arg.remap.from,
 			.end = msg->arg.remap.from + msg->arg.remap.len, .to = msg->arg.remap.to,
 		};
 		zd_mm_log_change(mm, &change);

@@ -20,7 +20,7 @@
 #include "zonedev/log.h"
 
 #define BATCH_PAGES	256
-#define KEEP_PAGES	128	/* an instruction's pages must be able to be here together */
+#define MIN_PAGES	128	/* an instruction's pages must be able to be here together */
 #define DEMOTE_PAGES	4096	/* each time the whole inactive queue is looked at */
 #define PAUSE_MIN_NS	1000000ull
 #define PAUSE_MAX_NS	100000000ull
@@ -88,7 +88,7 @@ static void landed(struct zd_mig *mig)
 /* Add the pages that still belong to @run.  What must stay leaves the queue. */
 static unsigned int collect(struct zd_mm *mm, const struct zd_run *run, uint64_t *addrs)
 {
-	bool (*kept)(struct zd_mm *mm, uint64_t addr) = mm->server->host->kept;
+	bool (*unevictable)(struct zd_mm *mm, uint64_t addr) = mm->server->host->unevictable;
 	unsigned int nr = 0;
 
 	for (unsigned int i = 0; i < zd_run_nr(run); i++) {
@@ -96,7 +96,7 @@ static unsigned int collect(struct zd_mm *mm, const struct zd_run *run, uint64_t
 
 		if (!zd_lru_in_run(&mm->table, addr, run))
 			continue;
-		if (kept && kept(mm, addr)) {
+		if (unevictable && unevictable(mm, addr)) {
 			zd_lru_forget(&mm->server->lru, *zd_mm_entry(mm, addr));
 			zd_entry_store(zd_mm_entry(mm, addr), 0);
 			continue;
@@ -128,7 +128,7 @@ static unsigned int pick(struct zd_server *server, struct zd_mm **out, uint64_t 
 			zd_lru_pop(lru);
 			continue;
 		}
-		if (!owner->mover || owner->stays || owner->keep || (owner->out && is_stuck(owner->out))) {
+		if (!owner->mover || owner->mover_gone || owner->debugged || (owner->out && is_stuck(owner->out))) {
 			zd_lru_rotate(lru);
 			continue;
 		}
@@ -193,7 +193,7 @@ void zd_server_evict(struct zd_server *server)
 		int rc;
 
 		if (zd_now_ns() < server->evict_after_ns ||
-		    zd_lru_present(&server->lru) <= KEEP_PAGES)
+		    zd_lru_present(&server->lru) <= MIN_PAGES)
 			return;
 		zd_lru_balance(&server->lru, table_of, server);
 		nr = pick(server, &mm, addrs);

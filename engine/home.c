@@ -220,7 +220,7 @@ static void fault_done(struct zd_mig *mig)
  * What nobody needs and can't be read is left as it was; a homing is told (homing.c).  A
  * thread that waits for it here faults again, and only then is it lost.
  */
-static void keep_away(struct zd_mm *mm, uint64_t addr, int error)
+static void note_unreadable(struct zd_mm *mm, uint64_t addr, int error)
 {
 	mm->home_error = error;
 	mm->nr_home_errors++;
@@ -232,7 +232,7 @@ static void not_read(const struct zd_mig *mig, struct zd_mm *mm, uint64_t addr, 
 	if (mig->why == ZD_HOME_CLOSE || (mig->why == ZD_HOME_FAULT && addr == mig->needed))
 		unreadable(mm, addr, error);
 	else
-		keep_away(mm, addr, error);
+		note_unreadable(mm, addr, error);
 }
 
 /* ->done of the device. */
@@ -268,7 +268,7 @@ static void arrived_in_buffer(struct zd_device_io *io)
 		rc = place(p->mm, p->addr, run, zd_mig_buffer(mig, i), false);
 		mig->gone += rc > 0 ? rc : 0;
 		if (rc == -ENOMEM && mig->why != ZD_HOME_FAULT)
-			keep_away(p->mm, p->addr, rc);
+			note_unreadable(p->mm, p->addr, rc);
 		fault_done(mig);
 		zd_uffd_wake(zd_mm_uffd(p->mm), p->addr, run * ZD_PAGE_SIZE);
 		i += run - 1;
@@ -341,7 +341,7 @@ int zd_home(struct zd_mm *mm, uint64_t addr, unsigned int nr, enum zd_home_for w
 			return zd_home(mm, needed, 1, why, needed, start_ns);
 		}
 		if (why == ZD_HOME_MOVE)
-			keep_away(mm, addr, -EIO);
+			note_unreadable(mm, addr, -EIO);
 		else
 			unreadable(mm, addr, rc);
 		rc = 1;

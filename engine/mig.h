@@ -80,7 +80,7 @@ struct zd_mig {
 	void (*land)(struct zd_mig *mig);	/* OUT: zd_out_land() */
 	/* told when the batch has landed, just before it is freed */
 	void (*landed)(struct zd_mig *mig);
-	void *landed_data;
+	void *data;			/* of ->fetched and ->landed */
 	unsigned int nr;
 	struct zd_mig_page page[ZD_MIG_MAX];
 	struct zd_device_io io;

@@ -42,8 +42,8 @@ struct zd_mm {
 	void *mover_data;
 	struct zd_mig *out;		/* what the mover works on */
 	void *host_data;		/* the host's: a process, a library handle */
-	bool keep;			/* don't evict: a debugger looks at it */
-	bool stays;			/* nor ever again: its mover is gone */
+	bool debugged;			/* don't evict: a debugger looks at its pages */
+	bool mover_gone;		/* nor from now on: there is no mover any more */
 	unsigned int fault_around;	/* most pages brought home by one fault */
 };
 

@@ -86,7 +86,7 @@ static bool apply(struct search *f, struct zd_pieces *s, uint32_t i)
 	if (c->type == ZD_CHANGE_MOVE)
 		return !zd_pieces_overlap(s, c->to, c->to + zd_change_len(c)) &&
 		       zd_pieces_move(s, c->start, c->end, c->to) &&
-		       (!c->stays || zd_pieces_fill(s, c->start, c->end, false));
+		       (!c->dontunmap || zd_pieces_fill(s, c->start, c->end, false));
 	zd_pieces_unmap(s, c->start, c->end);
 	return true;
 }

@@ -222,7 +222,7 @@ int zd_out_start(struct zd_mm *mm, const uint64_t *addrs, unsigned int nr,
 	mig->fetched = want->fetched;
 	mig->land = zd_out_land;
 	mig->landed = want->landed;
-	mig->landed_data = want->data;
+	mig->data = want->data;
 	mig->nr = nr;
 	for (unsigned int i = 0; i < nr; i++) {
 		zd_entry_t *entry = zd_mm_entry(mm, addrs[i]);

@@ -35,7 +35,7 @@ struct zd_server_host {
 	/* An address that belongs to zonedev faulted.  True: served. */
 	bool (*own_fault)(struct zd_mm *mm, uint64_t addr);
 	/* Must the page at @addr stay in RAM?  May be NULL. */
-	bool (*kept)(struct zd_mm *mm, uint64_t addr);
+	bool (*unevictable)(struct zd_mm *mm, uint64_t addr);
 	/* ->resident is about to cause evictions: correct it if it is wrong. */
 	void (*resync)(struct zd_server *server);
 };

@@ -63,7 +63,7 @@ struct migrate_cmd {
 
 static void landed(struct zd_mig *mig)
 {
-	struct migrate_cmd *c = mig->landed_data;
+	struct migrate_cmd *c = mig->data;
 	uint64_t again = 0;
 
 	c->in_flight = false;

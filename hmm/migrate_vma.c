@@ -61,7 +61,7 @@ static struct vma_cmd *to_vma_cmd(struct zd_cmd *cmd)
 
 static void fetched(struct zd_mig *mig)
 {
-	struct vma_cmd *c = mig->landed_data;
+	struct vma_cmd *c = mig->data;
 
 	c->fetched = true;
 	for (unsigned int i = 0; i < mig->nr; i++) {
@@ -89,7 +89,7 @@ static void note_gone(struct vma_cmd *c, const struct zd_mig *mig)
 
 static void landed(struct zd_mig *mig)
 {
-	struct vma_cmd *c = mig->landed_data;
+	struct vma_cmd *c = mig->data;
 
 	note_gone(c, mig);
 	for (unsigned int i = 0; i < mig->nr; i++) {
@@ -216,7 +216,7 @@ void zd_migrate_vma_abandon(struct zd_library *lib)
 
 	cds_list_for_each_entry_safe(mig, next, &lib->server.migs, node)
 		if (mig->fetched)
-			send_back(mig->landed_data);
+			send_back(mig->data);
 }
 
 /* --- the caller's side --- */

@@ -27,7 +27,7 @@ void agent_lost(struct process *p)
 		close(p->sock.fd);
 		p->sock.fd = -1;
 	}
-	p->mm->stays = true;
+	p->mm->mover_gone = true;
 	p->lost_ns = zd_now_ns();
 	agent_answer_farewell(p);
 }

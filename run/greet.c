@@ -157,7 +157,7 @@ static int take_over(struct conn *c, struct process *p, int ring_fd)
 	rc = zd_loop_add(&c->run->server.loop, &p->sock);
 	if (rc) {	/* the connection is still the caller's, and unheard */
 		p->sock.fd = -1;
-		p->mm->stays = true;
+		p->mm->mover_gone = true;
 		p->lost_ns = zd_now_ns();
 		return rc;
 	}

@@ -88,7 +88,7 @@ static bool is_unevictable(struct zd_mm *mm, uint64_t addr)
 }
 
 const struct zd_server_host run_host = {
-	.kept = is_unevictable,
+	.unevictable = is_unevictable,
 	.unknown_fault = unknown_fault,
 	.forked = forked,
 	.died = died,

@@ -39,7 +39,7 @@ static void look_for_tracer(struct process *p, uint64_t now)
 		zd_log(ZD_LOG_INFO, "process %d is traced: its pages come home", p->pid);
 	}
 	p->traced = traced;
-	p->mm->keep = traced;
+	p->mm->debugged = traced;
 }
 
 /* A few steps. */

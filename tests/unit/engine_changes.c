@@ -164,7 +164,7 @@ static void move(unsigned int from, unsigned int to, unsigned int first, unsigne
 	for (unsigned int i = first; i < first + nr; i++)
 		truth[from][i] = (struct page){ .mapped = stays };
 	say((struct zd_change){
-		.type = ZD_CHANGE_MOVE, .stays = true, .start = a, .end = a + len, .to = b,
+		.type = ZD_CHANGE_MOVE, .dontunmap = true, .start = a, .end = a + len, .to = b,
 	});
 	if (!stays)
 		say((struct zd_change){ .type = ZD_CHANGE_UNMAP, .start = a, .end = a + len });
