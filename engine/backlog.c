@@ -5,6 +5,7 @@
 #include "engine/backlog.h"
 #include "space/uffd.h"
 
+/* The server's thread; doesn't block. */
 void zd_fault_defer(struct zd_mm *mm, uint64_t addr, uint64_t flags, uint64_t start_ns)
 {
 	struct zd_backlog *b = &mm->server->backlog;

@@ -3,37 +3,38 @@
  * The log of an address space's changes.
  *
  * The kernel tells of an unmap, a move or a fork when it is done and the address space
- * is anybody's again.  By the time its event is read another thread may have mapped
- * something in the same place, or moved it there; and a thread that was held up between
- * its change and its event is heard whenever the event gets there, behind others that
- * came later.  So no event says by itself what the address space looks like now.
+ * may be changed again.  By the time an event is read another thread may have mapped
+ * something in the same place, or moved something there; and the event of a thread that
+ * was held up between its change and its event is read behind events of later changes.
+ * So no event says by itself what the address space looks like now.
  *
  * But from before a change until after the reading of its last event the kernel refuses
  * to put pages in place, to move or to mark them (EAGAIN), in the whole address space.
- * When it doesn't refuse, the address space is *still*: each change that was made has
- * been heard.
+ * When the kernel doesn't refuse, the address space is *still*: the events of all changes
+ * have been read.
  *
  *  - Events are logged when they are read, and nothing is done: entries, ranges and
- *    pages in flight go on naming places as they were before the first of them.  While
+ *    pages in flight go on naming places as those were before the first logged event.  While
  *    there is a log nothing is put in place, moved out or registered; faults wait.
  *  - Once the address space is still the log is whole, and is followed.  Changes of
  *    places that have nothing to do with each other commute.  Of those that touch the
- *    same places order.c finds the order, and for that it has more than the events:
- *    the marks that pages that are out have in the program's page table (uffd.h), which
- *    moved, died and were copied with their mappings when things happened.
- *  - A mapping that moves tells of it twice: MOVE, and when that has been read, UNMAP of
- *    the place that it left (the echo).  Both are in the log by then, and the echo is
- *    taken out.  A move without one was MREMAP_DONTUNMAP.
- *  - A forked child is born when its parent's log is followed: it gets the entries that
- *    the parent had at that point of the order.  Its faults wait until then.
- *  - A madvise() is told before it is done.  What it gives up is dropped.  Where a move
- *    came close to it, nothing is done: the madvise takes the marks, and pages without
- *    one are let go when they are looked for (home.c).  While nothing of its place is out
- *    it needs no log.  What is in RAM stays there for a while (table.h: GOING).
+ *    same places order.c finds the order, from the events and from more: the marks of
+ *    the pages that are out, in the program's page table (uffd.h), were moved, removed
+ *    and copied with their mappings by the changes themselves.
+ *  - A mapping that moves sends two events: MOVE, and when that has been read, UNMAP of
+ *    the place that the mapping left (the echo).  Once the address space is still both are
+ *    in the log, and the echo is taken out.  A move without an echo was MREMAP_DONTUNMAP.
+ *  - A forked child is born when its parent's log is followed: the child gets the entries
+ *    that the parent had at that point of the order.  The child's faults wait until then.
+ *  - The event of a madvise() is sent before the kernel does it.  Device pages in its
+ *    range are dropped.  Where a move touches that range too, nothing is dropped: the
+ *    madvise takes the marks, and a page without a mark is let go when a fault looks for
+ *    it (home.c).  A madvise of a range of which no page is out isn't logged.  Its pages in
+ *    RAM stay there for a while (table.h: GOING).
  *
  * A thread goes on as soon as its event has been read.  From before the reading until
  * the log is empty again mm->behind keeps other threads from looking at entries by
- * themselves (gup.c), and what else they ask for is done after.
+ * themselves (gup.c), and the commands of other threads wait.
  */
 #include <errno.h>
 #include <string.h>
@@ -48,7 +49,7 @@
 #include "space/uffd.h"
 #include "zonedev/log.h"
 
-/* Pages of [start, end) that are out, or on their way? */
+/* Are pages of [start, end) out, or on their way? */
 static bool is_out(const struct zd_mm *mm, uint64_t start, uint64_t end)
 {
 	size_t i = zd_ranges_first(&mm->ranges, start);
@@ -69,6 +70,7 @@ static bool is_out(const struct zd_mm *mm, uint64_t start, uint64_t end)
 	return false;
 }
 
+/* The server's thread, while the mover is locked (event.c); doesn't block. */
 void zd_mm_log_change(struct zd_mm *mm, const struct zd_change *c)
 {
 	if (c->type == ZD_CHANGE_REMOVE)
@@ -94,7 +96,8 @@ void zd_mm_log_change(struct zd_mm *mm, const struct zd_change *c)
 
 void zd_mm_set_behind(struct zd_mm *mm, bool reading)
 {
-	/* before the read that lets a thread go on; pairs with the load in gup() */
+	/* before the read() that lets a thread go on; pairs with the load in is_behind()
+	 * (gup.c) */
 	__atomic_store_n(&mm->behind, reading || mm->nr_changes, __ATOMIC_SEQ_CST);
 }
 
@@ -125,8 +128,8 @@ static void follow(struct zd_mm *mm, const struct zd_change *c)
 	}
 }
 
-/* Which device page is where can't be known: SIGBUS for the thread that touches one,
- * never another page's content. */
+/* Which device page belongs where in @d can't be known: a thread that touches one gets
+ * SIGBUS, never another page's content. */
 static void give_up(struct zd_mm *mm, const struct zd_doubt *d)
 {
 	unsigned int nr = 0;
@@ -150,7 +153,7 @@ static void give_up(struct zd_mm *mm, const struct zd_doubt *d)
 		       (unsigned long long)d->start);
 }
 
-/* Can it have happened now, as far as we know? */
+/* Can @c have happened now, as far as the ranges tell? */
 static bool is_possible(const struct zd_mm *mm, const struct zd_change *c)
 {
 	size_t i = zd_ranges_first(&mm->ranges, c->to);
@@ -159,7 +162,8 @@ static bool is_possible(const struct zd_mm *mm, const struct zd_change *c)
 	       mm->ranges.v[i].start >= c->to + zd_change_len(c);
 }
 
-/* In the order of @v, but what isn't possible yet waits for what makes it so. */
+/* In the order of @v, but a change that isn't possible yet waits for the one that makes it
+ * possible. */
 static void follow_as_read(struct zd_mm *mm, unsigned int nr, uint32_t *v)
 {
 	while (nr) {
@@ -178,7 +182,7 @@ static void follow_as_read(struct zd_mm *mm, unsigned int nr, uint32_t *v)
 	}
 }
 
-/* Has a move in the log to do with the place of @c? */
+/* Does a move in the log touch the place of @c? */
 static bool is_near_move(const struct zd_mm *mm, const struct zd_change *c)
 {
 	for (unsigned int i = 0; i < mm->nr_changes; i++) {
@@ -199,7 +203,7 @@ static bool follow_in_order(struct zd_mm *mm, unsigned int nr, struct zd_order *
 	unsigned int kept = 0;
 	int rc = 0;
 
-	/* a madvise where something was moved as well: to the end */
+	/* a madvise whose place a move touches as well comes last */
 	for (unsigned int i = 0; i < nr; i++) {
 		uint32_t this = order->v[i];
 
@@ -244,9 +248,9 @@ static bool follow_group(struct zd_mm *mm, unsigned int nr, struct zd_order *ord
 }
 
 /*
- * The move in the first @nr changes whose echo @c may be: the last from that place that
- * has none yet, unless something has been moved there since.  Then @c may as well be the
- * unmapping of that, and order.c tells.
+ * The move in the first @nr changes whose echo @c may be: the last move from the place of
+ * @c that has no echo yet, unless something has been moved to that place since.  Then @c may
+ * as well have unmapped what was moved there, and order.c finds out.
  */
 static struct zd_change *move_of(struct zd_mm *mm, unsigned int nr, const struct zd_change *c)
 {
@@ -286,7 +290,7 @@ static void drop_followed(struct zd_mm *mm, const bool *done)
 {
 	unsigned int kept = 0;
 
-	for (uint32_t i = 0; i < mm->nr_changes; i++)	/* while all are in their places */
+	for (uint32_t i = 0; i < mm->nr_changes; i++)	/* while indexes are valid */
 		mm->changes[i].group = zd_change_group(mm->changes, i);
 	for (uint32_t i = 0; i < mm->nr_changes; i++)
 		if (!done[mm->changes[i].group])
@@ -321,7 +325,7 @@ static bool follow_all(struct zd_mm *mm)
 	bool *done;
 
 	drop_echoes(mm);
-	if (mm->nr_changes == 1) {	/* mostly */
+	if (mm->nr_changes == 1) {	/* the common case */
 		follow(mm, &mm->changes[0]);
 		mm->nr_changes = 0;
 		return true;
@@ -339,6 +343,7 @@ static bool follow_all(struct zd_mm *mm)
 
 /* --- catching up --- */
 
+/* The server's thread; doesn't block. */
 bool zd_mm_catch_up(struct zd_mm *mm)
 {
 	if (mm->unborn || zd_uffd_changing(zd_mm_uffd(mm)))
@@ -349,6 +354,7 @@ bool zd_mm_catch_up(struct zd_mm *mm)
 	return true;
 }
 
+/* The server's thread, between two turns; doesn't block. */
 void zd_mm_end_log(struct zd_mm *mm)
 {
 	if (mm->nr_changes && !follow_all(mm))
@@ -375,7 +381,7 @@ bool zd_mms_catch_up(struct zd_server *server)
 	bool all = true;
 	struct zd_mm *mm;
 
-	/* a child that is born by this joins the list behind its parent */
+	/* a child that is born meanwhile joins the list behind its parent */
 	cds_list_for_each_entry(mm, &server->mms, node)
 		if (!mm->dead && mm->nr_changes)
 			all &= zd_mm_catch_up(mm);

@@ -8,8 +8,8 @@
 #include "space/uffd.h"
 #include "zonedev/log.h"
 
-/* One entry is no more: whatever it held is let go.  Locked ones have been
- * taken off their batch by zd_migs_drop() before. */
+/* Clear an entry, and let go of what it held.  A locked one has been taken off its batch by
+ * zd_migs_drop() before. */
 static void drop_entry(struct zd_mm *mm, zd_entry_t *entry)
 {
 	zd_entry_t e = *entry;
@@ -77,7 +77,7 @@ void zd_mm_remove(struct zd_mm *mm, uint64_t start, uint64_t end)
 	}
 }
 
-/* [addr, end) is in RAM, and may not be for long. */
+/* [addr, end) is in RAM, and a madvise may be about to take it: entries become @next. */
 static void going(struct zd_mm *mm, uint64_t addr, uint64_t end, zd_entry_t next)
 {
 	for (; addr < end; addr += ZD_PAGE_SIZE) {
@@ -91,8 +91,8 @@ static void going(struct zd_mm *mm, uint64_t addr, uint64_t end, zd_entry_t next
 	}
 }
 
-/* Descriptors of [start, end): a thread that asks for one looks first whether its page is
- * still there. */
+/* Descriptors of [start, end) become UNSETTLED: a thread that asks for one checks first
+ * whether the page is still there. */
 static void mark_unsettled(struct zd_mm *mm, uint64_t start, uint64_t end)
 {
 	for (uint64_t a = zd_table_next(&mm->table, start, end); a < end;
@@ -128,8 +128,8 @@ void zd_mm_forget(struct zd_mm *mm, uint64_t start, uint64_t end)
 {
 	zd_mm_drop(mm, start, end);
 	if (zd_ranges_remove(&mm->ranges, start, end))
-		/* still listed: harmless, its entries are empty and a fault in
-		 * it is looked up before it is served */
+		/* harmless: the entries of the range are empty, and a fault in it finds no
+		 * mapping */
 		zd_log(ZD_LOG_WARN, "out of memory: a range of no use stays listed");
 }
 
@@ -139,7 +139,7 @@ static void remap_entry(struct zd_mm *mm, uint64_t from, uint64_t to)
 	zd_entry_t *old = zd_mm_entry(mm, from), e = *old;
 
 	if (zd_entry_state(e) == ZD_ENTRY_PRESENT) {
-		/* its run names the old address: start a new one */
+		/* the page's run names the old address: a new run */
 		zd_lru_forget(&mm->server->lru, e);
 		zd_entry_store(old, 0);
 		zd_mm_lru_add(mm, to, 1, e & ZD_ENTRY_HOT);
@@ -149,7 +149,7 @@ static void remap_entry(struct zd_mm *mm, uint64_t from, uint64_t to)
 		/* holders may ask; zd_page_address() */
 		__atomic_store_n(&zd_pfn_to_page(zd_entry_val(e))->word, to, __ATOMIC_RELAXED);
 	zd_entry_store(zd_mm_entry(mm, to), e & ~ZD_ENTRY_WAIT);
-	/* who waits at the old address looks again what is there now */
+	/* a thread that waits at the old address faults again, on what is there now */
 	if (e & ZD_ENTRY_LOCK)
 		zd_uffd_wake(zd_mm_uffd(mm), from, ZD_PAGE_SIZE);
 	zd_entry_store(old, 0);
@@ -158,7 +158,7 @@ static void remap_entry(struct zd_mm *mm, uint64_t from, uint64_t to)
 void zd_mm_remap(struct zd_mm *mm, uint64_t from, uint64_t to, uint64_t len)
 {
 	/* The destination is free (changes.c).  Adopting can only fail for want of
-	 * memory; then faults at the new place would find no entries: never. */
+	 * memory; without entries faults at the destination could not be served. */
 	if (zd_mm_adopt(mm, to, to + len)) {
 		zd_log(ZD_LOG_ERR, "out of memory while following an mremap: "
 		       "the address space can't be served any more");

@@ -8,14 +8,15 @@
 
 #include "engine/mm.h"
 
-/* Drop every entry of [start, end): device pages are put, pages in flight are
- * dropped when they land.  The range stays managed. */
+/* Drop every entry of [start, end): device pages are put, pages in flight are dropped when
+ * their batch lands.  The range stays managed. */
 void zd_mm_drop(struct zd_mm *mm, uint64_t start, uint64_t end);
 
-/* A madvise is going to take [start, end): what of it is in RAM is GOING. */
+/* A madvise is going to take [start, end): entries of pages in RAM become GOING. */
 void zd_mm_going(struct zd_mm *mm, uint64_t start, uint64_t end);
 
-/* A madvise gives [start, end) up: what is out is dropped, and REMOVED. */
+/* A madvise gives [start, end) up: pages that are out are dropped, their entries become
+ * REMOVED. */
 void zd_mm_remove(struct zd_mm *mm, uint64_t start, uint64_t end);
 
 /* zd_mm_drop(), and the range is no longer managed. */

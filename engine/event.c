@@ -5,10 +5,9 @@
  * The kernel lets a thread that changes its address space go on as soon as its event has
  * been read.  Until the event is followed (changes.c), entries and address space disagree,
  * and a page moved out in that time might be a new mapping's.  So: reading is bracketed by
- * the mover's lock, every event of a batch is logged inside it, and before the first one
- * the mover is told to give up what it has not moved yet; nothing else is moved while
- * there is a log.  Faults are served after: an event that was read together with a fault
- * happened before the fault can be answered.
+ * the mover's lock, every event of a batch is logged under that lock, and before the first
+ * event the mover is told to give up the pages that it has not moved yet; no page is moved
+ * while there is a log.  Faults are served after the events that were read with them.
  */
 #include <errno.h>
 #include <sys/epoll.h>
@@ -16,13 +15,13 @@
 #include <urcu/compiler.h>
 
 #include "base/time.h"
-#include "guard/keeper.h"
+#include "base/uapi.h"
 #include "engine/changes.h"
 #include "engine/delayed_put.h"
 #include "engine/event.h"
 #include "engine/fault.h"
 #include "engine/out.h"
-#include "base/uapi.h"
+#include "guard/keeper.h"
 #include "space/uffd.h"
 #include "zonedev/log.h"
 
@@ -52,7 +51,7 @@ static void event(struct zd_mm *mm, const struct uffd_msg *msg)
 	struct zd_change change = { .start = msg->arg.remove.start, .end = msg->arg.remove.end };
 
 	mm->server->stats.c.events++;
-	/* what it does to a page may depend on who else holds it */
+	/* a page that the event drops is freed only if no delayed put holds it */
 	zd_flush_delayed_puts(mm->server);
 	if (mm->out)
 		mm->mover->cancel(mm, mm->out);
@@ -80,6 +79,7 @@ static void event(struct zd_mm *mm, const struct uffd_msg *msg)
 	}
 }
 
+/* The server's thread; takes the mover's lock for the read, if it is free. */
 unsigned int zd_mm_read(struct zd_mm *mm)
 {
 	bool (*own_fault)(struct zd_mm *mm, uint64_t addr);
@@ -90,7 +90,7 @@ unsigned int zd_mm_read(struct zd_mm *mm)
 
 	if (mm->dead)
 		return 0;
-	if (mm->nr_changes)	/* what is read now happens after them */
+	if (mm->nr_changes)	/* they happened before what is read now */
 		zd_mm_catch_up(mm);
 	if (mm->mover && !mm->mover->read_begin(mm))
 		return 0;	/* a MOVE runs; epoll will remind us */
@@ -98,10 +98,10 @@ unsigned int zd_mm_read(struct zd_mm *mm)
 		zd_out_prefetch(mm->out);
 	/*
 	 * One message: after the first the kernel looks for another, which costs
-	 * more than another read now and then.  But it gives us faults before
-	 * events, and an event that is due makes faults fail: where threads fault
-	 * all the time, it is reached only behind a batch of their faults, none of
-	 * which has been woken.
+	 * more than another read now and then.  But the kernel returns faults before
+	 * events, and serving faults fails while an event is due: where threads fault
+	 * all the time, the event is reached only behind a batch of their faults, of
+	 * which none has been woken.
 	 */
 	zd_mm_set_behind(mm, true);
 	n = read(zd_mm_uffd(mm), msg, mm->event_due ? sizeof(msg) : sizeof(msg[0]));
@@ -137,9 +137,9 @@ void zd_mm_ready(struct zd_source *source, uint32_t events)
 	unsigned int max = mm->server->spin ? 1 : READS;
 
 	(void)events;
-	/* The thread that was served may have the CPU before us and fault again:
-	 * a look costs less than a round of epoll.  A server that spins looks
-	 * when it has seen to its evictions. */
+	/* The thread that was served may get the CPU before the server does, and fault
+	 * again: another read costs less than a round of epoll.  A server that spins reads
+	 * again after its evictions instead (poll.c). */
 	for (unsigned int i = 0; i < max && zd_mm_read(mm); i++)
 		;
 }

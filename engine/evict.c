@@ -2,14 +2,14 @@
 /*
  * Eviction: keep server->resident at server->limit.
  *
- * It starts a margin below the limit, so that a fault finds room, and takes the
+ * Eviction starts a margin below the limit, so that a fault finds room, and takes the
  * oldest inactive runs of one address space at a time, a batch each.  When the
  * limit itself is reached while a batch is on its way out, faults that would add
  * pages wait for it; when nothing can go out (everything is pinned, the device
- * is full, the program is stopped) they don't: the limit is a target, the
- * program's life is not.  So the last few pages stay, too, where what can't go out
- * is over the limit by itself: an instruction that needs two of them, each of which
- * waits until the other has left, would be tried for ever.
+ * is full, the program is stopped) faults don't wait: exceeding the limit is better than
+ * stopping the program.  For the same reason the last few pages (MIN_PAGES) stay in RAM
+ * even where pages that can't go out exceed the limit by themselves: an instruction that
+ * needs two pages, of which each waits until the other has left, would never finish.
  */
 #include <errno.h>
 
@@ -20,7 +20,7 @@
 #include "zonedev/log.h"
 
 #define BATCH_PAGES	256
-#define MIN_PAGES	128	/* an instruction's pages must be able to be here together */
+#define MIN_PAGES	128	/* as many as an instruction may need at once, and more */
 #define DEMOTE_PAGES	4096	/* each time the whole inactive queue is looked at */
 #define PAUSE_MIN_NS	1000000ull
 #define PAUSE_MAX_NS	100000000ull
@@ -47,8 +47,8 @@ static uint64_t margin(const struct zd_server *server)
 	return m < 4096 ? m : 4096;
 }
 
-/* A mover that has not answered for long belongs to a stopped program: nobody
- * waits for it. */
+/* A mover that has not answered for long belongs to a stopped program: faults don't wait
+ * for its batch. */
 static bool is_stuck(const struct zd_mig *mig)
 {
 	return zd_now_ns() - mig->start_ns > STUCK_NS;
@@ -66,15 +66,16 @@ static uint64_t leaving(const struct zd_server *server)
 	return nr;
 }
 
-/* A batch that got nowhere (all pinned, shared, refused) will get nowhere at
- * once again: wait, longer each time. */
+/* Where no page of a batch went out (all pinned, shared, refused), the next batch would
+ * fare the same: pause, longer each time. */
 static void landed(struct zd_mig *mig)
 {
 	struct zd_server *server = mig->server;
 	unsigned int gone = 0;
 
 	for (unsigned int i = 0; i < mig->nr; i++)
-		gone += !mig->page[i].error;
+		if (!mig->page[i].error)
+			gone++;
 	if (gone) {
 		server->evict_pause_ns = 0;
 		return;
@@ -85,7 +86,7 @@ static void landed(struct zd_mig *mig)
 	server->evict_after_ns = zd_now_ns() + server->evict_pause_ns;
 }
 
-/* Add the pages that still belong to @run.  What must stay leaves the queue. */
+/* Add the pages that still belong to @run.  A page that must stay leaves the queue. */
 static unsigned int collect(struct zd_mm *mm, const struct zd_run *run, uint64_t *addrs)
 {
 	bool (*unevictable)(struct zd_mm *mm, uint64_t addr) = mm->server->host->unevictable;
@@ -107,9 +108,9 @@ static unsigned int collect(struct zd_mm *mm, const struct zd_run *run, uint64_t
 }
 
 /*
- * The pages of the next batch, all of one mm that can move pages now.  Runs of
- * those that can't (no agent yet, one at work, kept by a debugger) go to the
- * end of the queue: they must not hold up the others.
+ * The pages of the next batch, all of one mm that can move pages now.  Runs of an mm
+ * that can't (it has no mover yet, or a stuck one, or is debugged) go to the end of the
+ * queue: they must not hold up the others.
  */
 static unsigned int pick(struct zd_server *server, struct zd_mm **out, uint64_t *addrs)
 {
@@ -128,7 +129,8 @@ static unsigned int pick(struct zd_server *server, struct zd_mm **out, uint64_t 
 			zd_lru_pop(lru);
 			continue;
 		}
-		if (!owner->mover || owner->mover_gone || owner->debugged || (owner->out && is_stuck(owner->out))) {
+		if (!owner->mover || owner->mover_gone || owner->debugged ||
+		    (owner->out && is_stuck(owner->out))) {
 			zd_lru_rotate(lru);
 			continue;
 		}
@@ -136,7 +138,7 @@ static unsigned int pick(struct zd_server *server, struct zd_mm **out, uint64_t 
 			break;		/* done in a moment */
 		if (nr + zd_run_nr(&run) > ZD_MIG_MAX)
 			break;
-		/* a huge page goes alone: its slots must line up with it */
+		/* a huge page is a batch of its own: its staging slots must be aligned as it is */
 		if (nr && zd_run_nr(&run) == ZD_RUN_MAX)
 			break;
 		mm = owner;
@@ -149,7 +151,7 @@ static unsigned int pick(struct zd_server *server, struct zd_mm **out, uint64_t 
 
 static void device_full(struct zd_server *server)
 {
-	/* once, however often it is full again */
+	/* logged once, however often the device is full again */
 	if (!server->full)
 		zd_log(ZD_LOG_WARN, "%s is full: pages stay in memory from now on (--ram is exceeded "
 		       "until some are freed); give it a larger size", server->dev->name);
@@ -157,8 +159,8 @@ static void device_full(struct zd_server *server)
 	server->evict_after_ns = zd_now_ns() + PAUSE_MAX_NS;
 }
 
-/* Pages that were picked and can't go now keep their place as well as a FIFO
- * allows: at its end. */
+/* Pages that were picked and can't go now: to the end of the queue, the only place where
+ * a FIFO takes them. */
 static void put_back(struct zd_server *server, struct zd_mm *mm, const uint64_t *addrs,
 		     unsigned int nr)
 {
@@ -172,6 +174,7 @@ static void put_back(struct zd_server *server, struct zd_mm *mm, const uint64_t 
 	}
 }
 
+/* The server's thread; doesn't block. */
 void zd_server_evict(struct zd_server *server)
 {
 	static const struct zd_out_want want_none;
@@ -181,7 +184,7 @@ void zd_server_evict(struct zd_server *server)
 
 	if (!server->limit || !server->dev || server->hold_evictions)
 		return;
-	if (server->changes_pending)	/* pages where changes are unheard would be refused */
+	if (server->changes_pending)	/* pages of an mm that has a log would be refused */
 		server->changes_pending = !zd_mms_catch_up(server);
 	target = server->limit - margin(server);
 	want.dev = server->dev;
@@ -198,8 +201,8 @@ void zd_server_evict(struct zd_server *server)
 		zd_lru_balance(&server->lru, table_of, server);
 		nr = pick(server, &mm, addrs);
 		if (!nr) {
-			/* leftovers only; or the inactive queue belongs to those
-			 * that are stopped */
+			/* only leftovers were there; or all inactive runs are of mms that
+			 * can't move pages now */
 			if (mm || (!leaving(server) && zd_lru_demote(&server->lru, DEMOTE_PAGES,
 								     table_of, server)))
 				continue;
@@ -214,7 +217,7 @@ void zd_server_evict(struct zd_server *server)
 			}
 			return;
 		}
-		/* the device had room for some: the others stay in line */
+		/* the device had room for some: the others stay queued */
 		if ((unsigned int)rc < nr) {
 			server->stats.c.refused_device += nr - rc;
 			put_back(server, mm, addrs + rc, nr - rc);
@@ -222,6 +225,7 @@ void zd_server_evict(struct zd_server *server)
 	}
 }
 
+/* The server's thread; doesn't block. */
 bool zd_server_throttle(struct zd_server *server)
 {
 	if (!server->limit || server->resident < server->limit)

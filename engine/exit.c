@@ -10,12 +10,13 @@
 #include "engine/out.h"
 #include "engine/ram_page.h"
 
+/* The server's thread, between two turns; ->destroy of the mover may wait for it. */
 void zd_mm_destroy(struct zd_mm *mm)
 {
 	struct zd_server *server = mm->server;
 	struct zd_mig *mig = mm->out;
 
-	mm->dead = true;	/* nothing is put in place any more */
+	mm->dead = true;	/* no page is put in place any more */
 	if (mm->unborn)
 		zd_changes_forget_child(mm);
 	zd_mm_end_log(mm);

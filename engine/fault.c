@@ -13,21 +13,21 @@
 
 #include "base/time.h"
 #include "base/trace.h"
-#include "space/maps.h"
+#include "base/uapi.h"
 #include "engine/backlog.h"
 #include "engine/changes.h"
 #include "engine/evict.h"
 #include "engine/fault.h"
 #include "engine/home.h"
-#include "base/uapi.h"
+#include "space/maps.h"
 #include "space/uffd.h"
 
 #define BLOCK_BYTES	(8 * ZD_PAGE_SIZE)
 #define STREAM_PAGES	4	/* fewer neighbours are a coincidence */
 #define ZERO_WINDOW	512
 
-/* Is the page at @addr, in @range, in RAM as far as we know?  Without queues
- * nobody knows; then a page that is not away counts. */
+/* Is the page at @addr, in @range, in RAM as far as its entry tells?  Where pages aren't
+ * queued the entry doesn't tell; then any page that isn't away counts. */
 static bool is_here(struct zd_mm *mm, uint64_t addr)
 {
 	zd_entry_t e = *zd_mm_entry(mm, addr);
@@ -94,9 +94,9 @@ static unsigned int window(struct zd_mm *mm, const struct zd_range *range, uint6
 
 /*
  * No stream: then the device pages that lie around the fault in its block, if
- * there is room for a guess.  What is used together tends to lie together, and a
- * page more costs a tenth of a fault.  But when as much is away as is here, every
- * page that comes home for nothing drives one out that was of use.
+ * there is room for a guess.  What is used together tends to lie together, and one more
+ * page costs a tenth of a fault.  But when many pages are away, each page that comes home
+ * for nothing drives out one that was of use.
  */
 static unsigned int block(struct zd_mm *mm, const struct zd_range *range, uint64_t *addr)
 {
@@ -126,7 +126,7 @@ static void retry_later(struct zd_mm *mm, uint64_t addr, uint64_t flags, uint64_
 	case -ESRCH:
 		zd_mm_died(mm);
 		break;
-	default:	/* EAGAIN, ENOENT: fault again, behind the event; EEXIST */
+	default:	/* EAGAIN, ENOENT: the thread faults again, behind the event; EEXIST */
 		mm->event_due |= rc == -EAGAIN;
 		zd_uffd_wake(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE);
 	}
@@ -166,8 +166,8 @@ static void resident(struct zd_mm *mm, uint64_t addr, unsigned int nr)
 /*
  * The kernel has refused the zero page at @addr: a page is there, put by another fault;
  * or a mark of which no entry knows.  Such a mark is of a page that was out: a madvise
- * that has been heard and not been done yet will take it away.  If none does, the page is
- * lost, and it is said.
+ * whose event has been read, and that the kernel hasn't done yet, will take the mark away.
+ * If none does, the page is lost, which is logged.
  */
 static void refused_zero(struct zd_mm *mm, uint64_t addr, uint64_t flags, uint64_t start_ns)
 {
@@ -194,10 +194,10 @@ static void refused_zero(struct zd_mm *mm, uint64_t addr, uint64_t flags, uint64
 }
 
 /*
- * Untouched memory gets the shared zero page, which costs no memory until it is written,
- * and that the kernel does alone: a second fault, without us, which costs little beside
- * the first.  Never a copy of zeros: the kernel would let it in over the mark of a page that
- * is out, while it refuses the zero page there.
+ * Untouched memory gets the shared zero page, which costs no memory until it is written.
+ * The write is a second fault, which the kernel serves alone and which costs little beside
+ * the first.  Never a copy of zeros: UFFDIO_COPY comes in over the mark of a page that is
+ * out, while the zero page is refused there.
  */
 static void fault_zero(struct zd_mm *mm, const struct zd_range *range, uint64_t addr,
 		       uint64_t flags, uint64_t start_ns)
@@ -242,6 +242,7 @@ static void fault_zero(struct zd_mm *mm, const struct zd_range *range, uint64_t 
 		zd_uffd_wake(zd_mm_uffd(mm), first, nr * ZD_PAGE_SIZE);
 }
 
+/* The server's thread; doesn't block. */
 void zd_fault(struct zd_mm *mm, uint64_t addr, uint64_t flags, uint64_t start_ns)
 {
 	struct zd_server *server = mm->server;
@@ -252,7 +253,7 @@ void zd_fault(struct zd_mm *mm, uint64_t addr, uint64_t flags, uint64_t start_ns
 		return;
 	addr &= ~(ZD_PAGE_SIZE - 1);
 	ZD_PROBE2(fault_begin, addr, flags);
-	if (!zd_mm_is_current(mm) && !zd_mm_catch_up(mm)) {	/* what is at @addr is going to be known */
+	if (!zd_mm_is_current(mm) && !zd_mm_catch_up(mm)) {	/* what is at @addr isn't known yet */
 		zd_fault_defer(mm, addr, flags, start_ns);
 		return;
 	}
@@ -287,8 +288,8 @@ void zd_fault(struct zd_mm *mm, uint64_t addr, uint64_t flags, uint64_t start_ns
 		fault_home(mm, range, addr, flags, start_ns);
 		return;
 	}
-	/* PRESENT as well: usually it was served while its message waited
-	 * (EEXIST); but a page that another thread touched while one madvised
-	 * it away is gone again, and the kernel alone knows */
+	/* PRESENT as well: usually the page has been put in place while the message waited
+	 * (EEXIST); but a page that one thread touched while another gave it up by madvise
+	 * is gone again, and only the kernel knows */
 	fault_zero(mm, range, addr, flags, start_ns);
 }

@@ -51,10 +51,10 @@ static int fork_entries(struct zd_mm *parent, struct zd_mm *mm)
 	const struct zd_ranges *r = &parent->ranges;
 	int rc = 0;
 
-	/* a listed range has its entries: in this order */
+	/* entries first: a listed range has its entries */
 	for (size_t i = 0; !rc && i < r->nr; i++)
 		rc = zd_table_reserve(&mm->table, r->v[i].start, r->v[i].end);
-	/* what the child has of them: MADV_DONTFORK leaves some out */
+	/* the ranges that the child has: MADV_DONTFORK leaves some out */
 	for (size_t i = 0; !rc && i < r->nr; i++)
 		if (zd_mm_list(mm, r->v[i].start, r->v[i].end))
 			rc = zd_mm_adopt(mm, r->v[i].start, r->v[i].end);
@@ -66,6 +66,7 @@ static int fork_entries(struct zd_mm *parent, struct zd_mm *mm)
 	return zd_migs_fork(parent, mm);
 }
 
+/* The server's thread; doesn't block. */
 void zd_mm_born(struct zd_mm *parent, struct zd_mm *child)
 {
 	int rc = fork_entries(parent, child);
@@ -77,7 +78,7 @@ void zd_mm_born(struct zd_mm *parent, struct zd_mm *child)
 		return;
 	zd_log(ZD_LOG_ERR, "a forked child can't be served (%s): it will hang at the first page "
 	       "that is away", strerrordesc_np(-rc));
-	/* nor may the child read zeros: one that lives keeps its userfaultfd */
+	/* a child that lives must not read zeros: its userfaultfd stays open */
 	if (dup(zd_mm_uffd(child)) < 0)
 		zd_log(ZD_LOG_ERR, "a forked child may read zeros");
 	zd_mm_died(child);

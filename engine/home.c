@@ -8,29 +8,29 @@
  * it is done.
  *
  * A copy that can't be made now (EAGAIN: an event waits to be read) changes
- * nothing: the entry stays DEVICE, and the thread that waits is woken to fault
- * again, behind the event.
+ * nothing: the entry stays DEVICE, and the waiting thread is woken to fault again,
+ * behind the event.
  *
  * A page that is out has its mark in the program's page table (uffd.h).  Where the mark
- * has gone the program has dropped the page and no event said so: by a madvise that was
- * heard before the page moved out and done after, by MADV_GUARD_INSTALL, or in a child by
- * MADV_WIPEONFORK.  COPY would come in over a guard as over a mark, so marks are read
- * first, and pages without one are let go.
+ * has gone the program has dropped the page and no event said so: by a madvise whose event
+ * was read before the page moved out and which the kernel did after, by MADV_GUARD_INSTALL,
+ * or in a child by MADV_WIPEONFORK.  COPY would come in over a guard as over a mark, so
+ * marks are read first, and pages without a mark are let go.
  */
 #include <errno.h>
 #include <string.h>
 
 #include "base/trace.h"
-#include "space/maps.h"
 #include "engine/delayed_put.h"
 #include "engine/home.h"
+#include "space/maps.h"
 #include "space/uffd.h"
 #include "zonedev/log.h"
 
 #define HOME_BATCHES	64	/* in flight at a time */
 
-/* The entries of [addr, addr + nr pages) become those of pages in RAM; what they
- * were is kept in @old. */
+/* The entries of [addr, addr + nr pages) become those of pages in RAM; @old gets what they
+ * were. */
 static void leave_device(struct zd_mm *mm, uint64_t addr, unsigned int nr, zd_entry_t *old)
 {
 	struct zd_server *server = mm->server;
@@ -49,7 +49,7 @@ static void leave_device(struct zd_mm *mm, uint64_t addr, unsigned int nr, zd_en
 	server->stats.c.pages_device -= nr;
 }
 
-/* The one of @addr didn't come: it is what it was. */
+/* The page of @addr didn't come home: its entry becomes @old again. */
 static void back_on_device(struct zd_mm *mm, uint64_t addr, zd_entry_t old)
 {
 	zd_entry_t *entry = zd_mm_entry(mm, addr);
@@ -61,7 +61,7 @@ static void back_on_device(struct zd_mm *mm, uint64_t addr, zd_entry_t old)
 	mm->server->stats.c.pages_device++;
 }
 
-/* The page of @addr is nobody's any more. */
+/* The program has dropped the page of @addr: put the device page. */
 static void let_go(struct zd_mm *mm, uint64_t addr, zd_entry_t old)
 {
 	back_on_device(mm, addr, old);
@@ -70,9 +70,9 @@ static void let_go(struct zd_mm *mm, uint64_t addr, zd_entry_t old)
 	zd_uffd_wake(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE);
 }
 
-/* Of a child whose pagemap isn't known (before its hello, of a bare clone, of a program that
- * uses the library): the kernel puts the zero page where nothing is, which is right there,
- * and not over a mark. */
+/* read_marks() in a child whose pagemap isn't known (before its hello, of a bare clone, of a
+ * program that uses the library): the kernel puts the zero page where nothing is, which is
+ * what belongs there, and refuses to put it over a mark. */
 static bool probe_marks(int uffd, uint64_t addr, unsigned int nr, bool *marked)
 {
 	for (unsigned int i = 0; i < nr; i++) {
@@ -85,8 +85,8 @@ static bool probe_marks(int uffd, uint64_t addr, unsigned int nr, bool *marked)
 	return true;
 }
 
-/* Which pages have their mark?  Where that can't be seen, all.  False: not now, a mark
- * may have moved with its mapping, and its event is still to come. */
+/* Which pages have their mark?  All, where that can't be seen.  False: can't be told now; a
+ * mark may have moved with its mapping, and the event of that is still to be read. */
 static bool read_marks(const struct zd_mm *mm, uint64_t addr, unsigned int nr, bool *marked)
 {
 	if (mm->pagemap_fd < 0)
@@ -111,10 +111,10 @@ static unsigned int run_of(const bool *marked, unsigned int nr)
  * Copy [addr, addr + nr pages) from @content and let the device pages go.
  * Returns pages done, or -errno for the first.
  *
- * @wake: the copy also wakes who waits for those done, which saves a system
- * call.  So the entries change first: from the copy on the program may write to
- * the page, and nobody may be led by its entry to what the device has.  The
- * device pages are put when there is time.
+ * @wake: the copy also wakes the threads that wait for the copied pages, which saves a
+ * system call.  So the entries change first: from the copy on the program may write to
+ * the page, and its entry must not lead to the device's older content.  The device pages
+ * are put later (delayed_put.h).
  */
 static int place(struct zd_mm *mm, uint64_t addr, unsigned int nr, const char *content, bool wake)
 {
@@ -146,8 +146,8 @@ static int place(struct zd_mm *mm, uint64_t addr, unsigned int nr, const char *c
 			while (got--)
 				zd_delay_put(server, zd_entry_val(old[done++]));
 		} else if (rc == -EEXIST) {
-			/* a page that is there is newer than ours: a forked
-			 * child that wrote to it while it was in flight */
+			/* the page that is there is newer: a forked child
+			 * wrote to it while the device page was in flight */
 			let_go(mm, at, old[done++]);
 		} else {
 			break;
@@ -217,8 +217,8 @@ static void fault_done(struct zd_mig *mig)
 }
 
 /*
- * What nobody needs and can't be read is left as it was; a homing is told (homing.c).  A
- * thread that waits for it here faults again, and only then is it lost.
+ * A page that can't be read, and that no fault needs, stays on the device; a homing is told
+ * (homing.c).  A thread that waits for the page faults again, and only then is it lost.
  */
 static void note_unreadable(struct zd_mm *mm, uint64_t addr, int error)
 {
@@ -248,7 +248,7 @@ static void arrived_in_buffer(struct zd_device_io *io)
 		int rc;
 
 		p->step = ZD_MIG_DONE;
-		if (!p->mm) {	/* unmapped meanwhile; the reference is ours */
+		if (!p->mm) {	/* unmapped meanwhile; the batch has the reference */
 			zd_put_page(zd_pfn_to_page(p->pfn));
 			continue;
 		}
@@ -316,12 +316,13 @@ static int home_read(struct zd_mm *mm, uint64_t addr, unsigned int nr, enum zd_h
 	return nr;
 }
 
+/* The server's thread; doesn't block.  ->submit or ->direct_access of the driver. */
 int zd_home(struct zd_mm *mm, uint64_t addr, unsigned int nr, enum zd_home_for why,
 	    uint64_t needed, uint64_t start_ns)
 {
 	const struct zd_device_ops *ops = mm->server->dev->ops;
-	/* A fault that is timed is not woken by the copy: on one CPU its thread
-	 * goes on before we see the clock again. */
+	/* A fault that is timed is not woken by the copy: on one CPU its thread would
+	 * go on before the server reads the clock again. */
 	bool wake = !start_ns;
 	char *content = NULL;
 	int rc;
@@ -334,9 +335,9 @@ int zd_home(struct zd_mm *mm, uint64_t addr, unsigned int nr, enum zd_home_for w
 	ZD_PROBE3(migrate_begin, 1, addr, nr);
 	rc = home_direct(mm, addr, nr, content, wake);
 	if (rc == -EFAULT) {
-		/* memory of the device that is there no more: a file was cut */
+		/* the device's memory is gone: its file was truncated, say */
 		if (why == ZD_HOME_FAULT && addr != needed) {
-			/* that one came along for nothing: without it, then */
+			/* a neighbour, which no fault needs: leave it away */
 			ZD_PROBE3(migrate_end, 1, addr, 0);
 			return zd_home(mm, needed, 1, why, needed, start_ns);
 		}
@@ -353,7 +354,7 @@ int zd_home(struct zd_mm *mm, uint64_t addr, unsigned int nr, enum zd_home_for w
 
 		if (why == ZD_HOME_FAULT)
 			zd_stats_fault_end(&mm->server->stats, addr, start_ns);
-		/* who waits for a page that didn't come faults again */
+		/* a thread that waits for a page that didn't come faults again */
 		if (woken < nr)
 			zd_uffd_wake(zd_mm_uffd(mm), addr + woken * ZD_PAGE_SIZE,
 				     (nr - woken) * ZD_PAGE_SIZE);

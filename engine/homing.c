@@ -11,7 +11,8 @@
 #define PASSES_MAX	2
 
 /* The next DEVICE entry that no batch has, in the managed part of [*pos, end).
- * On the way, pages that are lost get their marks: who serves them may go. */
+ * On the way, lost pages that the kernel doesn't know as poisoned yet become so: after the
+ * homing there may be no server for their faults. */
 static bool next_device(struct zd_mm *mm, struct zd_homing *h, uint64_t *limit)
 {
 	const struct zd_ranges *r = &mm->ranges;
@@ -27,10 +28,10 @@ static bool next_device(struct zd_mm *mm, struct zd_homing *h, uint64_t *limit)
 			if (h->pos >= *limit)
 				break;
 			e = *zd_mm_entry(mm, h->pos);
-			if (e & ZD_ENTRY_LOCK)
+			if (e & ZD_ENTRY_LOCK ||
+			    (zd_entry_state(e) == ZD_ENTRY_POISON &&
+			     zd_mm_poison_marked(mm, h->pos) == -EAGAIN))
 				h->pending = true;
-			else if (zd_entry_state(e) == ZD_ENTRY_POISON)
-				h->pending |= zd_mm_poison_marked(mm, h->pos) == -EAGAIN;
 			else if (zd_entry_state(e) == ZD_ENTRY_DEVICE)
 				return true;
 		}
@@ -39,9 +40,10 @@ static bool next_device(struct zd_mm *mm, struct zd_homing *h, uint64_t *limit)
 }
 
 /*
- * All of it has been looked at.  What was in flight when we passed it may have landed
- * since, and won't wake us again: look again, and wait only for what is so now.  What
- * can't be read is found again each time: after some passes only what is in flight counts.
+ * The whole range has been looked at.  A page that was in flight then may have landed
+ * since, of which nothing will tell: look again, and wait only for pages that are in flight
+ * now.  Pages that can't be read are found in each pass: after PASSES_MAX of these only
+ * pages in flight count.
  */
 static bool look_again(struct zd_mm *mm, struct zd_homing *h, uint64_t *limit,
 		       enum zd_cmd_result *result)
@@ -53,7 +55,8 @@ static bool look_again(struct zd_mm *mm, struct zd_homing *h, uint64_t *limit,
 	h->pos = h->start;
 	while (next_device(mm, h, limit)) {
 		if (!h->error || h->passes < PASSES_MAX) {
-			h->passes += h->error != 0;
+			if (h->error)
+				h->passes++;
 			return true;
 		}
 		h->pos += ZD_PAGE_SIZE;
@@ -94,11 +97,12 @@ static void note_errors(struct zd_mm *mm, struct zd_homing *h)
 	if (mm->nr_home_errors == h->errors || h->error)
 		return;
 	h->error = mm->home_error;
-	/* once a move, however many they are */
+	/* logged once a homing, however many pages there are */
 	zd_log(ZD_LOG_WARN, "%s: pages can't be brought home (%s): they stay there",
 	       mm->server->dev->name, strerrordesc_np(-h->error));
 }
 
+/* The server's thread, between two turns; doesn't block. */
 enum zd_cmd_result zd_homing_step(struct zd_mm *mm, struct zd_homing *h, int *rc)
 {
 	enum zd_cmd_result result;

@@ -12,18 +12,18 @@ enum zd_cmd_result {
 	ZD_CMD_WAIT,	/* something must happen first */
 };
 
-/* Bringing [start, end) of an address space home, step by step: zero it, set
- * the two, step until DONE; *rc says how it ended: 0, -ENOMEM, or another error of pages
- * that the device could not read, which stay there (all others are home). */
+/* Bringing [start, end) of an address space home, step by step: zero the struct, set
+ * start and end, step until DONE.  *rc says how it ended: 0, -ENOMEM, or another error of
+ * pages that the device could not read, which stay there (all others are home). */
 struct zd_homing {
 	uint64_t start, end;
-	bool last;	/* what can't be read is lost: nobody can try again */
+	bool last;	/* pages that can't be read are lost: no later homing will come */
 	int error;	/* so far */
 	uint64_t pos;
 	uint64_t errors;	/* mm->nr_home_errors when it began */
 	unsigned int passes;	/* with errors */
 	bool begun;
-	bool pending;	/* some were in flight: look again */
+	bool pending;	/* some pages were in flight: look again */
 };
 enum zd_cmd_result zd_homing_step(struct zd_mm *mm, struct zd_homing *h, int *rc);
 

@@ -129,7 +129,7 @@ static void record_zero(struct zd_mm *mm, uint64_t addr)
 		zd_uffd_wake(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE);
 }
 
-/* Content is on the device (or is zeros): tell all owners. */
+/* Content is on the device (or is zeros): record that for all owners. */
 static void store(struct zd_mig *mig, struct zd_mig_page *p)
 {
 	struct zd_page *page = zd_pfn_to_page(p->pfn);
@@ -160,7 +160,7 @@ static void store(struct zd_mig *mig, struct zd_mig_page *p)
 	mig->server->stats.c.pages_out++;
 	mig->server->stats.c.bytes_to_device += ZD_PAGE_SIZE;
 	mig->server->lru.clock++;
-	/* the first owner gets our reference */
+	/* the first owner gets the batch's reference */
 	if (p->mm)
 		record_device(p->mm, p->addr, p->pfn);
 	owned = p->mm;
@@ -201,22 +201,22 @@ static bool back_one(struct zd_mig *mig, const struct zd_mig_page *p, struct zd_
 		return false;
 	} else if (is_dropped(*mm, p, addr)) {
 		if (zd_uffd_changing(zd_mm_uffd(*mm)))
-			return false;	/* or it has moved with its mapping */
+			return false;	/* or the mark has moved with its mapping */
 		rc = 0;
 	} else {
 		rc = zd_uffd_copy(zd_mm_uffd(*mm), addr, p->content, ZD_PAGE_SIZE, true);
 		if (rc == -EAGAIN || rc == -ENOMEM)
 			return false;
-		/* The mapping has gone a moment ago, and its event will say where to. */
+		/* The mapping has moved a moment ago; its event will say where to. */
 		if (rc == -ENOENT && zd_uffd_changing(zd_mm_uffd(*mm)))
 			return false;
 	}
-	if (rc == -ENOENT) {	/* can't be: what is listed is registered */
+	if (rc == -ENOENT) {	/* can't be: listed ranges are registered */
 		zd_log(ZD_LOG_ERR, "the place of page %#llx is not ours: its process would read "
 		       "zeros, and is killed", (unsigned long long)addr);
 		mig->server->host->kill(*mm);
 	}
-	/* EEXIST can't be: the entry was locked.  ESRCH: its end is on the way. */
+	/* EEXIST can't be: the entry was locked.  ESRCH: the process is ending. */
 	if (rc > 0)
 		mig->server->resident++;
 	unlock_resident(*mm, addr, rc > 0);
@@ -241,6 +241,7 @@ static void back(struct zd_mig *mig, struct zd_mig_page *p)
 	p->step = ZD_MIG_DONE;
 }
 
+/* The server's thread; doesn't block.  May free @mig. */
 void zd_out_land(struct zd_mig *mig)
 {
 	bool done = true;

@@ -11,7 +11,7 @@
  * batch is freed when all have. */
 void zd_out_land(struct zd_mig *mig);
 
-/* The mover refused: the page is where it was. */
+/* The mover has refused: the page is where it was. */
 void zd_out_refused(struct zd_mig *mig, struct zd_mig_page *p);
 /* No owner is left, and the content is of no use. */
 void zd_out_dropped(struct zd_mig *mig, struct zd_mig_page *p);

@@ -104,7 +104,7 @@ void zd_lru_rotate(struct zd_lru *lru)
 {
 	struct zd_run run;
 
-	/* room first: a run must not get lost */
+	/* push first, which may fail: the run must not get lost */
 	if (zd_lru_peek(lru, &run) && !fifo_push(&lru->fifo[ZD_LRU_INACTIVE], &run))
 		zd_lru_pop(lru);
 }
@@ -128,7 +128,8 @@ static unsigned int run_live(const struct zd_table *table, const struct zd_run *
 	if (!table)
 		return 0;
 	for (unsigned int i = 0; i < zd_run_nr(run); i++)
-		live += zd_lru_in_run(table, zd_run_addr(run) + i * ZD_PAGE_SIZE, run);
+		if (zd_lru_in_run(table, zd_run_addr(run) + i * ZD_PAGE_SIZE, run))
+			live++;
 	return live;
 }
 
@@ -155,9 +156,9 @@ static bool demote(struct zd_lru *lru, const struct zd_table *table, const struc
 	return true;
 }
 
-/* Rebuild a queue that is mostly leftovers; amortised over what they cost to
- * enqueue.  A run that can't be pushed again loses its place: its pages are
- * then resident and never evicted, which a later scan mends. */
+/* Rebuild a queue that is mostly leftovers; amortised over the cost of entering these.
+ * A run that can't be pushed again (-ENOMEM) is dropped: its pages are then resident and
+ * not evictable, until a scan enters them anew. */
 static void sweep(struct zd_fifo *f, zd_lru_table_of *table_of, void *ctx)
 {
 	uint64_t todo = f->runs;

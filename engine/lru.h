@@ -16,10 +16,12 @@
  * together.  They are likely to become cold together, and a run moves out in
  * one system call.  A huge page is a run of 512.
  *
- * Invariants.  A PRESENT entry names the one run that it belongs to (its
+ * Invariants.  A PRESENT entry names the one run that it belongs to (the run's
  * number, unique among 2^36); a page that goes away just changes its entry, and
- * a run whose pages name it no more is skipped when it is popped.  Queues that
- * are mostly such leftovers are swept.  Server's thread only.
+ * a run that no page names any more is skipped when it is popped.  Queues that
+ * are mostly such leftovers are swept.
+ *
+ * Context.  The server's thread; no call blocks.
  */
 #ifndef ZD_ENGINE_LRU_H
 #define ZD_ENGINE_LRU_H
@@ -95,7 +97,7 @@ int zd_lru_add(struct zd_lru *lru, const struct zd_table *table, unsigned int sl
 /* @entry, PRESENT, is about to become something else. */
 static inline void zd_lru_forget(struct zd_lru *lru, zd_entry_t entry)
 {
-	lru->present[!!(entry & ZD_ENTRY_HOT)]--;
+	lru->present[entry & ZD_ENTRY_HOT ? ZD_LRU_ACTIVE : ZD_LRU_INACTIVE]--;
 }
 
 /* The oldest inactive run, without and with taking it; false: none. */

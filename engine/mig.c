@@ -3,13 +3,13 @@
 #include <errno.h>
 #include <string.h>
 
-#include "base/time.h"
 #include "base/alloc.h"
 #include "base/bug.h"
+#include "base/time.h"
 #include "engine/mig.h"
 #include "space/uffd.h"
 
-/* A batch is 50 KiB and needs a buffer: keep as many as are used at a time. */
+/* A batch is 50 KiB and needs a buffer: landed ones are reused.  The server's thread. */
 struct zd_mig *zd_mig_new(struct zd_server *server, struct zd_mm *mm, enum zd_io_dir dir)
 {
 	struct zd_mig *mig;
@@ -53,7 +53,7 @@ void zd_mig_free(struct zd_mig *mig)
 			zd_free(s);
 		}
 	}
-	/* the device may be gone as soon as our thread is back in its loop */
+	/* from here on the device may be removed */
 	if (mig->pgmap)
 		zd_put_dev_pagemap(mig->pgmap);
 	cds_list_del(&mig->node);
@@ -71,12 +71,12 @@ void zd_migs_free_spares(struct zd_server *server)
 	}
 }
 
-/* An entry of a page in flight loses its owner: a HOME entry's reference stays
- * with the batch, which puts it when it lands.  Nobody else would wake a thread
- * that waits for the page: it faults again, behind the event. */
+/* A page in flight loses the owner whose entry is at @addr.  A HOME entry's reference stays
+ * with the batch, which puts it on landing.  A thread that waits for the page is woken here,
+ * since the batch won't wake it, and faults again, behind the event. */
 static void disown(struct zd_mig *mig, struct zd_mm *mm, uint64_t addr, zd_entry_t next)
 {
-	/* the fault that brings a page home waits without saying so */
+	/* the fault that brings a page home waits without setting WAIT */
 	bool wait = *zd_mm_entry(mm, addr) & ZD_ENTRY_WAIT || mig->dir == ZD_FROM_DEVICE;
 
 	zd_entry_store(zd_mm_entry(mm, addr), next);

@@ -11,13 +11,16 @@
  * What happens to the address space meanwhile finds the pages here: an unmap
  * or madvise drops them (mm = NULL), an mremap changes their address, a fork
  * adds a sharer, the end of the process drops them all.  Whoever lands a batch
- * looks at what is left.
+ * looks at the owners that are left.
  *
- * Invariants.  A locked entry is LOCK alone (out) or DEVICE|LOCK (home), and
- * to exactly one page of one batch, or to one sharer of it.  A batch is on server->migs from the first lock to the last
- * unlock.  OUT: pages own their device page (count 0, allocated) until it is
- * recorded; such a page is free and holds nothing, so the batch holds the
- * pagemap.  HOME: the entry's reference is the batch's once it is locked.
+ * Invariants.  A locked entry is LOCK alone (out) or DEVICE|LOCK (home), and belongs
+ * to exactly one page of one batch, or to one sharer of such a page.  A batch is on
+ * server->migs from the first lock to the last unlock.  OUT: a page of the batch owns its
+ * device page (count 0, allocated) until that is recorded; a free device page doesn't hold
+ * the pagemap, so the batch does.  HOME: the entry's reference is the batch's while the
+ * entry is locked.
+ *
+ * Context.  The server's thread; no call here blocks.
  */
 #ifndef ZD_ENGINE_MIG_H
 #define ZD_ENGINE_MIG_H
@@ -57,16 +60,16 @@ struct zd_mig_page {
 
 /* Why pages come home, and so what happens to one that the device can't read. */
 enum zd_home_for {
-	ZD_HOME_FAULT,	/* a thread needs one of them: that one is lost, others stay away */
-	ZD_HOME_MOVE,	/* nobody does: it stays away; mm->home_error, mm->nr_home_errors */
-	ZD_HOME_CLOSE,	/* nobody will be there to try again: it is lost */
+	ZD_HOME_FAULT,	/* a thread needs one of the pages: that one is lost, others stay away */
+	ZD_HOME_MOVE,	/* no thread needs the page: it stays away; see mm->home_error */
+	ZD_HOME_CLOSE,	/* no later attempt will be made: the page is lost */
 };
 
 struct zd_mig {
 	struct cds_list_head node;	/* server->migs */
 	struct zd_server *server;
 	enum zd_io_dir dir;
-	struct zd_mm *mm;		/* whose mover or whose fault; NULL: died */
+	struct zd_mm *mm;		/* whose mover, or whose fault; NULL: @mm has died */
 	struct zd_pagemap *pgmap;	/* OUT: of the device, held */
 	uint64_t start_ns;
 	uint64_t first;			/* for the probes: address of the first page, */

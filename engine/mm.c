@@ -118,7 +118,7 @@ int zd_mm_list(struct zd_mm *mm, uint64_t start, uint64_t end)
 		return zd_mm_adopt(mm, start, end);
 	if (middle == start)
 		return 0;
-	/* several mappings, or holes, or what was mapped in one since */
+	/* [start, end) is several mappings, or has holes */
 	has = zd_mm_list(mm, start, middle);
 	return has ? has : zd_mm_list(mm, middle, end);
 }
@@ -134,7 +134,7 @@ int zd_mm_manage(struct zd_mm *mm, uint64_t start, uint64_t end)
 	rc = zd_uffd_register(zd_mm_uffd(mm), start, end - start);
 	if (rc)
 		return rc;
-	/* what is registered and not listed a fault there mends */
+	/* a part that is registered and could not be listed is listed by a fault there */
 	return zd_mm_list(mm, start, end);
 }
 
@@ -167,14 +167,14 @@ void zd_mm_poison(struct zd_mm *mm, uint64_t addr)
 	int rc = zd_mm_poison_marked(mm, addr);
 
 	zd_entry_store(zd_mm_entry(mm, addr), ZD_ENTRY_POISON);
-	if (rc == -ESRCH) {	/* nobody lives to touch it */
+	if (rc == -ESRCH) {	/* no thread is left to touch the page */
 		zd_mm_died(mm);
 		return;
 	}
 	mm->server->stats.c.pages_poisoned++;
 	zd_log(ZD_LOG_ERR, "page %#llx is lost: whoever touches it gets SIGBUS",
 	       (unsigned long long)addr);
-	/* not now (an event waits)?  The fault that follows the wake asks again */
+	/* refused while an event waits: the fault that follows the wake tries again */
 	if (rc) {
 		mm->poison_owed = true;
 		zd_uffd_wake(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE);

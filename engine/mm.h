@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * struct zd_mm: one address space as the server sees it.
+ * struct zd_mm: one address space as the server sees it.  The server's thread, but where a
+ * field says otherwise; no call here blocks.
  */
 #ifndef ZD_ENGINE_MM_H
 #define ZD_ENGINE_MM_H
@@ -22,7 +23,7 @@ struct zd_mm {
 	unsigned int slot;		/* in server->slots; names it in queues */
 	struct zd_source source;	/* its userfaultfd */
 	struct zd_table table;
-	struct zd_ranges ranges;	/* each registered, all of it */
+	struct zd_ranges ranges;	/* the managed ones: all of each is registered */
 	struct zd_change *changes;	/* read, and not followed yet (changes.c) */
 	unsigned int nr_changes, cap_changes;
 	bool unborn;			/* its parent's changes are not followed yet */
@@ -36,7 +37,7 @@ struct zd_mm {
 	struct zd_devmap *devmaps;
 	bool poison_owed;		/* a POISON entry has no mark in the kernel */
 	uint64_t nr_home_errors;	/* pages that a move could not bring home */
-	int home_error;			/* of the last of them */
+	int home_error;			/* of the last such page */
 	bool event_due;			/* EAGAIN: an event waits, behind faults maybe */
 	const struct zd_mover_ops *mover;	/* NULL: nothing can be moved out */
 	void *mover_data;
@@ -64,10 +65,10 @@ static inline int zd_mm_lru_add(struct zd_mm *mm, uint64_t addr, unsigned int nr
 }
 
 /*
- * A new address space whose userfaultfd (API done) is @uffd, owned from now on
- * also on failure: it is closed then, but for a forked child's, which stays open
- * so that the child waits rather than reads zeros.  @parent: the mm it was
- * forked from, or NULL; the child is unborn, and nothing is read of it, until
+ * A new address space whose userfaultfd (API done) is @uffd, which belongs to the mm from
+ * now on, also on failure: @uffd is closed then, but for a forked child's, which stays open
+ * so that the child waits rather than reads zeros.  @parent: the mm that the new one was
+ * forked from, or NULL; a child is unborn, and its messages are not read, until
  * zd_mm_born().  -ENOMEM, -ENOSPC (65536 address spaces).
  */
 int zd_mm_create(struct zd_server *server, int uffd, struct zd_mm *parent, struct zd_mm **mm);
@@ -79,19 +80,20 @@ void zd_mm_free(struct zd_mm *mm);
 void zd_mm_died(struct zd_mm *mm);
 
 /*
- * Manage [start, end): registers it with the userfaultfd, and lists what the kernel says
- * is registered then; what has been unmapped meanwhile isn't.  @mm is still.  0 or -errno.
+ * Manage [start, end): register it with the userfaultfd, and list the parts that the
+ * kernel says are registered then; parts that have been unmapped meanwhile aren't.  @mm is
+ * still.  0 or -errno.
  */
 int zd_mm_manage(struct zd_mm *mm, uint64_t start, uint64_t end);
 
 /* List those parts of [start, end) that are registered already. */
 int zd_mm_list(struct zd_mm *mm, uint64_t start, uint64_t end);
 
-/* The kernel manages [start, end) already; follow suit. */
+/* [start, end) is registered already: list it. */
 int zd_mm_adopt(struct zd_mm *mm, uint64_t start, uint64_t end);
 
-/* May pages be put in place, or taken, where the entries say?  (The kernel refuses what
- * changes from now on.)  Only looks: what it was asked for is where it was. */
+/* May pages be put in place, or taken, where the entries say?  (In places that change from
+ * now on the kernel refuses.)  Nothing is followed: zd_mm_catch_up() does that. */
 static inline bool zd_mm_is_current(const struct zd_mm *mm)
 {
 	return !mm->unborn && !mm->nr_changes;
@@ -103,11 +105,12 @@ void zd_mm_put_device(struct zd_mm *mm, zd_entry_t *entry, zd_entry_t next);
 /* Record that @addr is on the device now; takes over one reference. */
 void zd_mm_set_device(struct zd_mm *mm, uint64_t addr, zd_pfn_t pfn);
 
-/* SIGBUS for a thread that touches @addr, where nothing is but a mark perhaps.  0, -errno. */
+/* From now on a thread that touches @addr gets SIGBUS.  No page may be there, but a mark
+ * may.  0 or -errno. */
 int zd_mm_poison_marked(struct zd_mm *mm, uint64_t addr);
 
-/* The page's content is lost: SIGBUS for whoever touches it, never zeros.  Its
- * entry holds no reference any more. */
+/* The content of the page at @addr is lost: a thread that touches the page gets SIGBUS, never
+ * zeros.  The entry holds no reference any more. */
 void zd_mm_poison(struct zd_mm *mm, uint64_t addr);
 
 #endif

@@ -6,14 +6,15 @@
  * part of it (mover_self.c); under `zonedev run` a small agent in the program
  * does it on the server's behalf (run/mover_agent.c).  Both move through the
  * userfaultfd that carries the events, because then the kernel answers EAGAIN
- * between an unmap, remap or fork and our reading of its event: an address that
+ * between an unmap, remap or fork and the reading of its event: an address that
  * was unmapped and mapped anew can't lose its new pages.
  *
  * From the reading of an event to the end of its processing the kernel no
- * longer protects us.  So reading events and moving pages exclude each other:
+ * longer refuses.  So reading events and moving pages exclude each other:
  * ->read_begin and ->read_end bracket the reading, and ->cancel, called in
- * between, makes sure that nothing moves any more that the server decided to
- * move before it knew of the event.
+ * between, stops the moves that the server asked for before it knew of the event.
+ *
+ * All are called by the server's thread, and none blocks but ->destroy.
  */
 #ifndef ZD_ENGINE_MOVER_H
 #define ZD_ENGINE_MOVER_H
@@ -30,8 +31,8 @@ struct zd_mig;
 struct zd_mover_ops {
 	/*
 	 * Move the pages of @mig to staging slots 0 .. nr - 1; page i gets
-	 * error 0 or -errno.  Calls zd_out_moved(mig) when it is through, now
-	 * or later.  One at a time.  -errno: nothing was started.
+	 * error 0 or -errno.  Calls zd_out_moved(mig) when all are done, now
+	 * or later.  One batch at a time.  -errno: nothing was started.
 	 */
 	int (*start)(struct zd_mm *mm, struct zd_mig *mig);
 	/* Pages that have been moved so far get error 0.  Only between

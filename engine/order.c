@@ -2,29 +2,31 @@
 /*
  * In which order did changes happen that touch the same places?
  *
- * Mechanism.  What is where is a small set of pieces (space/pieces.h).  Orders are tried on these, depth first, the one in
- * which the events were read before all others.  An order is possible if each move finds
- * its place free.  Of the possible ones that is right which explains what the kernel
- * shows now that all is done: each mark in the page table is where a piece has a page
- * that is out, each piece is registered, and a forked child has the mappings that its
- * parent had just then.  A page that is out and has no mark says nothing: a mark dies
- * without an event by a madvise that was heard long ago, or under a guard.  A place that
- * is registered and has no piece, though a change touched it, counts where nothing else
- * decides; but not where a piece has grown, in place or by moving, of which nothing is told:
- * then the two are one mapping.
+ * Mechanism.  What is where is a small set of pieces (space/pieces.h).  Orders are tried
+ * on these, depth first, the one in which the events were read before all others.  An
+ * order is possible if each move finds its destination free.  The right order is the
+ * possible one that explains what the kernel shows now, after all the changes: each mark
+ * in the page table is where a piece has a page that is out, each piece is registered,
+ * and a forked child has the mappings that its parent had just then.  A page that is out
+ * and has no mark says nothing: a mark goes without an event by a madvise whose event was
+ * read long ago, or under a guard.  A place that is registered and has no piece, though a
+ * change touched it, counts where nothing else decides; but not where that place and a
+ * piece are one mapping: the mapping has grown, in place or by moving, and the kernel
+ * sends no event for growth.
  *
- * What is certain.  Events are read as they were posted.  So what a thread does in turn,
- * and threads that know of each other, are heard in the right order, which explains
+ * What is certain.  Events are read as they were posted.  So the changes of one thread,
+ * and of threads that wait for each other, are read in the right order; that order explains
  * everything, and is taken as it is.  Only a thread that was held up between its change
  * and its event is overtaken.  Then all orders are looked at (up to LEAVES of them), and
  * if two that put pages in different places explain the marks equally well, those pages
- * are in doubt.  Marks have no names; so this can be, but only for mappings whose pages
- * were out in the same pattern.
+ * are in doubt.  Marks have no names; so two orders can explain the same marks, but only
+ * where the pages of two mappings were out in the same pattern.
  *
- * What is left: of several threads that are held up at once and change the same places,
- * each between its change and its event, an order may be heard that explains everything
- * and isn't right, if the pages of those mappings were out in the same pattern; and so if
- * a munmap that comes late is taken for the echo of a MREMAP_DONTUNMAP, which has none.
+ * What stays uncertain.  If several threads that change the same places are held up at
+ * once, each between its change and its event, their events may be read in an order that
+ * explains everything and isn't right, where the pages of those mappings were out in the
+ * same pattern.  So may the late event of a munmap, where it is taken for the echo of a
+ * MREMAP_DONTUNMAP, which has no echo.
  *
  * More changes than SEARCH_MAX are not searched; changes.c follows them as they were
  * read, a move when its place is free.
@@ -43,10 +45,10 @@
 #define LEAVES		256
 #define NODES		4096
 
-/* What an order doesn't explain. */
+/* How much of what the kernel shows an order doesn't explain. */
 struct verdict {
 	uint64_t wrong;		/* pages */
-	uint64_t unlisted;	/* places that are registered, and we don't know of */
+	uint64_t unlisted;	/* places that are registered, and that no piece accounts for */
 };
 
 struct search {
@@ -60,7 +62,7 @@ struct search {
 	bool used[SEARCH_MAX];
 	unsigned int leaves, nodes;	/* that may still be looked at */
 	bool found, certain;
-	bool as_read;			/* the best is: what explains no more is in no doubt */
+	bool as_read;			/* the best order is that of reading: no page is in doubt */
 	struct verdict verdict;		/* on the best order */
 	uint32_t best[SEARCH_MAX];
 	struct zd_pieces best_end;
@@ -70,7 +72,7 @@ struct search {
 
 /* --- the changes, done to pieces --- */
 
-/* False: it can't have happened now (or there is no room to think so). */
+/* False: change @i can't have happened now, or the set of pieces is full. */
 static bool apply(struct search *f, struct zd_pieces *s, uint32_t i)
 {
 	const struct zd_change *c = &f->changes[f->read[i]];
@@ -93,6 +95,12 @@ static bool apply(struct search *f, struct zd_pieces *s, uint32_t i)
 
 /* --- what the kernel shows --- */
 
+static bool may_have_mark(zd_entry_t e)
+{
+	return e & ZD_ENTRY_LOCK || zd_entry_state(e) == ZD_ENTRY_DEVICE ||
+	       zd_entry_state(e) == ZD_ENTRY_REMOVED;
+}
+
 static void judge_marks(const struct zd_mm *mm, const struct zd_piece *p, struct verdict *v)
 {
 	uint64_t pos = p->start;
@@ -108,9 +116,8 @@ static void judge_marks(const struct zd_mm *mm, const struct zd_piece *p, struct
 			for (uint64_t a = mark[i].start; a < mark[i].end; a += ZD_PAGE_SIZE) {
 				zd_entry_t e = known ? *zd_mm_entry(mm, p->was + (a - p->start)) : 0;
 
-				v->wrong += !(e & ZD_ENTRY_LOCK) &&
-					    zd_entry_state(e) != ZD_ENTRY_DEVICE &&
-					    zd_entry_state(e) != ZD_ENTRY_REMOVED;
+				if (!may_have_mark(e))
+					v->wrong++;
 			}
 	}
 }
@@ -119,11 +126,11 @@ static void judge_marks(const struct zd_mm *mm, const struct zd_piece *p, struct
 static void judge_page(const struct zd_mm *mm, const struct zd_piece *p, uint64_t addr,
 		       struct verdict *v)
 {
-	if (addr >= p->start && addr < p->end)
-		v->wrong += !zd_uffd_has(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE);
+	if (addr >= p->start && addr < p->end && !zd_uffd_has(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE))
+		v->wrong++;
 }
 
-/* Is all of the piece registered?  What isn't begins or ends where a change did. */
+/* Is all of the piece registered?  A part that isn't begins or ends where a change did. */
 static void judge_place(const struct search *f, const struct zd_piece *p, struct verdict *v)
 {
 	judge_page(f->mm, p, p->start, v);
@@ -141,16 +148,17 @@ static void judge_place(const struct search *f, const struct zd_piece *p, struct
 	}
 }
 
-/* Does the child have what its parent hadn't?  (The reverse says nothing: there is
- * MADV_DONTFORK.)  Of a child that is changing already nothing can be seen. */
+/* Does the child have a mapping that its parent hadn't?  (The reverse says nothing: there
+ * is MADV_DONTFORK.)  Of a child whose address space is being changed nothing can be seen. */
 static uint64_t judge_in_child(const struct zd_mm *child, const struct zd_pieces *s, uint64_t start,
 			       uint64_t end)
 {
 	uint64_t at[2] = { start, end - ZD_PAGE_SIZE }, wrong = 0;
 
 	for (unsigned int i = 0; i < 2; i++)
-		wrong += !zd_pieces_overlap(s, at[i], at[i] + ZD_PAGE_SIZE) &&
-			 zd_uffd_has(zd_mm_uffd(child), at[i], ZD_PAGE_SIZE) == 1;
+		if (!zd_pieces_overlap(s, at[i], at[i] + ZD_PAGE_SIZE) &&
+		    zd_uffd_has(zd_mm_uffd(child), at[i], ZD_PAGE_SIZE) == 1)
+			wrong++;
 	return wrong;
 }
 
@@ -200,7 +208,7 @@ static bool is_unlisted(const struct search *f, const struct zd_pieces *s, uint6
 	for (unsigned int i = 0; i < s->nr; i++)
 		if (s->v[i].end <= addr && s->v[i].end > below)
 			below = s->v[i].end;
-	/* of several mappings the kernel says no */
+	/* one mapping with the piece below?  (The kernel says no if they are several.) */
 	return !below ||
 	       zd_uffd_has(uffd, below - ZD_PAGE_SIZE, addr + 2 * ZD_PAGE_SIZE - below) != 1;
 }
@@ -211,14 +219,15 @@ static struct verdict judge(struct search *f, const struct zd_pieces *end)
 
 	for (unsigned int i = 0; i < end->nr; i++)
 		judge_place(f, &end->v[i], &v);
-	/* nor may there be a mark where nothing is */
+	/* a mark in a place without a piece is wrong as well */
 	f->touched = *end;
 	if (!fill_touched(f, &f->touched))
 		f->touched = *end;
 	for (unsigned int i = 0; f->mm->pagemap_fd >= 0 && i < f->touched.nr; i++)
 		judge_marks(f->mm, &f->touched.v[i], &v);
 	for (unsigned int i = end->nr; i < f->touched.nr; i++)
-		v.unlisted += is_unlisted(f, end, f->touched.v[i].start);
+		if (is_unlisted(f, end, f->touched.v[i].start))
+			v.unlisted++;
 	for (uint32_t i = 0; i < f->nr; i++)
 		if (f->changes[f->read[i]].type == ZD_CHANGE_FORK)
 			v.wrong += wrong_in_child(f, i);
@@ -235,15 +244,17 @@ static bool as_read(const struct search *f)
 	return true;
 }
 
-/* Less than nothing: @a explains more. */
+/* Less than 0: @a explains more. */
 static int compare(const struct verdict *a, const struct verdict *b)
 {
 	if (a->wrong != b->wrong)
 		return a->wrong < b->wrong ? -1 : 1;
-	return a->unlisted < b->unlisted ? -1 : a->unlisted > b->unlisted;
+	if (a->unlisted != b->unlisted)
+		return a->unlisted < b->unlisted ? -1 : 1;
+	return 0;
 }
 
-/* @other explains as much: what it has elsewhere is in doubt. */
+/* @other explains as much as the best: pages that @other has elsewhere are in doubt. */
 static void note_doubts(struct search *f, const struct zd_pieces *other)
 {
 	struct zd_order *order = f->result;
@@ -306,7 +317,7 @@ static void search(struct search *f, unsigned int depth)
 	}
 }
 
-/* What is managed of [start, end), as it was. */
+/* Pieces for what was managed of [start, end) before the first change. */
 static bool begin_at(struct search *f, uint64_t start, uint64_t end)
 {
 	const struct zd_ranges *r = &f->mm->ranges;
@@ -334,6 +345,7 @@ static bool begin(struct search *f)
 	return ok;
 }
 
+/* The server's thread; doesn't block.  Up to NODES steps, and an ioctl a page judged. */
 int zd_order_find(struct zd_mm *mm, const struct zd_change *changes, unsigned int nr,
 		  struct zd_order *order)
 {
@@ -357,7 +369,7 @@ int zd_order_find(struct zd_mm *mm, const struct zd_change *changes, unsigned in
 	if (begin(f))
 		search(f, 0);
 	if (f->found && zd_uffd_changing(zd_mm_uffd(mm))) {
-		rc = -EAGAIN;	/* what was looked at may be newer than the events */
+		rc = -EAGAIN;	/* the kernel's marks may be newer than the events */
 	} else if (f->found) {
 		rc = 0;
 		for (unsigned int i = 0; i < nr; i++)

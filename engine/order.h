@@ -18,8 +18,9 @@ struct zd_order {
 /*
  * In which order did @nr changes of @mm happen, that touch the same places?  @order->v
  * has @nr indexes on entry, in the order in which they were read, and is permuted.
- * @mm was still.  The server's thread.  -EAGAIN: it isn't any more; -ENOENT: none that is
- * possible was found, -E2BIG: too many to search, -ENOMEM.  Then nothing has changed.
+ * @mm was still.  The server's thread; doesn't block.  -EAGAIN: @mm isn't still any more;
+ * -ENOENT: no possible order was found; -E2BIG: too many to search; -ENOMEM.  On errors
+ * @order->v is unchanged.
  */
 int zd_order_find(struct zd_mm *mm, const struct zd_change *changes, unsigned int nr,
 		  struct zd_order *order);

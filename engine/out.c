@@ -50,7 +50,7 @@ static bool has_owner(const struct zd_mig_page *p)
 	return false;
 }
 
-/* Where the content of page @i goes: device memory, if we can address it. */
+/* Where the content of page @i goes: device memory, if the server can address it. */
 static void *content_of(struct zd_mig *mig, unsigned int i)
 {
 	struct zd_device *dev = mig->server->dev;
@@ -92,7 +92,7 @@ static int fetch(struct zd_mm *mm, struct zd_mig *mig)
 void zd_out_prefetch(struct zd_mig *mig)
 {
 	mig->mm->mover->progress(mig->mm, mig);
-	/* a failure is repeated, and dealt with, in zd_out_moved() */
+	/* zd_out_moved() fetches again what failed here, and deals with failures */
 	fetch(mig->mm, mig);
 }
 
@@ -109,7 +109,8 @@ static unsigned int sort_out(struct zd_mig *mig, uint16_t *slot)
 			zd_out_refused(mig, p);
 			continue;
 		}
-		mig->server->resident -= mig->server->resident > 0;
+		if (mig->server->resident)
+			mig->server->resident--;
 		if (!has_owner(p)) {
 			zd_out_dropped(mig, p);
 			continue;
@@ -147,6 +148,7 @@ static void submit(struct zd_mig *mig, unsigned int nr, const uint16_t *slot)
 	dev->ops->submit(dev, &mig->io);
 }
 
+/* The server's thread; doesn't block.  May free @mig. */
 void zd_out_moved(struct zd_mig *mig)
 {
 	uint16_t slot[ZD_MIG_MAX];
@@ -178,7 +180,7 @@ void zd_out_moved(struct zd_mig *mig)
 	submit(mig, kept, slot);
 }
 
-/* ->alloc_pages, which must not find the device full for pages that are home. */
+/* ->alloc_pages; the device must not be full only of pages whose put is delayed. */
 static int take_pages(struct zd_server *server, struct zd_device *dev, unsigned int nr,
 		      zd_pfn_t *pfns)
 {
@@ -191,6 +193,7 @@ static int take_pages(struct zd_server *server, struct zd_device *dev, unsigned 
 	return more > 0 ? got + more : got;
 }
 
+/* The server's thread; doesn't block.  The mover and the driver are called. */
 int zd_out_start(struct zd_mm *mm, const uint64_t *addrs, unsigned int nr,
 		 const struct zd_out_want *want)
 {

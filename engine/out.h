@@ -26,14 +26,14 @@ struct zd_out_want {
 };
 int zd_out_start(struct zd_mm *mm, const uint64_t *addrs, unsigned int nr,
 		 const struct zd_out_want *want);
-/* From the mover: every page has its final error.  Also when the mover died
- * with its process (mig->mm is NULL then): what it had moved is lost. */
+/* From the mover: every page has its final error.  Also when the mover died with its process
+ * (mig->mm is NULL then): the pages that it had moved are lost. */
 void zd_out_moved(struct zd_mig *mig);
 /*
- * Read what has been moved so far.  A child that is forked now shares these
- * pages, and its parent may be gone, and staging with it, before the batch is
- * through.  Between read_begin and read_end, before the fork's event is read:
- * until then the parent waits.
+ * Read the pages that have been moved so far.  A child that is forked now shares these
+ * pages, and the parent may end, and staging with it, before the batch has landed.
+ * Between read_begin and read_end, before the fork's event is read: until then the parent
+ * waits.
  */
 void zd_out_prefetch(struct zd_mig *mig);
 

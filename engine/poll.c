@@ -53,16 +53,15 @@ static int wait_ms(const struct zd_server *server, int timeout_ms)
 }
 
 /*
- * A program that faults often faults again at once, and to be woken for it, on a
- * CPU that went to sleep meanwhile, costs more than the fault.  So after a fault
- * the server looks for the next one for a while before it sleeps, and lets any
- * other thread that wants the CPU have it.
+ * A program that faults often faults again at once, and waking the server for that, on a
+ * CPU that went to sleep meanwhile, costs more than the fault.  So after a fault the server
+ * polls for the next one for a while before it sleeps, and yields the CPU to any other
+ * thread in between.
  *
- * It spins while it is lucky: a fault found scores, an empty spin costs, and a
- * server without luck tries again only now and then.  One that lives in the
- * program doesn't spin: it would keep itself off the program's CPU, where its
- * next wake-up is cheapest.  It just looks once more after each fault
- * (zd_mm_ready()).
+ * The server spins while that finds faults: a fault found raises spin_luck, an empty spin
+ * lowers it, and a server without luck tries again only now and then.  A server that is a
+ * thread of the program doesn't spin: spinning would keep it off the program's CPU, where its
+ * next wake-up is cheapest.  It reads once more after each fault instead (zd_mm_ready()).
  */
 static void spin(struct zd_server *server)
 {
@@ -90,9 +89,9 @@ static void spin(struct zd_server *server)
 }
 
 /*
- * The thread whose event has been read has to run before its address space is still, and
- * nothing tells of that.  It runs soon: faults that wait for it shall not wait until the
- * next look at the clock.
+ * After its event has been read a thread has to run before its address space is still, and
+ * no descriptor tells of that.  The thread runs soon: yield a few times, so that the faults
+ * that wait for it don't wait for RETRY_MS.
  */
 static void wait_for_changes(struct zd_server *server)
 {
@@ -103,6 +102,7 @@ static void wait_for_changes(struct zd_server *server)
 	}
 }
 
+/* The server's thread; blocks in epoll_wait() alone. */
 int zd_server_poll(struct zd_server *server, int timeout_ms)
 {
 	int n;

@@ -2,10 +2,10 @@
 /* Descriptors of RAM pages; see ram_page.h. */
 #include <errno.h>
 
-#include "base/time.h"
 #include "base/alloc.h"
 #include "base/bug.h"
 #include "base/lock.h"
+#include "base/time.h"
 #include "engine/ram_page.h"
 #include "space/table.h"
 #include "zonedev/gup.h"
@@ -46,8 +46,8 @@ static struct zd_page *folio_page(struct zd_page *folio, unsigned int i)
 	return folio - ZD_FOLIO_PAGES + i;
 }
 
-/* Nobody maps or pins the folio any more: each of its pages lives on only for those
- * who got it. */
+/* The folio isn't mapped or pinned any more: put the reference that it has to each of its
+ * pages, which live on while gets of their own hold them.  Any thread. */
 static void folio_free(struct zd_page *folio)
 {
 	for (unsigned int i = 0; i < ZD_FOLIO_PAGES; i++) {
@@ -60,8 +60,9 @@ static void folio_free(struct zd_page *folio)
 	}
 }
 
-/* The word of a free folio counts its free pages.  Relaxed would lose what the others
- * did to theirs: who gets to 512 hands all of them on. */
+/* The word of a free folio counts its free pages.  Acquire and release: the thread that
+ * counts to 512 gives the whole folio away, so it must see what other threads did to their
+ * pages before.  Any thread. */
 static void folio_page_free(struct zd_ram_pages *pool, struct zd_page *page)
 {
 	struct zd_page *folio = zd_page_folio_(page);
@@ -75,7 +76,7 @@ static void page_free(struct zd_page *page)
 	struct zd_ram_pages *pool = zd_page_pagemap(page)->owner;
 	zd_pfn_t pfn = zd_page_to_pfn(page);
 
-	/* it only goes down, and not below a pfn that is in use */
+	/* pool->folios only goes down, and not to a pfn that is in use */
 	if (pfn < __atomic_load_n(&pool->folios, __ATOMIC_RELAXED))
 		push(pool, &pool->free, page);
 	else if (pfn % ZD_FOLIO_BLOCK == ZD_FOLIO_PAGES)
@@ -132,7 +133,7 @@ static struct zd_page *take_folio(struct zd_ram_pages *pool)
 	pfn = pop(&pool->free_folio);
 	if (!pfn && pool->folios - ZD_FOLIO_BLOCK >= pool->pgmap.pfn + pool->fresh) {
 		pfn = pool->folios - ZD_FOLIO_BLOCK;
-		/* relaxed: who frees one of these pages was given it since */
+		/* relaxed: a thread that frees one of these pages was given it after this */
 		__atomic_store_n(&pool->folios, pfn, __ATOMIC_RELAXED);
 		pfn += ZD_FOLIO_PAGES;
 	}
@@ -140,6 +141,7 @@ static struct zd_page *take_folio(struct zd_ram_pages *pool)
 	return pfn ? zd_pfn_to_page(pfn) : NULL;
 }
 
+/* The server's thread; doesn't block. */
 int zd_ram_page_install(struct zd_mm *mm, uint64_t addr)
 {
 	zd_entry_t *entry = zd_mm_entry(mm, addr), flags = 0;
@@ -152,13 +154,13 @@ int zd_ram_page_install(struct zd_mm *mm, uint64_t addr)
 	if (!pfn)
 		return -ENOMEM;
 	rc = zd_page_init(zd_pfn_to_page(pfn));
-	if (rc) {		/* still ours, and free */
+	if (rc) {		/* the descriptor is still free */
 		push(mm->ram_pages, &mm->ram_pages->free, zd_pfn_to_page(pfn));
 		return rc;
 	}
 	zd_pfn_to_page(pfn)->word = addr;
-	/* release: who reads the pfn sees the count; pairs with the acquire in
-	 * GUP's walk */
+	/* release: a thread that reads the pfn sees the count; pairs with the acquire in
+	 * zd_entry_load(), GUP's walk() */
 	if (!zd_entry_is_free(*entry, zd_now_ns()))
 		flags = ZD_ENTRY_UNSETTLED;
 	zd_entry_store(entry, ZD_ENTRY_SYSTEM | flags | pfn << ZD_ENTRY_VAL_SHIFT);
@@ -180,6 +182,7 @@ static bool clear_block(struct zd_mm *mm, uint64_t addr)
 	return true;
 }
 
+/* The server's thread; doesn't block. */
 int zd_ram_page_install_folio(struct zd_mm *mm, uint64_t addr)
 {
 	int rc = mm->ram_pages ? 0 : ram_pages_create(mm);
@@ -192,7 +195,7 @@ int zd_ram_page_install_folio(struct zd_mm *mm, uint64_t addr)
 	folio = take_folio(mm->ram_pages);
 	if (!folio)
 		return -ENOMEM;
-	/* its pagemap is ours and goes after this mm's last page: init can't fail */
+	/* can't fail: this pagemap goes after the mm's last page */
 	ZD_BUG_ON(zd_page_init(folio), "folio of mm slot %u", mm->slot);
 	folio->word = ZD_FOLIO_PAGES;
 	for (unsigned int i = 0; i < ZD_FOLIO_PAGES; i++) {
@@ -209,12 +212,12 @@ int zd_ram_page_install_folio(struct zd_mm *mm, uint64_t addr)
 	return 0;
 }
 
-/* Nobody gets the page from here on, unless somebody has it: then false. */
+/* No thread can get the page from here on.  False: one holds it. */
 static bool freeze(struct zd_page *page)
 {
 	uint32_t unheld = 1;
 
-	/* acquire and release: what holders did to the page is done, and no new
+	/* acquire and release: what earlier holders did to the page is done, and no new
 	 * holder comes; pairs with zd_try_get_page_refs() */
 	return __atomic_compare_exchange_n(&page->refcount, &unheld, 0, false, __ATOMIC_ACQ_REL,
 					   __ATOMIC_RELAXED);
@@ -244,7 +247,7 @@ static bool release_folio(struct zd_mm *mm, struct zd_page *folio)
 		struct zd_page *page = folio_page(folio, i);
 		zd_entry_t *entry = zd_mm_entry(mm, page->word);
 
-		/* unmapped since, it is another page's, or nobody's */
+		/* if the page was unmapped since, the entry is another page's, or empty */
 		if (zd_entry_state(*entry) == ZD_ENTRY_SYSTEM &&
 		    zd_entry_val(*entry) == zd_page_to_pfn(page))
 			zd_entry_store(entry, 0);
@@ -253,6 +256,7 @@ static bool release_folio(struct zd_mm *mm, struct zd_page *folio)
 	return true;
 }
 
+/* The server's thread; doesn't block. */
 bool zd_ram_page_release(zd_entry_t *entry)
 {
 	struct zd_page *page = zd_pfn_to_page(zd_entry_val(*entry));
@@ -280,7 +284,7 @@ void zd_ram_page_drop(zd_entry_t *entry)
 	if (of_folio) {
 		page = zd_page_folio_(page);
 		if (--page->word)
-			return;		/* other pages of it are mapped */
+			return;		/* other pages of the folio are mapped */
 	}
 	zd_put_page(page);
 }
@@ -300,7 +304,7 @@ uint64_t zd_ram_pages_release_all(struct zd_mm *mm)
 				zd_ram_page_release(entry);
 		}
 	}
-	/* those of entries that would not go, and those whose mapping is gone */
+	/* pages whose entry was not released, and held ones whose mapping is gone */
 	return zd_pagemap_live_pages(&mm->ram_pages->pgmap);
 }
 
@@ -313,11 +317,12 @@ void zd_ram_pages_destroy(struct zd_mm *mm)
 	mm->ram_pages = NULL;
 }
 
+/* Any thread, any context. */
 void *zd_page_address(const struct zd_page *page)
 {
 	const struct zd_pagemap *pgmap = zd_page_pagemap(page);
 
-	/* of the others the word is the address, or their driver's, 0 */
+	/* of other types the word is the address, or 0 where their driver sets none */
 	if (!pgmap || pgmap->type == ZD_MEMORY_DEVICE_PRIVATE)
 		return NULL;
 	/* an mremap may be changing it */

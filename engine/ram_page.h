@@ -5,12 +5,13 @@
  *
  * A page gets one when it is first asked for (gup.c), and its entry becomes
  * SYSTEM with the pfn.  The entry holds one reference, "the page is mapped";
- * everything above that is somebody's get or pin.  A migration first takes the
- * count from 1 to 0 (nobody can get it any more), then clears the entry.
+ * all references above that are gets and pins.  A migration first takes the count from 1
+ * to 0 (then no thread can get the page any more), then clears the entry.
  *
  * Ordering.  GUP: entry, count, entry again.  Release: count, entry.  So a get
- * that succeeds before the freeze makes the freeze fail; one that comes after it
- * fails; and one that meets the descriptor in its next life sees another entry.
+ * that succeeds before the freeze makes the freeze fail; a get after the freeze fails;
+ * and a get of a descriptor that was freed and is used again finds that the entry has
+ * changed.
  *
  * Folios (zonedev/gup.h).  512 descriptors that are made together, for the 512 pages
  * of a huge page, live and die together:
@@ -20,15 +21,16 @@
  *	each page's count	1 while the folio lives, and its gets
  *	each page's word	its address
  *
- * so a page that is unmapped while another of its folio is pinned, or while it is
- * itself, keeps its descriptor.  There is no splitting: what would split a folio
- * (a part is migrated, or is pinned by itself) needs it held by nobody, and then all
- * 512 descriptors just go, and come back one by one when they are asked for.  What
- * is unmapped or remapped in part takes its entries along; a folio of fewer entries,
- * or of entries here and there, is still one.  Letting it go freezes the folio, then
- * each page; one that is held thaws them all.
+ * so a page that is unmapped while any page of its folio is held keeps its descriptor.
+ * Folios aren't split.  Where the kernel would split one (a part is migrated, or is pinned
+ * by itself) no page of it may be held, and then all 512 descriptors are freed; they come
+ * back one by one when they are asked for.  Where a part is unmapped or remapped its
+ * entries go along; a folio of fewer entries, or of entries in several places, is still
+ * one.  Releasing a folio freezes the folio's count, then each page's; if a page is held
+ * all are thawed.
  *
- * Server's thread, but for the descriptors' return (ops->page_free).
+ * Context.  The server's thread, and no call blocks; but descriptors are freed
+ * (ops->page_free) by the thread of the last put.
  */
 #ifndef ZD_ENGINE_RAM_PAGE_H
 #define ZD_ENGINE_RAM_PAGE_H
@@ -43,15 +45,15 @@ int zd_ram_page_install(struct zd_mm *mm, uint64_t addr);
  * its pages have are taken away first.  0; -EBUSY: a page of it is held, or is none
  * that may be taken; -ENOMEM. */
 int zd_ram_page_install_folio(struct zd_mm *mm, uint64_t addr);
-/* Take it away if nobody holds the page, or for a folio any page of it, so that it
- * may migrate: the entry, or the folio's, become NONE.  False: held; or it was
- * GOING, had not settled, and is that again. */
+/* Take the descriptor away, unless the page is held, or of a folio any page, so that the
+ * page may migrate: the entry, or all of the folio's, become NONE.  False: held; or the
+ * entry was UNSETTLED, and is GOING again. */
 bool zd_ram_page_release(zd_entry_t *entry);
-/* The mapping is gone: this entry lets go of it; holders keep theirs. */
+/* The mapping is gone: put this entry's reference; holders keep theirs. */
 void zd_ram_page_drop(zd_entry_t *entry);
-/* Take away all that nobody holds, in every range.  Returns how many are held. */
+/* Take away the descriptors of all pages that aren't held.  Returns how many are held. */
 uint64_t zd_ram_pages_release_all(struct zd_mm *mm);
-/* None may be held. */
+/* No page may be held. */
 void zd_ram_pages_destroy(struct zd_mm *mm);
 
 #endif

@@ -2,13 +2,12 @@
 /*
  * The server: one thread that owns everything that decides.
  *
- * Mechanism.  One epoll loop over userfaultfds, the device's completions and
- * whatever its host adds (sockets, timers, commands).  Entries, ranges, queues
- * and batches belong to this thread alone, so none of them needs a lock, and
- * the order in which it reads events is the order in which they happened: an
- * event is processed wholly before the next message, completion or command is
- * looked at.  Nothing in the loop blocks on the programs that it serves; what
- * must wait (a fault on a locked entry, a move that an agent makes) is a state,
+ * Mechanism.  One epoll loop over userfaultfds, the device's completions and the sources
+ * that the host adds (sockets, timers, commands).  Entries, ranges, queues and batches
+ * belong to this thread alone, so none of them needs a lock: each message, completion and
+ * command is handled wholly before the next is looked at.  (Events that can't be followed
+ * yet are logged: changes.c.)  Nothing in the loop blocks on the programs that are served;
+ * what must wait (a fault on a locked entry, a move that an agent makes) is a state,
  * not a sleeping thread.
  *
  * The server doesn't know whose address spaces it serves: see struct

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the server counts.  Only its thread writes; others may read a value that
- * is a moment old.
+ * What the server counts.  Only the server's thread writes; other threads may read values
+ * that are a moment old.
  */
 #ifndef ZD_ENGINE_STATS_H
 #define ZD_ENGINE_STATS_H
@@ -35,8 +35,8 @@ struct zd_stats {
 void zd_stats_fault_end(struct zd_stats *stats, uint64_t addr, uint64_t start_ns);
 
 /*
- * To time a fault takes two looks at the clock, and a system call more since its
- * thread is woken apart.  So only the first are all timed, and then one of
+ * To time a fault takes two reads of the clock, and one more system call, since its thread
+ * is woken apart.  So only the first ZD_TIMED_FIRST are all timed, and then one of
  * ZD_TIMED_EACH, which stands for the others.
  */
 #define ZD_TIMED_FIRST	1024

@@ -25,8 +25,8 @@ struct dirent64 {
 	char name[];
 };
 
-/* How much of the mark the text so far ends with; a mark begins with '/' and has no
- * other, so a mismatch starts anew at the character itself. */
+/* How many characters of the mark the text ends with, now that @c has been added.  A mark
+ * has one '/', its first character, so after a mismatch only @c itself may begin it anew. */
 ZD_RAW_CODE
 static unsigned int follow(const char *mark, unsigned int have, char c)
 {
@@ -35,7 +35,7 @@ static unsigned int follow(const char *mark, unsigned int have, char c)
 	return c == mark[0];
 }
 
-/* Does DIR/maps name the mark?  1, 0, or -1: it is empty. */
+/* Does DIR/maps name the mark?  1, 0, or -1: the file is empty. */
 ZD_RAW_CODE
 static int look_for_mark(int dir, const char *mark)
 {
@@ -56,7 +56,8 @@ static int look_for_mark(int dir, const char *mark)
 	return found;
 }
 
-/* Of a process whose first thread has ended the others show the memory. */
+/* The maps of a process whose first thread has ended are empty, but not those of its other
+ * threads. */
 ZD_RAW_CODE
 static bool look_at_threads(int dir, const char *mark)
 {
@@ -164,10 +165,10 @@ void zd_family_watch(const char *mark, int parent, int pidfd)
 	raw_syscall(SYS_prctl, PR_SET_NAME, (long)"zonedev-guard", 0, 0, 0, 0);
 	/* a signal to the server's group is not for the guard */
 	raw_syscall(SYS_setsid, 0, 0, 0, 0, 0, 0);
-	/* the death of the thread, not of the process: an exec ends a server,
-	 * too, and the children of what was there before are still out there */
+	/* the death of the thread, not of the process: an exec ends a server, too, and
+	 * leaves the children of the program that was there before */
 	raw_syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0, 0);
-	raw_syscall(SYS_ppoll, (long)&end, 1, (long)&none, 0, 0, 0);	/* already? */
+	raw_syscall(SYS_ppoll, (long)&end, 1, (long)&none, 0, 0, 0);	/* has it ended already? */
 	si.si_pid = 0;
 	while (!(end.revents & POLLIN) && si.si_pid != parent)
 		raw_syscall(SYS_rt_sigtimedwait, (long)&death, (long)&si, 0, 8, 0, 0);
@@ -213,8 +214,8 @@ void zd_family_oom_protect(void)
 
 	if (fd < 0)
 		return;
-	/* Without CAP_SYS_RESOURCE there is a lowest score, which no file tells.  Each
-	 * write that is allowed is also done: the last of them is the lowest. */
+	/* Without CAP_SYS_RESOURCE there is a lowest score, which no file tells: bisect.  Each
+	 * write that is allowed sets the score; the last allowed one is the lowest. */
 	if (!write_score(fd, OOM_MIN))
 		for (refused = OOM_MIN; allowed - refused > 1;) {
 			int middle = refused + (allowed - refused) / 2;

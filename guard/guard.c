@@ -52,7 +52,7 @@ static bool unmap_large(const struct zd_vma *vma, void *ctx)
 	return true;
 }
 
-/* What a copy doesn't need would stay in RAM when the server has let go of it. */
+/* Memory that a copy shares with the server would stay in RAM when the server has freed it. */
 static void forget_memory(void)
 {
 	int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
@@ -97,7 +97,7 @@ static int program_main(void *arg)
 	const char *argv[] = { name, guard->mark, guard->pidfd_text, NULL };
 	const char *envp[] = { NULL };
 
-	/* this process's table is its own */
+	/* this process has a descriptor table of its own: no CLONE_FILES */
 	raw_syscall(SYS_fcntl, guard->pidfd, F_SETFD, 0, 0, 0, 0);
 	raw_syscall(SYS_execveat, guard->image, (long)"", (long)argv, (long)envp, AT_EMPTY_PATH, 0);
 	guard->failed = 1;
@@ -106,7 +106,8 @@ static int program_main(void *arg)
 }
 
 /* exec makes SIGCHLD the exit signal of any process, so that the program's wait() would
- * find a child that it did not make: the guard is the child of one that ends at once. */
+ * find a child that it did not make: the guard is the child of this process, which ends at
+ * once. */
 ZD_RAW_CODE
 static int middle_main(void *arg)
 {
@@ -198,7 +199,7 @@ int zd_guard_start(struct zd_guard *guard, const char *mark, enum zd_guard_how h
 	guard->own_pidfd = syscall(SYS_pidfd_open, guard->pid, 0);
 	if (guard->own_pidfd >= 0 || !guard->orphan)
 		return 0;
-	rc = -errno;	/* it has died already, or there is no descriptor for it */
+	rc = -errno;	/* the guard has died already, or descriptors have run out */
 	guard->pid = 0;
 
 err_stack:
@@ -214,7 +215,7 @@ void zd_guard_stop(struct zd_guard *guard)
 
 	if (!guard->pid)
 		return;
-	/* the id could be another process's by now, where the program's wait() has taken the guard */
+	/* guard->pid could be another process's by now, if the program's wait() has reaped the guard */
 	if (guard->own_pidfd >= 0)
 		syscall(SYS_pidfd_send_signal, guard->own_pidfd, SIGKILL, NULL, 0);
 	else if (!guard->orphan)

@@ -7,9 +7,11 @@
  * killed, all of them at once.  But a mapping holds its file, a mapping is
  * inherited by fork, and the file of an io_uring holds the files that are
  * registered with it.  So each process of the family maps one page of a ring
- * that nobody ever uses, and every userfaultfd is registered there: for as long
- * as a process lives whose pages may be away, they are open.  A thread that
- * needs one of those pages then waits, for ever if there is nobody to kill it.
+ * that is never used for I/O, and every userfaultfd is registered there: the userfaultfds
+ * are open for as long as a process lives whose pages may be away.  A thread that needs
+ * one of those pages then waits, for ever if no guard is left to kill it.
+ *
+ * Any thread; one at a time.
  */
 #ifndef ZD_GUARD_KEEPER_H
 #define ZD_GUARD_KEEPER_H
@@ -25,8 +27,8 @@ struct zd_keeper {
 int zd_keeper_open(struct zd_keeper *keeper);
 void zd_keeper_close(struct zd_keeper *keeper);
 
-/* From now on, and no longer; any number of the caller's descriptor table.  NULL
- * is fine.  0 or -errno. */
+/* Keep @fd from now on; no longer.  Any descriptor of the caller.  @keeper may be NULL.  0 or
+ * -errno. */
 int zd_keeper_add(struct zd_keeper *keeper, int fd);
 void zd_keeper_drop(struct zd_keeper *keeper, int fd);
 

@@ -5,8 +5,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "space/maps.h"
 #include "base/uapi.h"
+#include "space/maps.h"
 #include "zonedev/page.h"
 
 static uint64_t hex(const char **p)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * /proc/PID/maps and /proc/PID/pagemap, read without malloc.
+ * /proc/PID/maps and /proc/PID/pagemap, read without malloc.  Any thread; a call may wait for
+ * the address space's mmap lock.
  */
 #ifndef ZD_SPACE_MAPS_H
 #define ZD_SPACE_MAPS_H
@@ -31,8 +32,8 @@ static inline bool zd_vma_movable(const struct zd_vma *vma)
 int zd_maps_walk(int fd, bool (*fn)(const struct zd_vma *vma, void *ctx), void *ctx);
 
 /*
- * The mapping that @addr is in, or the first above; without its name ("").  It costs no
- * more than a system call where the kernel can be asked for one mapping (Linux 6.11).
+ * The mapping that @addr is in, or the first above; without its name ("").  One system call
+ * where the kernel can be asked for one mapping (Linux 6.11).
  * 0; -ENOENT: there is none; -errno (-ESRCH: the address space is gone).
  */
 int zd_maps_find(int fd, uint64_t addr, struct zd_vma *vma);

@@ -66,7 +66,7 @@ bool zd_ranges_gap(const struct zd_ranges *r, uint64_t *start, uint64_t end, uin
 {
 	size_t i = zd_ranges_first(r, *start);
 
-	if (i < r->nr && r->v[i].start <= *start)	/* ranges don't touch: behind it is a gap */
+	if (i < r->nr && r->v[i].start <= *start)	/* ranges don't touch: a gap follows */
 		*start = r->v[i++].end;
 	*gap_end = i < r->nr && r->v[i].start < end ? r->v[i].start : end;
 	return *start < *gap_end;

@@ -4,7 +4,7 @@
 #include "base/alloc.h"
 #include "space/table.h"
 
-/* A page of what is touched, then the entries: the leaf points to these. */
+/* A page of `touched` bytes, then the entries: the leaf points to the entries. */
 #define HEAD_BYTES	ZD_PAGE_SIZE
 #define LEAF_BYTES	(HEAD_BYTES + ZD_TABLE_LEAF_ENTRIES * sizeof(zd_entry_t))
 #define DIR_BYTES	(ZD_TABLE_SLOTS * sizeof(zd_entry_t *))

@@ -20,8 +20,8 @@
  *              zeros.
  *   bit  4     WAIT: a fault waits for the lock
  *   bit  5     HOT: came home soon after it went out; set in PRESENT
- *   bit  6     FOLIO: its pins are counted by the folio (ram_page.h); set in SYSTEM
- *   bit  7     GOING before, and not settled; set in SYSTEM
+ *   bit  6     FOLIO: pins of the page are counted by its folio (ram_page.h); set in SYSTEM
+ *   bit  7     UNSETTLED: the page was GOING, and may be yet; set in SYSTEM
  *   bits 8-43  DEVICE, SYSTEM, DAX: pfn.  PRESENT: number of the queue run it belongs to.
  *              GOING: since when
  *   bits 44-63 DEVICE: when it went out (see lru.h), for the refault distance
@@ -32,7 +32,7 @@
  * the entry of every forked child that shares it.  Only the server's thread
  * writes entries, but for those of device mappings, which are never in a managed
  * range (devmap.h); other threads may read them (release/acquire on the entry:
- * who sees a pfn sees a page whose count was raised before).
+ * a thread that sees a pfn sees a page whose count was raised before).
  */
 #ifndef ZD_SPACE_TABLE_H
 #define ZD_SPACE_TABLE_H
@@ -50,19 +50,19 @@ enum zd_entry_state {
 	ZD_ENTRY_DEVICE,	/* on the device */
 	ZD_ENTRY_POISON,	/* lost: the device could not read it back */
 	/*
-	 * Missing, and of no content: zeros that were moved out, or what was out and
-	 * a madvise() has given up.  A mark of ours may be left in the page table,
-	 * which refuses the zero page: a fault takes that mark off first.
+	 * Missing, and of no content: zeros that were moved out, or a page that was out and
+	 * that a madvise() has given up.  A mark (uffd.h) may be left in the page table; the
+	 * kernel refuses the zero page there, so a fault takes that mark off first.
 	 */
 	ZD_ENTRY_REMOVED,
-	ZD_ENTRY_SYSTEM,	/* RAM with a descriptor: somebody asked for it (gup.c) */
+	ZD_ENTRY_SYSTEM,	/* RAM with a descriptor, since GUP asked for the page */
 	ZD_ENTRY_DAX,		/* a page of a device mapping (devmap.h); never managed */
 	/*
-	 * RAM, and a madvise() takes its content away.  The kernel tells before it is
-	 * done, and not when it has been.  If the page moved out in between, and had to
-	 * come back for want of a mark, it would come back to life.  So it stays, until a
-	 * fault has shown that it was gone, or for ZD_GOING_SETTLE: MADV_FREE leaves
-	 * pages that are written again without a fault.
+	 * RAM, and a madvise() takes its content away.  The kernel sends the event before it
+	 * does so, and none after.  If the page moved out in between, and was put back for
+	 * want of a mark, content that the madvise has given up would reappear.  So the page
+	 * stays in RAM until a fault has shown that it was gone, or for ZD_GOING_SETTLE:
+	 * after MADV_FREE a page may be written again without a fault.
 	 */
 	ZD_ENTRY_GOING,
 };
@@ -115,8 +115,9 @@ static inline zd_entry_t zd_entry_present(uint64_t run, bool hot)
 	       (run & ZD_ENTRY_VAL_MASK) << ZD_ENTRY_VAL_SHIFT;
 }
 
-/* GOING: time in units of 2^28 ns.  Between the reading of the event and the zapping of
- * the pages its thread only runs: in the kernel, it can't be stopped. */
+/* GOING: time in units of 2^28 ns.  Between the reading of the event and the zapping of the
+ * pages the thread of the madvise() is in the kernel, where it can't be stopped: it takes
+ * no longer than it has to wait for a CPU. */
 #define ZD_GOING_SHIFT	28
 #define ZD_GOING_SETTLE	40	/* 10.7 s */
 
@@ -126,8 +127,7 @@ static inline zd_entry_t zd_entry_going(uint64_t now_ns)
 	       ((now_ns >> ZD_GOING_SHIFT) & ZD_ENTRY_VAL_MASK) << ZD_ENTRY_VAL_SHIFT;
 }
 
-/* May a page in RAM with this entry be taken?  (Of one that a queue has, the queue
- * knows.) */
+/* May a page in RAM that has this entry, and is in no queue, be taken out? */
 static inline bool zd_entry_is_free(zd_entry_t e, uint64_t now_ns)
 {
 	if (e & ZD_ENTRY_LOCK)
@@ -152,7 +152,7 @@ static inline uint64_t zd_table_index(uint64_t addr)
 	return (addr & (ZD_TABLE_SPAN - 1)) >> ZD_PAGE_SHIFT;
 }
 
-/* A byte for each page of the leaf's entries: may any of them not be zero? */
+/* A byte for each page of the leaf's entries: may an entry of that page be other than zero? */
 static inline unsigned char *zd_table_touched(const zd_entry_t *leaf)
 {
 	return (unsigned char *)leaf - ZD_PAGE_SIZE;
@@ -162,7 +162,7 @@ struct zd_table_chunk;
 
 struct zd_table {
 	zd_entry_t **dir;
-	unsigned char *touched;		/* a byte for each slot: has any page of its leaf been? */
+	unsigned char *touched;		/* a byte for each slot: has a page of its leaf been touched? */
 	struct zd_table_chunk *chunks;	/* what to unreserve at the end */
 };
 
@@ -214,8 +214,8 @@ static inline void zd_entry_store(zd_entry_t *entry, zd_entry_t value)
 	__atomic_store_n(entry, value, __ATOMIC_RELEASE);
 }
 
-/* The next non-zero entry's address in [addr, end), or end.  What it costs follows what
- * was touched, not what is reserved. */
+/* The next non-zero entry's address in [addr, end), or end.  The cost depends on how much was
+ * touched, not on how much is reserved. */
 uint64_t zd_table_next(const struct zd_table *table, uint64_t addr, uint64_t end);
 
 /* Give the memory of the entries of [start, end), all zero, back to the kernel. */

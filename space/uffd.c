@@ -77,8 +77,8 @@ static ssize_t progress(int rc, int64_t done, uint64_t len)
 	return -errno;
 }
 
-/* The kernel wants a range to lie in one mapping; ours may be two that touch
- * and can't merge.  Then a shorter one may do. */
+/* The kernel wants a range to lie in one mapping; a managed range may be two mappings that
+ * touch and can't merge.  Then a shorter range may do. */
 static bool shorten(ssize_t rc, int spans, uint64_t *len)
 {
 	if (rc != spans || *len <= ZD_PAGE_SIZE)
@@ -168,7 +168,7 @@ int zd_uffd_wake(int uffd, uint64_t addr, uint64_t len)
 
 bool zd_uffd_changing(int uffd)
 {
-	/* looked at before the arguments, which are nonsense */
+	/* the kernel checks for changes first, then the arguments, which are invalid */
 	struct uffdio_zeropage zero = { 0 };
 
 	return ioctl(uffd, UFFDIO_ZEROPAGE, &zero) && errno == EAGAIN;
@@ -180,8 +180,8 @@ int zd_uffd_has(int uffd, uint64_t addr, uint64_t len)
 		.range = { addr, len }, .mode = UFFDIO_CONTINUE_MODE_DONTWAKE,
 	};
 
-	/* The mapping is looked up first, then whether it is being changed; and then it
-	 * is private memory, where nothing can be continued. */
+	/* The kernel looks up the mapping first, then checks for changes, and then refuses
+	 * (EINVAL), since private memory can't be continued. */
 	if (!ioctl(uffd, UFFDIO_CONTINUE, &cont))
 		return 1;
 	return errno == EINVAL ? 1 : errno == ENOENT ? 0 : -errno;
@@ -190,8 +190,8 @@ int zd_uffd_has(int uffd, uint64_t addr, uint64_t len)
 bool zd_uffd_mm_alive(int uffd)
 {
 	/* No mapping can lie at the first page that vm.mmap_min_addr allows in
-	 * practice; what we are after is the order of the kernel's checks: a
-	 * dead address space answers ESRCH before any mapping is looked up. */
+	 * practice.  The order of the kernel's checks tells: for a dead address space
+	 * it answers ESRCH before a mapping is looked up. */
 	struct uffdio_zeropage zero = { .range = { ZD_PAGE_SIZE, ZD_PAGE_SIZE } };
 
 	return !(ioctl(uffd, UFFDIO_ZEROPAGE, &zero) && errno == ESRCH);
