@@ -6,7 +6,7 @@
 #include "base/alloc.h"
 #include "engine/changes.h"
 #include "hmm/devmap.h"
-#include "hmm/library.h"
+#include "hmm/hmm.h"
 #include "zonedev/log.h"
 
 #define CHUNK		512u	/* entries of one bit of ->touched */
@@ -17,15 +17,15 @@ struct reserve_cmd {
 	uint64_t start, end;
 };
 
-static enum zd_cmd_result reserve_step(struct zd_library *lib, struct zd_cmd *cmd)
+static enum zd_cmd_result reserve_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 {
 	struct reserve_cmd *c = caa_container_of(cmd, struct reserve_cmd, cmd);
 
 	/* the addresses may be those of a range whose unmapping is still to be read: what
 	 * its entries hold must go before we write them, and its event find none */
-	if (!zd_mm_catch_up(lib->mm))
+	if (!zd_mm_catch_up(hmm->mm))
 		return ZD_CMD_AGAIN;
-	cmd->rc = zd_table_reserve(&lib->mm->table, c->start, c->end);
+	cmd->rc = zd_table_reserve(&hmm->mm->table, c->start, c->end);
 	return ZD_CMD_DONE;
 }
 
@@ -40,7 +40,7 @@ static int reserve(struct zd_devmap *map)
 	c->cmd.step = reserve_step;
 	c->start = map->start;
 	c->end = map->end;
-	rc = zd_library_call(zd_library_of(map->mm), &c->cmd);
+	rc = zd_hmm_call(zd_hmm_of(map->mm), &c->cmd);
 	zd_free(c);
 	return rc;
 }
@@ -162,7 +162,7 @@ int zd_devmap_install(struct zd_mm *mm, uint64_t start, uint64_t end, zd_entry_t
 	if (!__atomic_load_n(&mm->devmaps, __ATOMIC_RELAXED))
 		return -ENOENT;
 	/* the locks may be held by a thread that a child doesn't have */
-	if (!zd_is_this_process(&zd_library_of(mm)->process)) {
+	if (!zd_is_this_process(&zd_hmm_of(mm)->process)) {
 		zd_warn_once("a zd_mm belongs to the process that opened it, not to its children");
 		return -EINVAL;
 	}

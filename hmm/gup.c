@@ -22,7 +22,7 @@
 #include "base/alloc.h"
 #include "base/trace.h"
 #include "hmm/devmap.h"
-#include "hmm/library.h"
+#include "hmm/hmm.h"
 #include "space/maps.h"
 #include "engine/changes.h"
 #include "engine/ram_page.h"
@@ -184,24 +184,24 @@ static bool is_full(zd_entry_t e, uint32_t refs)
 }
 
 /* Is it now, all of it, one huge page? */
-static bool is_huge(struct zd_library *lib, uint64_t addr)
+static bool is_huge(struct zd_hmm *hmm, uint64_t addr)
 {
 	uint64_t pos = addr, end = addr + ZD_FOLIO_PAGES * ZD_PAGE_SIZE;
 	struct zd_present p;
 
-	return zd_library_managed(lib->mm, addr, end) &&
-	       zd_present_scan(lib->pagemap_fd, &pos, end, &p, 1, 0) == 1 &&
+	return zd_hmm_managed(hmm->mm, addr, end) &&
+	       zd_present_scan(hmm->pagemap_fd, &pos, end, &p, 1, 0) == 1 &&
 	       p.huge && p.start == addr && p.end == end;
 }
 
 /* The huge page at @addr, if it is one, has a folio of its own, or gets it. */
-static bool install_huge(struct zd_library *lib, uint64_t addr)
+static bool install_huge(struct zd_hmm *hmm, uint64_t addr)
 {
-	const zd_entry_t *entry = zd_mm_entry(lib->mm, addr);
+	const zd_entry_t *entry = zd_mm_entry(hmm->mm, addr);
 
 	if (*entry & ZD_ENTRY_FOLIO && folio_run(entry, *entry, ZD_FOLIO_PAGES) == ZD_FOLIO_PAGES)
 		return true;
-	return is_huge(lib, addr) && !zd_ram_page_install_folio(lib->mm, addr);
+	return is_huge(hmm, addr) && !zd_ram_page_install_folio(hmm->mm, addr);
 }
 
 /* It was, a moment ago: but a page of zeros that migrates is just dropped, and so is
@@ -234,7 +234,7 @@ static int install_one(struct zd_mm *mm, uint64_t addr, uint32_t refs)
 }
 
 /* Descriptors for as many of the pages as are in RAM, from the first on. */
-static enum zd_cmd_result install_step(struct zd_library *lib, struct zd_cmd *cmd)
+static enum zd_cmd_result install_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 {
 	struct install_cmd *c = caa_container_of(cmd, struct install_cmd, cmd);
 	uint64_t a = c->start, next;
@@ -244,12 +244,12 @@ static enum zd_cmd_result install_step(struct zd_library *lib, struct zd_cmd *cm
 		bool whole = !(a % HUGE_BYTES) && a + HUGE_BYTES <= c->end;
 
 		next = a + ZD_PAGE_SIZE;
-		if (!zd_ranges_find(&lib->mm->ranges, a)) {
+		if (!zd_ranges_find(&hmm->mm->ranges, a)) {
 			rc = -EFAULT;
 		} else {
-			if (whole && install_huge(lib, a))
+			if (whole && install_huge(hmm, a))
 				next = a + HUGE_BYTES;
-			rc = install_one(lib->mm, a, c->refs);
+			rc = install_one(hmm->mm, a, c->refs);
 		}
 		if (rc && a == c->start && rc != -EAGAIN)
 			cmd->rc = rc;	/* else the caller will see */
@@ -259,10 +259,10 @@ static enum zd_cmd_result install_step(struct zd_library *lib, struct zd_cmd *cm
 
 /* A page of a device mapping is ready, whatever the server is at: wait until that is
  * done, so that the walk looks at it. */
-static enum zd_cmd_result settle_step(struct zd_library *lib, struct zd_cmd *cmd)
+static enum zd_cmd_result settle_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 {
 	(void)cmd;
-	return zd_mm_catch_up(lib->mm) ? ZD_CMD_DONE : ZD_CMD_AGAIN;
+	return zd_mm_catch_up(hmm->mm) ? ZD_CMD_DONE : ZD_CMD_AGAIN;
 }
 
 static int install(struct zd_mm *mm, uint64_t start, uint64_t end, unsigned int flags,
@@ -282,7 +282,7 @@ static int install(struct zd_mm *mm, uint64_t start, uint64_t end, unsigned int 
 	c->start = start;
 	c->end = end;
 	c->refs = refs;
-	rc = zd_library_call(zd_library_of(mm), &c->cmd);
+	rc = zd_hmm_call(zd_hmm_of(mm), &c->cmd);
 	zd_free(c);
 	return rc;
 }

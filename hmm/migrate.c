@@ -5,7 +5,7 @@
 
 #include "base/alloc.h"
 #include "base/sized.h"
-#include "hmm/library.h"
+#include "hmm/hmm.h"
 #include "hmm/malloc_arenas.h"
 #include "space/maps.h"
 #include "hmm/migrate.h"
@@ -52,7 +52,7 @@ struct migrate_cmd {
 	uint64_t start, end, pos;
 	struct zd_device *dev;
 	struct zd_migrate_result result;
-	struct zd_library *lib;
+	struct zd_hmm *hmm;
 	unsigned int tries;
 	bool in_flight;
 	struct zd_ranges stay;		/* to_device: these do */
@@ -124,25 +124,25 @@ int zd_migrate_stay(uint64_t start, uint64_t end, const struct zd_device *dev,
 	return rc;
 }
 
-unsigned int zd_migrate_collect(struct zd_library *lib, uint64_t *from, uint64_t end,
+unsigned int zd_migrate_collect(struct zd_hmm *hmm, uint64_t *from, uint64_t end,
 				const struct zd_ranges *stay, struct zd_migrate_result *result,
 				uint64_t *addrs, bool *whole)
 {
 	struct zd_present present[64];
 	unsigned int nr = 0;
 	uint64_t pos = *from, now = zd_now_ns();
-	int n = zd_present_scan(lib->pagemap_fd, &pos, end, present, 64, ZD_MIG_MAX);
+	int n = zd_present_scan(hmm->pagemap_fd, &pos, end, present, 64, ZD_MIG_MAX);
 
 	*whole = false;
 	for (int i = 0; i < n; i++) {
 		for (uint64_t a = present[i].start; a < present[i].end; a += ZD_PAGE_SIZE) {
-			bool huge = present[i].huge && whole_huge(lib->mm, a, end, stay, now);
+			bool huge = present[i].huge && whole_huge(hmm->mm, a, end, stay, now);
 			bool stays = zd_ranges_find(stay, a);
 
 			if (nr == ZD_MIG_MAX || (huge && nr))
 				return nr;
-			if (stays || !may_leave(zd_mm_entry(lib->mm, a), now)) {
-				bool held = zd_entry_state(*zd_mm_entry(lib->mm, a)) ==
+			if (stays || !may_leave(zd_mm_entry(hmm->mm, a), now)) {
+				bool held = zd_entry_state(*zd_mm_entry(hmm->mm, a)) ==
 					    ZD_ENTRY_SYSTEM;
 
 				if (nr)
@@ -190,14 +190,14 @@ uint64_t zd_migrate_on_device(const struct zd_mm *mm, uint64_t start, uint64_t e
 	return count_entries(mm, start, end, ZD_ENTRY_DEVICE);
 }
 
-static int to_device_begin(struct zd_library *lib, struct migrate_cmd *c)
+static int to_device_begin(struct zd_hmm *hmm, struct migrate_cmd *c)
 {
 	int rc;
 
-	if (!zd_library_managed(lib->mm, c->start, c->end))
+	if (!zd_hmm_managed(hmm->mm, c->start, c->end))
 		return -EINVAL;
-	c->result.already = zd_migrate_on_device(lib->mm, c->start, c->end);
-	rc = zd_library_attach(lib, c->dev);
+	c->result.already = zd_migrate_on_device(hmm->mm, c->start, c->end);
+	rc = zd_hmm_attach(hmm, c->dev);
 	if (rc == -ENODEV)
 		c->result.device = ((c->end - c->start) >> ZD_PAGE_SHIFT) - c->result.already;
 	return rc;
@@ -218,7 +218,7 @@ static enum zd_cmd_result to_device_done(struct migrate_cmd *c)
 }
 
 /* @nr of c->addrs; @whole: a huge page.  As zd_out_start(). */
-static int start_batch(struct zd_library *lib, struct migrate_cmd *c, unsigned int nr, bool whole)
+static int start_batch(struct zd_hmm *hmm, struct migrate_cmd *c, unsigned int nr, bool whole)
 {
 	struct zd_out_want want = { .dev = c->dev, .landed = landed, .data = c };
 	bool last = c->addrs[nr - 1] + ZD_PAGE_SIZE >= c->end;
@@ -227,31 +227,31 @@ static int start_batch(struct zd_library *lib, struct migrate_cmd *c, unsigned i
 	c->in_flight = true;
 	/* A huge page is given back sooner than anybody is woken for it; and after the
 	 * last batch there is nothing to do meanwhile. */
-	zd_mover_self_help_by(lib->mm, whole || last ? NULL : &c->cmd.done);
-	rc = zd_out_start(lib->mm, c->addrs, nr, &want);
-	zd_mover_self_help_by(lib->mm, NULL);
+	zd_mover_self_help_by(hmm->mm, whole || last ? NULL : &c->cmd.done);
+	rc = zd_out_start(hmm->mm, c->addrs, nr, &want);
+	zd_mover_self_help_by(hmm->mm, NULL);
 	if (rc < 0)
 		c->in_flight = false;
 	return rc;
 }
 
-static enum zd_cmd_result to_device_step(struct zd_library *lib, struct zd_cmd *cmd)
+static enum zd_cmd_result to_device_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 {
 	struct migrate_cmd *c = caa_container_of(cmd, struct migrate_cmd, cmd);
-	const struct zd_ranges *ranges = &lib->mm->ranges;
+	const struct zd_ranges *ranges = &hmm->mm->ranges;
 	unsigned int nr;
 	uint64_t end;
 	bool whole;
 	size_t i;
 
 	cmd->rc = 0;
-	if (c->in_flight || lib->closing)
+	if (c->in_flight || hmm->closing)
 		return ZD_CMD_WAIT;
-	if (!c->lib) {
-		c->lib = lib;
-		cmd->rc = to_device_begin(lib, c);
+	if (!c->hmm) {
+		c->hmm = hmm;
+		cmd->rc = to_device_begin(hmm, c);
 		if (cmd->rc == -EAGAIN) {	/* somebody is still using the device */
-			c->lib = NULL;
+			c->hmm = NULL;
 			return ZD_CMD_AGAIN;
 		}
 		if (cmd->rc) {
@@ -268,31 +268,31 @@ static enum zd_cmd_result to_device_step(struct zd_library *lib, struct zd_cmd *
 	if (c->pos < ranges->v[i].start)
 		c->pos = ranges->v[i].start;
 	end = ranges->v[i].end < c->end ? ranges->v[i].end : c->end;
-	nr = zd_migrate_collect(lib, &c->pos, end, &c->stay, &c->result, c->addrs, &whole);
+	nr = zd_migrate_collect(hmm, &c->pos, end, &c->stay, &c->result, c->addrs, &whole);
 	if (!nr)
 		return ZD_CMD_AGAIN;
-	cmd->rc = start_batch(lib, c, nr, whole);
+	cmd->rc = start_batch(hmm, c, nr, whole);
 	if (cmd->rc > 0)
 		return ZD_CMD_AGAIN;
 	if (cmd->rc != -ENOSPC && cmd->rc != -ENODEV)
 		return ZD_CMD_DONE;
 	/* the device is full, or its removal has begun: the rest is only counted */
 	c->result.device += nr;
-	lib->server.stats.c.refused_device += nr;
+	hmm->server.stats.c.refused_device += nr;
 	c->pos = c->addrs[nr - 1] + ZD_PAGE_SIZE;
 	return ZD_CMD_AGAIN;
 }
 
-static enum zd_cmd_result to_ram_step(struct zd_library *lib, struct zd_cmd *cmd)
+static enum zd_cmd_result to_ram_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 {
 	struct migrate_cmd *c = caa_container_of(cmd, struct migrate_cmd, cmd);
-	struct zd_mm *mm = lib->mm;
+	struct zd_mm *mm = hmm->mm;
 	enum zd_cmd_result r;
 	uint64_t left;
 
-	if (!c->lib) {
-		c->lib = lib;
-		if (!zd_library_managed(mm, c->start, c->end)) {
+	if (!c->hmm) {
+		c->hmm = hmm;
+		if (!zd_hmm_managed(mm, c->start, c->end)) {
 			cmd->rc = -EINVAL;
 			return ZD_CMD_DONE;
 		}
@@ -314,7 +314,7 @@ static enum zd_cmd_result to_ram_step(struct zd_library *lib, struct zd_cmd *cmd
 
 static int migrate_call(struct zd_mm *mm, void *addr, size_t len, struct zd_device *dev,
 			struct zd_migrate_result *result,
-			enum zd_cmd_result (*step)(struct zd_library *, struct zd_cmd *))
+			enum zd_cmd_result (*step)(struct zd_hmm *, struct zd_cmd *))
 {
 	struct migrate_cmd *c;
 	uint64_t start, end;
@@ -322,7 +322,7 @@ static int migrate_call(struct zd_mm *mm, void *addr, size_t len, struct zd_devi
 
 	if (!mm)
 		return -EINVAL;
-	rc = zd_library_pages(addr, len, &start, &end);
+	rc = zd_hmm_pages(addr, len, &start, &end);
 	if (rc)
 		return rc;
 	c = zd_alloc(sizeof(*c));
@@ -334,7 +334,7 @@ static int migrate_call(struct zd_mm *mm, void *addr, size_t len, struct zd_devi
 	c->dev = dev;
 	rc = dev ? zd_migrate_stay(start, end, dev, &c->stay) : 0;
 	if (!rc)
-		rc = zd_library_send(zd_library_of(mm), &c->cmd);
+		rc = zd_hmm_send(zd_hmm_of(mm), &c->cmd);
 	if (!rc) {
 		zd_mover_self_help(mm, &c->cmd.done);
 		rc = c->cmd.rc;
@@ -375,17 +375,17 @@ struct pfns_cmd {
 	zd_pfn_t pfn[];
 };
 
-static enum zd_cmd_result pfns_step(struct zd_library *lib, struct zd_cmd *cmd)
+static enum zd_cmd_result pfns_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 {
 	struct pfns_cmd *c = caa_container_of(cmd, struct pfns_cmd, cmd);
 	size_t i = 0;
 
-	if (!zd_library_managed(lib->mm, c->start, c->end)) {
+	if (!zd_hmm_managed(hmm->mm, c->start, c->end)) {
 		cmd->rc = -EINVAL;
 		return ZD_CMD_DONE;
 	}
 	for (uint64_t a = c->start; a < c->end; a += ZD_PAGE_SIZE, i++) {
-		zd_entry_t e = *zd_mm_entry(lib->mm, a);
+		zd_entry_t e = *zd_mm_entry(hmm->mm, a);
 
 		if (zd_entry_state(e) == ZD_ENTRY_DEVICE)
 			c->pfn[i] = zd_entry_val(e);
@@ -402,7 +402,7 @@ int zd_migrate_device_pfns(struct zd_mm *mm, const void *addr, size_t len, zd_pf
 
 	if (!mm || !pfns)
 		return -EINVAL;
-	rc = zd_library_pages(addr, len, &start, &end);
+	rc = zd_hmm_pages(addr, len, &start, &end);
 	if (rc || nr != (end - start) / ZD_PAGE_SIZE)
 		return -EINVAL;
 	c = zd_alloc(sizeof(*c) + nr * sizeof(c->pfn[0]));
@@ -411,7 +411,7 @@ int zd_migrate_device_pfns(struct zd_mm *mm, const void *addr, size_t len, zd_pf
 	c->cmd.step = pfns_step;
 	c->start = start;
 	c->end = end;
-	rc = zd_library_call(zd_library_of(mm), &c->cmd);
+	rc = zd_hmm_call(zd_hmm_of(mm), &c->cmd);
 	if (!rc)
 		memcpy(pfns, c->pfn, nr * sizeof(c->pfn[0]));
 	zd_free(c);

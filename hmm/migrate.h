@@ -3,7 +3,7 @@
 #ifndef ZD_HMM_MIGRATE_H
 #define ZD_HMM_MIGRATE_H
 
-#include "hmm/library.h"
+#include "hmm/hmm.h"
 
 /*
  * The next pages of [*from, end) to try, in address order: resident and not
@@ -11,7 +11,7 @@
  * moves whole (*whole); a batch ends where another kind begins.  Those of @stay are
  * counted (protection).  When there are none *from is where to look next.
  */
-unsigned int zd_migrate_collect(struct zd_library *lib, uint64_t *from, uint64_t end,
+unsigned int zd_migrate_collect(struct zd_hmm *hmm, uint64_t *from, uint64_t end,
 				const struct zd_ranges *stay, struct zd_migrate_result *result,
 				uint64_t *addrs, bool *whole);
 
@@ -29,6 +29,6 @@ uint64_t zd_migrate_on_device(const struct zd_mm *mm, uint64_t start, uint64_t e
 void zd_migrate_count_rest(struct zd_migrate_result *r, uint64_t nr);
 
 /* The process exits: pages between setup and finalize go back where they were. */
-void zd_migrate_vma_abandon(struct zd_library *lib);
+void zd_migrate_vma_abandon(struct zd_hmm *hmm);
 
 #endif

@@ -16,7 +16,7 @@
  * that is in use elsewhere, is found out by one compare and exchange.
  *
  * Steps that are never finished: the process exits in the middle, or the thread is
- * gone.  zd_mm_close() refuses (lib->nr_steps), and exit sends the pages back
+ * gone.  zd_mm_close() refuses (hmm->nr_steps), and exit sends the pages back
  * (zd_migrate_vma_abandon), so that neither waits for ever.
  */
 #include <errno.h>
@@ -103,13 +103,13 @@ static void landed(struct zd_mig *mig)
 }
 
 /* Every page that may be tried, over those between that may not. */
-static unsigned int collect(struct zd_library *lib, struct vma_cmd *c, uint64_t *addrs)
+static unsigned int collect(struct zd_hmm *hmm, struct vma_cmd *c, uint64_t *addrs)
 {
 	unsigned int nr = 0, more;
 	bool whole;
 
 	while (c->pos < c->end) {
-		more = zd_migrate_collect(lib, &c->pos, c->end, &c->stay, &c->result, addrs + nr,
+		more = zd_migrate_collect(hmm, &c->pos, c->end, &c->stay, &c->result, addrs + nr,
 					  &whole);
 		nr += more;
 		if (more)
@@ -118,36 +118,36 @@ static unsigned int collect(struct zd_library *lib, struct vma_cmd *c, uint64_t 
 	return nr;
 }
 
-static int setup(struct zd_library *lib, struct vma_cmd *c)
+static int setup(struct zd_hmm *hmm, struct vma_cmd *c)
 {
 	struct zd_out_want want = { .fetched = fetched, .landed = landed, .data = c };
 	uint64_t addrs[ZD_MIG_MAX];
 	unsigned int nr;
 	int rc;
 
-	if (!zd_library_managed(lib->mm, c->start, c->end))
+	if (!zd_hmm_managed(hmm->mm, c->start, c->end))
 		return -EINVAL;
-	c->result.already = zd_migrate_on_device(lib->mm, c->start, c->end);
-	rc = zd_library_attach(lib, c->dev);
+	c->result.already = zd_migrate_on_device(hmm->mm, c->start, c->end);
+	rc = zd_hmm_attach(hmm, c->dev);
 	if (rc)
 		return rc;
-	nr = collect(lib, c, addrs);
+	nr = collect(hmm, c, addrs);
 	if (!nr)
 		return 0;
-	rc = zd_out_start(lib->mm, addrs, nr, &want);
+	rc = zd_out_start(hmm->mm, addrs, nr, &want);
 	if (rc > 0 && c->fetched)
 		/* the newest batch, unless no page of it moved and it landed */
-		c->mig = caa_container_of(lib->server.migs.prev, struct zd_mig, node);
+		c->mig = caa_container_of(hmm->server.migs.prev, struct zd_mig, node);
 	return rc < 0 ? rc : 0;
 }
 
-static enum zd_cmd_result setup_step(struct zd_library *lib, struct zd_cmd *cmd)
+static enum zd_cmd_result setup_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 {
 	struct vma_cmd *c = to_vma_cmd(cmd);
 
-	if (lib->closing)
+	if (hmm->closing)
 		return ZD_CMD_WAIT;
-	cmd->rc = setup(lib, c);
+	cmd->rc = setup(hmm, c);
 	if (cmd->rc == -EAGAIN)		/* somebody is still using the device */
 		return ZD_CMD_AGAIN;
 	if (cmd->rc == -ENODEV) {
@@ -156,15 +156,15 @@ static enum zd_cmd_result setup_step(struct zd_library *lib, struct zd_cmd *cmd)
 		cmd->rc = 0;
 	}
 	if (!cmd->rc)
-		lib->nr_steps++;
+		hmm->nr_steps++;
 	return ZD_CMD_DONE;
 }
 
-static enum zd_cmd_result pages_step(struct zd_library *lib, struct zd_cmd *cmd)
+static enum zd_cmd_result pages_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 {
 	struct vma_cmd *c = to_vma_cmd(cmd);
 
-	(void)lib;
+	(void)hmm;
 	if (!c->mig)
 		return ZD_CMD_DONE;
 	for (unsigned int i = 0; i < c->mig->nr; i++) {
@@ -198,7 +198,7 @@ static void send_back(struct vma_cmd *c)
 	zd_out_land(c->mig);
 }
 
-static enum zd_cmd_result finalize_step(struct zd_library *lib, struct zd_cmd *cmd)
+static enum zd_cmd_result finalize_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 {
 	struct vma_cmd *c = to_vma_cmd(cmd);
 
@@ -206,15 +206,15 @@ static enum zd_cmd_result finalize_step(struct zd_library *lib, struct zd_cmd *c
 		send_back(c);
 	if (c->mig)
 		return ZD_CMD_WAIT;
-	lib->nr_steps--;
+	hmm->nr_steps--;
 	return ZD_CMD_DONE;
 }
 
-void zd_migrate_vma_abandon(struct zd_library *lib)
+void zd_migrate_vma_abandon(struct zd_hmm *hmm)
 {
 	struct zd_mig *mig, *next;
 
-	cds_list_for_each_entry_safe(mig, next, &lib->server.migs, node)
+	cds_list_for_each_entry_safe(mig, next, &hmm->server.migs, node)
 		if (mig->fetched)
 			send_back(mig->data);
 }
@@ -222,11 +222,11 @@ void zd_migrate_vma_abandon(struct zd_library *lib)
 /* --- the caller's side --- */
 
 static int run(struct zd_migrate_vma *args, struct vma_cmd *c,
-	       enum zd_cmd_result (*step)(struct zd_library *, struct zd_cmd *))
+	       enum zd_cmd_result (*step)(struct zd_hmm *, struct zd_cmd *))
 {
 	c->cmd.step = step;
 	c->cmd.rc = 0;
-	return zd_library_call(zd_library_of(args->mm), &c->cmd);
+	return zd_hmm_call(zd_hmm_of(args->mm), &c->cmd);
 }
 
 static uint64_t start_of(const struct zd_migrate_vma *args)
@@ -384,7 +384,7 @@ void zd_migrate_vma_pages(struct zd_migrate_vma *args)
 		return;
 	}
 	c->paged = true;
-	if (!zd_library_callable(zd_library_of(args->mm))) {
+	if (!zd_hmm_callable(zd_hmm_of(args->mm))) {
 		take_all(args, c, true);
 		run(args, c, pages_step);
 	}
@@ -398,7 +398,7 @@ void zd_migrate_vma_finalize(struct zd_migrate_vma *args)
 	struct vma_cmd *c = steps_of(args, "zd_migrate_vma_finalize");
 
 	/* in a forked child: they are the parent's */
-	if (!c || zd_library_callable(zd_library_of(args->mm)))
+	if (!c || zd_hmm_callable(zd_hmm_of(args->mm)))
 		return;
 	if (!c->paged)
 		take_all(args, c, false);

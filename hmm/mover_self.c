@@ -29,7 +29,7 @@
 #include "base/alloc.h"
 #include "base/bug.h"
 #include "base/copy.h"
-#include "hmm/library.h"
+#include "hmm/hmm.h"
 #include "space/maps.h"
 #include "engine/mig.h"
 #include "engine/out.h"
@@ -72,7 +72,7 @@ static unsigned int moved_pages(struct zd_mm *mm, unsigned int slot, unsigned in
 	struct self *self = mm->mover_data;
 	bool there[ZD_STAGING_SLOTS];
 	unsigned int moved = 0;
-	int rc = zd_there_scan(zd_library_of(mm)->pagemap_fd, (uintptr_t)slot_at(self, slot), nr,
+	int rc = zd_there_scan(zd_hmm_of(mm)->pagemap_fd, (uintptr_t)slot_at(self, slot), nr,
 			       there);
 
 	ZD_BUG_ON(rc, "pagemap: %d", rc);

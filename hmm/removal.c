@@ -17,7 +17,7 @@
 
 #include "base/alloc.h"
 #include "pages/device_host.h"
-#include "hmm/library.h"
+#include "hmm/hmm.h"
 #include "zonedev/log.h"
 
 #define WARN_AFTER_NS	10000000000ull
@@ -47,9 +47,9 @@ static enum zd_cmd_result called_off(struct drain_cmd *c, int error)
 	return ZD_CMD_DONE;
 }
 
-static void warn_waiting(struct zd_library *lib, struct drain_cmd *c)
+static void warn_waiting(struct zd_hmm *hmm, struct drain_cmd *c)
 {
-	const struct zd_mm_stats *s = &lib->server.stats.c;
+	const struct zd_mm_stats *s = &hmm->server.stats.c;
 
 	if (!c->warn_ns)
 		c->warn_ns = zd_now_ns() + WARN_AFTER_NS;
@@ -58,14 +58,14 @@ static void warn_waiting(struct zd_library *lib, struct drain_cmd *c)
 	c->warn_ns = UINT64_MAX;
 	zd_log(ZD_LOG_WARN, "removal of %s still waits for %llu pages to come home, and for %u batches on their way to it",
 	       c->dev->name, (unsigned long long)s->pages_device,
-	       lib->server.nr_migs[ZD_TO_DEVICE]);
+	       hmm->server.nr_migs[ZD_TO_DEVICE]);
 }
 
-static enum zd_cmd_result drain_all(struct zd_library *lib, struct drain_cmd *c)
+static enum zd_cmd_result drain_all(struct zd_hmm *hmm, struct drain_cmd *c)
 {
 	struct zd_mm *mm;
 
-	cds_list_for_each_entry(mm, &lib->server.mms, node) {
+	cds_list_for_each_entry(mm, &hmm->server.mms, node) {
 		enum zd_cmd_result r;
 
 		if (!mm->nr_device || mm->dead)
@@ -81,108 +81,108 @@ static enum zd_cmd_result drain_all(struct zd_library *lib, struct drain_cmd *c)
 		}
 	}
 	/* batches land by themselves; their pages are put back or home */
-	return lib->server.nr_migs[ZD_TO_DEVICE] ? ZD_CMD_WAIT : ZD_CMD_DONE;
+	return hmm->server.nr_migs[ZD_TO_DEVICE] ? ZD_CMD_WAIT : ZD_CMD_DONE;
 }
 
-static enum zd_cmd_result drain_step(struct zd_library *lib, struct zd_cmd *cmd)
+static enum zd_cmd_result drain_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 {
 	struct drain_cmd *c = caa_container_of(cmd, struct drain_cmd, cmd);
 
 	cmd->rc = 0;
-	warn_waiting(lib, c);
+	warn_waiting(hmm, c);
 	/* What is in flight then holds the pagemap, by its pages or by itself. */
 	return c->dev->deadline_ns && zd_now_ns() >= c->dev->deadline_ns ? ZD_CMD_DONE :
-	       drain_all(lib, c);
+	       drain_all(hmm, c);
 }
 
 /* --- who may use the library --- */
 
-/* dev->server and lib->pins change together.  Innermost. */
+/* dev->server and hmm->pins change together.  Innermost. */
 static struct zd_mutex pin_lock;
 
 /* @deadline_ns: 0: none.  False: it has passed. */
-static bool claim(struct zd_library *lib, uint64_t deadline_ns)
+static bool claim(struct zd_hmm *hmm, uint64_t deadline_ns)
 {
-	while (__atomic_exchange_n(&lib->claimed, 1, __ATOMIC_ACQUIRE)) {
+	while (__atomic_exchange_n(&hmm->claimed, 1, __ATOMIC_ACQUIRE)) {
 		uint64_t now = zd_now_ns();
 
 		if (deadline_ns && now >= deadline_ns)
 			return false;
-		zd_futex_wait(&lib->claimed, 1,
+		zd_futex_wait(&hmm->claimed, 1,
 			      deadline_ns ? (int64_t)((deadline_ns - now) / 1000000 + 1) : -1);
 	}
 	return true;
 }
 
-void zd_library_claim(struct zd_library *lib)
+void zd_hmm_claim(struct zd_hmm *hmm)
 {
-	claim(lib, 0);
+	claim(hmm, 0);
 }
 
-void zd_library_unclaim(struct zd_library *lib)
+void zd_hmm_unclaim(struct zd_hmm *hmm)
 {
 	/* release: pairs with the exchange in claim() */
-	__atomic_store_n(&lib->claimed, 0, __ATOMIC_RELEASE);
-	zd_futex_wake(&lib->claimed, INT_MAX);
+	__atomic_store_n(&hmm->claimed, 0, __ATOMIC_RELEASE);
+	zd_futex_wake(&hmm->claimed, INT_MAX);
 }
 
 /* The library that uses @dev, which can't be freed until it is unpinned; NULL:
  * none does. */
-static struct zd_library *pin(struct zd_device *dev)
+static struct zd_hmm *pin(struct zd_device *dev)
 {
-	struct zd_library *lib = NULL;
+	struct zd_hmm *hmm = NULL;
 	struct zd_server *server;
 
 	zd_mutex_lock(&pin_lock);
 	server = __atomic_load_n(&dev->server, __ATOMIC_ACQUIRE);
 	if (server) {
-		lib = caa_container_of(server, struct zd_library, server);
-		lib->pins++;
+		hmm = caa_container_of(server, struct zd_hmm, server);
+		hmm->pins++;
 	}
 	zd_mutex_unlock(&pin_lock);
-	return lib;
+	return hmm;
 }
 
-static void unpin(struct zd_library *lib)
+static void unpin(struct zd_hmm *hmm)
 {
 	zd_mutex_lock(&pin_lock);
-	lib->pins--;
-	zd_futex_wake(&lib->pins, INT_MAX);
+	hmm->pins--;
+	zd_futex_wake(&hmm->pins, INT_MAX);
 	zd_mutex_unlock(&pin_lock);
 }
 
-void zd_library_closed(struct zd_library *lib)
+void zd_hmm_closed(struct zd_hmm *hmm)
 {
 	uint32_t pins;
 
-	lib->closed = true;
+	hmm->closed = true;
 	zd_mutex_lock(&pin_lock);
-	zd_server_detach(&lib->server);
-	pins = lib->pins;
+	zd_server_detach(&hmm->server);
+	pins = hmm->pins;
 	zd_mutex_unlock(&pin_lock);
-	zd_library_unclaim(lib);
+	zd_hmm_unclaim(hmm);
 	while (pins) {
-		zd_futex_wait(&lib->pins, pins, -1);
+		zd_futex_wait(&hmm->pins, pins, -1);
 		zd_mutex_lock(&pin_lock);
-		pins = lib->pins;
+		pins = hmm->pins;
 		zd_mutex_unlock(&pin_lock);
 	}
 }
 
-int zd_library_call_server_of(struct zd_device *dev, struct zd_cmd *cmd, uint64_t deadline_ns)
+int zd_hmm_call_server_of(struct zd_device *dev, struct zd_cmd *cmd, uint64_t deadline_ns)
 {
-	struct zd_library *lib = pin(dev);
+	struct zd_hmm *hmm = pin(dev);
 	int rc;
 
-	if (!lib)
+	if (!hmm)
 		return 0;
-	rc = zd_library_callable(lib);
-	if (!rc && claim(lib, deadline_ns)) {
-		if (!lib->closed)
-			rc = zd_library_call(lib, cmd ? cmd : &lib->detach);
-		zd_library_unclaim(lib);
+	rc = zd_hmm_callable(hmm);
+	if (!rc && claim(hmm, deadline_ns)) {
+		if (!hmm->closed)
+			rc = zd_hmm_call(hmm, cmd ? cmd : &hmm->detach);
+		zd_hmm_unclaim(hmm);
 	}
-	unpin(lib);
+	unpin(hmm);
 	return rc;
 }
 
@@ -195,17 +195,17 @@ static int drain(struct zd_device *dev)
 		return -ENOMEM;
 	c->cmd.step = drain_step;
 	c->dev = dev;
-	rc = zd_library_call_server_of(dev, &c->cmd, dev->deadline_ns);
+	rc = zd_hmm_call_server_of(dev, &c->cmd, dev->deadline_ns);
 	zd_free(c);
 	return rc;
 }
 
-/* lib->detach */
-enum zd_cmd_result zd_library_detach_step(struct zd_library *lib, struct zd_cmd *cmd)
+/* hmm->detach */
+enum zd_cmd_result zd_hmm_detach_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 {
 	(void)cmd;
 	zd_mutex_lock(&pin_lock);
-	zd_server_detach(&lib->server);
+	zd_server_detach(&hmm->server);
 	zd_mutex_unlock(&pin_lock);
 	return ZD_CMD_DONE;
 }
@@ -213,11 +213,11 @@ enum zd_cmd_result zd_library_detach_step(struct zd_library *lib, struct zd_cmd 
 /* Must not fail for want of memory: the device is destroyed next. */
 static void detach(struct zd_device *dev)
 {
-	zd_library_call_server_of(dev, NULL, 0);
+	zd_hmm_call_server_of(dev, NULL, 0);
 }
 
-const struct zd_device_host zd_library_device_host = {
+const struct zd_device_host zd_hmm_device_host = {
 	.drain = drain,
 	.detach = detach,
-	.run = zd_library_run,
+	.run = zd_hmm_device_run,
 };

@@ -39,7 +39,7 @@ static void device_page_free(struct zd_page *page)
 static int device_revoke(struct zd_pagemap *pgmap)
 {
 	struct zd_device *dev = device_of(pgmap);
-	/* Acquire: pairs with the release in zd_library_attach(). */
+	/* Acquire: pairs with the release in zd_hmm_attach(). */
 	const struct zd_device_host *host = __atomic_load_n(&dev->host, __ATOMIC_ACQUIRE);
 
 	dev->deadline_ns = pgmap->priv->until_ms * 1000000;

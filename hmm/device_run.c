@@ -8,7 +8,7 @@
 
 #include "base/alloc.h"
 #include "pages/device_host.h"
-#include "hmm/library.h"
+#include "hmm/hmm.h"
 
 struct run_cmd {
 	struct zd_cmd cmd;
@@ -25,11 +25,11 @@ static void run_done(struct zd_device_io *io)
 	c->done = true;
 }
 
-static enum zd_cmd_result run_step(struct zd_library *lib, struct zd_cmd *cmd)
+static enum zd_cmd_result run_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 {
 	struct run_cmd *c = caa_container_of(cmd, struct run_cmd, cmd);
 
-	if (!c->submitted && lib->server.dev != c->dev)
+	if (!c->submitted && hmm->server.dev != c->dev)
 		return ZD_CMD_DONE;
 	c->met = true;
 	if (!c->submitted) {
@@ -41,7 +41,7 @@ static enum zd_cmd_result run_step(struct zd_library *lib, struct zd_cmd *cmd)
 	return c->done ? ZD_CMD_DONE : ZD_CMD_WAIT;
 }
 
-int zd_library_run(struct zd_device *dev, struct zd_device_io *io)
+int zd_hmm_device_run(struct zd_device *dev, struct zd_device_io *io)
 {
 	struct run_cmd *c = zd_alloc(sizeof(*c));
 	int rc;
@@ -53,7 +53,7 @@ int zd_library_run(struct zd_device *dev, struct zd_device_io *io)
 	c->io = io;
 	io->owner = c;
 	io->done = run_done;
-	rc = zd_library_call_server_of(dev, &c->cmd, 0);
+	rc = zd_hmm_call_server_of(dev, &c->cmd, 0);
 	if (!rc && !c->met)
 		rc = -EAGAIN;
 	zd_free(c);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* zd_mm_open(), zd_mm_close(), and what becomes of open ones at exit; see library.h. */
+/* zd_mm_open(), zd_mm_close(), and what becomes of open ones at exit; see hmm.h. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -13,7 +13,7 @@
 #include "base/bug.h"
 #include "base/sized.h"
 #include "hmm/devmap.h"
-#include "hmm/library.h"
+#include "hmm/hmm.h"
 #include "space/maps.h"
 #include "hmm/migrate.h"
 #include "hmm/mover_self.h"
@@ -28,7 +28,7 @@
 
 /* Open ones, for the end of the process.  Taken last, held briefly. */
 static struct zd_mutex open_lock;
-static struct zd_library *open_libs;
+static struct zd_hmm *open_hmms;
 
 /* --- host: what the server asks of us --- */
 
@@ -44,7 +44,7 @@ static bool unknown_fault(struct zd_mm *mm, uint64_t addr)
 
 static void forked(struct zd_mm *parent, struct zd_mm *child)
 {
-	child->host_data = zd_library_of(parent);
+	child->host_data = zd_hmm_of(parent);
 }
 
 static void died(struct zd_mm *mm)
@@ -72,28 +72,28 @@ static const struct zd_server_host host = {
 
 /* --- open --- */
 
-static int start_thread(struct zd_library *lib)
+static int start_thread(struct zd_hmm *hmm)
 {
 	pthread_attr_t attr;
 	sigset_t all, old;
 	int rc;
 
-	lib->stack = zd_reserve(STACK_BYTES);
-	if (!lib->stack)
+	hmm->stack = zd_reserve(STACK_BYTES);
+	if (!hmm->stack)
 		return -ENOMEM;
 	pthread_attr_init(&attr);
-	rc = pthread_attr_setstack(&attr, lib->stack, STACK_BYTES);
+	rc = pthread_attr_setstack(&attr, hmm->stack, STACK_BYTES);
 	/* signals are the program's; a handler of its on our stack could touch
 	 * managed memory */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	if (!rc)
-		rc = pthread_create(&lib->thread, &attr, zd_library_thread, lib);
+		rc = pthread_create(&hmm->thread, &attr, zd_hmm_thread, hmm);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	pthread_attr_destroy(&attr);
 	if (rc) {
-		zd_unreserve(lib->stack, STACK_BYTES);
-		lib->stack = NULL;
+		zd_unreserve(hmm->stack, STACK_BYTES);
+		hmm->stack = NULL;
 	}
 	return -rc;
 }
@@ -112,122 +112,122 @@ static int open_uffd(void)
 	return fd;
 }
 
-static int open_mm(struct zd_library *lib, const struct zd_mm_attr *attr)
+static int open_mm(struct zd_hmm *hmm, const struct zd_mm_attr *attr)
 {
 	int uffd = open_uffd(), rc;
 
 	if (uffd < 0)
 		return uffd;
-	rc = zd_mm_create(&lib->server, uffd, NULL, &lib->mm);
+	rc = zd_mm_create(&hmm->server, uffd, NULL, &hmm->mm);
 	if (rc)
 		return rc;
-	lib->mm->host_data = lib;
-	lib->mm->pagemap_fd = lib->pagemap_fd;
-	zd_keeper_add(&lib->keeper, uffd);
+	hmm->mm->host_data = hmm;
+	hmm->mm->pagemap_fd = hmm->pagemap_fd;
+	zd_keeper_add(&hmm->keeper, uffd);
 	if (attr && attr->fault_around)
-		lib->mm->fault_around = attr->fault_around < ZD_RUN_MAX ?
+		hmm->mm->fault_around = attr->fault_around < ZD_RUN_MAX ?
 					attr->fault_around : ZD_RUN_MAX;
-	rc = zd_mover_self_init(lib->mm);
+	rc = zd_mover_self_init(hmm->mm);
 	if (rc)
-		zd_mm_destroy(lib->mm);
+		zd_mm_destroy(hmm->mm);
 	return rc;
 }
 
 /* A page that the process and its forked children have in common. */
-static int make_mark(struct zd_library *lib)
+static int make_mark(struct zd_hmm *hmm)
 {
 	static unsigned int serial;
 	int fd;
 
-	snprintf(lib->mark, sizeof(lib->mark), "zonedev-%d-%u-%llx", (int)lib->process.pid,
+	snprintf(hmm->mark, sizeof(hmm->mark), "zonedev-%d-%u-%llx", (int)hmm->process.pid,
 		 __atomic_fetch_add(&serial, 1, __ATOMIC_RELAXED),
 		 (unsigned long long)zd_now_ns());
-	fd = memfd_create(lib->mark, MFD_CLOEXEC);
+	fd = memfd_create(hmm->mark, MFD_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	lib->mark_page = mmap(NULL, ZD_PAGE_SIZE, PROT_READ, MAP_SHARED, fd, 0);
+	hmm->mark_page = mmap(NULL, ZD_PAGE_SIZE, PROT_READ, MAP_SHARED, fd, 0);
 	close(fd);
-	return lib->mark_page == MAP_FAILED ? -ENOMEM : 0;
+	return hmm->mark_page == MAP_FAILED ? -ENOMEM : 0;
 }
 
 /* So have they the keeper's page; where there can't be one, the guard alone sees to it
  * that no child reads zeros. */
-static void open_keeper(struct zd_library *lib)
+static void open_keeper(struct zd_hmm *hmm)
 {
-	if (zd_keeper_open(&lib->keeper))
+	if (zd_keeper_open(&hmm->keeper))
 		return;
-	lib->keeper_page = mmap(NULL, ZD_KEEPER_BYTES, PROT_READ, MAP_SHARED, lib->keeper.fd, 0);
-	if (lib->keeper_page == MAP_FAILED)
-		zd_keeper_close(&lib->keeper);
+	hmm->keeper_page = mmap(NULL, ZD_KEEPER_BYTES, PROT_READ, MAP_SHARED, hmm->keeper.fd, 0);
+	if (hmm->keeper_page == MAP_FAILED)
+		zd_keeper_close(&hmm->keeper);
 	else
-		lib->server.keeper = &lib->keeper;
+		hmm->server.keeper = &hmm->keeper;
 }
 
-static void close_keeper(struct zd_library *lib)
+static void close_keeper(struct zd_hmm *hmm)
 {
-	if (lib->keeper.fd < 0)
+	if (hmm->keeper.fd < 0)
 		return;
-	munmap(lib->keeper_page, ZD_KEEPER_BYTES);
-	zd_keeper_close(&lib->keeper);
+	munmap(hmm->keeper_page, ZD_KEEPER_BYTES);
+	zd_keeper_close(&hmm->keeper);
 }
 
 int zd_mm_open(const struct zd_mm_attr *attr, struct zd_mm **mm)
 {
-	struct zd_library *lib;
+	struct zd_hmm *hmm;
 	int rc = -ENOMEM;
 
 	if (!mm || (attr && (attr->size < sizeof(attr->size) + sizeof(attr->fault_around) ||
 			     !zd_tail_is_zero(attr, sizeof(*attr), attr->size))))
 		return -EINVAL;
-	lib = zd_alloc(sizeof(*lib));
-	if (!lib)
+	hmm = zd_alloc(sizeof(*hmm));
+	if (!hmm)
 		return rc;
-	lib->process = zd_this_process();
-	lib->detach.step = zd_library_detach_step;
-	rc = zd_server_init(&lib->server, &host, lib);
+	hmm->process = zd_this_process();
+	hmm->detach.step = zd_hmm_detach_step;
+	rc = zd_server_init(&hmm->server, &host, hmm);
 	if (rc)
 		goto err_free;
 	rc = -EMFILE;
-	lib->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	if (lib->pagemap_fd < 0)
+	hmm->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	if (hmm->pagemap_fd < 0)
 		goto err_server;
-	lib->wake.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (lib->wake.fd < 0)
+	hmm->wake.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (hmm->wake.fd < 0)
 		goto err_pagemap;
-	lib->wake.ready = zd_library_inbox_ready;
-	rc = zd_loop_add(&lib->server.loop, &lib->wake);
+	hmm->wake.ready = zd_hmm_inbox_ready;
+	rc = zd_loop_add(&hmm->server.loop, &hmm->wake);
 	if (rc)
 		goto err_wake;
-	rc = make_mark(lib);
+	rc = make_mark(hmm);
 	if (rc)
 		goto err_wake;
-	open_keeper(lib);
-	rc = open_mm(lib, attr);
+	open_keeper(hmm);
+	rc = open_mm(hmm, attr);
 	if (rc)
 		goto err_mark;
-	rc = start_thread(lib);
+	rc = start_thread(hmm);
 	if (rc)
 		goto err_mm;
 	zd_mutex_lock(&open_lock);
-	lib->next = open_libs;
-	open_libs = lib;
+	hmm->next = open_hmms;
+	open_hmms = hmm;
 	zd_mutex_unlock(&open_lock);
-	*mm = lib->mm;
+	*mm = hmm->mm;
 	return 0;
 
 err_mm:
-	zd_mm_destroy(lib->mm);
+	zd_mm_destroy(hmm->mm);
 err_mark:
-	close_keeper(lib);
-	munmap(lib->mark_page, ZD_PAGE_SIZE);
+	close_keeper(hmm);
+	munmap(hmm->mark_page, ZD_PAGE_SIZE);
 err_wake:
-	close(lib->wake.fd);
+	close(hmm->wake.fd);
 err_pagemap:
-	close(lib->pagemap_fd);
+	close(hmm->pagemap_fd);
 err_server:
-	zd_server_destroy(&lib->server);
+	zd_server_destroy(&hmm->server);
 err_free:
-	zd_free(lib);
+	zd_free(hmm);
 	return rc;
 }
 
@@ -240,25 +240,25 @@ struct close_cmd {
 
 /* Every address space in turn: this process's, and those of its children,
  * which must not be left with pages that nobody can bring home. */
-static enum zd_cmd_result close_step(struct zd_library *lib, struct zd_cmd *cmd)
+static enum zd_cmd_result close_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 {
 	struct close_cmd *c = caa_container_of(cmd, struct close_cmd, cmd);
 	struct zd_mm *mm;
 
-	if (c->stop && (lib->nr_steps || zd_ram_pages_release_all(lib->mm) ||
-			zd_devmap_overlaps(lib->mm, 0, UINT64_MAX))) {
+	if (c->stop && (hmm->nr_steps || zd_ram_pages_release_all(hmm->mm) ||
+			zd_devmap_overlaps(hmm->mm, 0, UINT64_MAX))) {
 		cmd->rc = -EBUSY;
 		return ZD_CMD_DONE;
 	}
 	if (!c->stop)
-		zd_migrate_vma_abandon(lib);
+		zd_migrate_vma_abandon(hmm);
 	/* at exit other threads may go on migrating: not faster than we */
-	lib->closing = true;
-	cds_list_for_each_entry(mm, &lib->server.mms, node) {
+	hmm->closing = true;
+	cds_list_for_each_entry(mm, &hmm->server.mms, node) {
 		enum zd_cmd_result r;
 
 		/* at exit, what is ours alone may go with us */
-		if (mm == lib->mm && !c->stop)
+		if (mm == hmm->mm && !c->stop)
 			continue;
 		if (!zd_mm_is_current(mm) && !mm->dead)
 			return ZD_CMD_AGAIN;
@@ -274,7 +274,7 @@ static enum zd_cmd_result close_step(struct zd_library *lib, struct zd_cmd *cmd)
 		if (r != ZD_CMD_DONE)
 			return r;
 		if (cmd->rc) {
-			lib->closing = false;
+			hmm->closing = false;
 			return ZD_CMD_DONE;
 		}
 		mm->poison_owed = false;
@@ -285,13 +285,13 @@ static enum zd_cmd_result close_step(struct zd_library *lib, struct zd_cmd *cmd)
 		}
 	}
 	/* at exit, threads may go on faulting; what goes out may be a child's */
-	if (c->stop ? !cds_list_empty(&lib->server.migs) : lib->server.nr_migs[ZD_TO_DEVICE])
+	if (c->stop ? !cds_list_empty(&hmm->server.migs) : hmm->server.nr_migs[ZD_TO_DEVICE])
 		return ZD_CMD_WAIT;
-	lib->server.stop = c->stop;
+	hmm->server.stop = c->stop;
 	return ZD_CMD_DONE;
 }
 
-static int push_home(struct zd_library *lib, bool stop)
+static int push_home(struct zd_hmm *hmm, bool stop)
 {
 	struct close_cmd *c = zd_alloc(sizeof(*c));
 	int rc;
@@ -300,60 +300,60 @@ static int push_home(struct zd_library *lib, bool stop)
 		return -ENOMEM;
 	c->cmd.step = close_step;
 	c->stop = stop;
-	rc = zd_library_call(lib, &c->cmd);
+	rc = zd_hmm_call(hmm, &c->cmd);
 	zd_free(c);
 	return rc;
 }
 
 int zd_mm_close(struct zd_mm *mm)
 {
-	struct zd_library *lib, **link;
+	struct zd_hmm *hmm, **link;
 	struct zd_mm *each, *next;
 	int rc;
 
 	if (!mm)
 		return -EINVAL;
-	lib = zd_library_of(mm);
-	rc = zd_library_callable(lib);
+	hmm = zd_hmm_of(mm);
+	rc = zd_hmm_callable(hmm);
 	if (rc)
 		return rc;
-	zd_library_claim(lib);
-	rc = push_home(lib, true);
+	zd_hmm_claim(hmm);
+	rc = push_home(hmm, true);
 	if (rc) {
-		zd_library_unclaim(lib);
+		zd_hmm_unclaim(hmm);
 		return rc;
 	}
-	pthread_join(lib->thread, NULL);
-	zd_library_closed(lib);
+	pthread_join(hmm->thread, NULL);
+	zd_hmm_closed(hmm);
 	zd_mutex_lock(&open_lock);
-	for (link = &open_libs; *link != lib; link = &(*link)->next)
+	for (link = &open_hmms; *link != hmm; link = &(*link)->next)
 		;
-	*link = lib->next;
+	*link = hmm->next;
 	zd_mutex_unlock(&open_lock);
-	zd_unreserve(lib->stack, STACK_BYTES);
-	cds_list_for_each_entry_safe(each, next, &lib->server.mms, node) {
+	zd_unreserve(hmm->stack, STACK_BYTES);
+	cds_list_for_each_entry_safe(each, next, &hmm->server.mms, node) {
 		/* closing is not enough: a forked child has the descriptors too */
 		for (size_t i = 0; i < each->ranges.nr; i++)
 			zd_uffd_unregister(zd_mm_uffd(each), each->ranges.v[i].start,
 					   each->ranges.v[i].end - each->ranges.v[i].start);
 		zd_mm_destroy(each);
 	}
-	close_keeper(lib);
-	munmap(lib->mark_page, ZD_PAGE_SIZE);
-	close(lib->wake.fd);
-	close(lib->pagemap_fd);
-	zd_server_destroy(&lib->server);
-	zd_free(lib);
+	close_keeper(hmm);
+	munmap(hmm->mark_page, ZD_PAGE_SIZE);
+	close(hmm->wake.fd);
+	close(hmm->pagemap_fd);
+	zd_server_destroy(&hmm->server);
+	zd_free(hmm);
 	return 0;
 }
 
 /* The process ends in good order: its children get what they share with it. */
 __attribute__((destructor)) static void push_home_at_exit(void)
 {
-	for (struct zd_library *lib = open_libs; lib; lib = lib->next) {
-		if (!zd_is_this_process(&lib->process))
+	for (struct zd_hmm *hmm = open_hmms; hmm; hmm = hmm->next) {
+		if (!zd_is_this_process(&hmm->process))
 			continue;
-		if (!push_home(lib, false))
-			zd_library_stop_guards(lib);
+		if (!push_home(hmm, false))
+			zd_hmm_stop_guards(hmm);
 	}
 }

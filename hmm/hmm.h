@@ -11,8 +11,8 @@
  * stack): a command lives in zonedev's own memory, and the caller copies what
  * goes in and what comes out.
  */
-#ifndef ZD_HMM_LIBRARY_H
-#define ZD_HMM_LIBRARY_H
+#ifndef ZD_HMM_HMM_H
+#define ZD_HMM_HMM_H
 
 #include <pthread.h>
 #include "base/lock.h"
@@ -24,20 +24,20 @@
 #include "engine/server.h"
 #include "zonedev/migrate.h"
 
-struct zd_library;
+struct zd_hmm;
 
 /* First member of each command's struct; made by zd_alloc(). */
 struct zd_cmd {
 	struct zd_cmd *next;
-	enum zd_cmd_result (*step)(struct zd_library *lib, struct zd_cmd *cmd);
+	enum zd_cmd_result (*step)(struct zd_hmm *hmm, struct zd_cmd *cmd);
 	int rc;
 	struct zd_completion done;
 };
 
-struct zd_library {
+struct zd_hmm {
 	struct zd_server server;
 	struct zd_mm *mm;		/* this process's; the handle */
-	struct zd_library *next;	/* all open ones, see library_open.c */
+	struct zd_hmm *next;	/* all open ones, see mm_open.c */
 	struct zd_process process;
 	pthread_t thread;
 	void *stack;
@@ -60,51 +60,51 @@ struct zd_library {
 	struct zd_guard guard, second_guard;
 };
 
-static inline struct zd_library *zd_library_of(struct zd_mm *mm)
+static inline struct zd_hmm *zd_hmm_of(struct zd_mm *mm)
 {
 	return mm->host_data;
 }
 
-/* The server's thread, and what it does when somebody has called (lib->wake). */
-void *zd_library_thread(void *lib);
-void zd_library_inbox_ready(struct zd_source *source, uint32_t events);
+/* The server's thread, and what it does when somebody has called (hmm->wake). */
+void *zd_hmm_thread(void *hmm);
+void zd_hmm_inbox_ready(struct zd_source *source, uint32_t events);
 /* Before the end of that thread in good order, which they take for a death. */
-void zd_library_stop_guards(struct zd_library *lib);
+void zd_hmm_stop_guards(struct zd_hmm *hmm);
 
 /* May this thread call?  -EINVAL, warned once: from a forked child, or from the
  * server's own thread (a driver's callback). */
-int zd_library_callable(const struct zd_library *lib);
+int zd_hmm_callable(const struct zd_hmm *hmm);
 /* Run @cmd and return its rc; or -EINVAL as above. */
-int zd_library_call(struct zd_library *lib, struct zd_cmd *cmd);
+int zd_hmm_call(struct zd_hmm *hmm, struct zd_cmd *cmd);
 /* The same for who waits for cmd->done by himself: 0, or -EINVAL. */
-int zd_library_send(struct zd_library *lib, struct zd_cmd *cmd);
+int zd_hmm_send(struct zd_hmm *hmm, struct zd_cmd *cmd);
 
 /* Migrations go to @dev from now on.  Server's thread.  0; -EBUSY: there is
  * another, or it is another mm's; -ENODEV: it is being removed; or -errno. */
-int zd_library_attach(struct zd_library *lib, struct zd_device *dev);
+int zd_hmm_attach(struct zd_hmm *hmm, struct zd_device *dev);
 
 /* Whole pages inside [addr, addr + len).  -EINVAL: none. */
-int zd_library_pages(const void *addr, size_t len, uint64_t *start, uint64_t *end);
+int zd_hmm_pages(const void *addr, size_t len, uint64_t *start, uint64_t *end);
 
 /* Are all of [start, end) managed by @mm?  Server's thread. */
-bool zd_library_managed(const struct zd_mm *mm, uint64_t start, uint64_t end);
+bool zd_hmm_managed(const struct zd_mm *mm, uint64_t start, uint64_t end);
 
 /*
  * removal.c: closing and removing the device exclude each other, and who removes
  * may have found the library just before it was closed.  zd_mm_close() claims it
  * (may wait for the drain of a removal), and when its server has stopped for good
- * lets go with zd_library_closed(), which also detaches the device.
+ * lets go with zd_hmm_closed(), which also detaches the device.
  */
-extern const struct zd_device_host zd_library_device_host;
-void zd_library_claim(struct zd_library *lib);
-void zd_library_unclaim(struct zd_library *lib);
-void zd_library_closed(struct zd_library *lib);
-enum zd_cmd_result zd_library_detach_step(struct zd_library *lib, struct zd_cmd *cmd);
+extern const struct zd_device_host zd_hmm_device_host;
+void zd_hmm_claim(struct zd_hmm *hmm);
+void zd_hmm_unclaim(struct zd_hmm *hmm);
+void zd_hmm_closed(struct zd_hmm *hmm);
+enum zd_cmd_result zd_hmm_detach_step(struct zd_hmm *hmm, struct zd_cmd *cmd);
 /* Have the server of @dev, if there is one by now, do @cmd; NULL: forget it.
  * @deadline_ns: 0: none. */
-int zd_library_call_server_of(struct zd_device *dev, struct zd_cmd *cmd, uint64_t deadline_ns);
+int zd_hmm_call_server_of(struct zd_device *dev, struct zd_cmd *cmd, uint64_t deadline_ns);
 
 /* device_io.c: struct zd_device_host.run */
-int zd_library_run(struct zd_device *dev, struct zd_device_io *io);
+int zd_hmm_device_run(struct zd_device *dev, struct zd_device_io *io);
 
 #endif

@@ -9,7 +9,7 @@
 #include "engine/changes.h"
 #include "engine/entries.h"
 #include "hmm/devmap.h"
-#include "hmm/library.h"
+#include "hmm/hmm.h"
 #include "space/maps.h"
 #include "space/uffd.h"
 #include "zonedev/log.h"
@@ -20,13 +20,13 @@ struct range_cmd {
 	struct zd_homing homing;
 };
 
-static enum zd_cmd_result register_step(struct zd_library *lib, struct zd_cmd *cmd)
+static enum zd_cmd_result register_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 {
 	struct range_cmd *c = caa_container_of(cmd, struct range_cmd, cmd);
 
-	if (!zd_mm_catch_up(lib->mm))
+	if (!zd_mm_catch_up(hmm->mm))
 		return ZD_CMD_AGAIN;
-	cmd->rc = zd_mm_manage(lib->mm, c->start, c->end);
+	cmd->rc = zd_mm_manage(hmm->mm, c->start, c->end);
 	/* something began to change: look again what is registered */
 	return cmd->rc == -EAGAIN ? ZD_CMD_AGAIN : ZD_CMD_DONE;
 }
@@ -52,21 +52,21 @@ static bool is_away(const struct zd_mm *mm, uint64_t start, uint64_t end)
 	return false;
 }
 
-static enum zd_cmd_result unregister_step(struct zd_library *lib, struct zd_cmd *cmd)
+static enum zd_cmd_result unregister_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 {
 	struct range_cmd *c = caa_container_of(cmd, struct range_cmd, cmd);
-	enum zd_cmd_result r = zd_homing_step(lib->mm, &c->homing, &cmd->rc);
+	enum zd_cmd_result r = zd_homing_step(hmm->mm, &c->homing, &cmd->rc);
 
 	if (r != ZD_CMD_DONE || cmd->rc)
 		return r;
-	if (is_away(lib->mm, c->start, c->end)) {
+	if (is_away(hmm->mm, c->start, c->end)) {
 		c->homing.pos = c->start;
 		return ZD_CMD_AGAIN;
 	}
-	cmd->rc = zd_uffd_unregister(zd_mm_uffd(lib->mm), c->start, c->end - c->start);
+	cmd->rc = zd_uffd_unregister(zd_mm_uffd(hmm->mm), c->start, c->end - c->start);
 	if (!cmd->rc || cmd->rc == -EINVAL || cmd->rc == -ENOMEM) {
 		/* EINVAL, ENOMEM: unmapped already */
-		zd_mm_forget(lib->mm, c->start, c->end);
+		zd_mm_forget(hmm->mm, c->start, c->end);
 		cmd->rc = 0;
 	}
 	return ZD_CMD_DONE;
@@ -126,7 +126,7 @@ static int check_range(uint64_t start, uint64_t end)
 }
 
 static int range_call(struct zd_mm *mm, uint64_t start, uint64_t end,
-		      enum zd_cmd_result (*step)(struct zd_library *, struct zd_cmd *))
+		      enum zd_cmd_result (*step)(struct zd_hmm *, struct zd_cmd *))
 {
 	struct range_cmd *c = zd_alloc(sizeof(*c));
 	int rc;
@@ -138,7 +138,7 @@ static int range_call(struct zd_mm *mm, uint64_t start, uint64_t end,
 	c->end = end;
 	c->homing.start = start;
 	c->homing.end = end;
-	rc = zd_library_call(zd_library_of(mm), &c->cmd);
+	rc = zd_hmm_call(zd_hmm_of(mm), &c->cmd);
 	zd_free(c);
 	return rc;
 }
@@ -150,7 +150,7 @@ int zd_mm_register(struct zd_mm *mm, void *addr, size_t len)
 
 	if (!mm)
 		return -EINVAL;
-	rc = zd_library_pages(addr, len, &start, &end);
+	rc = zd_hmm_pages(addr, len, &start, &end);
 	if (!rc)
 		rc = check_range(start, end);
 	/* a device mapping there was unmapped behind its driver's back */
@@ -166,6 +166,6 @@ int zd_mm_unregister(struct zd_mm *mm, void *addr, size_t len)
 
 	if (!mm)
 		return -EINVAL;
-	rc = zd_library_pages(addr, len, &start, &end);
+	rc = zd_hmm_pages(addr, len, &start, &end);
 	return rc ? rc : range_call(mm, start, end, unregister_step);
 }
