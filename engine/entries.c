@@ -27,7 +27,7 @@ static void drop_entry(struct zd_mm *mm, zd_entry_t *entry)
 	case ZD_ENTRY_SYSTEM:
 		zd_ram_page_drop(entry);
 		return;
-	case ZD_ENTRY_DAX:	/* not in a managed range: its mapping's (devmap.h) */
+	case ZD_ENTRY_DAX:	/* not in a managed range: its mapping's (device_vma.h) */
 		return;
 	case ZD_ENTRY_POISON:
 	case ZD_ENTRY_REMOVED:

@@ -21,7 +21,7 @@
 
 #include "base/alloc.h"
 #include "base/trace.h"
-#include "hmm/devmap.h"
+#include "hmm/device_vma.h"
 #include "hmm/hmm.h"
 #include "space/maps.h"
 #include "engine/changes.h"
@@ -268,7 +268,7 @@ static enum zd_cmd_result settle_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 static int install(struct zd_mm *mm, uint64_t start, uint64_t end, unsigned int flags,
 		   uint32_t refs)
 {
-	int rc = zd_devmap_install(mm, start, end, look_at(flags) & ~look_at(0));
+	int rc = zd_device_vma_install(mm, start, end, look_at(flags) & ~look_at(0));
 	struct install_cmd *c;
 
 	if (rc && rc != -ENOENT)

@@ -12,7 +12,7 @@
 #include "base/alloc.h"
 #include "base/bug.h"
 #include "base/sized.h"
-#include "hmm/devmap.h"
+#include "hmm/device_vma.h"
 #include "hmm/hmm.h"
 #include "space/maps.h"
 #include "hmm/migrate.h"
@@ -246,7 +246,7 @@ static enum zd_cmd_result close_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 	struct zd_mm *mm;
 
 	if (c->stop && (hmm->nr_steps || zd_ram_pages_release_all(hmm->mm) ||
-			zd_devmap_overlaps(hmm->mm, 0, UINT64_MAX))) {
+			zd_device_vma_overlaps(hmm->mm, 0, UINT64_MAX))) {
 		cmd->rc = -EBUSY;
 		return ZD_CMD_DONE;
 	}

@@ -8,7 +8,7 @@
 #include "base/own.h"
 #include "engine/changes.h"
 #include "engine/entries.h"
-#include "hmm/devmap.h"
+#include "hmm/device_vma.h"
 #include "hmm/hmm.h"
 #include "space/maps.h"
 #include "space/uffd.h"
@@ -154,7 +154,7 @@ int zd_mm_register(struct zd_mm *mm, void *addr, size_t len)
 	if (!rc)
 		rc = check_range(start, end);
 	/* a device mapping there was unmapped behind its driver's back */
-	if (!rc && zd_devmap_overlaps(mm, start, end))
+	if (!rc && zd_device_vma_overlaps(mm, start, end))
 		rc = -EINVAL;
 	return rc ? rc : range_call(mm, start, end, register_step);
 }

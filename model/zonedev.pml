@@ -5,7 +5,7 @@
  * One pagemap of two device pages, two descriptors for RAM pages, three addresses:
  *
  *	0	the program's memory: RAM, or on the device
- *	1	a device page that the CPU can address, mapped as it is (a devmap)
+ *	1	a device page that the CPU can address, mapped as it is (a device vma)
  *	2	what address 0 becomes in a forked child
  *
  * Who runs: two mappers, two GUP-fast walkers, a migration out with its mover, a
@@ -16,7 +16,7 @@
  *
  * Only the server's thread writes the entries 0 and 2: who holds the token "server"
  * is that thread, for one batch of its work.  Walkers, final puts, the remover, the
- * mover, the device and the devmap run beside it.  Steps of the server that the
+ * mover, the device and the device vma run beside it.  Steps of the server that the
  * others can't tell from one are one (a d_step); what they can see half done is not.
  *
  * The two walkers go to different pages; with -DSAME_PAGE both to the same one.
@@ -268,10 +268,10 @@ inline zd_mm_drop(a) {
 	fi
 }
 
-/* --- hmm/devmap.c --- */
+/* --- hmm/device_vma.c --- */
 
-/* zd_devmap_remove(): by who unmaps it, or by revoke */
-inline zd_devmap_remove(p, last_ref) {
+/* zd_device_vma_remove(): by who unmaps it, or by revoke */
+inline zd_device_vma_remove(p, last_ref) {
 	atomic { !map_lock -> map_lock = true; unlinked = true; p = PAGE(entry[1]) };
 	if
 	:: entry[1] != NONE ->
@@ -309,7 +309,7 @@ proctype mapper1() {
 	byte p;
 	bool got;
 
-	/* zd_devmap_install(), whose ->hold is a zd_page_init() */
+	/* zd_device_vma_install(), whose ->hold is a zd_page_init() */
 	atomic { !map_lock ->
 		if
 		:: unlinked -> goto out
@@ -334,7 +334,7 @@ proctype mapper1() {
 		map_lock = false
 	};
 	KEEP_IT
-	zd_devmap_remove(p, got);
+	zd_device_vma_remove(p, got);
 out:	skip
 }
 
@@ -664,7 +664,7 @@ inline revoke(pfn, last_ref) {
 	home_direct(0, pfn);
 	home_direct(2, pfn);
 	d_step { SERVER_LEAVE };
-	zd_devmap_remove(pfn, last_ref)
+	zd_device_vma_remove(pfn, last_ref)
 }
 
 #define WAIT_RELEASED	(releases == 1)

@@ -31,7 +31,7 @@
  * Invariants.  A DEVICE entry holds one reference to its device page; so does
  * the entry of every forked child that shares it.  Only the server's thread
  * writes entries, but for those of device mappings, which are never in a managed
- * range (devmap.h); other threads may read them (release/acquire on the entry:
+ * range (device_vma.h); other threads may read them (release/acquire on the entry:
  * a thread that sees a pfn sees a page whose count was raised before).
  */
 #ifndef ZD_SPACE_TABLE_H
@@ -56,7 +56,7 @@ enum zd_entry_state {
 	 */
 	ZD_ENTRY_REMOVED,
 	ZD_ENTRY_SYSTEM,	/* RAM with a descriptor, since GUP asked for the page */
-	ZD_ENTRY_DAX,		/* a page of a device mapping (devmap.h); never managed */
+	ZD_ENTRY_DAX,		/* a page of a device mapping (device_vma.h); never managed */
 	/*
 	 * RAM, and a madvise() takes its content away.  The kernel sends the event before it
 	 * does so, and none after.  If the page moved out in between, and was put back for
@@ -194,7 +194,7 @@ static inline zd_entry_t *zd_table_entry(const struct zd_table *table, uint64_t 
 	uint64_t i = zd_table_index(addr);
 	unsigned char *touched = &zd_table_touched(leaf)[i / ZD_TABLE_PAGE_ENTRIES];
 
-	/* atomic: threads that map device memory (devmap.c) get here, too */
+	/* atomic: threads that map device memory (device_vma.c) get here, too */
 	if (!__atomic_load_n(touched, __ATOMIC_RELAXED)) {
 		__atomic_store_n(touched, 1, __ATOMIC_RELAXED);
 		__atomic_store_n(&table->touched[addr >> ZD_TABLE_SHIFT], 1, __ATOMIC_RELAXED);

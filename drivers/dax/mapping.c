@@ -34,10 +34,10 @@ static struct zd_mutex mappings_lock;
 
 /* --- pages of a mapping --- */
 
-/* zd_devmap.hold: GUP wants the page. */
-static int get_devmap_page(struct zd_devmap *devmap, struct zd_page *page)
+/* zd_device_vma.hold: GUP wants the page. */
+static int get_vma_page(struct zd_device_vma *vma, struct zd_page *page)
 {
-	struct zd_dax_mapping *mapping = caa_container_of(devmap, struct zd_dax_mapping, devmap);
+	struct zd_dax_mapping *mapping = caa_container_of(vma, struct zd_dax_mapping, vma);
 
 	return zd_dax_get_page(mapping->dax, page);
 }
@@ -67,9 +67,9 @@ static int get_pages(struct zd_dax_mapping *mapping)
 }
 
 /* Have GUP on @mm find the region's pages in the mapping. */
-static int add_devmap(struct zd_dax_mapping *mapping, struct zd_mm *mm)
+static int add_device_vma(struct zd_dax_mapping *mapping, struct zd_mm *mm)
 {
-	struct zd_devmap *d = &mapping->devmap;
+	struct zd_device_vma *d = &mapping->vma;
 
 	if (!mm)
 		return 0;
@@ -79,15 +79,15 @@ static int add_devmap(struct zd_dax_mapping *mapping, struct zd_mm *mm)
 	d->pfn = mapping->dax->pgmap.pfn + mapping->offset / ZD_PAGE_SIZE;
 	d->refuse = (mapping->prot & PROT_WRITE ? 0 : ZD_ENTRY_NOWRITE) |
 		    (mapping->dax->cfg.type == ZD_MEMORY_FS_DAX ? ZD_ENTRY_NOLONG : 0);
-	d->hold = get_devmap_page;
-	return zd_devmap_add(d);
+	d->hold = get_vma_page;
+	return zd_device_vma_add(d);
 }
 
 /* Put what the mapping holds, when nothing reaches the memory through it any more. */
 static void release_pages(struct zd_dax_mapping *mapping)
 {
-	if (mapping->devmap.mm)
-		zd_devmap_remove(&mapping->devmap);
+	if (mapping->vma.mm)
+		zd_device_vma_remove(&mapping->vma);
 	if (mapping->dax->cfg.by_owner)
 		put_pages(mapping, mapping->len / ZD_PAGE_SIZE);
 }
@@ -184,7 +184,7 @@ static int map_region(struct zd_dax *dax, struct zd_mm *mm, void *addr, uint64_t
 	}
 	if (flags & ZD_DAX_DONTFORK)
 		madvise(mapping->addr, length, MADV_DONTFORK);
-	rc = add_devmap(mapping, mm);
+	rc = add_device_vma(mapping, mm);
 	if (rc)
 		goto err_unmap;
 	rc = publish(mapping);
@@ -195,7 +195,7 @@ static int map_region(struct zd_dax *dax, struct zd_mm *mm, void *addr, uint64_t
 
 err_gup:
 	if (mm)
-		zd_devmap_remove(&mapping->devmap);
+		zd_device_vma_remove(&mapping->vma);
 err_unmap:
 	munmap(mapping->addr, length);
 err_pages:

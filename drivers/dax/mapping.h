@@ -8,7 +8,7 @@
 #include "drivers/dax/dax.h"
 
 struct zd_dax_mapping {
-	struct zd_devmap devmap;	/* its mm is NULL where GUP doesn't know the mapping */
+	struct zd_device_vma vma;	/* its mm is NULL where GUP doesn't know the mapping */
 	struct zd_dax *dax;		/* maps_lock (mapping.c); NULL once it is revoked */
 	struct cds_list_head node;	/* in dax->mappings, or on its own once it is revoked */
 	char *addr;
