@@ -1,77 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* The server's thread, and the calls that others make of it; see hmm.h. */
+/* Calls on the server's thread; see call.h. */
+#include "hmm/call.h"
+
 #include <errno.h>
 #include <pthread.h>
-#include <string.h>
 #include <unistd.h>
 
-#include "base/alloc.h"
 #include "engine/changes.h"
-#include "engine/exit.h"
-#include "engine/poll.h"
 #include "hmm/hmm.h"
-#include "space/uffd.h"
 #include "zonedev/log.h"
-
-bool zd_hmm_managed(const struct zd_mm *mm, uint64_t start, uint64_t end)
-{
-	const struct zd_range *r = zd_ranges_find(&mm->ranges, start);
-
-	return r && r->end >= end;
-}
-
-int zd_hmm_pages(const void *addr, size_t len, uint64_t *start, uint64_t *end)
-{
-	uint64_t a = (uintptr_t)addr;
-
-	if (a + len < a || a + len > UINT64_C(1) << ZD_VA_BITS)
-		return -EINVAL;
-	*start = (a + ZD_PAGE_SIZE - 1) & ~(ZD_PAGE_SIZE - 1);
-	*end = (a + len) & ~(ZD_PAGE_SIZE - 1);
-	return *start < *end ? 0 : -EINVAL;
-}
-
-/* --- commands --- */
-
-static void start_guards(struct zd_hmm *hmm)
-{
-	if (zd_guard_start(&hmm->guard, hmm->mark, ZD_GUARD_SHARED))
-		zd_log(ZD_LOG_WARN, "no guard: if this process is killed its children may read "
-		       "zeros for pages that are on the device");
-	/* without a keeper it would come too late */
-	else if (hmm->keeper.fd >= 0)
-		zd_guard_start(&hmm->second_guard, hmm->mark, ZD_GUARD_PROGRAM);
-}
-
-void zd_hmm_stop_guards(struct zd_hmm *hmm)
-{
-	zd_guard_stop(&hmm->second_guard);
-	zd_guard_stop(&hmm->guard);
-}
-
-int zd_hmm_attach(struct zd_hmm *hmm, struct zd_device *dev)
-{
-	struct zd_pagemap *pgmap;
-	int rc;
-
-	if (hmm->server.dev)
-		return hmm->server.dev == dev ? 0 : -EBUSY;
-	/* A removal that begins now waits for this hold, and finds the host then. */
-	pgmap = zd_get_dev_pagemap(dev->pgmap.pfn);
-	if (!pgmap)
-		return -ENODEV;
-	rc = zd_server_attach(&hmm->server, dev);
-	if (!rc)
-		/* release: whose host it is comes first; pairs with the acquire
-		 * in device_revoke() */
-		__atomic_store_n(&dev->host, &zd_hmm_device_host, __ATOMIC_RELEASE);
-	zd_put_dev_pagemap(pgmap);
-	/* Before the first page goes: a fork returns as soon as its event is
-	 * read, and the next thing may be a SIGKILL. */
-	if (!rc && !hmm->guard.pid)
-		start_guards(hmm);
-	return rc;
-}
 
 int zd_hmm_callable(const struct zd_hmm *hmm)
 {
@@ -116,8 +53,11 @@ int zd_hmm_call(struct zd_hmm *hmm, struct zd_cmd *cmd)
 	return cmd->rc;
 }
 
+/* The inbox is a stack, newest first: append it to the active commands, oldest first.
+ * The server's thread. */
 static void take_inbox(struct zd_hmm *hmm)
 {
+	/* acquire: pairs with the release in zd_hmm_send() */
 	struct zd_cmd *cmd = __atomic_exchange_n(&hmm->inbox, NULL, __ATOMIC_ACQUIRE);
 	struct zd_cmd *in_order = NULL, *next, **tail;
 
@@ -141,13 +81,13 @@ void zd_hmm_inbox_ready(struct zd_source *source, uint32_t events)
 	take_inbox(caa_container_of(source, struct zd_hmm, wake));
 }
 
-/* Step every command once.  True: some can go on at once. */
-static bool step_commands(struct zd_hmm *hmm)
+bool zd_hmm_step_commands(struct zd_hmm *hmm)
 {
 	struct zd_cmd **link = &hmm->active, *cmd;
 	bool again = false;
 
-	/* the caller knows of changes that have been read and not been followed yet */
+	/* The caller knows of changes to its memory whose events have been read, and which
+	 * the entries don't show yet. */
 	if (!zd_mm_is_current(hmm->mm) && !zd_mm_catch_up(hmm->mm))
 		return hmm->active;
 	while ((cmd = *link)) {
@@ -162,75 +102,4 @@ static bool step_commands(struct zd_hmm *hmm)
 		}
 	}
 	return again;
-}
-
-/* Children whose address space is gone. */
-static void reap(struct zd_hmm *hmm)
-{
-	struct zd_mm *mm, *next;
-
-	cds_list_for_each_entry_safe(mm, next, &hmm->server.mms, node) {
-		if (mm == hmm->mm)
-			continue;
-		if (mm->dead || !zd_uffd_mm_alive(zd_mm_uffd(mm)))
-			zd_mm_destroy(mm);
-	}
-}
-
-static bool has_children(const struct zd_hmm *hmm)
-{
-	return hmm->server.mms.next != hmm->server.mms.prev;
-}
-
-#define WAIT_MS		10	/* commands may have a deadline */
-#define REAP_MS		100	/* no descriptor tells that a child has ended */
-
-void *zd_hmm_thread(void *arg)
-{
-	struct zd_hmm *hmm = arg;
-	uint64_t reap_at = 0;
-	bool again = false;
-
-	pthread_setname_np(pthread_self(), "zonedev");
-	while (!hmm->server.stop) {
-		zd_server_poll(&hmm->server, again ? 0 : hmm->active ? WAIT_MS :
-			       has_children(hmm) ? REAP_MS : -1);
-		again = step_commands(hmm);
-		if (has_children(hmm) && zd_now_ns() >= reap_at) {
-			reap(hmm);
-			reap_at = zd_now_ns() + REAP_MS * 1000000ull;
-		}
-	}
-	/* here, because it takes the end of this thread for a death */
-	zd_hmm_stop_guards(hmm);
-	return NULL;
-}
-
-struct stats_cmd {
-	struct zd_cmd cmd;
-	struct zd_mm_stats stats;
-};
-
-static enum zd_cmd_result stats_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
-{
-	caa_container_of(cmd, struct stats_cmd, cmd)->stats = hmm->server.stats.c;
-	return ZD_CMD_DONE;
-}
-
-int zd_mm_get_stats(struct zd_mm *mm, struct zd_mm_stats *stats, size_t size)
-{
-	struct stats_cmd *c;
-	int rc;
-
-	if (!mm || !stats || !size || size > sizeof(*stats))
-		return -EINVAL;
-	c = zd_alloc(sizeof(*c));
-	if (!c)
-		return -ENOMEM;
-	c->cmd.step = stats_step;
-	rc = zd_hmm_call(zd_hmm_of(mm), &c->cmd);
-	if (!rc)
-		memcpy(stats, &c->stats, size);
-	zd_free(c);
-	return rc;
 }

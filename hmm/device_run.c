@@ -1,23 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A batch that isn't a migration, on a device that a server drives: a command that
- * submits it and is done when it is.  Its completion comes in the server's thread, as
- * that of any batch.
+ * A batch that isn't a migration, on a device that a server drives: a command submits the
+ * batch, and is done when the batch is.  The batch completes in the server's thread, as any
+ * other does.
  */
 #include <errno.h>
 
 #include "base/alloc.h"
-#include "pages/device_host.h"
 #include "hmm/hmm.h"
 
 struct run_cmd {
 	struct zd_cmd cmd;
 	struct zd_device *dev;
 	struct zd_device_io *io;
-	bool met;		/* the server that was met drives it */
+	bool met;		/* the server that got the command drives @dev */
 	bool submitted, done;
 };
 
+/* The server's thread. */
 static void run_done(struct zd_device_io *io)
 {
 	struct run_cmd *c = io->owner;
@@ -41,6 +41,7 @@ static enum zd_cmd_result run_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 	return c->done ? ZD_CMD_DONE : ZD_CMD_WAIT;
 }
 
+/* Any thread of the program but the server's; blocks. */
 int zd_hmm_device_run(struct zd_device *dev, struct zd_device_io *io)
 {
 	struct run_cmd *c = zd_alloc(sizeof(*c));

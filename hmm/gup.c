@@ -23,6 +23,7 @@
 #include "base/trace.h"
 #include "hmm/device_vma.h"
 #include "hmm/hmm.h"
+#include "hmm/span.h"
 #include "space/maps.h"
 #include "engine/changes.h"
 #include "engine/ram_page.h"
@@ -189,7 +190,7 @@ static bool is_huge(struct zd_hmm *hmm, uint64_t addr)
 	uint64_t pos = addr, end = addr + ZD_FOLIO_PAGES * ZD_PAGE_SIZE;
 	struct zd_present p;
 
-	return zd_hmm_managed(hmm->mm, addr, end) &&
+	return zd_is_managed(hmm->mm, addr, end) &&
 	       zd_present_scan(hmm->pagemap_fd, &pos, end, &p, 1, 0) == 1 &&
 	       p.huge && p.start == addr && p.end == end;
 }

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Library use: a server as a thread of the program, and the calls that other
- * threads make of it.
+ * struct zd_hmm: what a program that links zonedev has open for its address space
+ * (zd_mm_open()): a server (engine/), and the thread of the program that runs it.
  *
- * A call becomes a command: it is queued, the server's thread runs its steps
- * between two polls, and the caller sleeps until it is done.  So every entry
- * has one writer, and a call never holds a lock while it waits.
+ * In this room a function runs either in the server's thread, which owns entries, ranges
+ * and batches and never blocks on the program, or in a thread of the program, the caller's,
+ * which asks the server's by a command (call.h) and may block.  Each definition says which.
  *
- * The server never touches the caller's memory (it may be managed, even its
- * stack): a command lives in zonedev's own memory, and the caller copies what
- * goes in and what comes out.
+ * Locks, outermost first: hmm->claimed (device.c), mm->device_vma_lock and a device vma's
+ * own (device_vma.h), open_lock (mm_close.c), pin_lock (device.c).  The last two are held
+ * for a moment, and nothing is called with them but zd_server_detach() under pin_lock.
  */
 #ifndef ZD_HMM_HMM_H
 #define ZD_HMM_HMM_H
@@ -18,39 +18,32 @@
 #include "base/lock.h"
 #include "guard/guard.h"
 #include "guard/keeper.h"
-#include "engine/homing.h"
 #include "engine/mig.h"
 #include "engine/mm.h"
 #include "engine/server.h"
+#include "hmm/call.h"
 #include "zonedev/migrate.h"
 
-struct zd_hmm;
-
-/* First member of each command's struct; made by zd_alloc(). */
-struct zd_cmd {
-	struct zd_cmd *next;
-	enum zd_cmd_result (*step)(struct zd_hmm *hmm, struct zd_cmd *cmd);
-	int rc;
-	struct zd_completion done;
-};
+struct zd_device_host;
 
 struct zd_hmm {
 	struct zd_server server;
 	struct zd_mm *mm;		/* this process's; the handle */
-	struct zd_hmm *next;	/* all open ones, see mm_open.c */
+	struct zd_hmm *next;		/* all open ones, see mm_close.c */
 	struct zd_process process;
-	pthread_t thread;
+	pthread_t thread;		/* the server's */
 	void *stack;
 	struct zd_source wake;		/* eventfd: the inbox has something */
 	struct zd_cmd *inbox;		/* pushed by callers, a stack */
 	struct zd_cmd *active;		/* being stepped, in order of arrival */
-	struct zd_cmd detach;		/* its one device's removal, one at a time */
+	const struct zd_device_host *device_host;	/* of the server's device */
+	struct zd_cmd detach;		/* that device's removal: one at a time */
 	int pagemap_fd;
 	bool closing;			/* nothing goes out any more */
 	unsigned int nr_steps;		/* migrate_vma: begun and not finalized */
-	uint32_t claimed, pins;		/* futexes; see removal.c */
-	bool closed;			/* who has waited for the claim is too late */
-	char mark[48];			/* of the family, for the guard */
+	uint32_t claimed, pins;		/* futexes, see device.c */
+	bool closed;			/* a thread that waited for the claim is too late */
+	char mark[48];			/* of the family, for the guards */
 	void *mark_page;
 	struct zd_keeper keeper;
 	void *keeper_page;
@@ -65,46 +58,44 @@ static inline struct zd_hmm *zd_hmm_of(struct zd_mm *mm)
 	return mm->host_data;
 }
 
-/* The server's thread, and what it does when somebody has called (hmm->wake). */
-void *zd_hmm_thread(void *hmm);
-void zd_hmm_inbox_ready(struct zd_source *source, uint32_t events);
-/* Before the end of that thread in good order, which they take for a death. */
+/* thread.c.  The caller's thread.  0 or -errno. */
+int zd_hmm_start_thread(struct zd_hmm *hmm);
+/* hmm->server.stop is set, or about to be: blocks until the thread has ended. */
+void zd_hmm_join_thread(struct zd_hmm *hmm);
+
+/* guards.c.  What the processes of the family, this one and its forked children, have in
+ * common, and what ends them rather than let them read zeros.  0 or -errno. */
+int zd_hmm_family_init(struct zd_hmm *hmm);
+void zd_hmm_family_exit(struct zd_hmm *hmm);
+/* Before the first page goes to a device. */
+void zd_hmm_start_guards(struct zd_hmm *hmm);
+/* Before the server's thread ends in good order, which the guards take for a death. */
 void zd_hmm_stop_guards(struct zd_hmm *hmm);
 
-/* May this thread call?  -EINVAL, warned once: from a forked child, or from the
- * server's own thread (a driver's callback). */
-int zd_hmm_callable(const struct zd_hmm *hmm);
-/* Run @cmd and return its rc; or -EINVAL as above. */
-int zd_hmm_call(struct zd_hmm *hmm, struct zd_cmd *cmd);
-/* The same for who waits for cmd->done by himself: 0, or -EINVAL. */
-int zd_hmm_send(struct zd_hmm *hmm, struct zd_cmd *cmd);
-
-/* Migrations go to @dev from now on.  Server's thread.  0; -EBUSY: there is
- * another, or it is another mm's; -ENODEV: it is being removed; or -errno. */
-int zd_hmm_attach(struct zd_hmm *hmm, struct zd_device *dev);
-
-/* Whole pages inside [addr, addr + len).  -EINVAL: none. */
-int zd_hmm_pages(const void *addr, size_t len, uint64_t *start, uint64_t *end);
-
-/* Are all of [start, end) managed by @mm?  Server's thread. */
-bool zd_hmm_managed(const struct zd_mm *mm, uint64_t start, uint64_t end);
-
 /*
- * removal.c: closing and removing the device exclude each other, and who removes
- * may have found the library just before it was closed.  zd_mm_close() claims it
- * (may wait for the drain of a removal), and when its server has stopped for good
- * lets go with zd_hmm_closed(), which also detaches the device.
+ * device.c.  Closing the handle and removing its device exclude each other, and a removal
+ * may have found the handle just before it was closed.  zd_mm_close() claims the handle (may
+ * block, for the drain of a removal), and when the server has stopped for good lets go with
+ * zd_hmm_closed(), which also detaches the device.
  */
-extern const struct zd_device_host zd_hmm_device_host;
 void zd_hmm_claim(struct zd_hmm *hmm);
 void zd_hmm_unclaim(struct zd_hmm *hmm);
 void zd_hmm_closed(struct zd_hmm *hmm);
+/* Migrations go to @dev from now on.  The server's thread.  0; -EBUSY: there is another
+ * device, or @dev is another mm's; -ENODEV: it is being removed; or -errno. */
+int zd_hmm_attach(struct zd_hmm *hmm, struct zd_device *dev);
 enum zd_cmd_result zd_hmm_detach_step(struct zd_hmm *hmm, struct zd_cmd *cmd);
-/* Have the server of @dev, if there is one by now, do @cmd; NULL: forget it.
- * @deadline_ns: 0: none. */
+/* Have the server of @dev do @cmd, or hmm->detach if @cmd is NULL.  The caller's thread;
+ * blocks, but begins nothing after @deadline_ns (0: none).  What @cmd returned; 0 also when
+ * @dev has no server, or its handle was closed meanwhile; -EINVAL: zd_hmm_callable(). */
 int zd_hmm_call_server_of(struct zd_device *dev, struct zd_cmd *cmd, uint64_t deadline_ns);
 
-/* device_io.c: struct zd_device_host.run */
+/* struct zd_device_host's: device.c, removal.c, device_run.c. */
+void zd_hmm_device_detach(struct zd_device *dev);
+int zd_hmm_device_drain(struct zd_device *dev);
 int zd_hmm_device_run(struct zd_device *dev, struct zd_device_io *io);
+
+/* mm_close.c: @hmm is open; its pages come home at exit. */
+void zd_hmm_list_add(struct zd_hmm *hmm);
 
 #endif

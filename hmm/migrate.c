@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "base/sized.h"
 #include "hmm/hmm.h"
+#include "hmm/span.h"
 #include "hmm/malloc_arenas.h"
 #include "space/maps.h"
 #include "hmm/migrate.h"
@@ -194,7 +195,7 @@ static int to_device_begin(struct zd_hmm *hmm, struct migrate_cmd *c)
 {
 	int rc;
 
-	if (!zd_hmm_managed(hmm->mm, c->start, c->end))
+	if (!zd_is_managed(hmm->mm, c->start, c->end))
 		return -EINVAL;
 	c->result.already = zd_migrate_on_device(hmm->mm, c->start, c->end);
 	rc = zd_hmm_attach(hmm, c->dev);
@@ -292,7 +293,7 @@ static enum zd_cmd_result to_ram_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 
 	if (!c->hmm) {
 		c->hmm = hmm;
-		if (!zd_hmm_managed(mm, c->start, c->end)) {
+		if (!zd_is_managed(mm, c->start, c->end)) {
 			cmd->rc = -EINVAL;
 			return ZD_CMD_DONE;
 		}
@@ -322,7 +323,7 @@ static int migrate_call(struct zd_mm *mm, void *addr, size_t len, struct zd_devi
 
 	if (!mm)
 		return -EINVAL;
-	rc = zd_hmm_pages(addr, len, &start, &end);
+	rc = zd_whole_pages(addr, len, &start, &end);
 	if (rc)
 		return rc;
 	c = zd_alloc(sizeof(*c));
@@ -380,7 +381,7 @@ static enum zd_cmd_result pfns_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 	struct pfns_cmd *c = caa_container_of(cmd, struct pfns_cmd, cmd);
 	size_t i = 0;
 
-	if (!zd_hmm_managed(hmm->mm, c->start, c->end)) {
+	if (!zd_is_managed(hmm->mm, c->start, c->end)) {
 		cmd->rc = -EINVAL;
 		return ZD_CMD_DONE;
 	}
@@ -402,7 +403,7 @@ int zd_migrate_device_pfns(struct zd_mm *mm, const void *addr, size_t len, zd_pf
 
 	if (!mm || !pfns)
 		return -EINVAL;
-	rc = zd_hmm_pages(addr, len, &start, &end);
+	rc = zd_whole_pages(addr, len, &start, &end);
 	if (rc || nr != (end - start) / ZD_PAGE_SIZE)
 		return -EINVAL;
 	c = zd_alloc(sizeof(*c) + nr * sizeof(c->pfn[0]));

@@ -27,6 +27,7 @@
 #include "engine/land.h"
 #include "engine/out.h"
 #include "hmm/migrate.h"
+#include "hmm/span.h"
 #include "zonedev/log.h"
 
 /* What dst[i] named is ours to give back: */
@@ -125,7 +126,7 @@ static int setup(struct zd_hmm *hmm, struct vma_cmd *c)
 	unsigned int nr;
 	int rc;
 
-	if (!zd_hmm_managed(hmm->mm, c->start, c->end))
+	if (!zd_is_managed(hmm->mm, c->start, c->end))
 		return -EINVAL;
 	c->result.already = zd_migrate_on_device(hmm->mm, c->start, c->end);
 	rc = zd_hmm_attach(hmm, c->dev);

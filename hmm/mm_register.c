@@ -10,6 +10,7 @@
 #include "engine/entries.h"
 #include "hmm/device_vma.h"
 #include "hmm/hmm.h"
+#include "hmm/span.h"
 #include "space/maps.h"
 #include "space/uffd.h"
 #include "zonedev/log.h"
@@ -150,7 +151,7 @@ int zd_mm_register(struct zd_mm *mm, void *addr, size_t len)
 
 	if (!mm)
 		return -EINVAL;
-	rc = zd_hmm_pages(addr, len, &start, &end);
+	rc = zd_whole_pages(addr, len, &start, &end);
 	if (!rc)
 		rc = check_range(start, end);
 	/* a device mapping there was unmapped behind its driver's back */
@@ -166,6 +167,6 @@ int zd_mm_unregister(struct zd_mm *mm, void *addr, size_t len)
 
 	if (!mm)
 		return -EINVAL;
-	rc = zd_hmm_pages(addr, len, &start, &end);
+	rc = zd_whole_pages(addr, len, &start, &end);
 	return rc ? rc : range_call(mm, start, end, unregister_step);
 }

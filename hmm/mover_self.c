@@ -31,7 +31,6 @@
 #include "base/copy.h"
 #include "hmm/hmm.h"
 #include "space/maps.h"
-#include "engine/mig.h"
 #include "engine/out.h"
 #include "hmm/mover_self.h"
 #include "space/uffd.h"

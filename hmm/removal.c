@@ -13,10 +13,8 @@
  * poisoned: that is for a thread that must have it now.
  */
 #include <errno.h>
-#include <limits.h>
 
 #include "base/alloc.h"
-#include "pages/device_host.h"
 #include "hmm/hmm.h"
 #include "zonedev/log.h"
 
@@ -95,98 +93,7 @@ static enum zd_cmd_result drain_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 	       drain_all(hmm, c);
 }
 
-/* --- who may use the library --- */
-
-/* dev->server and hmm->pins change together.  Innermost. */
-static struct zd_mutex pin_lock;
-
-/* @deadline_ns: 0: none.  False: it has passed. */
-static bool claim(struct zd_hmm *hmm, uint64_t deadline_ns)
-{
-	while (__atomic_exchange_n(&hmm->claimed, 1, __ATOMIC_ACQUIRE)) {
-		uint64_t now = zd_now_ns();
-
-		if (deadline_ns && now >= deadline_ns)
-			return false;
-		zd_futex_wait(&hmm->claimed, 1,
-			      deadline_ns ? (int64_t)((deadline_ns - now) / 1000000 + 1) : -1);
-	}
-	return true;
-}
-
-void zd_hmm_claim(struct zd_hmm *hmm)
-{
-	claim(hmm, 0);
-}
-
-void zd_hmm_unclaim(struct zd_hmm *hmm)
-{
-	/* release: pairs with the exchange in claim() */
-	__atomic_store_n(&hmm->claimed, 0, __ATOMIC_RELEASE);
-	zd_futex_wake(&hmm->claimed, INT_MAX);
-}
-
-/* The library that uses @dev, which can't be freed until it is unpinned; NULL:
- * none does. */
-static struct zd_hmm *pin(struct zd_device *dev)
-{
-	struct zd_hmm *hmm = NULL;
-	struct zd_server *server;
-
-	zd_mutex_lock(&pin_lock);
-	server = __atomic_load_n(&dev->server, __ATOMIC_ACQUIRE);
-	if (server) {
-		hmm = caa_container_of(server, struct zd_hmm, server);
-		hmm->pins++;
-	}
-	zd_mutex_unlock(&pin_lock);
-	return hmm;
-}
-
-static void unpin(struct zd_hmm *hmm)
-{
-	zd_mutex_lock(&pin_lock);
-	hmm->pins--;
-	zd_futex_wake(&hmm->pins, INT_MAX);
-	zd_mutex_unlock(&pin_lock);
-}
-
-void zd_hmm_closed(struct zd_hmm *hmm)
-{
-	uint32_t pins;
-
-	hmm->closed = true;
-	zd_mutex_lock(&pin_lock);
-	zd_server_detach(&hmm->server);
-	pins = hmm->pins;
-	zd_mutex_unlock(&pin_lock);
-	zd_hmm_unclaim(hmm);
-	while (pins) {
-		zd_futex_wait(&hmm->pins, pins, -1);
-		zd_mutex_lock(&pin_lock);
-		pins = hmm->pins;
-		zd_mutex_unlock(&pin_lock);
-	}
-}
-
-int zd_hmm_call_server_of(struct zd_device *dev, struct zd_cmd *cmd, uint64_t deadline_ns)
-{
-	struct zd_hmm *hmm = pin(dev);
-	int rc;
-
-	if (!hmm)
-		return 0;
-	rc = zd_hmm_callable(hmm);
-	if (!rc && claim(hmm, deadline_ns)) {
-		if (!hmm->closed)
-			rc = zd_hmm_call(hmm, cmd ? cmd : &hmm->detach);
-		zd_hmm_unclaim(hmm);
-	}
-	unpin(hmm);
-	return rc;
-}
-
-static int drain(struct zd_device *dev)
+int zd_hmm_device_drain(struct zd_device *dev)
 {
 	struct drain_cmd *c = zd_alloc(sizeof(*c));
 	int rc;
@@ -199,25 +106,3 @@ static int drain(struct zd_device *dev)
 	zd_free(c);
 	return rc;
 }
-
-/* hmm->detach */
-enum zd_cmd_result zd_hmm_detach_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
-{
-	(void)cmd;
-	zd_mutex_lock(&pin_lock);
-	zd_server_detach(&hmm->server);
-	zd_mutex_unlock(&pin_lock);
-	return ZD_CMD_DONE;
-}
-
-/* Must not fail for want of memory: the device is destroyed next. */
-static void detach(struct zd_device *dev)
-{
-	zd_hmm_call_server_of(dev, NULL, 0);
-}
-
-const struct zd_device_host zd_hmm_device_host = {
-	.drain = drain,
-	.detach = detach,
-	.run = zd_hmm_device_run,
-};

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/* zd_mm_get_stats(). */
+#include <errno.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "hmm/hmm.h"
+
+struct stats_cmd {
+	struct zd_cmd cmd;
+	struct zd_mm_stats stats;
+};
+
+static enum zd_cmd_result stats_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
+{
+	caa_container_of(cmd, struct stats_cmd, cmd)->stats = hmm->server.stats.c;
+	return ZD_CMD_DONE;
+}
+
+int zd_mm_get_stats(struct zd_mm *mm, struct zd_mm_stats *stats, size_t size)
+{
+	struct stats_cmd *c;
+	int rc;
+
+	if (!mm || !stats || !size || size > sizeof(*stats))
+		return -EINVAL;
+	c = zd_alloc(sizeof(*c));
+	if (!c)
+		return -ENOMEM;
+	c->cmd.step = stats_step;
+	rc = zd_hmm_call(zd_hmm_of(mm), &c->cmd);
+	if (!rc)
+		memcpy(stats, &c->stats, size);
+	zd_free(c);
+	return rc;
+}
