@@ -82,6 +82,7 @@ static struct zd_hmm *pin(struct zd_device *dev)
 	struct zd_server *server;
 
 	zd_mutex_lock(&pin_lock);
+	/* acquire: pairs with the exchange in zd_server_attach() */
 	server = __atomic_load_n(&dev->server, __ATOMIC_ACQUIRE);
 	if (server) {
 		hmm = caa_container_of(server, struct zd_hmm, server);

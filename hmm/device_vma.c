@@ -6,6 +6,7 @@
 #include "base/alloc.h"
 #include "engine/changes.h"
 #include "hmm/device_vma.h"
+#include "hmm/gup.h"
 #include "hmm/hmm.h"
 #include "zonedev/log.h"
 

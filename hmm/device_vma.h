@@ -27,15 +27,9 @@
 #include <stdint.h>
 #include "base/lock.h"
 #include "space/table.h"
-#include "zonedev/gup.h"
+#include "zonedev/page.h"
 
 struct zd_mm;
-
-/* Can its count take no more? */
-static inline bool zd_page_is_full(const struct zd_page *page)
-{
-	return zd_page_count(page) > INT32_MAX - (int32_t)ZD_PIN_BIAS;
-}
 
 /* Zero it, set the first six members; the rest is ours. */
 struct zd_device_vma {

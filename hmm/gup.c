@@ -2,50 +2,36 @@
 /*
  * Getting and pinning pages.
  *
- * The fast walk takes no lock and stores nothing but counts:
+ * The walk takes no lock and stores nothing but counts:
  *
  *	read the entry	SYSTEM or DAX, not locked: here is a pfn
  *	try to get	add unless zero; fails if the page is being let go
- *	read it again	changed: it was another page's life; put, slow path
+ *	read it again	changed: the count was of the descriptor's next life; put, slow path
  *
  * A pin of pages of one folio does this once for all of them, with the folio's count
  * in the middle.
  *
- * The slow path has the kernel bring the page in (MADV_POPULATE: also home from a
- * device, through a fault like any other), asks the server, or the device mapping
- * that it lies in, to put its descriptor into the entry, and walks again.
+ * Where the walk stops, the slow path (gup_faultin.c) makes the next pages ready, and the
+ * walk goes on.
+ *
+ * Any thread of the program, without locks, but none in a signal handler; blocks in the slow
+ * path only.  The server's thread must not: the slow path would wait for that very thread.
  */
 #include <errno.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
-#include "base/alloc.h"
 #include "base/trace.h"
-#include "hmm/device_vma.h"
-#include "hmm/hmm.h"
-#include "hmm/span.h"
-#include "space/maps.h"
-#include "engine/changes.h"
-#include "engine/ram_page.h"
-#include "zonedev/gup.h"
-#include "zonedev/log.h"
+#include "hmm/gup.h"
 #include "zonedev/page_owner.h"
-
-#ifndef MADV_POPULATE_READ
-#define MADV_POPULATE_READ	22
-#define MADV_POPULATE_WRITE	23
-#endif
 
 #define FOLL_ALL	(ZD_FOLL_WRITE | ZD_FOLL_LONGTERM)
 #define VA_END		(UINT64_C(1) << ZD_VA_BITS)
-#define HUGE_BYTES	(ZD_FOLIO_PAGES * ZD_PAGE_SIZE)
 #define AHEAD		10	/* descriptors; fewer come too late, more are gone again */
-#define TRIES		100	/* of catching a page that somebody keeps migrating */
+#define TRIES		100	/* to catch a page that another thread keeps migrating */
 
 /*
- * Some lines of descriptors ahead, to write to: where another CPU has been at the same
- * pages its lines come one behind another, instead of each when we need it.
- * (__builtin_prefetch() would fetch them to be read, and they would have to be fetched
+ * Fetch the cache line of a descriptor some way ahead, to write to it.  Lines that another
+ * CPU has written then come one behind another, instead of each when it is needed.
+ * (__builtin_prefetch() would fetch a line to be read, and it would have to be fetched
  * twice; PREFETCHW is as old as x86-64, or does nothing.)
  */
 static inline void prefetchw(const struct zd_page *page)
@@ -57,7 +43,8 @@ static inline void prefetchw(const struct zd_page *page)
 #endif
 }
 
-/* @refs more references to the page of @entry, which was @e; or NULL: the slow path. */
+/* Take @refs references to the page of @entry, which was @e when it was read.  NULL: @e is no
+ * longer true. */
 static inline struct zd_page *walk_one(const zd_entry_t *entry, zd_entry_t e, uint32_t refs)
 {
 	struct zd_page *page = zd_pfn_to_page(zd_entry_val(e));
@@ -72,27 +59,18 @@ static inline struct zd_page *walk_one(const zd_entry_t *entry, zd_entry_t e, ui
 	return NULL;
 }
 
-/* Pages in a row of one folio, of which @e is the entry of the first: at most @max. */
-static unsigned long folio_run(const zd_entry_t *entry, zd_entry_t e, unsigned long max)
-{
-	unsigned long n = 0;
-
-	while (n < max && zd_entry_load(entry + n) == e + (n << ZD_ENTRY_VAL_SHIFT))
-		n++;
-	return n;
-}
-
-/* How many of @nr pages from that of @entry on it has pinned, all of one folio. */
+/* Pin up to @nr pages of one folio, the first that of @entry, which was @e.  Returns how
+ * many, 0 if @e is no longer true. */
 static unsigned long pin_folio(const zd_entry_t *entry, zd_entry_t e, unsigned long nr,
 			       struct zd_page **pages)
 {
 	unsigned long max = ZD_FOLIO_PAGES - zd_entry_val(e) % ZD_FOLIO_BLOCK, n, same;
 	struct zd_page *page = zd_pfn_to_page(zd_entry_val(e)), *folio = zd_page_folio_(page);
 
-	n = folio_run(entry, e, max < nr ? max : nr);
+	n = zd_folio_run(entry, e, max < nr ? max : nr);
 	if (!n || !zd_try_get_page_refs(folio, n * ZD_FOLIO_PIN))
 		return 0;
-	same = folio_run(entry, e, n);	/* as in walk_one() */
+	same = zd_folio_run(entry, e, n);	/* as in walk_one() */
 	if (same < n)
 		zd_put_page_refs(folio, (n - same) * ZD_FOLIO_PIN);
 	for (unsigned long i = 0; i < same; i++)
@@ -100,42 +78,32 @@ static unsigned long pin_folio(const zd_entry_t *entry, zd_entry_t e, unsigned l
 	return same;
 }
 
-/*
- * The bits of an entry that decide whether its page can be held at once; the entry is
- * is_ready() if of these only the state is set, SYSTEM or DAX.
- */
-static inline zd_entry_t look_at(unsigned int flags)
+/* The bits of an entry by which the walk decides: the page can be held at once if of these
+ * only its state is set, SYSTEM or DAX. */
+static inline zd_entry_t ready_mask(unsigned int flags)
 {
-	return ZD_ENTRY_STATE | ZD_ENTRY_LOCK | (flags & ZD_FOLL_WRITE ? ZD_ENTRY_NOWRITE : 0) |
-	       (flags & ZD_FOLL_LONGTERM ? ZD_ENTRY_NOLONG : 0);
+	return ZD_ENTRY_STATE | ZD_ENTRY_LOCK | zd_gup_refusals(flags);
 }
 
-static inline bool is_ready(zd_entry_t e, zd_entry_t look)
+/* Before the page has been populated: also that no madvise() can have dropped it since it
+ * got its descriptor (see ZD_ENTRY_GOING). */
+static inline zd_entry_t first_mask(unsigned int flags)
 {
-	_Static_assert(ZD_ENTRY_DAX == ZD_ENTRY_SYSTEM + 1, "one comparison for two states");
-	return (e & look) - ZD_ENTRY_SYSTEM <= 1;
+	return ready_mask(flags) | ZD_ENTRY_UNSETTLED;
 }
 
-/* The same, and it can't have been dropped since (see ZD_ENTRY_GOING). */
-static inline zd_entry_t look_closely_at(unsigned int flags)
+static inline bool is_ready(zd_entry_t e, zd_entry_t mask)
 {
-	return look_at(flags) | ZD_ENTRY_UNSETTLED;
+	return (e & mask) == ZD_ENTRY_SYSTEM || (e & mask) == ZD_ENTRY_DAX;
 }
 
-/* May entries not be yet what an event made of them that has been read?  Its thread
- * goes on meanwhile, and may be this one.  Pairs with the store in zd_mm_set_behind(). */
-static inline bool is_behind(const struct zd_mm *mm)
-{
-	return __atomic_load_n(&mm->behind, __ATOMIC_ACQUIRE);
-}
-
-/* How many of @nr pages, from the first on, are held now. */
+/* Hold @nr pages from @addr on, up to the first that isn't ready.  Returns how many. */
 static unsigned long walk(const struct zd_mm *mm, uint64_t addr, unsigned long nr,
-			  zd_entry_t look, uint32_t refs, struct zd_page **pages)
+			  zd_entry_t mask, uint32_t refs, struct zd_page **pages)
 {
 	unsigned long i = 0, n, stop;
 
-	if (is_behind(mm))
+	if (zd_mm_is_behind(mm))
 		return 0;
 	while (i < nr) {
 		uint64_t at = addr + i * ZD_PAGE_SIZE;
@@ -149,7 +117,7 @@ static unsigned long walk(const struct zd_mm *mm, uint64_t addr, unsigned long n
 		for (; i < stop; i += n, entry += n) {
 			zd_entry_t e = zd_entry_load(entry);
 
-			if (!is_ready(e, look))
+			if (!is_ready(e, mask))
 				return i;
 			if (refs == ZD_PIN_BIAS && e & ZD_ENTRY_FOLIO) {
 				n = pin_folio(entry, e, stop - i, pages + i);
@@ -165,161 +133,19 @@ static unsigned long walk(const struct zd_mm *mm, uint64_t addr, unsigned long n
 	return i;
 }
 
-/* --- the slow path --- */
-
-struct install_cmd {
-	struct zd_cmd cmd;
-	uint64_t start, end;
-	uint32_t refs;
-};
-
-/* Can the descriptor that counts for the page take no more? */
-static bool is_full(zd_entry_t e, uint32_t refs)
-{
-	struct zd_page *page = zd_pfn_to_page(zd_entry_val(e));
-
-	if (e & ZD_ENTRY_FOLIO && refs == ZD_PIN_BIAS)
-		page = zd_page_folio_(page);
-	/* a whole folio's pins are as much as one page's */
-	return zd_page_is_full(page);
-}
-
-/* Is it now, all of it, one huge page? */
-static bool is_huge(struct zd_hmm *hmm, uint64_t addr)
-{
-	uint64_t pos = addr, end = addr + ZD_FOLIO_PAGES * ZD_PAGE_SIZE;
-	struct zd_present p;
-
-	return zd_is_managed(hmm->mm, addr, end) &&
-	       zd_present_scan(hmm->pagemap_fd, &pos, end, &p, 1, 0) == 1 &&
-	       p.huge && p.start == addr && p.end == end;
-}
-
-/* The huge page at @addr, if it is one, has a folio of its own, or gets it. */
-static bool install_huge(struct zd_hmm *hmm, uint64_t addr)
-{
-	const zd_entry_t *entry = zd_mm_entry(hmm->mm, addr);
-
-	if (*entry & ZD_ENTRY_FOLIO && folio_run(entry, *entry, ZD_FOLIO_PAGES) == ZD_FOLIO_PAGES)
-		return true;
-	return is_huge(hmm, addr) && !zd_ram_page_install_folio(hmm->mm, addr);
-}
-
-/* It was, a moment ago: but a page of zeros that migrates is just dropped, and so is
- * one that somebody gives back with madvise(). */
-static bool is_present(uint64_t addr)
-{
-	unsigned char there = 0;
-
-	return !mincore((void *)(uintptr_t)addr, ZD_PAGE_SIZE, &there) && there & 1;
-}
-
-/* The page at @addr gets a descriptor.  -EAGAIN: it has moved again. */
-static int install_one(struct zd_mm *mm, uint64_t addr, uint32_t refs)
-{
-	zd_entry_t e = *zd_mm_entry(mm, addr);
-
-	if (e & ZD_ENTRY_LOCK || !is_present(addr))
-		return -EAGAIN;
-	switch (zd_entry_state(e)) {
-	case ZD_ENTRY_NONE:
-	case ZD_ENTRY_GOING:
-		return zd_ram_page_install(mm, addr);
-	case ZD_ENTRY_SYSTEM:
-		return is_full(e, refs) ? -ENOMEM : 0;
-	case ZD_ENTRY_POISON:
-		return -EFAULT;
-	default:
-		return -EAGAIN;
-	}
-}
-
-/* Descriptors for as many of the pages as are in RAM, from the first on. */
-static enum zd_cmd_result install_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
-{
-	struct install_cmd *c = caa_container_of(cmd, struct install_cmd, cmd);
-	uint64_t a = c->start, next;
-	int rc = 0;
-
-	for (; !rc && a < c->end; a = next) {
-		bool whole = !(a % HUGE_BYTES) && a + HUGE_BYTES <= c->end;
-
-		next = a + ZD_PAGE_SIZE;
-		if (!zd_ranges_find(&hmm->mm->ranges, a)) {
-			rc = -EFAULT;
-		} else {
-			if (whole && install_huge(hmm, a))
-				next = a + HUGE_BYTES;
-			rc = install_one(hmm->mm, a, c->refs);
-		}
-		if (rc && a == c->start && rc != -EAGAIN)
-			cmd->rc = rc;	/* else the caller will see */
-	}
-	return ZD_CMD_DONE;
-}
-
-/* A page of a device mapping is ready, whatever the server is at: wait until that is
- * done, so that the walk looks at it. */
-static enum zd_cmd_result settle_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
-{
-	(void)cmd;
-	return zd_mm_catch_up(hmm->mm) ? ZD_CMD_DONE : ZD_CMD_AGAIN;
-}
-
-static int install(struct zd_mm *mm, uint64_t start, uint64_t end, unsigned int flags,
-		   uint32_t refs)
-{
-	int rc = zd_device_vma_install(mm, start, end, look_at(flags) & ~look_at(0));
-	struct install_cmd *c;
-
-	if (rc && rc != -ENOENT)
-		return rc;
-	if (!rc && !is_behind(mm))
-		return 0;
-	c = zd_alloc(sizeof(*c));
-	if (!c)
-		return -ENOMEM;
-	c->cmd.step = rc ? install_step : settle_step;
-	c->start = start;
-	c->end = end;
-	c->refs = refs;
-	rc = zd_hmm_call(zd_hmm_of(mm), &c->cmd);
-	zd_free(c);
-	return rc;
-}
-
-/* How many of @nr pages from @addr on to make ready at a time: few enough that the
- * server isn't kept; and up to a huge page that is asked for as a whole, then all of
- * it. */
+/* How many of @nr pages from @addr on to make ready at a time: few enough that the server's
+ * thread isn't held up, but all of a huge page that is asked for as a whole; what lies before
+ * such a page is a batch of its own. */
 static unsigned long batch(uint64_t addr, unsigned long nr)
 {
-	unsigned long head = (HUGE_BYTES - (addr & (HUGE_BYTES - 1))) >> ZD_PAGE_SHIFT;
+	unsigned long head = (ZD_GUP_HUGE_BYTES - (addr & (ZD_GUP_HUGE_BYTES - 1))) >> ZD_PAGE_SHIFT;
 
 	if (nr >= head + ZD_FOLIO_PAGES)
 		return head;
 	return nr < ZD_FOLIO_PAGES ? nr : ZD_FOLIO_PAGES;
 }
 
-/* Make the page at @addr, and up to @nr - 1 after it, ready for the walk. */
-static int make_ready(struct zd_mm *mm, uint64_t addr, unsigned long nr, unsigned int flags,
-		      uint32_t refs)
-{
-	int advice = flags & ZD_FOLL_WRITE ? MADV_POPULATE_WRITE : MADV_POPULATE_READ;
-
-	nr = batch(addr, nr);
-	if (!zd_table_lookup(&mm->table, addr))
-		return -EFAULT;
-	/* the whole batch, or if something is wrong with a later page, the first
-	 * alone */
-	if (madvise((void *)(uintptr_t)addr, nr * ZD_PAGE_SIZE, advice)) {
-		nr = 1;
-		if (madvise((void *)(uintptr_t)addr, ZD_PAGE_SIZE, advice))
-			/* EINVAL: not accessible; ENOMEM: not mapped */
-			return errno == EINTR ? -EAGAIN : -EFAULT;
-	}
-	return install(mm, addr, addr + nr * ZD_PAGE_SIZE, flags, refs);
-}
-
+/* The general case, kept out of the callers, so that gup_one() is all they inline. */
 static __attribute__((noinline)) long gup(struct zd_mm *mm, uint64_t start, unsigned long nr,
 					  unsigned int flags, uint32_t refs,
 					  struct zd_page **pages)
@@ -332,14 +158,15 @@ static __attribute__((noinline)) long gup(struct zd_mm *mm, uint64_t start, unsi
 		return -EINVAL;
 	if (addr >= VA_END || nr > (VA_END - addr) >> ZD_PAGE_SHIFT)
 		return -EFAULT;
-	done = walk(mm, addr, nr, look_closely_at(flags), refs, pages);
+	done = walk(mm, addr, nr, first_mask(flags), refs, pages);
 	while (done < nr) {
 		uint64_t at = addr + done * ZD_PAGE_SIZE;
 
-		rc = tries++ < TRIES ? make_ready(mm, at, nr - done, flags, refs) : -EAGAIN;
+		n = batch(at, nr - done);
+		rc = tries++ < TRIES ? zd_gup_faultin(mm, at, n, flags, refs) : -EAGAIN;
 		if (rc)
 			return done ? (long)done : rc;
-		n = walk(mm, at, batch(at, nr - done), look_at(flags), refs, pages + done);
+		n = walk(mm, at, n, ready_mask(flags), refs, pages + done);
 		done += n;
 		if (n)
 			tries = 0;
@@ -347,7 +174,7 @@ static __attribute__((noinline)) long gup(struct zd_mm *mm, uint64_t start, unsi
 	return done;
 }
 
-/* One page, held as it is: nothing else to set up.  What it doesn't do, gup() does. */
+/* The common case: one page that is ready.  False: leave the call to gup(). */
 static inline bool gup_one(const struct zd_mm *mm, uint64_t addr, unsigned int flags,
 			   uint32_t refs, struct zd_page **pages)
 {
@@ -355,13 +182,13 @@ static inline bool gup_one(const struct zd_mm *mm, uint64_t addr, unsigned int f
 	struct zd_page *page;
 	zd_entry_t e;
 
-	if (!mm || !pages || flags & ~FOLL_ALL || addr >= VA_END || is_behind(mm))
+	if (!mm || !pages || flags & ~FOLL_ALL || addr >= VA_END || zd_mm_is_behind(mm))
 		return false;
 	entry = zd_table_lookup(&mm->table, addr);
 	if (!entry)
 		return false;
 	e = zd_entry_load(entry);
-	if (!is_ready(e, look_closely_at(flags)) || (refs == ZD_PIN_BIAS && e & ZD_ENTRY_FOLIO))
+	if (!is_ready(e, first_mask(flags)) || (refs == ZD_PIN_BIAS && e & ZD_ENTRY_FOLIO))
 		return false;
 	page = walk_one(entry, e, refs);
 	if (page)
@@ -391,7 +218,8 @@ long (zd_pin_user_pages_fast)(struct zd_mm *mm, const void *start, unsigned long
 	return n;
 }
 
-/* Returns how many of @nr pages, the first at least, it has let go at once. */
+/* Unpin the first of @nr pages, and those after it that are its folio's and in a row.
+ * Returns how many. */
 static unsigned long unpin(struct zd_page *const *pages, unsigned long nr)
 {
 	struct zd_page *page = pages[0];
@@ -429,8 +257,9 @@ void zd_unpin_user_pages(struct zd_page *const *pages, unsigned long nr)
 void zd_unpin_user_pages_dirty_lock(struct zd_page *const *pages, unsigned long nr,
 				    bool make_dirty)
 {
-	/* The kernel knows: RAM of the program is its own, and pages of a region
-	 * were written to through a mapping of the file, or by a pin of its own. */
+	/* Nothing to note: the kernel knows what is dirty.  RAM is the program's own, and
+	 * pages of a region were written to through a mapping of the region's file, or by a
+	 * pin that the kernel has of them. */
 	(void)make_dirty;
 	zd_unpin_user_pages(pages, nr);
 }

@@ -1,50 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* zd_migrate_to_device(), zd_migrate_to_ram(), zd_migrate_device_pfns(). */
+/* zd_migrate_to_device(), zd_migrate_to_ram(). */
 #include <errno.h>
-#include <string.h>
 
 #include "base/alloc.h"
 #include "base/sized.h"
+#include "engine/out.h"
 #include "hmm/hmm.h"
-#include "hmm/span.h"
-#include "hmm/malloc_arenas.h"
-#include "space/maps.h"
 #include "hmm/migrate.h"
 #include "hmm/mover_self.h"
-#include "engine/out.h"
-#include "engine/ram_page.h"
-#include "zonedev/log.h"
-
-void zd_migrate_count(struct zd_migrate_result *r, const struct zd_mig_page *p)
-{
-	switch (p->error) {
-	case 0:
-		if (p->zero)
-			r->zero++;
-		else
-			r->moved++;
-		break;
-	case -EBUSY:
-		r->pinned++;
-		break;
-	case -EMLINK:
-		r->shared++;
-		break;
-	case -ENOENT:
-		r->absent++;
-		break;
-	case -EINVAL:
-	case -EPERM:
-		r->protection++;
-		break;
-	case -EAGAIN:
-	case -ECANCELED:
-		r->busy++;
-		break;
-	default:
-		r->device++;
-	}
-}
+#include "hmm/span.h"
 
 #define TRIES	64	/* for a page that answers EAGAIN: events come one by one */
 
@@ -53,15 +17,18 @@ struct migrate_cmd {
 	uint64_t start, end, pos;
 	struct zd_device *dev;
 	struct zd_migrate_result result;
-	struct zd_hmm *hmm;
-	unsigned int tries;
-	bool in_flight;
-	struct zd_ranges stay;		/* to_device: these do */
-	uint64_t on_device, lost;	/* to_ram: before */
-	struct zd_homing homing;
-	uint64_t addrs[ZD_MIG_MAX];	/* of the batch, when it was collected */
+	bool begun;
+	struct zd_ranges stay;		/* to_device: what must stay in RAM */
+	unsigned int tries;		/* of the page at @pos */
+	bool in_flight;			/* a batch is */
+	uint64_t addrs[ZD_MIG_MAX];	/* of the batch's pages, when it was collected */
+	struct zd_homing homing;	/* to_ram */
+	uint64_t on_device, lost;	/* how many pages were, before */
 };
 
+/* --- to_device: the server's thread --- */
+
+/* A batch of the command has landed. */
 static void landed(struct zd_mig *mig)
 {
 	struct migrate_cmd *c = mig->data;
@@ -71,145 +38,31 @@ static void landed(struct zd_mig *mig)
 	for (unsigned int i = 0; i < mig->nr; i++) {
 		const struct zd_mig_page *p = &mig->page[i];
 
-		/* an event came between: go back to the first such page.  What
-		 * comes behind it and did not go is met again as well. */
+		/* An event came between: go back to the first such page.  The pages
+		 * after it that did not go are met again as well. */
 		if (!again && p->error == -EAGAIN && c->tries < TRIES)
 			again = c->addrs[i];
 		if (!again || !p->error)
 			zd_migrate_count(&c->result, p);
 	}
-	/* not p->addr: an mremap may have moved it */
+	/* not by p->addr, which an mremap may have changed */
 	c->pos = again ? again : c->addrs[mig->nr - 1] + ZD_PAGE_SIZE;
 	c->tries = again ? c->tries + 1 : 0;
 }
 
-/* May the page, in RAM, be tried?  One that somebody holds may not. */
-static bool may_leave(zd_entry_t *entry, uint64_t now)
-{
-	zd_entry_t e = *entry;
-
-	if (zd_entry_state(e) == ZD_ENTRY_SYSTEM)
-		return zd_ram_page_release(entry);
-	return zd_entry_is_free(e, now) ||
-	       (zd_entry_state(e) == ZD_ENTRY_PRESENT && !(e & ZD_ENTRY_LOCK));
-}
-
-/* A huge page, wholly in [@a, @end), that may leave as one. */
-static bool whole_huge(struct zd_mm *mm, uint64_t a, uint64_t end, const struct zd_ranges *stay,
-		       uint64_t now)
-{
-	uint64_t gap = a, gap_end;
-
-	if (a & (ZD_STAGING_BYTES - 1) || a + ZD_STAGING_BYTES > end)
-		return false;
-	if (!zd_ranges_gap(stay, &gap, a + ZD_STAGING_BYTES, &gap_end) || gap != a ||
-	    gap_end != a + ZD_STAGING_BYTES)
-		return false;
-	for (unsigned int i = 0; i < ZD_MIG_MAX; i++)
-		if (!may_leave(zd_mm_entry(mm, a + i * ZD_PAGE_SIZE), now))
-			return false;
-	return true;
-}
-
-int zd_migrate_stay(uint64_t start, uint64_t end, const struct zd_device *dev,
-		    struct zd_ranges *stay)
-{
-	int rc;
-
-	if (dev->ops->flags & ZD_DEVICE_NO_MALLOC)
-		return 0;
-	rc = zd_malloc_arenas(start, end, stay);
-	if (!rc && stay->nr)
-		zd_warn_once("%s: its driver may call malloc() (no ZD_DEVICE_NO_MALLOC), so what is malloc's own stays in RAM",
-			     dev->name);
-	return rc;
-}
-
-unsigned int zd_migrate_collect(struct zd_hmm *hmm, uint64_t *from, uint64_t end,
-				const struct zd_ranges *stay, struct zd_migrate_result *result,
-				uint64_t *addrs, bool *whole)
-{
-	struct zd_present present[64];
-	unsigned int nr = 0;
-	uint64_t pos = *from, now = zd_now_ns();
-	int n = zd_present_scan(hmm->pagemap_fd, &pos, end, present, 64, ZD_MIG_MAX);
-
-	*whole = false;
-	for (int i = 0; i < n; i++) {
-		for (uint64_t a = present[i].start; a < present[i].end; a += ZD_PAGE_SIZE) {
-			bool huge = present[i].huge && whole_huge(hmm->mm, a, end, stay, now);
-			bool stays = zd_ranges_find(stay, a);
-
-			if (nr == ZD_MIG_MAX || (huge && nr))
-				return nr;
-			if (stays || !may_leave(zd_mm_entry(hmm->mm, a), now)) {
-				bool held = zd_entry_state(*zd_mm_entry(hmm->mm, a)) ==
-					    ZD_ENTRY_SYSTEM;
-
-				if (nr)
-					return nr;
-				result->protection += stays;
-				result->pinned += held && !stays;
-				result->busy += !held && !stays;
-				*from = a + ZD_PAGE_SIZE;
-				continue;
-			}
-			if (huge) {
-				*whole = true;
-				for (; nr < ZD_MIG_MAX; nr++)
-					addrs[nr] = a + nr * ZD_PAGE_SIZE;
-				return nr;
-			}
-			addrs[nr++] = a;
-		}
-	}
-	if (!nr)
-		*from = n < 0 ? end : pos;
-	return nr;
-}
-
-/* Entries of [start, end), managed, that are in @state. */
-static uint64_t count_entries(const struct zd_mm *mm, uint64_t start, uint64_t end,
-			      enum zd_entry_state state)
-{
-	const struct zd_ranges *r = &mm->ranges;
-	uint64_t nr = 0;
-
-	for (size_t i = zd_ranges_first(r, start); i < r->nr && r->v[i].start < end; i++) {
-		uint64_t to = r->v[i].end < end ? r->v[i].end : end;
-		uint64_t a = r->v[i].start > start ? r->v[i].start : start;
-
-		for (a = zd_table_next(&mm->table, a, to); a < to;
-		     a = zd_table_next(&mm->table, a + ZD_PAGE_SIZE, to))
-			nr += zd_entry_state(*zd_mm_entry(mm, a)) == state;
-	}
-	return nr;
-}
-
-uint64_t zd_migrate_on_device(const struct zd_mm *mm, uint64_t start, uint64_t end)
-{
-	return count_entries(mm, start, end, ZD_ENTRY_DEVICE);
-}
-
+/* 0; -EAGAIN: come back; else the migration has ended. */
 static int to_device_begin(struct zd_hmm *hmm, struct migrate_cmd *c)
 {
 	int rc;
 
 	if (!zd_is_managed(hmm->mm, c->start, c->end))
 		return -EINVAL;
-	c->result.already = zd_migrate_on_device(hmm->mm, c->start, c->end);
+	c->result.already = zd_migrate_count_entries(hmm->mm, c->start, c->end,
+						      ZD_ENTRY_DEVICE);
 	rc = zd_hmm_attach(hmm, c->dev);
 	if (rc == -ENODEV)
 		c->result.device = ((c->end - c->start) >> ZD_PAGE_SHIFT) - c->result.already;
 	return rc;
-}
-
-void zd_migrate_count_rest(struct zd_migrate_result *r, uint64_t nr)
-{
-	uint64_t seen = r->moved + r->zero + r->already + r->pinned + r->shared + r->protection +
-			r->busy + r->device + r->absent;
-
-	r->absent += nr > seen ? nr - seen : 0;
 }
 
 static enum zd_cmd_result to_device_done(struct migrate_cmd *c)
@@ -218,7 +71,7 @@ static enum zd_cmd_result to_device_done(struct migrate_cmd *c)
 	return ZD_CMD_DONE;
 }
 
-/* @nr of c->addrs; @whole: a huge page.  As zd_out_start(). */
+/* Send out the first @nr of c->addrs; @whole: they are a huge page.  As zd_out_start(). */
 static int start_batch(struct zd_hmm *hmm, struct migrate_cmd *c, unsigned int nr, bool whole)
 {
 	struct zd_out_want want = { .dev = c->dev, .landed = landed, .data = c };
@@ -226,8 +79,9 @@ static int start_batch(struct zd_hmm *hmm, struct migrate_cmd *c, unsigned int n
 	int rc;
 
 	c->in_flight = true;
-	/* A huge page is given back sooner than anybody is woken for it; and after the
-	 * last batch there is nothing to do meanwhile. */
+	/* The caller's thread may empty the staging area meanwhile.  But a huge page is given
+	 * back sooner than a thread is woken for it, and after the last batch this thread has
+	 * nothing else to do. */
 	zd_mover_self_help_by(hmm->mm, whole || last ? NULL : &c->cmd.done);
 	rc = zd_out_start(hmm->mm, c->addrs, nr, &want);
 	zd_mover_self_help_by(hmm->mm, NULL);
@@ -248,21 +102,19 @@ static enum zd_cmd_result to_device_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 	cmd->rc = 0;
 	if (c->in_flight || hmm->closing)
 		return ZD_CMD_WAIT;
-	if (!c->hmm) {
-		c->hmm = hmm;
+	if (!c->begun) {
 		cmd->rc = to_device_begin(hmm, c);
-		if (cmd->rc == -EAGAIN) {	/* somebody is still using the device */
-			c->hmm = NULL;
+		if (cmd->rc == -EAGAIN)		/* a thread drives the device by itself */
 			return ZD_CMD_AGAIN;
-		}
 		if (cmd->rc) {
-			/* its removal has begun: nothing goes, and it is counted */
+			/* the device's removal has begun: nothing goes, which is counted */
 			cmd->rc = cmd->rc == -ENODEV ? 0 : cmd->rc;
 			return ZD_CMD_DONE;
 		}
+		c->begun = true;
 	}
-	/* Some of it may have been unmapped since: what is there now is not
-	 * ours to take. */
+	/* Parts of the range may have been unmapped since: memory that is not managed stays
+	 * where it is. */
 	i = zd_ranges_first(ranges, c->pos);
 	if (c->pos >= c->end || i == ranges->nr || ranges->v[i].start >= c->end)
 		return to_device_done(c);
@@ -284,6 +136,8 @@ static enum zd_cmd_result to_device_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 	return ZD_CMD_AGAIN;
 }
 
+/* --- to_ram: the server's thread --- */
+
 static enum zd_cmd_result to_ram_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 {
 	struct migrate_cmd *c = caa_container_of(cmd, struct migrate_cmd, cmd);
@@ -291,27 +145,29 @@ static enum zd_cmd_result to_ram_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 	enum zd_cmd_result r;
 	uint64_t left;
 
-	if (!c->hmm) {
-		c->hmm = hmm;
+	if (!c->begun) {
+		c->begun = true;
 		if (!zd_is_managed(mm, c->start, c->end)) {
 			cmd->rc = -EINVAL;
 			return ZD_CMD_DONE;
 		}
-		c->on_device = count_entries(mm, c->start, c->end, ZD_ENTRY_DEVICE);
-		c->lost = count_entries(mm, c->start, c->end, ZD_ENTRY_POISON);
+		c->on_device = zd_migrate_count_entries(mm, c->start, c->end, ZD_ENTRY_DEVICE);
+		c->lost = zd_migrate_count_entries(mm, c->start, c->end, ZD_ENTRY_POISON);
 	}
 	r = zd_homing_step(mm, &c->homing, &cmd->rc);
 	if (r != ZD_CMD_DONE)
 		return r;
-	/* Came home by a fault meanwhile, or went away with its mapping: counts
-	 * as moved, since it is not on the device any more. */
-	c->lost = count_entries(mm, c->start, c->end, ZD_ENTRY_POISON) - c->lost;
-	left = count_entries(mm, c->start, c->end, ZD_ENTRY_DEVICE) + c->lost;
+	/* A page that came home by a fault meanwhile, or went with its mapping, counts as
+	 * moved, since it is not on the device any more. */
+	c->lost = zd_migrate_count_entries(mm, c->start, c->end, ZD_ENTRY_POISON) - c->lost;
+	left = zd_migrate_count_entries(mm, c->start, c->end, ZD_ENTRY_DEVICE) + c->lost;
 	c->result.already = ((c->end - c->start) >> ZD_PAGE_SHIFT) - c->on_device;
 	c->result.moved = c->on_device > left ? c->on_device - left : 0;
 	c->result.device = left;
 	return r;
 }
+
+/* --- the caller's thread; blocks --- */
 
 static int migrate_call(struct zd_mm *mm, void *addr, size_t len, struct zd_device *dev,
 			struct zd_migrate_result *result,
@@ -365,56 +221,5 @@ int zd_migrate_to_ram_sized(struct zd_mm *mm, void *addr, size_t len,
 
 	if (result)
 		zd_fill(result, size, &r, sizeof(r));
-	return rc;
-}
-
-/* --- which device pages --- */
-
-struct pfns_cmd {
-	struct zd_cmd cmd;
-	uint64_t start, end;
-	zd_pfn_t pfn[];
-};
-
-static enum zd_cmd_result pfns_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
-{
-	struct pfns_cmd *c = caa_container_of(cmd, struct pfns_cmd, cmd);
-	size_t i = 0;
-
-	if (!zd_is_managed(hmm->mm, c->start, c->end)) {
-		cmd->rc = -EINVAL;
-		return ZD_CMD_DONE;
-	}
-	for (uint64_t a = c->start; a < c->end; a += ZD_PAGE_SIZE, i++) {
-		zd_entry_t e = *zd_mm_entry(hmm->mm, a);
-
-		if (zd_entry_state(e) == ZD_ENTRY_DEVICE)
-			c->pfn[i] = zd_entry_val(e);
-	}
-	return ZD_CMD_DONE;
-}
-
-int zd_migrate_device_pfns(struct zd_mm *mm, const void *addr, size_t len, zd_pfn_t *pfns,
-			   size_t nr)
-{
-	struct pfns_cmd *c;
-	uint64_t start, end;
-	int rc;
-
-	if (!mm || !pfns)
-		return -EINVAL;
-	rc = zd_whole_pages(addr, len, &start, &end);
-	if (rc || nr != (end - start) / ZD_PAGE_SIZE)
-		return -EINVAL;
-	c = zd_alloc(sizeof(*c) + nr * sizeof(c->pfn[0]));
-	if (!c)
-		return -ENOMEM;
-	c->cmd.step = pfns_step;
-	c->start = start;
-	c->end = end;
-	rc = zd_hmm_call(zd_hmm_of(mm), &c->cmd);
-	if (!rc)
-		memcpy(pfns, c->pfn, nr * sizeof(c->pfn[0]));
-	zd_free(c);
 	return rc;
 }
