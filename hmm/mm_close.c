@@ -58,6 +58,7 @@ static enum zd_cmd_result close_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 	if (c->stop && (hmm->nr_steps || zd_ram_pages_release_all(hmm->mm) ||
 			zd_device_vma_overlaps(hmm->mm, 0, UINT64_MAX))) {
 		cmd->rc = -EBUSY;
+		hmm->closing = false;
 		return ZD_CMD_DONE;
 	}
 	if (!c->stop)
