@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Device mappings; see device_vma.h. */
+/* Device vmas; see device_vma.h. */
 #include <errno.h>
 #include <unistd.h>
 
@@ -22,15 +22,15 @@ static enum zd_cmd_result reserve_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 {
 	struct reserve_cmd *c = caa_container_of(cmd, struct reserve_cmd, cmd);
 
-	/* the addresses may be those of a range whose unmapping is still to be read: what
-	 * its entries hold must go before we write them, and its event find none */
+	/* The addresses may be those of a managed range whose unmapping is still to be read.
+	 * Its event must have dropped what the entries hold before a thread sets them anew. */
 	if (!zd_mm_catch_up(hmm->mm))
 		return ZD_CMD_AGAIN;
 	cmd->rc = zd_table_reserve(&hmm->mm->table, c->start, c->end);
 	return ZD_CMD_DONE;
 }
 
-/* The table's arrays are the server's to add. */
+/* Only the server's thread may add arrays to the table.  Blocks for it. */
 static int reserve(struct zd_device_vma *vma)
 {
 	struct reserve_cmd *c = zd_alloc(sizeof(*c));
@@ -68,7 +68,7 @@ int zd_device_vma_add(struct zd_device_vma *vma)
 	return 0;
 }
 
-/* GUP doesn't find it any more.  zd_mm_close() still does, until nothing of it is left. */
+/* GUP doesn't find the vma any more.  zd_mm_close() still does, until nothing is left of it. */
 static void hide_vma(struct zd_device_vma *vma)
 {
 	zd_mutex_lock(&vma->mm->device_vma_lock);
@@ -87,6 +87,7 @@ static void unlink_vma(struct zd_device_vma *vma)
 	zd_mutex_unlock(&vma->mm->device_vma_lock);
 }
 
+/* Under vma->lock. */
 static void drop_chunk(struct zd_device_vma *vma, uint64_t chunk)
 {
 	uint64_t addr = vma->start + chunk * CHUNK_BYTES, end = addr + CHUNK_BYTES;
@@ -96,7 +97,7 @@ static void drop_chunk(struct zd_device_vma *vma, uint64_t chunk)
 
 		if (!e)
 			continue;
-		/* entry first, count second: pairs with GUP's second look */
+		/* entry first, count second: pairs with the second look in walk_one() */
 		zd_entry_store(entry, 0);
 		zd_put_page(zd_pfn_to_page(zd_entry_val(e)));
 	}
@@ -122,7 +123,7 @@ void zd_device_vma_remove(struct zd_device_vma *vma)
 	unlink_vma(vma);
 }
 
-/* The mapping around @addr, locked, or NULL. */
+/* The vma around @addr, locked; or NULL. */
 static struct zd_device_vma *find_locked(struct zd_mm *mm, uint64_t addr)
 {
 	struct zd_device_vma *vma;
@@ -137,6 +138,7 @@ static struct zd_device_vma *find_locked(struct zd_mm *mm, uint64_t addr)
 	return vma;
 }
 
+/* Under vma->lock. */
 static int install_one(struct zd_device_vma *vma, uint64_t addr)
 {
 	zd_entry_t *entry = zd_mm_entry(vma->mm, addr);
@@ -149,8 +151,8 @@ static int install_one(struct zd_device_vma *vma, uint64_t addr)
 	if (rc)
 		return rc;
 	vma->touched[index / CHUNK / 64] |= UINT64_C(1) << (index / CHUNK % 64);
-	/* release: who reads the pfn sees the count; pairs with the acquire in
-	 * GUP's walk */
+	/* release: a thread that reads the pfn sees the count; pairs with the acquire in
+	 * GUP's walk() */
 	zd_entry_store(entry, zd_entry_dax(vma->pfn + index, vma->refuse));
 	return 0;
 }
@@ -174,7 +176,7 @@ int zd_device_vma_install(struct zd_mm *mm, uint64_t start, uint64_t end, zd_ent
 		rc = vma->refuse & refuse & ZD_ENTRY_NOLONG ? -EOPNOTSUPP : -EFAULT;
 	for (uint64_t a = start; !rc && a < end && a < vma->end; a += ZD_PAGE_SIZE) {
 		rc = install_one(vma, a);
-		if (rc && a > start) {	/* the caller comes back for it */
+		if (rc && a > start) {	/* the caller comes back for this page */
 			rc = 0;
 			break;
 		}

@@ -2,7 +2,7 @@
 /*
  * The family of a program that links zonedev, and its guards.
  *
- * If the process dies, nobody serves its forked children any more, and the kernel would
+ * If the process dies, no thread serves its forked children any more, and the kernel would
  * give them zeros for pages that are on the device.  So the keeper (guard/keeper.h) holds
  * every userfaultfd open, and two guards (guard/guard.h) kill the family when the server's
  * thread dies.  The family's processes are known by a page that all of them have mapped,

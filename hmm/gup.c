@@ -138,7 +138,7 @@ static unsigned long walk(const struct zd_mm *mm, uint64_t addr, unsigned long n
  * such a page is a batch of its own. */
 static unsigned long batch(uint64_t addr, unsigned long nr)
 {
-	unsigned long head = (ZD_GUP_HUGE_BYTES - (addr & (ZD_GUP_HUGE_BYTES - 1))) >> ZD_PAGE_SHIFT;
+	unsigned long head = ZD_FOLIO_PAGES - addr % ZD_GUP_HUGE_BYTES / ZD_PAGE_SIZE;
 
 	if (nr >= head + ZD_FOLIO_PAGES)
 		return head;

@@ -63,7 +63,8 @@ static bool install_huge(struct zd_hmm *hmm, uint64_t addr)
 {
 	const zd_entry_t *entry = zd_mm_entry(hmm->mm, addr);
 
-	if (*entry & ZD_ENTRY_FOLIO && zd_folio_run(entry, *entry, ZD_FOLIO_PAGES) == ZD_FOLIO_PAGES)
+	if (*entry & ZD_ENTRY_FOLIO &&
+	    zd_folio_run(entry, *entry, ZD_FOLIO_PAGES) == ZD_FOLIO_PAGES)
 		return true;
 	return is_huge(hmm, addr) && !zd_ram_page_install_folio(hmm->mm, addr);
 }

@@ -2,15 +2,16 @@
 /*
  * The arenas of glibc's malloc.
  *
- * A driver that calls malloc() in a server's thread waits for an arena's lock.  Its holder
- * may be a thread that touches the arena's memory, and if that is on the device, for ever:
- * only the driver can bring it home.  What is touched with the lock held is the arena: its
- * headers, lists and free blocks.  A block that malloc() mapped by itself is not, so most
- * of what is large may go.
+ * A driver that calls malloc() in a server's thread waits for an arena's lock.  The thread
+ * that holds the lock may touch the arena's memory, and wait there for ever if that memory
+ * is on the device, since only the driver can bring it home.  What malloc() touches with
+ * the lock held is the arena: its headers, lists and free blocks.  A block that malloc()
+ * mapped by itself is not part of one, so most of what is large may go.
  *
- * How they are told.  The main arena is what brk(2) has given.  Each other begins, at a
- * multiple of its greatest size, with a header that names the arena and its sizes.  What
- * the main arena had to map because brk(2) failed isn't recognised, nor is another malloc.
+ * How arenas are told.  The main arena is what brk(2) has given.  Each other begins, at a
+ * multiple of its greatest size, with a header that names the arena and its sizes.  Memory
+ * that the main arena had to map because brk(2) failed isn't recognised, nor is another
+ * malloc.
  */
 #include "hmm/malloc_arenas.h"
 
@@ -23,9 +24,9 @@
 
 #define HEAP_MAX	(UINT64_C(64) << 20)
 #define OS_PAGE		UINT64_C(4096)
-#define NEAR		256	/* the arena follows its first heap's header at once */
+#define NEAR		256	/* the arena begins so near after its first heap's header */
 
-/* As glibc 2.10 and later begin a heap of an arena that isn't the main one. */
+/* How a heap of an arena that isn't the main one begins, in glibc 2.10 and later. */
 struct heap {
 	uint64_t arena;
 	uint64_t prev;		/* 0: the arena's first */
@@ -33,7 +34,7 @@ struct heap {
 	uint64_t writable;
 };
 
-/* By the system call: there may be nothing at @addr. */
+/* By a system call, since there may be nothing at @addr.  False: there isn't. */
 static bool read_heap(uint64_t addr, struct heap *h)
 {
 	struct iovec to = { h, sizeof(*h) }, from = { (void *)(uintptr_t)addr, sizeof(*h) };
@@ -51,6 +52,7 @@ static bool is_heap(uint64_t addr, const struct heap *h)
 	return !(h->prev % HEAP_MAX);
 }
 
+/* Add the part of [from, to) that lies in [start, end). */
 static int add(struct zd_ranges *arenas, uint64_t from, uint64_t to, uint64_t start, uint64_t end)
 {
 	if (from < start)
@@ -72,8 +74,8 @@ static uint64_t brk_start(void)
 	n = read(fd, line, sizeof(line) - 1);
 	close(fd);
 	line[n > 0 ? n : 0] = '\0';
-	/* the name, which may have anything in it, is in parentheses; start_brk is the
-	 * 45th after it */
+	/* The program's name, which may have anything in it, is in parentheses; start_brk is
+	 * the 45th field after it. */
 	p = strrchr(line, ')');
 	for (unsigned int i = 0; p && i < 45; i++)
 		p = strchr(p + 1, ' ');
@@ -86,7 +88,7 @@ int zd_malloc_arenas(uint64_t start, uint64_t end, struct zd_ranges *arenas)
 	struct heap h;
 	int rc = 0;
 
-	if (!from)	/* no /proc: it begins where it may, after the program */
+	if (!from)	/* no /proc: all that may be its, near below the break */
 		from = start < brk && brk - start < HEAP_MAX * 16 ? start : brk;
 	rc = add(arenas, from & ~(OS_PAGE - 1), (brk + OS_PAGE - 1) & ~(OS_PAGE - 1), start, end);
 	for (uint64_t a = start & ~(HEAP_MAX - 1); a < end && !rc; a += HEAP_MAX)

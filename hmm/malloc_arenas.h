@@ -8,7 +8,8 @@
 /*
  * zd_malloc_arenas - those parts of [start, end) that are arenas of glibc's malloc, as far
  * as they can be told, into @arenas (zeroed; zd_ranges_destroy() it, also on failure).
- * 0, -ENOMEM.  A program's thread: it touches memory that may be managed.
+ * 0, -ENOMEM.  A thread of the program, without locks, since the call touches memory that
+ * may be managed; blocks.
  */
 int zd_malloc_arenas(uint64_t start, uint64_t end, struct zd_ranges *arenas);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* zd_mm_register() and zd_mm_unregister(). */
+/* zd_mm_register() and zd_mm_unregister(): which memory is managed. */
 #include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
@@ -21,6 +21,8 @@ struct range_cmd {
 	struct zd_homing homing;
 };
 
+/* --- the server's thread --- */
+
 static enum zd_cmd_result register_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 {
 	struct range_cmd *c = caa_container_of(cmd, struct range_cmd, cmd);
@@ -28,12 +30,12 @@ static enum zd_cmd_result register_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 	if (!zd_mm_catch_up(hmm->mm))
 		return ZD_CMD_AGAIN;
 	cmd->rc = zd_mm_manage(hmm->mm, c->start, c->end);
-	/* something began to change: look again what is registered */
+	/* the address space began to change: look again what is registered */
 	return cmd->rc == -EAGAIN ? ZD_CMD_AGAIN : ZD_CMD_DONE;
 }
 
-/* Is a page of it on the device, or on its way?  Homing looks ahead only, and another
- * thread may have sent some out behind it. */
+/* Is a page of [start, end) on the device, or on its way?  Homing looks ahead only, and
+ * another thread may have sent pages out behind it. */
 static bool is_away(const struct zd_mm *mm, uint64_t start, uint64_t end)
 {
 	size_t i = zd_ranges_first(&mm->ranges, start);
@@ -66,15 +68,17 @@ static enum zd_cmd_result unregister_step(struct zd_hmm *hmm, struct zd_cmd *cmd
 	}
 	cmd->rc = zd_uffd_unregister(zd_mm_uffd(hmm->mm), c->start, c->end - c->start);
 	if (!cmd->rc || cmd->rc == -EINVAL || cmd->rc == -ENOMEM) {
-		/* EINVAL, ENOMEM: unmapped already */
+		/* EINVAL, ENOMEM: the range has been unmapped already */
 		zd_mm_forget(hmm->mm, c->start, c->end);
 		cmd->rc = 0;
 	}
 	return ZD_CMD_DONE;
 }
 
+/* --- the caller's thread --- */
+
 struct check {
-	uint64_t at, end;
+	uint64_t at, end;	/* [at, end) is still to be met */
 	bool ok;
 };
 
@@ -89,7 +93,7 @@ static bool check_vma(const struct zd_vma *vma, void *ctx)
 	return c->ok && c->at < c->end;
 }
 
-/* Is any of [start, end) ours?  -EINVAL, or -ENOMEM. */
+/* -EINVAL: a part of [start, end) is zonedev's own memory.  0, -ENOMEM. */
 static int check_own(uint64_t start, uint64_t end)
 {
 	unsigned int n = zd_own_ranges(NULL, 0), max = 0;
@@ -111,7 +115,8 @@ static int check_own(uint64_t start, uint64_t end)
 	return rc;
 }
 
-/* Private anonymous memory all through, and none of ours? */
+/* 0: [start, end) is private anonymous memory all through, and none of zonedev's own.  -EINVAL:
+ * it isn't; or -errno. */
 static int check_range(uint64_t start, uint64_t end)
 {
 	struct check c = { start, end, false };
@@ -126,6 +131,7 @@ static int check_range(uint64_t start, uint64_t end)
 	return c.ok && c.at >= end ? check_own(start, end) : -EINVAL;
 }
 
+/* Have the server's thread do @step for [start, end).  Blocks. */
 static int range_call(struct zd_mm *mm, uint64_t start, uint64_t end,
 		      enum zd_cmd_result (*step)(struct zd_hmm *, struct zd_cmd *))
 {
@@ -154,7 +160,7 @@ int zd_mm_register(struct zd_mm *mm, void *addr, size_t len)
 	rc = zd_whole_pages(addr, len, &start, &end);
 	if (!rc)
 		rc = check_range(start, end);
-	/* a device mapping there was unmapped behind its driver's back */
+	/* A device vma there has been unmapped behind its driver's back. */
 	if (!rc && zd_device_vma_overlaps(mm, start, end))
 		rc = -EINVAL;
 	return rc ? rc : range_call(mm, start, end, register_step);

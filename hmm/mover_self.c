@@ -6,22 +6,26 @@
  * each other by construction and nothing ever needs to be cancelled.
  *
  * Staging pages are freed with MADV_DONTNEED, which on a registered range is an
- * event that this very thread would have to read while it waits for it to be
- * read.  So staging is unregistered around it: two ioctls for 512 pages.
+ * event, and the thread that frees them waits until the event has been read.  The
+ * server's thread would wait for itself.  So staging is unregistered meanwhile: two
+ * ioctls for 512 pages.
  *
  * To give pages back to the kernel takes as long as to copy them.  So there are two
- * staging areas, and while the server fills one, a thread that waits for it (the
+ * staging areas, and while the server fills one, a thread that waits for the server (the
  * caller whose pages they were) empties the other.  An area is
  *
  *	CLEAN	empty, the server's
- *	FULL	to be emptied, by who makes it BUSY
+ *	FULL	to be emptied, by the thread that makes it BUSY
  *	BUSY	being emptied, by one thread, which makes it CLEAN
  *
- * The server leaves an area FULL only if somebody helps and the other one is CLEAN;
- * else it empties one itself.  So it always has one, waits for nobody, and memory of
- * one batch at most is held back, until the call of who empties it returns (any that
- * migrates may, if two do).  FULL is a release, after the last look at the pages, and
- * pairs with the exchange to BUSY; CLEAN likewise, and pairs with the server's load.
+ * The server leaves an area FULL only if a caller helps and the other area is CLEAN; else
+ * it empties one itself.  So it always has an area, waits for no thread, and memory of
+ * one batch at most is held back, until the call of the thread that empties it returns
+ * (with several callers, that may be another than the pages' own).
+ *
+ * Ordering.  FULL is a release, after the server's last look at the pages, and pairs with
+ * the exchange to BUSY; CLEAN is a release, after the pages have gone, and pairs with the
+ * server's load.
  */
 #include <errno.h>
 #include <sys/mman.h>
@@ -42,15 +46,15 @@ enum { CLEAN, FULL, BUSY };
 
 struct area {
 	char *staging;		/* ZD_STAGING_BYTES, 2 MiB-aligned */
-	uint64_t used;		/* slots to free */
+	uint64_t used;		/* slots to free, by the area's owner of the moment */
 	uint32_t state;
 };
 
 struct self {
 	void *reserve;
 	struct area areas[AREAS];
-	struct area *area;	/* CLEAN, or in use; the server's as what follows */
-	struct zd_completion *helper;
+	struct area *area;	/* the server's: CLEAN, or in use */
+	struct zd_completion *helper;	/* the server's: what a helping caller waits for */
 };
 
 static char *slot_at(struct self *self, unsigned int slot)
@@ -61,10 +65,10 @@ static char *slot_at(struct self *self, unsigned int slot)
 /*
  * How many of @nr pages are in staging from @slot on.  After a failure this, and
  * not what the kernel reports, is the truth: Linux 6.18 moves pages in batches,
- * and one that fails in the middle of a batch does not count those before it.
+ * and where one fails in the middle of a batch the kernel does not count those before it.
  * (They would be taken for pages that stayed, and read as zeros.)  Staging was
- * empty, so what is there has been moved: also a page that the kernel has swapped
- * out, which it moves without bringing it in.
+ * empty, so a page that is there has been moved: also one that the kernel has swapped
+ * out, which the kernel moves without bringing it in.
  */
 static unsigned int moved_pages(struct zd_mm *mm, unsigned int slot, unsigned int nr)
 {
@@ -80,6 +84,7 @@ static unsigned int moved_pages(struct zd_mm *mm, unsigned int slot, unsigned in
 	return moved;
 }
 
+/* zd_mover_ops, in the server's thread: all pages are moved before start() returns. */
 static int start(struct zd_mm *mm, struct zd_mig *mig)
 {
 	struct self *self = mm->mover_data;
@@ -124,14 +129,14 @@ static int fetch(struct zd_mm *mm, unsigned int nr, const uint16_t *slot, void *
 	return 0;
 }
 
-/* Of an area that is nobody else's. */
+/* Free the pages of @area, which is the calling thread's: BUSY, or the server's own. */
 static void empty(struct zd_mm *mm, struct area *area)
 {
 	uint64_t addr = (uintptr_t)area->staging;
 	int rc = zd_uffd_unregister(zd_mm_uffd(mm), addr, ZD_STAGING_BYTES);
 
 	if (!rc && madvise(area->staging, area->used * ZD_PAGE_SIZE, MADV_DONTNEED)) {
-		/* mlockall() has locked, and filled, all of it */
+		/* mlockall() has locked, and filled, all of the area */
 		munlock(area->staging, ZD_STAGING_BYTES);
 		rc = madvise(area->staging, ZD_STAGING_BYTES, MADV_DONTNEED) ? -errno : 0;
 	}
@@ -139,6 +144,7 @@ static void empty(struct zd_mm *mm, struct area *area)
 		rc = zd_uffd_register_own(zd_mm_uffd(mm), addr, ZD_STAGING_BYTES);
 	ZD_BUG_ON(rc, "staging: %d", rc);
 	area->used = 0;
+	/* release: pairs with the load in release() */
 	__atomic_store_n(&area->state, CLEAN, __ATOMIC_RELEASE);
 }
 
@@ -146,11 +152,13 @@ static void empty_if_full(struct zd_mm *mm, struct area *area)
 {
 	uint32_t full = FULL;
 
+	/* acquire: pairs with the store of FULL in release() */
 	if (__atomic_compare_exchange_n(&area->state, &full, BUSY, false, __ATOMIC_ACQUIRE,
 					__ATOMIC_RELAXED))
 		empty(mm, area);
 }
 
+/* The batch's pages have been fetched: have the area emptied. */
 static void release(struct zd_mm *mm)
 {
 	struct self *self = mm->mover_data;
@@ -163,6 +171,7 @@ static void release(struct zd_mm *mm)
 		return;
 	}
 	self->area = other;
+	/* release: pairs with the exchange in empty_if_full() */
 	__atomic_store_n(&area->state, FULL, __ATOMIC_RELEASE);
 	zd_nudge(self->helper);
 }

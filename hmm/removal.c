@@ -2,15 +2,17 @@
 /*
  * A device is removed while memory of the program is on it.
  *
- * The pagemap has been killed: nothing new goes out (a batch takes a hold on the
- * pagemap, and fails to; a page on its way is put back, since zd_page_init()
- * fails).  Every address space brings its pages home, as a fault would; the
- * program goes on meanwhile.  A device that doesn't answer is waited for until
- * the deadline only; what it completes later lands as ever.
+ * The pagemap has been killed, so nothing new goes out: a batch must take a hold on the
+ * pagemap, and fails to; a page on its way is put back, since zd_page_init() fails.  Every
+ * address space brings its pages home, as a fault would; the program goes on meanwhile.  A
+ * device that doesn't answer is waited for until the deadline only; what such a device
+ * completes later lands as ever.
  *
- * A page that can't come home (the device can't read it, there is no memory for
- * it) stays on the device as it was, and calls the removal off.  It is not
- * poisoned: that is for a thread that must have it now.
+ * A page that can't come home (the device can't read it, there is no memory for it) stays
+ * on the device as it was, and calls the removal off.  It is not poisoned: poison is for a
+ * thread that must have the page now.
+ *
+ * The steps run in the server's thread, zd_hmm_device_drain() in the one that removes.
  */
 #include <errno.h>
 
@@ -25,7 +27,7 @@ struct drain_cmd {
 	struct zd_device *dev;
 	struct zd_mm *mm;	/* being brought home */
 	struct zd_homing homing;
-	uint64_t warn_ns;	/* when to say that it takes long; 0: said */
+	uint64_t warn_ns;	/* when to say that it takes long; 0: not set yet */
 };
 
 static enum zd_cmd_result drain_mm(struct drain_cmd *c, struct zd_mm *mm)
@@ -37,6 +39,7 @@ static enum zd_cmd_result drain_mm(struct drain_cmd *c, struct zd_mm *mm)
 	return zd_homing_step(mm, &c->homing, &c->cmd.rc);
 }
 
+/* The removal ends here, for @error. */
 static enum zd_cmd_result called_off(struct drain_cmd *c, int error)
 {
 	c->cmd.rc = error == -ENOMEM ? -ENOMEM : -EIO;
@@ -59,6 +62,7 @@ static void warn_waiting(struct zd_hmm *hmm, struct drain_cmd *c)
 	       hmm->server.nr_migs[ZD_TO_DEVICE]);
 }
 
+/* One step, for the first address space that has pages on the device. */
 static enum zd_cmd_result drain_all(struct zd_hmm *hmm, struct drain_cmd *c)
 {
 	struct zd_mm *mm;
@@ -73,7 +77,7 @@ static enum zd_cmd_result drain_all(struct zd_hmm *hmm, struct drain_cmd *c)
 			return called_off(c, c->homing.error ? c->homing.error : c->cmd.rc);
 		if (r != ZD_CMD_DONE)
 			return r;
-		if (mm->nr_device) {	/* behind us again */
+		if (mm->nr_device) {	/* sent out behind c->homing.pos */
 			c->mm = NULL;
 			return ZD_CMD_AGAIN;
 		}
@@ -88,7 +92,8 @@ static enum zd_cmd_result drain_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 
 	cmd->rc = 0;
 	warn_waiting(hmm, c);
-	/* What is in flight then holds the pagemap, by its pages or by itself. */
+	/* A batch that is in flight at the deadline holds the pagemap, by its pages or by
+	 * itself. */
 	return c->dev->deadline_ns && zd_now_ns() >= c->dev->deadline_ns ? ZD_CMD_DONE :
 	       drain_all(hmm, c);
 }
