@@ -12,7 +12,7 @@ static int go[2];
 static void works_as_ever(char *p, uint64_t tag)
 {
 	CHECK_FILLED(p, N, tag);
-	CHECK(!madvise(p, N * PAGE, MADV_DONTNEED));	/* nobody reads the event now */
+	CHECK(!madvise(p, N * PAGE, MADV_DONTNEED));	/* sends no event: no server is left */
 	CHECK(is_zero(p, N * PAGE));
 	CHECK(!munmap(p, N * PAGE));
 }
@@ -71,8 +71,8 @@ static void in_flight(void)
 	works_as_ever(p, 6);
 }
 
-/* Batches that land while the call looks for more: it must not wait for what has
- * happened.  The first waits at the gate until the second comes. */
+/* Batches that land while zd_mm_close() looks for more: the call must not wait for a landing
+ * that has happened.  The first batch waits at the gate until the second comes. */
 static void landed_meanwhile(void)
 {
 	struct zd_mm *mm = open_mm();
@@ -89,8 +89,8 @@ static void landed_meanwhile(void)
 	munmap(p, 1024 * PAGE);
 }
 
-/* A child that lives on: it has its pages, and its memory and the parent's work
- * as ever, though it has inherited the parent's descriptors. */
+/* A child that lives on has its pages, and its memory and the parent's work as ever, though
+ * the child has inherited the parent's descriptors. */
 static void child(void *arg)
 {
 	char c;
@@ -122,7 +122,7 @@ static void with_children(void)
 	pid = child_start(child, NULL);
 	other = child_start(idle, NULL);
 	CHECK_EQ(zd_mm_close(mm), 0);
-	usleep(50000);		/* time enough for a guard that takes it for a death */
+	usleep(50000);		/* time enough for a guard that takes the close for a death */
 	CHECK_EQ(gate_used(g), 0);
 	CHECK(is_zero(mem + N * PAGE, N * PAGE));
 	works_as_ever(mem, 7);

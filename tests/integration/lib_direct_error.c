@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Device memory that the server copies from directly, and that is there no more:
- * a file that somebody has truncated.  SIGBUS for whoever touches a page that
- * was in it; never zeros, and no thread waits for ever.  The rest lives on. */
+/* Device memory that the server copies from directly, and that is there no more: a file that
+ * has been truncated.  A thread that touches a page which was in the lost part gets SIGBUS;
+ * never zeros, and no thread waits for ever.  The other pages live on. */
 #include "tests/integration/lib_gate.h"
 
 #define N	96
@@ -36,7 +36,7 @@ static void check(void *arg)
 	(void)arg;
 	for (int i = N - 1; i >= N - CUT; i -= 3)
 		CHECK(raises_sigbus(p + i * PAGE));
-	CHECK_EQ(bad_page(p, 0, N - CUT, 1), N - CUT);	/* in a stream, as far as it goes */
+	CHECK_EQ(bad_page(p, 0, N - CUT, 1), N - CUT);	/* up to the first lost one */
 	for (int i = N - CUT; i < N; i++)
 		CHECK(raises_sigbus(p + i * PAGE + 8));
 }
@@ -69,7 +69,7 @@ static void by_call(void)
 	mend();
 }
 
-/* A removal takes nothing that can't come home: it is called off. */
+/* A removal is called off where a page can't come home. */
 static void by_removal(void)
 {
 	uint64_t poisoned;

@@ -35,7 +35,7 @@ static void ranges(void)
 	CHECK_EQ(zd_mm_register(mm, stack, PAGE), -EINVAL);
 	CHECK_EQ(zd_mm_register(mm, hole, 4 * PAGE), 0);
 	CHECK_EQ(zd_mm_register(mm, hole, 4 * PAGE), 0);	/* twice is once */
-	munmap(hole, 4 * PAGE);		/* not the hole: it may be anybody's by now */
+	munmap(hole, 4 * PAGE);		/* not the hole: it may be mapped anew */
 	munmap(hole + 8 * PAGE, 4 * PAGE);
 	munmap(file, 4 * PAGE);
 	munmap(shared, 4 * PAGE);
@@ -57,8 +57,8 @@ static void own(void)
 		zd_unreserve(r[i], 4 * PAGE);
 }
 
-/* A range that somebody else's userfaultfd has a part of: refused as a whole,
- * and the part that was managed already keeps its pages. */
+/* A range of which a part is registered with another userfaultfd is refused as a whole, and
+ * the part that was managed already keeps its pages. */
 static void foreign(void)
 {
 	struct uffdio_api api = { .api = UFFD_API };
@@ -107,7 +107,7 @@ static void migration(void)
 
 	evict(mm, p, 8, dev);
 	CHECK_EQ(zd_mm_register(mm2, p + 8 * PAGE, 8 * PAGE), 0);
-	/* its own mm already has this device; another device; another's device */
+	/* another device than the mm has; a device that another mm has */
 	CHECK_EQ(zd_migrate_to_device(mm, p, 8 * PAGE, dev2, &r), -EBUSY);
 	CHECK_EQ(zd_migrate_to_device(mm2, p + 8 * PAGE, 8 * PAGE, dev, &r), -EBUSY);
 	migrate_out(mm2, p + 8 * PAGE, 8 * PAGE, 8, dev2, &r);
@@ -172,7 +172,7 @@ static void sizes(void)
 	CHECK(is_zero(r.more, sizeof(r.more)));
 	memset(&r, 0x5a, sizeof(r));
 	CHECK_EQ(zd_migrate_to_device(NULL, p, 8 * PAGE, dev, &r.s), -EINVAL);
-	CHECK(is_zero(&r.s, sizeof(r.s)));	/* not garbage, whatever it returns */
+	CHECK(is_zero(&r.s, sizeof(r.s)));	/* not garbage, whatever the call returns */
 	CHECK_EQ(r.more[0], 0x5a5a5a5a5a5a5a5a);
 
 	a.s.start = p;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A program that ends with an mm open: it ends, soon, whatever its threads do,
- * and without bringing everything home first. */
+/* A program that ends with an mm open ends soon, whatever its threads do, and without
+ * bringing everything home first. */
 #include <sys/resource.h>
 
 #include "tests/integration/lib_test.h"

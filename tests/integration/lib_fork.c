@@ -41,7 +41,7 @@ static void reads(void)
 {
 	mem = evicted(mm, N, 1, &g->dev);
 	child_ok(child_start(verify, (void *)1));
-	CHECK_EQ(zd_device_live_pages(&g->dev), N);	/* the parent's didn't go */
+	CHECK_EQ(zd_device_live_pages(&g->dev), N);	/* the parent's pages didn't go */
 	child_ok(child_start(grandchild, (void *)1));
 	child_ok(child_start(write_own, NULL));
 	child_ok(child_start(overwrite, NULL));
@@ -65,7 +65,7 @@ static void wiped(void *tag)
 
 static void wiped_for_all(void *tag)
 {
-	child_ok(child_start(wiped, tag));	/* before this one has looked */
+	child_ok(child_start(wiped, tag));	/* before this process has looked */
 	wiped(tag);
 	memset(mem + 10 * PAGE, 7, 10 * PAGE);
 }
@@ -110,7 +110,7 @@ static void apart(void)
 	pid = child_start(verify_later, (void *)1);
 	fill(mem, N, 2);
 	munmap(mem, N / 2 * PAGE);
-	CHECK_EQ(zd_device_live_pages(&g->dev), N);	/* the child has them */
+	CHECK_EQ(zd_device_live_pages(&g->dev), N);	/* the child has the pages */
 	CHECK_EQ(write(go[1], "", 1), 1);
 	child_ok(pid);
 	settle(mm);
@@ -118,7 +118,7 @@ static void apart(void)
 	CHECK_EQ(bad_page(mem, N / 2, N, 2), N);
 	munmap(mem + N / 2 * PAGE, (N - N / 2) * PAGE);
 
-	/* of a part that it doesn't have nothing follows for the rest */
+	/* a child that lacks a part of the memory has the rest */
 	mem = evicted(mm, N, 4, &g->dev);
 	CHECK(!madvise(mem, 10 * PAGE, MADV_DONTFORK));
 	pid = child_start(verify_rest_later, (void *)4);
@@ -128,7 +128,7 @@ static void apart(void)
 	settle(mm);
 	WAIT_FOR(!zd_device_live_pages(&g->dev));
 
-	/* a child that is killed gives back what it had */
+	/* the pages of a child that is killed are freed */
 	mem = evicted(mm, N, 3, &g->dev);
 	pid = child_start(verify_later, (void *)3);
 	munmap(mem, N * PAGE);
@@ -152,7 +152,7 @@ static void in_flight_out(int error)
 	fill(mem, N, 4);
 	CHECK_EQ(zd_mm_register(mm, mem, N * PAGE), 0);
 	migration_start(&m);
-	early = child_start(verify, (void *)4);	/* its faults wait at the gate */
+	early = child_start(verify, (void *)4);	/* the child's faults wait at the gate */
 	late = child_start(grandchild, (void *)4);
 	if (error)
 		gate_error(g, ZD_TO_DEVICE, error);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* The parent is gone: a child reads its evicted pages right after a normal exit,
- * and never zeros after one that gave nobody a chance. */
+/* The parent is gone: after a normal exit a child reads its evicted pages right, and after an
+ * exit that left no time to bring them home, never zeros. */
 #include <sys/prctl.h>
 
 #include "tests/integration/lib_test.h"
@@ -10,7 +10,7 @@
 static char *mem;
 static int to_test[2];
 
-/* Wait until the parent is no more, then read.  Says what it saw. */
+/* Wait until the parent is no more, then read, and say what was there. */
 static void orphan(void *arg)
 {
 	pid_t parent = (pid_t)(intptr_t)arg;
@@ -18,7 +18,7 @@ static void orphan(void *arg)
 
 	while (getppid() == parent)
 		usleep(1000);
-	usleep(50000);	/* let its memory and descriptors go as well */
+	usleep(50000);	/* let the parent's memory and descriptors go as well */
 	verdict = bad_page(mem, 0, N, 1) == N ? 'y' : 'n';
 	CHECK_EQ(write(to_test[1], &verdict, 1), 1);
 }

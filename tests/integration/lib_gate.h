@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A device with a gate.  While it is closed, batches wait in it: so a test can
- * do things while pages are in flight, for as long as it takes, and the outcome
+ * A device with a gate.  While the gate is closed, batches wait in it: so a test can
+ * do things while pages are in flight, for as long as they take, and the outcome
  * doesn't depend on time.  Errors are for all pages of a direction.
  */
 #ifndef LIB_GATE_H
@@ -15,12 +15,12 @@
 struct gate {
 	struct zd_device dev;
 	char *mem;
-	unsigned char *used;		/* one byte a page: nobody needs a lock */
+	unsigned char *used;		/* one byte a page: no lock is needed */
 	struct zd_device_io *head, **tail;	/* the server's thread only */
 	int efd;
 	/* the rest: __atomic */
 	bool closed;
-	bool pairs;			/* a second batch opens it, for both */
+	bool pairs;			/* a second batch opens the gate, for both */
 	unsigned int waiting;		/* batches at the gate */
 	int error[ZD_FROM_DEVICE + 1];	/* by direction */
 };
@@ -150,7 +150,7 @@ static const struct zd_device_ops gate_ops = {
 	.event_fd = gate_event_fd,
 };
 
-/* Static, so that its memory is none that a test manages.  One a process. */
+/* Static, so that no test manages its memory.  One a process. */
 static inline struct gate *gate_device(size_t pages)
 {
 	static struct gate g;
@@ -176,7 +176,7 @@ static inline void gate_error(struct gate *g, enum zd_io_dir dir, int error)
 	__atomic_store_n(&g->error[dir], error, __ATOMIC_RELEASE);
 }
 
-/* Another time, after it was removed. */
+/* The device again, after its removal. */
 static inline void gate_again(struct gate *g)
 {
 	gate_error(g, ZD_TO_DEVICE, 0);
@@ -231,7 +231,7 @@ static inline void *migration_thread(void *arg)
 	return NULL;
 }
 
-/* Closes the gate; returns when the first batch (512 pages) waits at it. */
+/* Closes the gate; returns when the first batch (512 pages) waits there. */
 static inline void migration_start(struct migration *m)
 {
 	struct gate *g = to_gate(m->dev);
@@ -250,7 +250,7 @@ static inline void migration_finish(struct migration *m)
 	CHECK_EQ(m->rc, 0);
 }
 
-/* --- a thread that reads one word and may have to wait for it --- */
+/* --- a thread that reads one word, and may have to wait for its page --- */
 
 struct toucher {
 	const uint64_t *addr;
@@ -268,7 +268,7 @@ static inline void *toucher_thread(void *arg)
 	return NULL;
 }
 
-/* Returns when the server has seen the thread's fault: nothing else may fault
+/* Returns when the server has seen the thread's fault; no other thread may fault
  * meanwhile. */
 static inline void toucher_start(struct toucher *t, struct zd_mm *mm, const void *addr)
 {

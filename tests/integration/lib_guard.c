@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A program with pages away and a child dies by the OOM killer, that is with every
- * process that shares its memory; or with its guards.  The child never reads zeros,
+ * A program that has pages away, and a child, dies by the OOM killer, that is with every
+ * process that shares its memory; or dies with its guards.  The child never reads zeros,
  * and does not outlive the program where a guard is left.
  */
 #include <dirent.h>
@@ -17,7 +17,7 @@
 static char *mem;
 static int to_test[2], from_test[2];
 
-/* Told that the program is dead, it reads; it says what it saw. */
+/* Wait to be told that the program is dead, read, and say what was there. */
 static void orphan(void *arg)
 {
 	pid_t pid = getpid();
@@ -38,7 +38,7 @@ static void program(void *arg)
 	struct zd_mm *mm = open_mm();
 	(void)arg;
 	mem = evicted(mm, N, 1, ram_device(N));
-	/* the guards are nobody's children that wait() would find */
+	/* the program's wait() finds none of the guards */
 	CHECK(waitpid(-1, NULL, WNOHANG) == -1 && errno == ECHILD);
 	child_start(orphan, NULL);
 	pause();
@@ -87,7 +87,7 @@ static unsigned int guards_of(pid_t parent, pid_t *guard)
 	return nr;
 }
 
-/* Does it wait, and in no system call? */
+/* Does the process wait, and in no system call? */
 static bool is_in_fault(pid_t pid)
 {
 	char path[64], text[16] = "";
@@ -103,7 +103,7 @@ static bool is_in_fault(pid_t pid)
 	return !strncmp(text, "-1 ", 3);
 }
 
-/* Kill the program, and all its guards, or those that share its memory. */
+/* Kill the program, and all its guards (@all), or those that share its memory. */
 static void run(bool all)
 {
 	struct pollfd word = { .events = POLLIN };
@@ -123,7 +123,7 @@ static void run(bool all)
 	CHECK_EQ(child_status(pid), SIGKILL);
 	CHECK_EQ(write(from_test[1], "r", 1), 1);
 	word.fd = to_test[0];
-	if (all) {	/* it waits; nobody is left who could do anything about it */
+	if (all) {	/* the child waits; no process is left that could serve or end it */
 		WAIT_FOR(is_in_fault(child));
 		CHECK_EQ(poll(&word, 1, 0), 0);
 		kill(child, SIGKILL);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Who holds a page of a managed range keeps it in RAM; a page on the device comes
- * home to be held; what is let go may leave again.
+ * A page of a managed range that is held stays in RAM; a page on the device comes
+ * home to be held; a page that is let go may leave again.
  */
 #include "tests/integration/lib_test.h"
 
@@ -17,7 +17,7 @@ static void pinned_pages_stay(void)
 	char *mem = evicted(mm, N, 1, dev);
 	struct zd_migrate_result r;
 
-	/* from the middle of a page on; comes home for it */
+	/* from the middle of a page on; the pages come home to be pinned */
 	CHECK_EQ(zd_pin_user_pages_fast(mm, mem + 100, 50, ZD_FOLL_WRITE, pages), 50);
 	CHECK_EQ(resident(mem, 50), 50);
 	for (int i = 0; i < 50; i++) {
@@ -29,7 +29,7 @@ static void pinned_pages_stay(void)
 	CHECK_EQ(resident(mem, N), 50);
 	CHECK_EQ(zd_mm_close(mm), -EBUSY);
 
-	/* a second holder of some: still held when the first lets go */
+	/* some get a second holder, and are held when the first lets go */
 	CHECK_EQ(zd_get_user_pages_fast(mm, mem, 10, 0, pages + 50), 10);
 	CHECK(pages[50] == pages[0]);
 	zd_unpin_user_pages_dirty_lock(pages, 50, true);
@@ -60,7 +60,7 @@ static void what_cannot_be_held(void)
 	CHECK_EQ(zd_pin_user_pages_fast(mm, mem, 1, 0, pages), -EFAULT);
 	CHECK(!mprotect(mem, PAGE, PROT_READ | PROT_WRITE));
 
-	/* unmapped under the holder: the descriptor stays his */
+	/* unmapped while they are held: the descriptors stay the holder's */
 	CHECK_EQ(zd_pin_user_pages_fast(mm, mem, 4, 0, pages), 4);
 	CHECK(!munmap(mem, 4 * PAGE));
 	CHECK_EQ(zd_mm_close(mm), -EBUSY);
@@ -72,9 +72,9 @@ static void what_cannot_be_held(void)
 }
 
 /*
- * What the kernel may free at any moment (MADV_FREE) isn't taken out for a while,
- * pinned in between or not.  And if the kernel does, under a pin, the place stays
- * pinned, with the next content that it gets.
+ * Pages that the kernel may free at any moment (MADV_FREE) aren't taken out for a while,
+ * pinned in between or not.  And if the kernel frees one that is pinned, its place stays
+ * pinned, with the next content that is written there.
  */
 static void the_kernel_takes_it(void)
 {
@@ -122,7 +122,7 @@ static void over_a_gib(void)
 	CHECK(raw != MAP_FAILED);
 	CHECK(!mprotect(mem, 16 * PAGE, PROT_READ | PROT_WRITE));
 	fill(mem, 16, 1);
-	/* by itself each: else their entries would lie in a row as well */
+	/* in two calls: registered in one, their entries would lie in a row as well */
 	CHECK_EQ(zd_mm_register(mm, mem, 8 * PAGE), 0);
 	CHECK_EQ(zd_mm_register(mm, mem + 8 * PAGE, 8 * PAGE), 0);
 	for (int again = 0; again < 2; again++) {
@@ -154,7 +154,7 @@ struct racer {
 	const bool *stop;
 };
 
-/* While pinned, a page is where it was, whoever migrates. */
+/* While pinned, a page is where it was, whichever thread migrates. */
 static void *race(void *arg)
 {
 	struct racer *r = arg;

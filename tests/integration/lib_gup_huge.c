@@ -38,7 +38,7 @@ static void pin(struct zd_mm *mm, char *mem, size_t nr, struct zd_page **to)
 		CHECK(zd_page_address(to[i]) == mem + i * PAGE);
 }
 
-/* Of what is in RAM at @mem, @pinned pages stay and @moved go to the device. */
+/* Of the pages that are in RAM at @mem, @pinned stay and @moved go to the device. */
 static void try_out(struct zd_mm *mm, void *mem, size_t nr, struct zd_device *dev, size_t pinned,
 		    size_t moved)
 {
@@ -78,7 +78,7 @@ static void one_count(struct zd_mm *mm, struct zd_device *dev)
 	CHECK_FILLED(mem, N, 1);
 }
 
-/* One by one, in no order: the last one counts. */
+/* Unpinned one by one, in no order: the last one counts. */
 static void one_left(struct zd_mm *mm, struct zd_device *dev, uint64_t *rng)
 {
 	char *mem = managed(mm, 2);
@@ -98,7 +98,7 @@ static void one_left(struct zd_mm *mm, struct zd_device *dev, uint64_t *rng)
 	CHECK_FILLED(mem, N, 2);
 }
 
-/* What is unmapped stays the holder's; what is left stays where it is. */
+/* Pages that are unmapped stay the holder's; the others stay where they are. */
 static void unmapped(struct zd_mm *mm, struct zd_device *dev)
 {
 	char *mem = managed(mm, 3), *next;
@@ -108,14 +108,14 @@ static void unmapped(struct zd_mm *mm, struct zd_device *dev)
 	CHECK(!munmap(mem, 100 * PAGE));
 	try_out(mm, mem + 100 * PAGE, HP - 100, dev, HP - 100, 0);
 	CHECK_EQ(folio_count(pages[0]), 1 + HP * ZD_FOLIO_PIN);
-	/* the unmapped ones let go: the others are pinned still */
+	/* the unmapped ones are let go: the others are pinned still */
 	zd_unpin_user_pages(pages, 100);
 	try_out(mm, mem + 100 * PAGE, HP - 100, dev, HP - 100, 0);
-	/* what is left of it is one run */
+	/* what is left of the huge page is one run */
 	pin(mm, mem + 100 * PAGE, HP - 100, again);
 	CHECK(again[0] == pages[100]);
 	zd_unpin_user_pages(again, HP - 100);
-	/* where it was is another's, and stays that */
+	/* another mapping comes to where the first pages were, and stays apart */
 	CHECK(mmap(mem, 100 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS |
 		   MAP_FIXED, -1, 0) == mem);
 	fill(mem, 100, 3);
@@ -127,7 +127,7 @@ static void unmapped(struct zd_mm *mm, struct zd_device *dev)
 	zd_unpin_user_page(other);
 	CHECK_FILLED(mem, N, 3);
 
-	/* all of it, while pinned; its descriptors are nobody else's meanwhile */
+	/* all of it unmapped while pinned: its descriptors are not used again meanwhile */
 	mem += HUGE;
 	pin(mm, mem, HP, pages);
 	CHECK(!munmap(mem, HUGE));
@@ -138,7 +138,7 @@ static void unmapped(struct zd_mm *mm, struct zd_device *dev)
 	CHECK(zd_page_maybe_dma_pinned(pages[7]));
 	zd_unpin_user_pages(pages, HP);
 	zd_unpin_user_pages(again, HP);
-	/* and somebody's afterwards */
+	/* and are used again afterwards */
 	pin(mm, next + HUGE, HP, again);
 	CHECK(again[0] == pages[0]);
 	zd_unpin_user_pages(again, HP);
@@ -163,7 +163,7 @@ static void got(struct zd_mm *mm, struct zd_device *dev)
 	zd_put_page(again[0]);
 	try_out(mm, mem, HP, dev, 0, HP);
 
-	/* unmapped, and only the got page lives: its block isn't given out */
+	/* unmapped, and only the page that was got lives: its block isn't given out */
 	mem += HUGE;
 	pin(mm, mem, HP, pages);
 	CHECK_EQ(zd_get_user_pages_fast(mm, mem + 9 * PAGE, 1, 0, again), 1);
@@ -188,7 +188,7 @@ static void moved(struct zd_mm *mm, struct zd_device *dev)
 
 	pin(mm, mem, HP, pages);
 	CHECK(mremap(mem, 300 * PAGE, 300 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to);
-	/* the event is read before another call of ours is served */
+	/* the event is read before this program's next call is served */
 	CHECK_EQ(zd_pin_user_pages_fast(mm, to, 300, 0, again), 300);
 	CHECK(again[0] == pages[0] && again[299] == pages[299]);
 	for (size_t i = 0; i < HP; i++)
@@ -198,7 +198,7 @@ static void moved(struct zd_mm *mm, struct zd_device *dev)
 	try_out(mm, mem + 300 * PAGE, HP - 300, dev, HP - 300, 0);
 	zd_unpin_user_pages(again, 300);
 	try_out(mm, mem + 300 * PAGE, HP - 300, dev, 0, HP - 300);
-	/* that let go of the descriptors there, too */
+	/* that let go of the descriptors at the new place, too */
 	try_out(mm, to, 300, dev, 0, 300);
 	CHECK_EQ(bad_page(mem, 300, N, 7), N);
 	CHECK_EQ(bad_page(to, 0, 300, 7), 300);
@@ -214,7 +214,7 @@ static void no_folio(struct zd_mm *mm, struct zd_device *dev)
 	CHECK(!is_folio(pages[0]) && !is_folio(pages[HP + 399]));
 	zd_unpin_user_pages(pages + 1, HP + 399);
 	try_out(mm, mem, N, dev, 1, N - 1);
-	/* it is of small pages now; one of them is held */
+	/* the memory is of small pages now; one of them is held */
 	pin(mm, mem, N, pages);
 	for (size_t i = 0; i < N; i++)
 		CHECK(!is_folio(pages[i]));
@@ -223,8 +223,8 @@ static void no_folio(struct zd_mm *mm, struct zd_device *dev)
 	zd_unpin_user_page(pages[100]);
 	CHECK_FILLED(mem, N, 8);
 
-	/* unaligned, with a whole one in the middle; a part had descriptors, which
-	 * nobody holds */
+	/* unaligned, with a whole huge page in the middle; a part of it had descriptors, none of
+	 * which is held */
 	mem = map_huge(3, 9);
 	CHECK_EQ(zd_mm_register(mm, mem, 3 * HUGE), 0);
 	pin(mm, mem + 600 * PAGE, 10, pages);
@@ -233,7 +233,7 @@ static void no_folio(struct zd_mm *mm, struct zd_device *dev)
 	CHECK(!is_folio(pages[HP - 201]) && is_folio(pages[HP - 200]));
 	CHECK(is_folio(pages[N - 201]) && !is_folio(pages[N - 200]));
 	zd_unpin_user_pages(pages, N);
-	/* and with one that somebody holds */
+	/* and with one that is held */
 	try_out(mm, mem, N / 2, dev, 0, N / 2);
 	pin(mm, mem + (2 * HP + 5) * PAGE, 1, again);
 	pin(mm, mem + 2 * HUGE, HP, pages);
@@ -275,8 +275,8 @@ struct racer {
 	const bool *stop;
 };
 
-/* Pins of any piece, while the memory is migrated, unmapped and made anew: what is
- * pinned has its address, and counts for itself. */
+/* Pins of any piece, while the memory is migrated, unmapped and made anew: a page that is
+ * pinned has its address, and its pins are counted for it alone. */
 static void *race(void *arg)
 {
 	struct racer *r = arg;
@@ -302,7 +302,7 @@ static void *race(void *arg)
 	return NULL;
 }
 
-/* Whole in new huge pages at @mem. */
+/* New huge pages at @mem, filled. */
 static void renew(struct zd_mm *mm, char *mem, uint64_t tag)
 {
 	CHECK(mmap(mem, N * PAGE, PROT_READ | PROT_WRITE,
@@ -339,7 +339,7 @@ static void race_with_everything(struct zd_mm *mm, struct zd_device *dev, uint64
 			CHECK_FILLED(mem, N, round - 1);
 		}
 		renew(mm, mem, round);
-		/* pinned at once, so that there are folios whoever is fast */
+		/* pinned at once, so that there are folios whichever thread is fast */
 		pin(mm, mem, N, pages);
 		CHECK_FILLED(mem, N, round);
 		zd_unpin_user_pages(pages, N);

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * GUP's walk, stopped at each of its instructions in turn, while somebody unmaps the
- * page and its descriptor becomes another's, or the page is migrated: what the walk
- * returns then is a page that was mapped there, held, or an error; and what it took
- * in passing from another's count is given back.
+ * GUP's walk, stopped at each of its instructions in turn, while another thread unmaps the
+ * page and its descriptor becomes another page's, or migrates the page.  The walk then
+ * returns a page that was mapped there, held, or an error; and references that it took in
+ * passing from another page are given back.
  *
  * The walking thread runs with the CPU's trap flag set and counts its instructions in
- * a signal handler, which at the chosen one lets the other thread do its work.
+ * a signal handler, which at the chosen instruction lets the other thread do its work.
  */
 #include <ucontext.h>
 
@@ -31,7 +31,7 @@ static struct zd_device *dev;
 static int state;			/* of the walk; __atomic */
 static long steps, stop_at;
 
-/* What the walk does, and got. */
+/* What the walk is to do, and what it got. */
 static char *at;
 static size_t nr;
 static bool get;
@@ -88,7 +88,7 @@ static void *walker(void *arg)
 	}
 }
 
-/* As WAIT_FOR(), thousands of times. */
+/* As WAIT_FOR(), but cheap: it is called thousands of times. */
 static void wait_for(enum state a, enum state b)
 {
 	double until = now() + PATIENCE;
@@ -99,7 +99,7 @@ static void wait_for(enum state a, enum state b)
 	}
 }
 
-/* Walk, and do @meddle at the @k'th instruction.  False: it has fewer. */
+/* Walk, and do @meddle at the @k'th instruction.  False: the walk has fewer. */
 static bool walk(long k, void (*meddle)(void))
 {
 	bool stopped;
@@ -130,7 +130,7 @@ static void at_the_right_place(void)
 		CHECK(zd_page_address(pages[i]) == at + i * PAGE);
 }
 
-/* References of this kind that somebody else's walk would have left there. */
+/* References to @page of the kind that the walk takes. */
 static uint32_t held(const struct zd_page *page)
 {
 	return zd_page_count(page->pgmap_id & ZD_PAGE_FOLIO && !get ? zd_page_folio_(page) : page) -
@@ -143,7 +143,7 @@ static void touch(char *mem, size_t npages, struct zd_page **to)
 	zd_unpin_user_pages(to, npages);
 }
 
-/* --- unmapped, and its descriptor is another's --- */
+/* --- unmapped, and its descriptor is another page's --- */
 
 static char *victim, *other;
 static size_t bytes;
@@ -168,7 +168,7 @@ static bool reused(long k)
 		CHECK(got == (long)nr || stopped);	/* in the middle of the run */
 		at_the_right_place();
 		CHECK(pages[0] == mine[at == victim ? 0 : FIRST]);
-		CHECK(!same);		/* it can't be, while held */
+		CHECK(!same);		/* not while it is held */
 	} else {
 		CHECK(stopped);
 		CHECK_EQ(got, -EFAULT);
@@ -302,7 +302,7 @@ int main(void)
 		long k = -1;
 
 		get = i % 2;
-		tests[i / 2].one(1L << 40);	/* whatever happens once only */
+		tests[i / 2].one(1L << 40);	/* what only a first call does */
 		while (tests[i / 2].one(++k))
 			;
 		printf("%s, %s: %ld instructions\n", tests[i / 2].name, get ? "get" : "pin", k);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* madvise(MADV_DONTNEED) on device pages, and on pages in flight: zeros after
- * it, device pages freed, nobody left waiting, nothing old comes back. */
+/* madvise(MADV_DONTNEED) on device pages, and on pages in flight: they read as zeros
+ * afterwards, device pages are freed, no thread is left waiting, no old content comes back. */
 #include "tests/integration/lib_gate.h"
 
 #define N 200
@@ -19,7 +19,7 @@ static void dontneed(void)
 	CHECK_EQ(bad_page(p, 150, N, 1), N);
 	settle(mm);
 	CHECK_EQ(gate_used(g), 0);
-	/* and it is good memory */
+	/* the memory can be used as any other */
 	fill(p, N, 2);
 	evict(mm, p, N, &g->dev);
 	CHECK_FILLED(p, N, 2);
@@ -48,8 +48,8 @@ static void freed(void)
 	munmap(p, N * PAGE);
 }
 
-/* The kernel tells of a madvise before it takes the pages away.  One that is
- * moved out in between must not come back. */
+/* The kernel tells of a madvise before it takes the pages away.  The old content of a page
+ * that is moved out in between must not come back. */
 static bool stop;
 
 static void *evict_for_ever(void *p)
@@ -86,14 +86,14 @@ static void while_going_out(void)
 	fill(p, N, 1);
 	CHECK_EQ(zd_mm_register(mm, p, N * PAGE), 0);
 	migration_start(&m);
-	/* one thread waits for page 60, which then is no more */
+	/* one thread waits for page 60, whose content then is given up */
 	toucher_start(&t, mm, p + 60 * PAGE);
 	CHECK(!toucher_done(&t));
 	CHECK(!madvise(p + 50 * PAGE, 100 * PAGE, MADV_DONTNEED));
 	CHECK_EQ(toucher_join(&t), 0);
 	CHECK(is_zero(p + 50 * PAGE, 50 * PAGE));
 	fill(p + 100 * PAGE, 20, 2);
-	CHECK(gate_waiting(g));		/* all that was while the gate was closed */
+	CHECK(gate_waiting(g));		/* the gate was closed all the time */
 	migration_finish(&m);
 	WAIT_FOR(gate_used(g) == N - 100);
 	CHECK(is_zero(p + 50 * PAGE, 50 * PAGE));

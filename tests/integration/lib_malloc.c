@@ -2,8 +2,9 @@
 /*
  * A driver that calls malloc() in ->submit, as most libraries do, in a program whose heap
  * is managed.  With one arena, a thread in free() that touches a page of the heap which is
- * on the device would wait for the driver, and the driver for its lock, for ever: what is
- * malloc's own stays in RAM.  What isn't goes, and with a driver that promises all goes.
+ * on the device would wait for the driver, and the driver for the thread's lock, for ever.
+ * So malloc's own memory stays in RAM.  Other memory goes; all of it goes where the driver
+ * promises not to call malloc() (ZD_DEVICE_NO_MALLOC).
  */
 #include <malloc.h>
 #include <pthread.h>
@@ -67,14 +68,14 @@ static void churn(void)
 	malloc_trim(0);
 }
 
-/* Out with the blocks, and use them; returns what the migration said. */
+/* Migrate the blocks out, and use them; returns what the migration said. */
 static struct zd_migrate_result out_and_churn(struct zd_mm *mm, struct zd_device *dev)
 {
 	char *some = block[BLOCKS / 2], *lo = some, *hi = some;
 	struct zd_migrate_result r;
 
 	for (int i = 0; i < BLOCKS; i++) {
-		/* a few that the thread had kept are another arena's */
+		/* a few blocks that the thread had cached are another arena's */
 		if (llabs((char *)block[i] - some) > 1 << 23)
 			continue;
 		lo = (char *)block[i] < lo ? block[i] : lo;
@@ -96,10 +97,10 @@ static void promises_nothing(struct zd_mm *mm, struct zd_device *dev)
 	r = out_and_churn(mm, dev);
 	CHECK(r.moved == 0 && r.protection >= BLOCKS * 100 / 4096);
 	CHECK(!pthread_create(&t, NULL, fill_blocks, NULL) && !pthread_join(t, NULL));
-	r = out_and_churn(mm, dev);	/* a thread's */
+	r = out_and_churn(mm, dev);	/* a thread's arena */
 	CHECK(r.moved == 0 && r.protection >= BLOCKS * 100 / 4096);
 
-	large = malloc(LARGE);		/* no arena's */
+	large = malloc(LARGE);		/* a mapping of its own */
 	memset(large, 7, LARGE);
 	CHECK(!zd_mm_register(mm, large, LARGE));
 	CHECK(!zd_migrate_to_device(mm, large, LARGE, dev, &r));

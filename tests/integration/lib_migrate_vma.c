@@ -47,7 +47,7 @@ static void some(void)
 	struct zd_migrate_vma a;
 	zd_pfn_t pfns[N], want[N] = { 0 };
 
-	CHECK(!madvise(p + 30 * PAGE, 2 * PAGE, MADV_DONTNEED));	/* untouched again */
+	CHECK(!madvise(p + 30 * PAGE, 2 * PAGE, MADV_DONTNEED));	/* as if never touched */
 	a = setup(p);
 	CHECK_EQ(a.cpages, 30);
 	for (int i = 0; i < N; i++) {
@@ -57,7 +57,7 @@ static void some(void)
 			for (int k = 0; k < (int)(PAGE / 8); k++)
 				CHECK(((const uint64_t *)data[i])[k] == word(1, i, k));
 	}
-	for (int i = 0; i < 30; i += 3) {	/* every third goes */
+	for (int i = 0; i < 30; i += 3) {	/* every third page goes */
 		copy_out(i);
 		want[i] = zd_migrate_pfn_to_pfn(dst[i]);
 	}
@@ -66,7 +66,7 @@ static void some(void)
 		CHECK_EQ(!(src[i] & ZD_MIGRATE_PFN_MIGRATE), i >= 30 || i % 3);
 	zd_migrate_vma_finalize(&a);
 	CHECK_EQ(a.result.moved, 10);
-	CHECK_EQ(a.result.device, 20);		/* no device page for them */
+	CHECK_EQ(a.result.device, 20);		/* no device page for the others */
 	CHECK_EQ(a.result.absent, 2);
 	CHECK_EQ(zd_migrate_device_pfns(mm, p, N * PAGE, pfns, N), 0);
 	for (int i = 0; i < N; i++)
@@ -79,7 +79,7 @@ static void some(void)
 	munmap(p, N * PAGE);
 }
 
-/* All out: what the device computes is what the program reads. */
+/* All go: what the device computes is what the program reads. */
 static void computed(void)
 {
 	char *p = filled(2);
@@ -97,7 +97,8 @@ static void computed(void)
 	munmap(p, N * PAGE);
 }
 
-/* Touched between the steps: waits, until pages() or finalize() settles it. */
+/* A thread that touches a page between the steps waits, until pages() or finalize() has
+ * decided where the page goes. */
 static void touched(void)
 {
 	char *p = filled(3);
@@ -118,7 +119,7 @@ static void touched(void)
 	munmap(p, N * PAGE);
 }
 
-/* Unmapped between the steps: the device page is given back, src[] says so. */
+/* Unmapped between the steps: the device pages are given back, and src[] says so. */
 static void unmapped(void)
 {
 	char *p = filled(4);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * setup, pages, finalize: whose a device page in dst[] is, in every outcome.  In all of
- * them the program's content is right, src[] says which pages went, and when the
- * program's memory is gone no device page is taken: the driver has them all again.
+ * setup, pages, finalize: whose a device page in dst[] is, in every outcome.  In each
+ * outcome the program's content is right, src[] says which pages went, and when the
+ * program's memory is gone no device page is in use: the driver has them all again.
  */
 #include <sys/prctl.h>
 
@@ -49,7 +49,7 @@ static struct zd_migrate_vma setup(char *p)
 	return a;
 }
 
-/* A device page with page @i's content, if it has one. */
+/* A new device page, with page @i's content if setup has collected that. */
 static zd_pfn_t device_page(int i, bool init)
 {
 	zd_pfn_t pfn;
@@ -82,7 +82,7 @@ static void check_sum(const struct zd_migrate_result *r)
 		 r->protection + r->busy + r->device, N);
 }
 
-/* Nothing of it is left on the device. */
+/* Unmap @p: nothing of it is left on the device. */
 static void end(char *p)
 {
 	munmap(p, N * PAGE);
@@ -117,7 +117,7 @@ static void either(bool init)
 	end(p);
 }
 
-/* Nothing offered: as if nothing had been. */
+/* No device page is offered: nothing has happened. */
 static void nothing(void)
 {
 	char *p = filled(2);
@@ -133,8 +133,8 @@ static void nothing(void)
 	end(p);
 }
 
-/* Untouched pages, pages on the device already, held pages: what is offered for them comes
- * back; and those behind them go. */
+/* Untouched pages, pages on the device already, held pages: device pages that are offered for
+ * them come back; and the pages after them go. */
 static void no_source(void)
 {
 	char *p = filled(3);
@@ -150,7 +150,7 @@ static void no_source(void)
 		offer(i, true);
 	zd_migrate_vma_pages(&a);
 	CHECK_EQ(went(), 0xffff & ~(1 << 2 | 3 << 4 | 1 << 8));
-	CHECK_EQ(gate_used(g), N + 2);		/* a driver may look at them until finalize */
+	CHECK_EQ(gate_used(g), N + 2);	/* the driver may use them until finalize */
 	zd_migrate_vma_finalize(&a);
 	CHECK_EQ(gate_used(g), N - 2);
 	CHECK_EQ(a.result.moved, N - 4);
@@ -165,8 +165,8 @@ static void no_source(void)
 	end(p);
 }
 
-/* All zeros: on the device page that was chosen, and what the device writes there is
- * what the program reads. */
+/* Pages of zeros go to the device pages that were chosen, and what the device writes there
+ * is what the program reads. */
 static void zeros(void)
 {
 	char *p = map(N);
@@ -191,7 +191,7 @@ static void zeros(void)
 	end(p);
 }
 
-/* What names no page that can be had is left alone. */
+/* An entry of dst[] that names no page which can be had is left alone. */
 static void garbage(void)
 {
 	struct zd_device *other = ram_device(N);
@@ -209,7 +209,7 @@ static void garbage(void)
 	CHECK_EQ(zd_page_init(zd_pfn_to_page(foreign)), 0);
 	offer(0, true);
 	dst[1] = dst[0];					/* twice */
-	dst[2] = zd_migrate_pfn(mapped);			/* another page is on it */
+	dst[2] = zd_migrate_pfn(mapped);			/* a page of the program is there */
 	dst[3] = 0xdeadbeef;
 	dst[4] = UINT64_MAX;
 	dst[5] = zd_migrate_pfn(g->dev.pgmap.pfn + g->dev.nr_pages);
@@ -230,7 +230,7 @@ static void garbage(void)
 	CHECK_EQ(a.result.moved, 1);
 	check_sum(&a.result);
 	CHECK(!memcmp(as_given, dst, sizeof(dst)));
-	for (int i = 9; i <= 10; i++) {				/* still ours */
+	for (int i = 9; i <= 10; i++) {				/* still the driver's */
 		page = zd_pfn_to_page(zd_migrate_pfn_to_pfn(dst[i]));
 		CHECK_EQ(zd_page_count(page), 1);
 		zd_put_page(page);
@@ -244,7 +244,7 @@ static void garbage(void)
 	end(p);
 }
 
-/* finalize alone. */
+/* The driver calls finalize without pages. */
 static void given_up(void)
 {
 	char *p = filled(7);
@@ -288,7 +288,7 @@ static void kept(void)
 	end(p);
 }
 
-/* A driver that puts the page itself, and says so too late. */
+/* A driver that puts the page itself, and clears the entry too late. */
 static void put_twice(void)
 {
 	char *p = filled(9);
@@ -306,7 +306,7 @@ static void put_twice(void)
 	end(p);
 }
 
-/* The device is removed in the middle: nothing goes any more, all comes back. */
+/* The device is removed between the steps: no page goes any more, all come back. */
 static void removed(bool init)
 {
 	struct zd_pagemap_holders h;
@@ -381,7 +381,7 @@ static void not_mine(void *pages_too)
 		CHECK_EQ(went(), 0);
 	}
 	zd_migrate_vma_finalize(&open_steps);
-	CHECK_EQ(gate_used(g), 1);	/* nor is the device page given back: it is shared */
+	CHECK_EQ(gate_used(g), 1);	/* nor is the parent's device page given back */
 	_exit(0);
 }
 
@@ -404,7 +404,7 @@ static void in_a_child(void)
 	end(p);
 }
 
-/* The process exits between the steps: it ends, and its child has the content. */
+/* A process that exits between the steps does end, and its child has the content. */
 static char *exit_mem;
 static int exit_pipe[2];
 
@@ -472,7 +472,7 @@ int main(void)
 	order();
 	in_a_child();
 	close_mm(mm, &g->dev);
-#ifndef __SANITIZE_THREAD__	/* it doesn't support threads after such a fork */
+#ifndef __SANITIZE_THREAD__	/* the sanitizer doesn't support threads after such a fork */
 	exit_in_the_middle();
 #endif
 	return 0;

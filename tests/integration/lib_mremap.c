@@ -12,8 +12,8 @@
 static struct zd_mm *mm;
 static struct gate *g;
 
-/* A place for @pages: taken, so that nobody else's mapping comes there, until a
- * mremap takes it over. */
+/* Room for @pages, mapped, so that no other mapping comes there until an mremap takes it
+ * over. */
 static char *place(size_t pages)
 {
 	char *p = map(pages);
@@ -33,8 +33,8 @@ static void moved(void)
 	CHECK_FILLED(q, N, 1);
 	settle(mm);
 	CHECK_EQ(gate_used(g), 0);
-	evict(mm, q, N, &g->dev);	/* managed where it is now */
-	/* the old place is anybody's */
+	evict(mm, q, N, &g->dev);	/* the memory is managed at its new place */
+	/* the old place is free for another mapping */
 	CHECK(mmap(p, N * PAGE, PROT_READ | PROT_WRITE,
 		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == p);
 	CHECK(is_zero(p, N * PAGE));
@@ -105,7 +105,7 @@ static void over_another(void)
 	char *q = evicted(mm, N, 2, &g->dev);
 
 	CHECK(mremap(p, N / 2 * PAGE, N / 2 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, q) == q);
-	WAIT_FOR(gate_used(g) == 2 * N - N / 2);	/* what was there is gone */
+	WAIT_FOR(gate_used(g) == 2 * N - N / 2);	/* the pages that were there are gone */
 	CHECK_FILLED(q, N / 2, 1);
 	CHECK_EQ(bad_page(q, N / 2, N, 2), N);
 	CHECK_EQ(bad_page(p, N / 2, N, 1), N);
@@ -152,7 +152,7 @@ static void while_going_out(void)
 	fill(p, N, 1);
 	CHECK_EQ(zd_mm_register(mm, p, N * PAGE), 0);
 	migration_start(&m);
-	/* who waits for a page that moves away gets what the address is then */
+	/* a thread that waits for a page which moves away gets what is at the address then */
 	signal(SIGSEGV, segv);
 	f.addr = p + 3 * PAGE;
 	faults = stats(mm).faults;
@@ -163,7 +163,7 @@ static void while_going_out(void)
 	pthread_join(thread, NULL);
 	CHECK(f.fell);
 	signal(SIGSEGV, SIG_DFL);
-	/* and who touches it at its new place waits, and gets it */
+	/* and one that touches the page at its new place waits, and gets it */
 	toucher_start(&t, mm, to + 5 * PAGE);
 	CHECK(!toucher_done(&t));
 	migration_finish(&m);
@@ -173,8 +173,8 @@ static void while_going_out(void)
 	munmap(to, N * PAGE);
 }
 
-/* A migration of several batches goes on where it was, not where the pages of
- * its first batch have gone. */
+/* A migration of several batches goes on after its first batch's old addresses, not where
+ * the pages of that batch have gone. */
 static void behind_a_batch(void)
 {
 	struct migration m = { .mm = mm, .pages = BIG, .dev = &g->dev };
@@ -198,7 +198,7 @@ static void behind_a_batch(void)
 	munmap(p + 512 * PAGE, (BIG - 512) * PAGE);
 }
 
-/* All around a page that a thread waits for. */
+/* The pages all around one that a thread waits for. */
 static void while_coming_home(void)
 {
 	char *p = evicted(mm, N, 1, &g->dev), *to = place(N);
@@ -224,7 +224,7 @@ static void *bring_home(void *arg)
 {
 	char *p = arg;
 
-	/* its pages move away meanwhile: whatever it finds is fine */
+	/* the pages move away meanwhile: whatever the call finds is fine */
 	zd_migrate_to_ram(mm, p, N * PAGE, NULL);
 	return NULL;
 }

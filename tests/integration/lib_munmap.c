@@ -21,7 +21,7 @@ static void whole(void)
 	uint64_t home = stats(mm).pages_home, freed = stats(mm).pages_freed;
 
 	CHECK(!munmap(p, N * PAGE));
-	remap_same(p, N);	/* before anybody else does */
+	remap_same(p, N);	/* before another mapping comes there */
 	WAIT_FOR(!gate_used(g));
 	CHECK_EQ(stats(mm).pages_home, home);
 	CHECK_EQ(stats(mm).pages_freed, freed + N);
@@ -46,7 +46,7 @@ static void part(void)
 	CHECK_EQ(bad_page(p, 150, N, 1), N);
 	munmap(p, N * PAGE);
 
-	/* MAP_FIXED over it is an unmap too */
+	/* MAP_FIXED over the range is an unmap too */
 	p = evicted(mm, N, 2, &g->dev);
 	CHECK(mmap(p, N / 2 * PAGE, PROT_READ | PROT_WRITE,
 		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == p);
@@ -76,8 +76,8 @@ static void in_flight(void)
 	munmap(p, N * PAGE);
 }
 
-/* A migration of several batches, and what it has not come to yet is unmapped
- * and somebody else's by then: it must leave that alone. */
+/* While a migration of several batches is under way, memory that it has not come to yet is
+ * unmapped, and mapped anew: the migration must leave the new mapping alone. */
 static void behind_a_batch(void)
 {
 	struct migration m = { .mm = mm, .pages = BIG, .dev = &g->dev };

@@ -9,10 +9,10 @@
 
 #define N 40
 
-static const char *me = __FILE__;	/* less the way out of the build directory */
+static const char *me = __FILE__;	/* without the path out of the build directory */
 static struct zd_page_owner o[600];
 static char logged[16][1100];
-static unsigned int nr_logged;		/* main's thread alone looks on */
+static unsigned int nr_logged;		/* read by main's thread only */
 
 static void catch_log(enum zd_log_level level, const char *msg, void *ctx)
 {
@@ -26,7 +26,7 @@ static void catch_log(enum zd_log_level level, const char *msg, void *ctx)
 		snprintf(logged[i], sizeof(logged[0]), "%s", msg);
 }
 
-/* @path may begin with the way from a build directory that lies elsewhere. */
+/* Is @path @file, perhaps after a path from a build directory that lies elsewhere? */
 static bool is_file(const char *path, const char *file)
 {
 	size_t len = strlen(path), want = strlen(file);
@@ -34,7 +34,7 @@ static bool is_file(const char *path, const char *file)
 	return len >= want && !strcmp(path + len - want, file);
 }
 
-/* How many references to pages of @pgmap @file took there (0: wherever). */
+/* How many references to pages of @pgmap were taken in @file, at that line (0: any). */
 static long taken(const struct zd_pagemap *pgmap, const char *file, unsigned int line,
 		  uint32_t refs)
 {
@@ -58,7 +58,7 @@ static bool was_logged(const char *fmt, unsigned long nr, unsigned int line)
 	return false;
 }
 
-/* Somebody forgot to let go of device pages. */
+/* The program forgot to let go of device pages. */
 static void held_device_pages(void)
 {
 	struct zd_device *dev = ram_device(N);
@@ -81,7 +81,7 @@ static void held_device_pages(void)
 	CHECK_EQ(zd_device_unregister_timeout(dev, 50, NULL), -ETIMEDOUT);
 	CHECK(was_logged("%lu references taken at %s:%u,", 3, line));
 	CHECK(was_logged("%lu holds of the pagemap taken at %s:%u,", 1, hold_line));
-	CHECK_EQ(nr_logged, 2);		/* the entries' have gone with the entries */
+	CHECK_EQ(nr_logged, 2);	/* the entries' have gone with the entries */
 	CHECK_EQ(taken(&dev->pgmap, me, line, 1), 3);
 	for (int i = 0; i < 3; i++)
 		zd_put_page(zd_pfn_to_page(pfns[i]));
@@ -92,7 +92,7 @@ static void held_device_pages(void)
 	munmap(mem, N * PAGE);
 }
 
-/* Forked children: an entry of theirs is a reference, taken by the fork. */
+/* Forked children: each entry of a child is a reference, taken by the fork. */
 static int go[2];
 
 static void wait_to_go(void *arg)
@@ -125,7 +125,8 @@ static void held_by_a_child(void)
 	close_mm(mm, dev);
 }
 
-/* Gets and pins of the program's memory: who asked, not what inside zonedev counts. */
+/* Gets and pins of the program's memory are listed by the line that asked, not by the one in
+ * zonedev that counts. */
 static void pinned_memory(void)
 {
 	struct zd_device *dev = ram_device(N);
@@ -150,7 +151,7 @@ static void pinned_memory(void)
 	zd_put_page(more[1]);
 	CHECK_EQ(taken(system, me, get, 1), 0);
 	CHECK_EQ(zd_mm_close(mm), -EBUSY);
-	CHECK_EQ(taken(system, me, pin, ZD_PIN_BIAS), 1);	/* so who it is can be seen */
+	CHECK_EQ(taken(system, me, pin, ZD_PIN_BIAS), 1);	/* so the line can be seen */
 	zd_unpin_user_page(page[9]);
 	close_mm(mm, dev);
 	munmap(mem, N * PAGE);

@@ -31,7 +31,7 @@ int main(void)
 	memcpy(data, p, PAGE);		/* page 0's pattern goes to the pinned page */
 	CHECK_EQ(zd_mm_register(mm, p, N * PAGE), 0);
 
-	/* pinned while it is out: it comes home for that */
+	/* pinned while it is out, the page comes home */
 	evict(mm, p, N, dev);
 	CHECK_EQ(io_uring_register_buffers(&ring, &iov, 1), 0);
 	settle(mm);
@@ -56,7 +56,7 @@ int main(void)
 	io_uring_cqe_seen(&ring, cqe);
 	CHECK(!memcmp(p + PINNED * PAGE, data, PAGE));
 
-	/* let go, it can leave like any other */
+	/* let go, the page can leave like any other */
 	CHECK_EQ(io_uring_unregister_buffers(&ring), 0);
 	WAIT_FOR(!zd_migrate_to_device(mm, p, N * PAGE, dev, &r) && !r.pinned);
 	CHECK_EQ(zd_device_live_pages(dev), N);

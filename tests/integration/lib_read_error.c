@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* A page that the device can't read back: SIGBUS for whoever touches it, on that
- * page alone, in a child as well; never zeros, and the rest lives on. */
+/* A page that the device can't read back raises SIGBUS when it is touched, in a child as
+ * well: that page alone, and never zeros.  The other pages live on. */
 #include "tests/integration/lib_test.h"
 
 #define N	64
@@ -55,7 +55,7 @@ static void by_fault(void)
 	CHECK_EQ(write(fds[1], p, sizeof(c)), sizeof(c));
 	close(fds[0]);
 	close(fds[1]);
-	/* the program may give up the content: then it is ordinary memory */
+	/* the program may give up the content: then the page is ordinary memory */
 	CHECK(!madvise(p + FIRST * PAGE, PAGE, MADV_DONTNEED));
 	CHECK(is_zero(p + FIRST * PAGE, PAGE));
 	CHECK(raises_sigbus(p + (FIRST + 1) * PAGE));
@@ -74,7 +74,8 @@ static void before_fork(void)
 	munmap(p, N * PAGE);
 }
 
-/* Brought home by a call or by unregistering they stay where they are; by closing, SIGBUS. */
+/* Pages that can't be read when a call or zd_mm_unregister() asks for them stay where they
+ * are; after zd_mm_close() they raise SIGBUS. */
 static void by_call(void)
 {
 	const struct zd_ram_faults none = { 0 };
@@ -90,7 +91,7 @@ static void by_call(void)
 	CHECK_EQ(zd_migrate_to_ram(mm, p, N * PAGE, &r), -EIO);
 	CHECK_EQ(r.device, BAD);
 	CHECK_EQ(stats(mm).pages_poisoned, poisoned);
-	/* it was for the moment only */
+	/* the error was a passing one */
 	CHECK_EQ(zd_ram_device_inject(dev, &none), 0);
 	CHECK_EQ(zd_migrate_to_ram(mm, p, N * PAGE, &r), 0);
 	CHECK_EQ(bad_page(p, 0, N, 1), N);
@@ -100,7 +101,7 @@ static void by_call(void)
 	break_device();
 	CHECK_EQ(zd_mm_unregister(mm, p, N * PAGE), -EIO);
 	CHECK_EQ(stats(mm).pages_poisoned, poisoned);
-	all(NULL);	/* who needs one loses it */
+	all(NULL);	/* a thread that needs one gets SIGBUS */
 	CHECK_EQ(zd_mm_unregister(mm, p, N * PAGE), 0);
 	munmap(p, N * PAGE);
 
@@ -126,7 +127,7 @@ int main(void)
 	dev = ram_device(2 * N);
 	zd_set_log(quiet, &logged);
 	by_fault();
-	CHECK(__atomic_load_n(&logged, __ATOMIC_RELAXED));	/* somebody is told */
+	CHECK(__atomic_load_n(&logged, __ATOMIC_RELAXED));	/* the log says so */
 	before_fork();
 	by_call();
 	return 0;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* What has moved to a device is the kernel's again when the call returns (or the other
- * one, of two that migrate at once): who calls helps, while the server goes on. */
+/* Memory that has moved to a device is the kernel's again when the call returns (of two that
+ * migrate at once, one or the other): the caller's thread gives pages back, while the server
+ * goes on. */
 #include "tests/integration/lib_test.h"
 
 #define N	5000	/* ten batches, and not a multiple of one */
-#define SLACK	256	/* pages; the kernel counts in batches, and we need some */
+#define SLACK	256	/* pages; the kernel counts in batches, and this test needs some */
 #define ROUNDS	12
 
 static struct zd_mm *mm;
@@ -48,7 +49,7 @@ static void given_back(char *p)
 	}
 }
 
-/* Two callers at once: each may find the other's pages to free, or none. */
+/* Two callers at once: each may find the other's pages to give back, or none. */
 static void *caller(void *arg)
 {
 	char *p = arg;
@@ -69,7 +70,7 @@ int main(void)
 	dev = ram_device(2 * N);
 	for (int i = 0; i < 2; i++) {
 		p[i] = map(N);
-		/* small pages: a huge one isn't worth anybody's help */
+		/* small pages: the server gives a huge one back without help */
 		madvise(p[i], N * PAGE, MADV_NOHUGEPAGE);
 		CHECK_EQ(zd_mm_register(mm, p[i], N * PAGE), 0);
 	}

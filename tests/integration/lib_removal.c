@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A device is removed while memory is on it: its pages come home, the program
- * goes on, and a device that doesn't answer is waited for as long as asked.
+ * A device is removed while memory is on it: the memory comes home, the program
+ * goes on, and a device that doesn't answer is waited for as long as the caller says.
  *
  * (lib_removal_flight: pages on their way; lib_removal_held: I/O, children, other
  * removals; lib_removal_error: removals that can't be; pages_removal: pins, and from
@@ -12,9 +12,9 @@
 #define N 700
 
 /*
- * Linux 6.1: memunmap_pages() brings nothing home.  That is the driver's
- * (migrate_device_range(), a copy, migrate_device_finalize()); what it leaves, in a
- * page table or pinned, is waited for without a limit and without a word.
+ * Linux 6.1: memunmap_pages() brings nothing home.  That is the driver's task
+ * (migrate_device_range(), a copy, migrate_device_finalize()); pages that the driver leaves,
+ * in a page table or pinned, are waited for without a limit and without a word.
  */
 static void pages_come_home(void)
 {
@@ -71,10 +71,10 @@ static void it_does_not_answer(void)
 	char *mem;
 
 	mem = evicted(mm, N, 3, dev);
-	set_latency(dev, 1500000);	/* not within what we wait */
+	set_latency(dev, 1500000);	/* longer than the removal waits */
 	CHECK_EQ(zd_device_unregister_timeout(dev, 50, &holders), -ETIMEDOUT);
 	CHECK(holders.nr_pages > 0 && holders.nr_pfns > 0);
-	/* nothing new goes to it, and what it answers later is right */
+	/* no new page goes to the device, and what it answers later is right */
 	CHECK_EQ(zd_migrate_to_device(mm, mem, N * PAGE, dev, &r), 0);
 	CHECK_EQ(r.moved, 0);
 	CHECK_FILLED(mem, N, 3);
@@ -83,8 +83,8 @@ static void it_does_not_answer(void)
 }
 
 /* Linux 6.1: migrate_device_range() can't take a page with more references than its
- * mappings explain; memunmap_pages() then waits for it, and can't say for which. */
-static void somebody_holds_a_page(void)
+ * mappings explain; memunmap_pages() then waits, and can't say for which page. */
+static void a_page_is_held(void)
 {
 	struct zd_device *dev = ram_device(N);
 	struct zd_pagemap_holders holders = { 0 };
@@ -97,7 +97,7 @@ static void somebody_holds_a_page(void)
 	CHECK_EQ(zd_device_unregister_timeout(dev, 50, &holders), -ETIMEDOUT);
 	CHECK_EQ(holders.nr_pages, 1);
 	CHECK_EQ(holders.pfns[0], pfns[7]);
-	CHECK_FILLED(mem, N, 4);	/* its place is RAM again all the same */
+	CHECK_FILLED(mem, N, 4);	/* the page's place is RAM again all the same */
 	zd_put_page(zd_pfn_to_page(pfns[7]));
 	CHECK_EQ(zd_device_unregister_timeout(dev, 30000, NULL), 0);
 	CHECK_EQ(zd_mm_close(mm), 0);
@@ -108,6 +108,6 @@ int main(void)
 	pages_come_home();
 	while_it_is_used();
 	it_does_not_answer();
-	somebody_holds_a_page();
+	a_page_is_held();
 	return 0;
 }

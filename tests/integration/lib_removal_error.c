@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A removal that can't be: the device answers errors, or there is no memory for what is
- * on it.  It is called off, and everything is as it was.
+ * A removal that can't be: the device answers errors, or there is no memory for the pages
+ * on it.  The removal is called off, and everything is as it was.
  */
 #include <linux/userfaultfd.h>
 #include <stdarg.h>
@@ -16,12 +16,12 @@
 
 static struct zd_mm *mm;
 
-/* UFFDIO_COPY finds memory for a few pages so many times, and then for none; < 0: it
- * always does. */
+/* So many times UFFDIO_COPY finds memory for a few pages, and then for none; < 0: always for
+ * all. */
 static int copies = -1;
 #define FEW	8
 
-/* The kernel's way of saying that a part was done. */
+/* Copy a part and say so, as the kernel does. */
 static int copy_few(int fd, struct uffdio_copy *copy)
 {
 	uint64_t len = copy->len;
@@ -70,7 +70,7 @@ static void enough_memory(void)
 	__atomic_store_n(&copies, -1, __ATOMIC_RELEASE);
 }
 
-/* As it was: what is on the device is, and it takes and gives pages as before. */
+/* Everything is as it was: the pages are on the device, which takes and gives as before. */
 static void check_live(struct zd_device *dev, char *mem, uint64_t tag)
 {
 	struct zd_pagemap *held = zd_get_dev_pagemap(dev->pgmap.pfn);
@@ -98,7 +98,7 @@ static void child_reads(void *mem)
 	CHECK_FILLED(mem, N, 1);
 }
 
-/* The device pages of mem[FIRST..]: error, or 0. */
+/* From now on the device pages of mem[FIRST..] answer @error, or none (0). */
 static void inject(struct zd_device *dev, char *mem, int error)
 {
 	static struct zd_ram_faults f;
@@ -116,7 +116,7 @@ static void inject(struct zd_device *dev, char *mem, int error)
 }
 
 /*
- * Pages that it can't read stay, and so does the device; when it can, they come home.
+ * Pages that the device can't read stay, and so does the device; when it can, they come home.
  *
  * Linux 6.1: what to do is the driver's; nouveau_dmem_evict_chunk() ignores the copy's
  * error and gives the program the new page with whatever was in it
@@ -137,7 +137,7 @@ static void cant_read(void)
 	inject(dev, mem, 0);
 	check_live(dev, mem, 1);
 
-	/* shared with a child: neither loses it */
+	/* shared with a child: neither process loses a page */
 	CHECK(!pipe(go));
 	child = child_start(child_reads, mem);
 	inject(dev, mem, -EIO);
@@ -152,7 +152,7 @@ static void cant_read(void)
 	munmap(mem, N * PAGE);
 }
 
-/* Who must have such a page now loses it (SIGBUS, never zeros), and then it holds up
+/* A thread that must have such a page now gets SIGBUS, never zeros; then the page holds up
  * the removal no more. */
 static void cant_read_and_wanted(void)
 {
@@ -172,8 +172,8 @@ static void cant_read_and_wanted(void)
 	munmap(mem, N * PAGE);
 }
 
-/* A thread that waits for a page of the removal's own batch when that fails: it asks by
- * itself, and is told. */
+/* A thread waits for a page of the removal's own batch when that fails: it faults again, and
+ * gets its own answer. */
 struct waiter {
 	char *addr;
 	bool bus;
@@ -231,11 +231,11 @@ static void waits_for_the_removals_batch(void)
 /* --- no memory --- */
 
 /*
- * No memory for what is on the device, or only for some of it.
+ * There is no memory for the pages on the device, or only for some.
  *
  * Linux 6.1: nouveau_dmem_evict_chunk() allocates with __GFP_NOFAIL, "because the GPU is
- * going away and there is nothing sensible we can do": it waits, or the OOM killer is
- * called, with the device half removed.
+ * going away and there is nothing sensible we can do": the driver waits, or the OOM killer
+ * is called, with the device half removed.
  */
 static void no_memory(unsigned int latency_us)
 {
@@ -271,7 +271,7 @@ static void no_memory_after_a_timeout(void)
 	CHECK_EQ(zd_migrate_device_pfns(mm, mem, N * PAGE, pfns, N), 0);
 	held = zd_pfn_to_page(pfns[0]);
 	zd_get_page(held);
-	set_latency(dev, 300000);	/* time enough for it to run out */
+	set_latency(dev, 300000);	/* longer than the removal waits */
 	CHECK_EQ(zd_device_unregister_timeout(dev, 1, NULL), -ETIMEDOUT);
 	CHECK(!zd_get_dev_pagemap(dev->pgmap.pfn));
 	no_memory_after(0);
@@ -305,7 +305,7 @@ int main(void)
 	no_memory_after_a_timeout();
 	cant_read_and_wanted();
 	waits_for_the_removals_batch();
-	CHECK(__atomic_load_n(&logged, __ATOMIC_RELAXED));	/* somebody is told */
+	CHECK(__atomic_load_n(&logged, __ATOMIC_RELAXED));	/* the log says so */
 	CHECK_EQ(zd_mm_close(mm), 0);
 	return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A device is removed while pages are on their way to it, or home, or wanted by
- * several threads at once; and while it answers nothing.
+ * several threads at once; and while the device answers nothing.
  *
  * The gate keeps batches in flight for as long as a test likes.  "Removal has begun"
  * is when new references fail.
@@ -63,7 +63,8 @@ static char *filled(uint64_t tag)
 }
 
 /*
- * On the way out: what has not arrived goes back, and who waits for it gets it.
+ * On the way out: pages that have not arrived go back, and a thread that waits for one gets
+ * it.
  *
  * Linux 6.1: a driver that still hands out pages when memunmap_pages() has begun makes
  * zone_device_page_init() warn, and goes on with a page that holds nothing: drivers must
@@ -92,7 +93,7 @@ static void on_the_way_out(int write_error)
 }
 
 /*
- * On the way home, by a fault: lands as ever, and the rest follows.
+ * On the way home, by a fault: the page lands as ever, and the others follow.
  *
  * Linux 6.1: do_swap_page() takes a reference to the device page under the page table's
  * lock before it calls ->migrate_to_ram (mm/memory.c), and the page holds pgmap->ref: so
@@ -120,7 +121,7 @@ static void on_the_way_home(void)
 	gate_again(g);
 }
 
-/* On the way home by zd_migrate_to_ram(), and unmapped there: goes nowhere. */
+/* On the way home by zd_migrate_to_ram(), and unmapped meanwhile: the pages go nowhere. */
 static void *to_ram_thread(void *p)
 {
 	CHECK_EQ(zd_migrate_to_ram(mm, p, N * PAGE, NULL), 0);
@@ -148,8 +149,8 @@ static void unmapped_on_the_way_home(void)
 }
 
 /*
- * Wanted by two threads at once, one page, and by the removal: it comes home once, and
- * all get it.
+ * Two threads and the removal want one page at once: the page comes home once, and both
+ * threads get it.
  *
  * Linux 6.1: the second fault finds the page locked or the entry changed (pte_same())
  * and faults again.
@@ -177,7 +178,7 @@ static void wanted_by_two(void)
 	gate_again(g);
 }
 
-/* The same with the removal first: the threads find the page in a batch of its. */
+/* The same with the removal first: the threads find the page in the removal's batch. */
 static void wanted_by_two_later(void)
 {
 	char *p = filled(5);
@@ -201,8 +202,8 @@ static void wanted_by_two_later(void)
 }
 
 /*
- * It answers nothing, with pages on their way out.  They hold no page of the device yet:
- * the batch is what is reported.  What it answers at last does no harm.
+ * The device answers nothing, with pages on their way out.  They hold no page of the device
+ * yet: the batch is reported.  What the device answers at last does no harm.
  *
  * Linux 6.1: a driver that waits for a copy engine that has died waits as long as its
  * own fence timeout says; memunmap_pages() has none.
@@ -222,7 +223,7 @@ static void no_answer_out(void)
 		CHECK_EQ(h.nr_pfns, 0);
 		CHECK_EQ(h.nr_refs, 1);
 	}
-	/* nothing new goes to it */
+	/* no new page goes to the device */
 	CHECK(has_begun());
 	CHECK_EQ(zd_migrate_to_device(mm, other, N * PAGE, &g->dev, &r), 0);
 	CHECK_EQ(r.moved, 0);
@@ -240,7 +241,7 @@ static void no_answer_out(void)
 	gate_again(g);
 }
 
-/* The same with pages on their way home: those are named. */
+/* The same with pages on their way home: the report names them. */
 static void no_answer_home(void)
 {
 	struct zd_pagemap_holders h = { 0 };
@@ -263,7 +264,7 @@ static void no_answer_home(void)
 		CHECK(k < N);
 	}
 	CHECK(!toucher_done(&t));
-	/* what it answers while nobody is at the removal */
+	/* the device answers while no thread is removing it */
 	gate_open(g);
 	CHECK_EQ(toucher_join(&t), word(7, 3, 0));
 	WAIT_FOR(!gate_waiting(g));

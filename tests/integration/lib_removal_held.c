@@ -53,7 +53,7 @@ static struct module module_plug(void)
 	return m;
 }
 
-/* A live page of it, pinned. */
+/* A live page of the device, pinned. */
 static struct zd_page *module_pin(const struct module *m, unsigned int i)
 {
 	struct zd_page *page = zd_pfn_to_page(m->pgmap.pfn + i);
@@ -65,8 +65,8 @@ static struct zd_page *module_pin(const struct module *m, unsigned int i)
 }
 
 /*
- * A read in flight into a page of the device: removal waits for the pin that covers it,
- * and names the page; so the memory is there when the data comes.
+ * A read in flight into a page of the device: removal waits for the pin that covers the
+ * read, and names the page; so the memory is there when the data comes.
  *
  * Linux 6.1: the I/O's pin doesn't hold the pagemap (unit test pages_removal says why).
  * Unbinding a pmem namespace removes struct pages and mapping under an O_DIRECT or vmsplice
@@ -121,7 +121,7 @@ static int direct_file(void)
 	return direct;
 }
 
-/* The same with the disk's own DMA, which nobody can hold up. */
+/* The same with the disk's own DMA, which can't be held up. */
 static void direct_io(void)
 {
 	int fd = direct_file();
@@ -150,7 +150,7 @@ static void direct_io(void)
 /* --- device-private memory: a page that is pinned has come home --- */
 
 /*
- * So the removal needn't wait for it, nor the I/O for the removal.
+ * So the removal needn't wait for the pin, nor the I/O for the removal.
  *
  * Linux 6.1: GUP of a device-private page faults, which migrates it home first; as here.
  */
@@ -198,8 +198,8 @@ static void child_reads(void *arg)
 }
 
 /*
- * A forked child has the pages as well, also when its parent has given them up, and when
- * it is stopped: they come home in it.  One that is killed meanwhile has none.
+ * A forked child has the pages as well, also when its parent has given them up, or the child
+ * is stopped: they come home in the child.  A child that is killed meanwhile has none.
  *
  * Linux 6.1: fork copies the device-private entry and takes a reference
  * (copy_nonpresent_pte()); migrate_device_range() finds the page by number and its rmap
@@ -234,7 +234,7 @@ static void held_by_children(void)
 	close(go[1]);
 }
 
-/* --- who else takes it away --- */
+/* --- a second thread removes the device, or closes the mm --- */
 
 struct removal {
 	struct zd_device *dev;
@@ -252,8 +252,8 @@ static void *removal_thread(void *arg)
 	return NULL;
 }
 
-/* A second removal while the first brings pages home: told that somebody is at it.  What
- * Linux does is said in the unit test pages_removal. */
+/* A second removal while the first brings pages home is told so.  What Linux does is said in
+ * the unit test pages_removal. */
 static void two_removals(struct gate *g)
 {
 	struct zd_mm *mm = open_mm();
@@ -275,8 +275,8 @@ static void two_removals(struct gate *g)
 	munmap(mem, N * PAGE);
 }
 
-/* The mm that uses it is closed at the same time: both bring the pages home, each can be
- * the first.  Broken: a crash, a hang, a call of a server that has ended. */
+/* The mm that uses the device is closed at the same time: both bring the pages home, each can
+ * be the first.  Broken: a crash, a hang, a call of a server that has ended. */
 static void while_the_mm_closes(uint64_t *rng)
 {
 	for (int i = 0; i < 100; i++) {
@@ -296,8 +296,8 @@ static void while_the_mm_closes(uint64_t *rng)
 	}
 }
 
-/* A removal that may wait only so long does so also for an mm that is being closed and
- * can't be, since the device doesn't answer. */
+/* A removal with a deadline keeps to it also while an mm is being closed that can't be, since
+ * the device doesn't answer. */
 static void *close_thread(void *mm)
 {
 	CHECK_EQ(zd_mm_close(mm), 0);

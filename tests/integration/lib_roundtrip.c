@@ -5,7 +5,7 @@
 
 #define N 1300	/* more than two batches, and not a multiple of one */
 
-/* Whole pages only: what lies before and behind the boundaries stays. */
+/* Whole pages only: memory outside the first and the last page boundary stays. */
 static void odd_range(struct zd_mm *mm, struct zd_device *dev, uint64_t *rng)
 {
 	struct zd_migrate_result r;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Too little address space (ulimit -v): a clean -ENOMEM wherever it strikes, and
- * what could be done is right. */
+/* Too little address space (ulimit -v): a clean -ENOMEM wherever it is missed, and what was
+ * done before is right. */
 #include <sys/resource.h>
 
 #include "tests/integration/lib_test.h"
@@ -17,7 +17,7 @@ static size_t address_space(void)
 	return pages * PAGE;
 }
 
-/* Exit status: 10 + how far it came. */
+/* Exit status: 10 + how many steps were done. */
 static void attempt(void *arg)
 {
 	char *p = map(N);

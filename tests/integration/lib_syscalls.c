@@ -37,7 +37,7 @@ static void read_write(int flags)
 	out(2);
 	CHECK_EQ(pread(fd, p, N * PAGE, 0), N * PAGE);		/* into evicted pages */
 	CHECK_FILLED(p, N, 1);
-	/* into a part of a page: the rest of it must have come home */
+	/* into a part of a page: the rest of the page must have come home */
 	out(3);
 	if (!(flags & O_DIRECT)) {
 		CHECK_EQ(pread(fd, p + PAGE + 8, 8, 0), 8);
@@ -58,7 +58,7 @@ static void splice_out(void)
 	CHECK(!pipe(fds) && fcntl(fds[1], F_SETPIPE_SZ, 4 * N * PAGE) > 0);
 	out(4);
 	CHECK_EQ(vmsplice(fds[1], &iov, 1, 0), N * PAGE);
-	/* out again while the pipe has the pages: it keeps what it was given */
+	/* out again while the pipe has the pages: the pipe keeps what it was given */
 	CHECK_EQ(zd_migrate_to_device(mm, p, N * PAGE, dev, NULL), 0);
 	while (got < N * PAGE) {
 		ssize_t n = read(fds[0], copy + got, N * PAGE - got);
@@ -84,7 +84,7 @@ static void other_process(void *arg)
 	CHECK_EQ(process_vm_writev((pid_t)(intptr_t)arg, &local, 1, &remote, 1, 0), N * PAGE);
 }
 
-/* The kernel can't wait for a userfaultfd here: an error, but never zeros. */
+/* In /proc/self/mem the kernel can't wait for a userfaultfd: an error, but never zeros. */
 static void proc_mem(void)
 {
 	int fd = open("/proc/self/mem", O_RDWR);

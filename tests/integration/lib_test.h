@@ -3,8 +3,8 @@
  * What the tests of the library share: memory with a pattern that names each
  * word, devices, children, and waits that end.
  *
- * A test is a main() that returns 0; CHECK() ends it with status 1.  In a forked
- * child CHECK() ends the child, and its parent sees it (child_ok()).
+ * A test is a main() that returns 0; CHECK() ends the test with status 1.  In a forked
+ * child CHECK() ends the child, which its parent sees (child_ok()).
  */
 #ifndef LIB_TEST_H
 #define LIB_TEST_H
@@ -27,7 +27,7 @@
 #include <zonedev.h>
 
 #define PAGE		ZD_PAGE_SIZE
-#define PATIENCE	20	/* seconds; then what must happen has not */
+#define PATIENCE	20	/* seconds, after which a wait gives up */
 
 #define CHECK(cond)								\
 	do {									\
@@ -97,10 +97,10 @@ static inline uint64_t rnd(uint64_t *state)
 
 /* --- memory --- */
 
-/* May a process fork while many of its threads are at work?  Not under TSan: its fork()
- * holds locks of its runtime until the child is there, for which the kernel waits until
- * the server has read the event; and the server waits for a lock of zonedev's whose
- * holder, in the runtime, waits for one of those.  (Plain and ASan builds do.) */
+/* May a process fork while many of its threads are at work?  Not under TSan, whose fork()
+ * holds locks of the runtime until the child is there.  The kernel makes no child until the
+ * server has read the event, and the server may wait for a lock of zonedev whose holder, in
+ * the runtime, waits for one of those.  Plain and ASan builds may. */
 #ifdef __SANITIZE_THREAD__
 #define MAY_FORK_BESIDE_THREADS false
 #else
@@ -224,8 +224,9 @@ static inline void settle(struct zd_mm *mm)
 	stats(mm);
 }
 
-/* @len bytes, of which @want pages can go.  But the kernel may have any page for itself for
- * a moment (when it compacts memory, say), and it looks pinned, or not there: so again. */
+/* Migrate @len bytes out, of which @want pages can go.  The kernel may take any page for
+ * itself for a moment (when it compacts memory, say), which then looks pinned, or not there:
+ * so try again. */
 static inline void migrate_out(struct zd_mm *mm, void *mem, size_t len, size_t want,
 			       struct zd_device *dev, struct zd_migrate_result *r)
 {
@@ -244,7 +245,7 @@ static inline void migrate_out(struct zd_mm *mm, void *mem, size_t len, size_t w
 	}
 }
 
-/* All @pages of @mem go out. */
+/* Migrate all @pages of @mem out. */
 static inline void evict(struct zd_mm *mm, void *mem, size_t pages, struct zd_device *dev)
 {
 	struct zd_migrate_result r;
@@ -322,7 +323,7 @@ static inline void catch_sigbus(void)
 	CHECK(!sigaction(SIGBUS, &sa, NULL));
 }
 
-/* Does reading it raise SIGBUS there?  catch_sigbus() first. */
+/* Does a read of @p raise SIGBUS, with an address in that page?  catch_sigbus() first. */
 __attribute__((noinline, unused)) static bool raises_sigbus(const volatile char *p)
 {
 	if (sigsetjmp(bus_jmp, 1))

@@ -33,7 +33,7 @@ static void child(void *arg)
 		CHECK_EQ(zd_migrate_vma_setup(&vma), -EINVAL);
 		CHECK_EQ(zd_mm_close(mm), -EINVAL);
 	}
-	zd_mm_get_stats(mm, &s, sizeof(s));	/* whatever it says, it returns */
+	zd_mm_get_stats(mm, &s, sizeof(s));	/* whatever the call says, it returns */
 	CHECK_EQ(warnings, 1);			/* once */
 	CHECK_FILLED(mem, N, 1);
 }
@@ -49,12 +49,12 @@ __attribute__((unused)) static void own(void *arg)
 	CHECK_FILLED(p, N, 3);
 	CHECK_FILLED(mem, N, 1);
 	close_mm(mine, dev);
-	exit(0);	/* with what atexit does */
+	exit(0);	/* with the destructor that brings pages home */
 }
 
 /* --- from the server's thread --- */
 
-static int from_callback;	/* 1: try it; then what came of it */
+static int from_callback;	/* 1: the callback is to call; then what the call returned */
 
 static void calling_page_free(struct zd_device *dev, struct zd_page *page)
 {
@@ -101,7 +101,7 @@ int main(void)
 		.end = mem + N * PAGE, .src = src, .dst = dst, .data = data,
 	};
 	child_ok(child_start(child, NULL));
-#ifndef __SANITIZE_THREAD__	/* it doesn't support threads after such a fork */
+#ifndef __SANITIZE_THREAD__	/* the sanitizer doesn't support threads after such a fork */
 	child_ok(child_start(own, NULL));
 #endif
 	CHECK_FILLED(mem, N, 1);

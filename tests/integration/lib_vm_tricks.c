@@ -112,7 +112,7 @@ static void numa(void)
 		CHECK(errno == ENOSYS || errno == ENOENT);
 	else
 		for (int i = 0; i < N; i += 2)
-			CHECK_EQ(status[i], -ENOENT);	/* not in its page table */
+			CHECK_EQ(status[i], -ENOENT);	/* not in the process's page table */
 	if (syscall(SYS_mbind, p, N / 2 * PAGE, 2 /* MPOL_BIND */, &mask, 64UL, 2))
 		CHECK(errno == ENOSYS || errno == EINVAL);
 	settle(mm);
@@ -139,7 +139,7 @@ static void locked(void)
 	struct zd_migrate_result r;
 	uint64_t refused;
 
-	/* brings all of it home; the sanitizers' mlock() does nothing */
+	/* brings all of the range home; the sanitizers' mlock() does nothing */
 	CHECK(!syscall(SYS_mlock, p, N * PAGE));
 	settle(mm);
 	CHECK_EQ(zd_device_live_pages(dev), 0);
@@ -173,7 +173,7 @@ static void protections(void)
 	done(p, 40);
 }
 
-/* A batch that spans several mappings: each page is tried for itself. */
+/* A batch that spans several mappings: each page is tried on its own. */
 static void split(void)
 {
 	struct zd_migrate_result r;

@@ -31,7 +31,7 @@ static void cant_write(void)
 	munmap(p, N * PAGE);
 }
 
-/* One that waits for a page which then comes back gets it. */
+/* A page can't be written, and comes back: a thread that waits for the page gets it. */
 static void waiter(void)
 {
 	struct migration m = { .mm = mm, .pages = N, .dev = &g->dev };
