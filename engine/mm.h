@@ -14,7 +14,6 @@
 #include "space/table.h"
 
 struct zd_change;
-struct zd_device_vma;
 struct zd_ram_pages;
 
 struct zd_mm {
@@ -33,8 +32,6 @@ struct zd_mm {
 	bool dead;			/* its address space is gone */
 	uint64_t nr_device;		/* DEVICE entries */
 	struct zd_ram_pages *ram_pages;	/* descriptors of RAM pages, once asked for */
-	struct zd_mutex device_vma_lock;	/* of the list */
-	struct zd_device_vma *device_vmas;
 	bool poison_owed;		/* a POISON entry has no mark in the kernel */
 	uint64_t nr_home_errors;	/* pages that a move could not bring home */
 	int home_error;			/* of the last such page */

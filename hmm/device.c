@@ -101,7 +101,7 @@ static void unpin(struct zd_hmm *hmm)
 }
 
 /* The closing thread, which has the claim.  Blocks until nothing pins the handle. */
-void zd_hmm_closed(struct zd_hmm *hmm)
+void zd_hmm_retire(struct zd_hmm *hmm)
 {
 	uint32_t pins;
 

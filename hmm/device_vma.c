@@ -41,7 +41,7 @@ static int reserve(struct zd_device_vma *vma)
 	c->cmd.step = reserve_step;
 	c->start = vma->start;
 	c->end = vma->end;
-	rc = zd_hmm_call(zd_hmm_of(vma->mm), &c->cmd);
+	rc = zd_hmm_call(vma->hmm, &c->cmd);
 	zd_free(c);
 	return rc;
 }
@@ -53,38 +53,40 @@ static uint64_t nr_chunks(const struct zd_device_vma *vma)
 
 int zd_device_vma_add(struct zd_device_vma *vma)
 {
-	struct zd_mm *mm = vma->mm;
-	int rc = reserve(vma);
+	struct zd_hmm *hmm = zd_hmm_of(vma->mm);
+	int rc;
 
+	vma->hmm = hmm;
+	rc = reserve(vma);
 	if (rc)
 		return rc;
 	vma->touched = zd_alloc((nr_chunks(vma) + 63) / 64 * sizeof(*vma->touched));
 	if (!vma->touched)
 		return -ENOMEM;
-	zd_mutex_lock(&mm->device_vma_lock);
-	vma->next = mm->device_vmas;
-	__atomic_store_n(&mm->device_vmas, vma, __ATOMIC_RELAXED);
-	zd_mutex_unlock(&mm->device_vma_lock);
+	zd_mutex_lock(&hmm->device_vma_lock);
+	vma->next = hmm->device_vmas;
+	__atomic_store_n(&hmm->device_vmas, vma, __ATOMIC_RELAXED);
+	zd_mutex_unlock(&hmm->device_vma_lock);
 	return 0;
 }
 
 /* GUP doesn't find the vma any more.  zd_mm_close() still does, until nothing is left of it. */
 static void hide_vma(struct zd_device_vma *vma)
 {
-	zd_mutex_lock(&vma->mm->device_vma_lock);
+	zd_mutex_lock(&vma->hmm->device_vma_lock);
 	vma->dying = true;
-	zd_mutex_unlock(&vma->mm->device_vma_lock);
+	zd_mutex_unlock(&vma->hmm->device_vma_lock);
 }
 
 static void unlink_vma(struct zd_device_vma *vma)
 {
 	struct zd_device_vma **link;
 
-	zd_mutex_lock(&vma->mm->device_vma_lock);
-	for (link = &vma->mm->device_vmas; *link != vma; link = &(*link)->next)
+	zd_mutex_lock(&vma->hmm->device_vma_lock);
+	for (link = &vma->hmm->device_vmas; *link != vma; link = &(*link)->next)
 		;
 	__atomic_store_n(link, vma->next, __ATOMIC_RELAXED);
-	zd_mutex_unlock(&vma->mm->device_vma_lock);
+	zd_mutex_unlock(&vma->hmm->device_vma_lock);
 }
 
 /* Under vma->lock. */
@@ -124,17 +126,17 @@ void zd_device_vma_remove(struct zd_device_vma *vma)
 }
 
 /* The vma around @addr, locked; or NULL. */
-static struct zd_device_vma *find_locked(struct zd_mm *mm, uint64_t addr)
+static struct zd_device_vma *find_locked(struct zd_hmm *hmm, uint64_t addr)
 {
 	struct zd_device_vma *vma;
 
-	zd_mutex_lock(&mm->device_vma_lock);
-	for (vma = mm->device_vmas; vma; vma = vma->next)
+	zd_mutex_lock(&hmm->device_vma_lock);
+	for (vma = hmm->device_vmas; vma; vma = vma->next)
 		if (!vma->dying && addr >= vma->start && addr < vma->end)
 			break;
 	if (vma)
 		zd_mutex_lock(&vma->lock);
-	zd_mutex_unlock(&mm->device_vma_lock);
+	zd_mutex_unlock(&hmm->device_vma_lock);
 	return vma;
 }
 
@@ -159,17 +161,18 @@ static int install_one(struct zd_device_vma *vma, uint64_t addr)
 
 int zd_device_vma_install(struct zd_mm *mm, uint64_t start, uint64_t end, zd_entry_t refuse)
 {
+	struct zd_hmm *hmm = zd_hmm_of(mm);
 	struct zd_device_vma *vma;
 	int rc = 0;
 
-	if (!__atomic_load_n(&mm->device_vmas, __ATOMIC_RELAXED))
+	if (!__atomic_load_n(&hmm->device_vmas, __ATOMIC_RELAXED))
 		return -ENOENT;
-	/* the locks may be held by a thread that a child doesn't have */
-	if (!zd_is_this_process(&zd_hmm_of(mm)->process)) {
+	/* In a forked child a thread that the child doesn't have may hold the locks. */
+	if (!zd_is_this_process(&hmm->process)) {
 		zd_warn_once("a zd_mm belongs to the process that opened it, not to its children");
 		return -EINVAL;
 	}
-	vma = find_locked(mm, start);
+	vma = find_locked(hmm, start);
 	if (!vma)
 		return -ENOENT;
 	if (vma->refuse & refuse)
@@ -187,12 +190,13 @@ int zd_device_vma_install(struct zd_mm *mm, uint64_t start, uint64_t end, zd_ent
 
 bool zd_device_vma_overlaps(struct zd_mm *mm, uint64_t start, uint64_t end)
 {
+	struct zd_hmm *hmm = zd_hmm_of(mm);
 	struct zd_device_vma *vma;
 
-	zd_mutex_lock(&mm->device_vma_lock);
-	for (vma = mm->device_vmas; vma; vma = vma->next)
+	zd_mutex_lock(&hmm->device_vma_lock);
+	for (vma = hmm->device_vmas; vma; vma = vma->next)
 		if (vma->start < end && vma->end > start)
 			break;
-	zd_mutex_unlock(&mm->device_vma_lock);
+	zd_mutex_unlock(&hmm->device_vma_lock);
 	return vma;
 }

@@ -14,7 +14,7 @@
  * are written under vma->lock only, and never by the server: the range can't be registered
  * while it is mapped here.
  *
- * Locks: the driver's, mm->device_vma_lock (the list), vma->lock inside it, what ->hold
+ * Locks: the driver's, hmm->device_vma_lock (the list), vma->lock inside it, what ->hold
  * takes inside that.  A thread that finds a vma in the list takes the vma's lock before it
  * drops the list's.  So when zd_device_vma_remove() has marked the vma as dying under the
  * list's lock, and then has the vma's, no other thread is in the vma or will be.  The vma
@@ -31,6 +31,7 @@
 #include "space/table.h"
 #include "zonedev/page.h"
 
+struct zd_hmm;
 struct zd_mm;
 
 /* Zero it, set the first six members; the rest is device_vma.c's. */
@@ -42,6 +43,7 @@ struct zd_device_vma {
 	/* Take a reference to @page, whose count may be 0.  Under @vma's lock; may block for
 	 * a moment.  0 or -errno. */
 	int (*hold)(struct zd_device_vma *vma, struct zd_page *page);
+	struct zd_hmm *hmm;
 	struct zd_device_vma *next;
 	bool dying;			/* device_vma_lock */
 	struct zd_mutex lock;

@@ -125,7 +125,7 @@ static enum zd_cmd_result install_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 
 /* A device vma has set the entries, but the walk looks at none while the server is behind:
  * done when the server no longer is. */
-static enum zd_cmd_result settle_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
+static enum zd_cmd_result catch_up_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 {
 	(void)cmd;
 	return zd_mm_catch_up(hmm->mm) ? ZD_CMD_DONE : ZD_CMD_AGAIN;
@@ -147,7 +147,7 @@ static int install(struct zd_mm *mm, uint64_t start, uint64_t end, unsigned int 
 	c = zd_alloc(sizeof(*c));
 	if (!c)
 		return -ENOMEM;
-	c->cmd.step = rc ? install_step : settle_step;
+	c->cmd.step = rc ? install_step : catch_up_step;
 	c->start = start;
 	c->end = end;
 	c->refs = refs;

@@ -7,7 +7,7 @@
  * and batches and never blocks on the program, or in a thread of the program, the caller's,
  * which asks the server's by a command (call.h) and may block.  Each definition says which.
  *
- * Locks, outermost first: hmm->claimed (device.c), mm->device_vma_lock and a device vma's
+ * Locks, outermost first: hmm->claimed (device.c), hmm->device_vma_lock and a device vma's
  * own (device_vma.h), open_lock (mm_close.c), pin_lock (device.c).  The last two are held
  * for a moment, and nothing is called with them but zd_server_detach() under pin_lock.
  */
@@ -25,6 +25,7 @@
 #include "zonedev/migrate.h"
 
 struct zd_device_host;
+struct zd_device_vma;
 
 struct zd_hmm {
 	struct zd_server server;
@@ -38,6 +39,8 @@ struct zd_hmm {
 	struct zd_cmd *active;		/* being stepped, in order of arrival */
 	const struct zd_device_host *device_host;	/* of the server's device */
 	struct zd_cmd detach;		/* that device's removal: one at a time */
+	struct zd_mutex device_vma_lock;	/* of the list */
+	struct zd_device_vma *device_vmas;
 	int pagemap_fd;
 	bool closing;			/* nothing goes out any more */
 	unsigned int nr_steps;		/* migrate_vma: begun and not finalized */
@@ -76,11 +79,11 @@ void zd_hmm_stop_guards(struct zd_hmm *hmm);
  * device.c.  Closing the handle and removing its device exclude each other, and a removal
  * may have found the handle just before it was closed.  zd_mm_close() claims the handle (may
  * block, for the drain of a removal), and when the server has stopped for good lets go with
- * zd_hmm_closed(), which also detaches the device.
+ * zd_hmm_retire(), which also detaches the device.
  */
 void zd_hmm_claim(struct zd_hmm *hmm);
 void zd_hmm_unclaim(struct zd_hmm *hmm);
-void zd_hmm_closed(struct zd_hmm *hmm);
+void zd_hmm_retire(struct zd_hmm *hmm);
 /* Migrations go to @dev from now on.  The server's thread.  0; -EBUSY: there is another
  * device, or @dev is another mm's; -ENODEV: it is being removed; or -errno. */
 int zd_hmm_attach(struct zd_hmm *hmm, struct zd_device *dev);

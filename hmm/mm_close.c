@@ -140,7 +140,7 @@ int zd_mm_close(struct zd_mm *mm)
 		return rc;
 	}
 	zd_hmm_join_thread(hmm);
-	zd_hmm_closed(hmm);
+	zd_hmm_retire(hmm);
 	list_del(hmm);
 	cds_list_for_each_entry_safe(each, next, &hmm->server.mms, node) {
 		/* closing the descriptors is not enough: a forked child has them too */

@@ -27,7 +27,7 @@
  * Locks.  mappings_lock (mapping.c): the lists of mappings, dax->killed.  Held over
  * mmap(); and, while a mapping is revoked, until a GUP that is in it has got its page,
  * which may have to wait for the page to be punched out; but never over a fault.  Then
- * mm->device_vma_lock, vma->lock, page_lock and whatever ->page_free takes.
+ * hmm->device_vma_lock, vma->lock, page_lock and whatever ->page_free takes.
  */
 #ifndef ZD_DRIVERS_DAX_DAX_H
 #define ZD_DRIVERS_DAX_DAX_H
