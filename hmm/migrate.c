@@ -189,7 +189,7 @@ static int migrate_call(struct zd_mm *mm, void *addr, size_t len, struct zd_devi
 	c->start = c->pos = c->homing.start = start;
 	c->end = c->homing.end = end;
 	c->dev = dev;
-	rc = dev ? zd_migrate_stay(start, end, dev, &c->stay) : 0;
+	rc = dev ? zd_migrate_must_stay(start, end, dev, &c->stay) : 0;
 	if (!rc)
 		rc = zd_hmm_send(zd_hmm_of(mm), &c->cmd);
 	if (!rc) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Which pages a migration may take, and in which batches.  The server's thread, but for
- * zd_migrate_stay(). */
+ * zd_migrate_must_stay(). */
 #include "engine/ram_page.h"
 #include "hmm/malloc_arenas.h"
 #include "hmm/migrate.h"
@@ -37,7 +37,7 @@ static bool whole_huge(struct zd_mm *mm, uint64_t a, uint64_t end, const struct 
 	return true;
 }
 
-int zd_migrate_stay(uint64_t start, uint64_t end, const struct zd_device *dev,
+int zd_migrate_must_stay(uint64_t start, uint64_t end, const struct zd_device *dev,
 		    struct zd_ranges *stay)
 {
 	int rc;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* zd_migrate_device_pfns(): which device pages a range has. */
+/* zd_migrate_device_pfns(): which device pages a range has.  The step runs in the server's
+ * thread, the call in the caller's, which blocks. */
 #include <errno.h>
 #include <string.h>
 

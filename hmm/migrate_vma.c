@@ -90,7 +90,7 @@ int zd_migrate_vma_setup_sized(struct zd_migrate_vma *args, size_t size)
 	c->end = end_of(args);
 	c->dev = args->dev;
 	c->size = size;
-	rc = zd_migrate_stay(c->start, c->end, args->dev, &c->stay);
+	rc = zd_migrate_must_stay(c->start, c->end, args->dev, &c->stay);
 	if (!rc)
 		rc = run(args, c, zd_migrate_vma_setup_step);
 	zd_ranges_destroy(&c->stay);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* zd_mm_get_stats(). */
+/* zd_mm_get_stats().  The step runs in the server's thread, the call in the caller's, which
+ * blocks. */
 #include <errno.h>
 #include <string.h>
 
