@@ -69,7 +69,7 @@ static void held_device_pages(void)
 	zd_pfn_t pfns[N];
 
 	/* one for each entry, and the server's thread took it */
-	CHECK_EQ(taken(&dev->pgmap, "engine/out.c", 0, 1), N);
+	CHECK_EQ(taken(&dev->pgmap, "engine/land.c", 0, 1), N);
 	CHECK(o[0].tid != gettid());
 	CHECK_EQ(zd_migrate_device_pfns(mm, mem, N * PAGE, pfns, N), 0);
 	line = __LINE__ + 2;
@@ -113,8 +113,8 @@ static void held_by_a_child(void)
 	CHECK(!pipe(go));
 	pid = child_start(wait_to_go, NULL);
 	/* fork returns when the server begins to copy the entries */
-	WAIT_FOR(taken(&dev->pgmap, "engine/mm.c", 0, 1) == N);
-	CHECK_EQ(taken(&dev->pgmap, "engine/out.c", 0, 1), N);
+	WAIT_FOR(taken(&dev->pgmap, "engine/fork.c", 0, 1) == N);
+	CHECK_EQ(taken(&dev->pgmap, "engine/land.c", 0, 1), N);
 	CHECK_EQ(write(go[1], "", 1), 1);
 	child_ok(pid);
 	munmap(mem, N * PAGE);
