@@ -18,7 +18,7 @@ static enum zd_cmd_result stats_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 	return ZD_CMD_DONE;
 }
 
-int zd_mm_get_stats(struct zd_mm *mm, struct zd_mm_stats *stats, size_t size)
+int zd_mm_get_stats_sized(struct zd_mm *mm, struct zd_mm_stats *stats, size_t size)
 {
 	struct stats_cmd *c;
 	int rc;

@@ -56,7 +56,7 @@ int region_open(const struct region_config *config, char *err, size_t errlen)
 	ret = open_pmem(&region.pmem, err, errlen);
 	if (ret)
 		return ret;
-	zd_pmem_get_info(region.pmem, &region.info, sizeof(region.info));
+	zd_pmem_get_info(region.pmem, &region.info);
 	pthread_rwlockattr_init(&attr);
 	pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
 	pthread_rwlock_init(&region.lock, &attr);
@@ -279,7 +279,7 @@ int region_add(char *err, size_t errlen)
 	if (ret)
 		return ret;
 	/* Clients know its size; BTT can come and go only with it. */
-	zd_pmem_get_info(pmem, &info, sizeof(info));
+	zd_pmem_get_info(pmem, &info);
 	if (info.nr_sectors != old->nr_sectors) {
 		zd_pmem_close(pmem);
 		snprintf(err, errlen, "%s has %llu bytes now, and its clients know it with %llu: "

@@ -71,7 +71,7 @@ static int check(const char *path, unsigned int flags)
 	if (!*path || zd_pmem_memfd_name(path))
 		return cmd_error("check: '%s' is no region that stays: give the path of a file or a device",
 				 path);
-	rc = zd_pmem_check(path, flags, say, (void *)path, &c, sizeof(c), err, sizeof(err));
+	rc = zd_pmem_check(path, flags, say, (void *)path, &c, err, sizeof(err));
 	if (!rc)
 		return verdict(path, &c);
 	fflush(stdout);

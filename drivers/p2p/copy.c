@@ -31,7 +31,7 @@ static void count(bool bounced, uint64_t pages)
 			   __ATOMIC_RELAXED);
 }
 
-int zd_p2pdma_get_stats(struct zd_p2pdma_stats *stats, size_t size)
+int zd_p2pdma_get_stats_sized(struct zd_p2pdma_stats *stats, size_t size)
 {
 	struct zd_p2pdma_stats now;
 

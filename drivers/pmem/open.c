@@ -219,7 +219,7 @@ int zd_pmem_reopen(const struct zd_pmem *removed, struct zd_pmem **out, char *er
 	return open_region(removed->path, &attr, removed, out, err, errlen);
 }
 
-int zd_pmem_get_info(const struct zd_pmem *pmem, struct zd_pmem_info *info, size_t size)
+int zd_pmem_get_info_sized(const struct zd_pmem *pmem, struct zd_pmem_info *info, size_t size)
 {
 	/* no program has less than what is there now: a member that is added comes behind */
 	if (!pmem || !info || size < sizeof(*info))

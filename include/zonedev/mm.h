@@ -111,12 +111,17 @@ int zd_mm_register(struct zd_mm *mm, void *addr, size_t len);
  */
 int zd_mm_unregister(struct zd_mm *mm, void *addr, size_t len);
 
-/* zd_mm_get_stats - a snapshot.  @size: sizeof(*stats).  0; -EINVAL: size 0, or of a newer
- * zonedev; -ENOMEM.
+/* zd_mm_get_stats - a snapshot.  0; -EINVAL: the library is older than the program's struct;
+ * -ENOMEM.
  * Device pages of faults that were served before the call have been freed when it
  * returns.
  * Context: may block, parent only; not in the server's thread. */
-int zd_mm_get_stats(struct zd_mm *mm, struct zd_mm_stats *stats, size_t size);
+int zd_mm_get_stats_sized(struct zd_mm *mm, struct zd_mm_stats *stats, size_t size);
+
+static inline int zd_mm_get_stats(struct zd_mm *mm, struct zd_mm_stats *stats)
+{
+	return zd_mm_get_stats_sized(mm, stats, sizeof(*stats));
+}
 
 #pragma GCC visibility pop
 #ifdef __cplusplus

@@ -230,15 +230,20 @@ static inline int zd_p2pdma_copy(struct zd_page *const *dst, struct zd_page *con
 }
 
 /* struct zd_p2pdma_stats - bytes since the process began, by zd_p2pdma_copy() and
- * zd_p2pdma_map_sg(). */
+ * zd_p2pdma_map_sg().  Grows at the end: see zonedev.h, "Binary interface". */
 struct zd_p2pdma_stats {
 	uint64_t direct;
 	uint64_t bounced;
 };
 
-/* zd_p2pdma_get_stats - @size: sizeof(*stats).  0 or -EINVAL.
+/* zd_p2pdma_get_stats - 0; -EINVAL: the library is older than the program's struct.
  * Context: signal-safe, fork-safe. */
-int zd_p2pdma_get_stats(struct zd_p2pdma_stats *stats, size_t size);
+int zd_p2pdma_get_stats_sized(struct zd_p2pdma_stats *stats, size_t size);
+
+static inline int zd_p2pdma_get_stats(struct zd_p2pdma_stats *stats)
+{
+	return zd_p2pdma_get_stats_sized(stats, sizeof(*stats));
+}
 
 #pragma GCC visibility pop
 #ifdef __cplusplus

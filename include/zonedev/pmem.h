@@ -197,6 +197,8 @@ enum zd_pmem_persist {
  *	without.
  * @pfn: of the first page of the media; @media_bytes / ZD_PAGE_SIZE follow it.
  * @has_holes: DISCARD and WRITE_ZEROES give storage back.
+ *
+ * Grows at the end: see zonedev.h, "Binary interface".
  */
 struct zd_pmem_info {
 	uint64_t nr_sectors;
@@ -208,9 +210,14 @@ struct zd_pmem_info {
 	bool has_holes;
 };
 
-/* zd_pmem_get_info - @size: sizeof(*info).  0, or -EINVAL: too short.
+/* zd_pmem_get_info - 0.
  * Context: any thread, parent only. */
-int zd_pmem_get_info(const struct zd_pmem *pmem, struct zd_pmem_info *info, size_t size);
+int zd_pmem_get_info_sized(const struct zd_pmem *pmem, struct zd_pmem_info *info, size_t size);
+
+static inline int zd_pmem_get_info(const struct zd_pmem *pmem, struct zd_pmem_info *info)
+{
+	return zd_pmem_get_info_sized(pmem, info, sizeof(*info));
+}
 
 /* --- removal --- */
 

@@ -32,6 +32,8 @@ extern "C" {
  *	reads of them fail with -EIO until they are written.
  * @nr_bad: with ZD_PMEM_CHECK_DATA: blocks whose content can't be read, or isn't what was
  *	written: the same holds for these.
+ *
+ * Grows at the end: see zonedev.h, "Binary interface".
  */
 struct zd_pmem_check {
 	bool btt, damaged, mended;
@@ -43,8 +45,7 @@ struct zd_pmem_check {
  * zd_pmem_check - examine a region that no process has open, and mend it.
  *
  * @path: as for zd_pmem_open(), but for "memfd:".  @flags: ZD_PMEM_CHECK_*.  @say: told of
- * each finding, one line, without newline; may be NULL; @arg goes to it.  @check: result;
- * @size: sizeof(struct zd_pmem_check).
+ * each finding, one line, without newline; may be NULL; @arg goes to it.  @check: result.
  *
  * A region without a BTT has nothing to mend.  The tables of a BTT tell the same several
  * times over: what is damaged is made anew from what isn't.  A block is mended only where
@@ -55,8 +56,16 @@ struct zd_pmem_check {
  * memory of some 50 bytes for each block of a damaged region.
  * Context: may block, fork-safe.
  */
-int zd_pmem_check(const char *path, unsigned int flags, void (*say)(void *arg, const char *line),
-		  void *arg, struct zd_pmem_check *check, size_t size, char *err, size_t errlen);
+int zd_pmem_check_sized(const char *path, unsigned int flags,
+			void (*say)(void *arg, const char *line), void *arg,
+			struct zd_pmem_check *check, size_t size, char *err, size_t errlen);
+
+static inline int zd_pmem_check(const char *path, unsigned int flags,
+				void (*say)(void *arg, const char *line), void *arg,
+				struct zd_pmem_check *check, char *err, size_t errlen)
+{
+	return zd_pmem_check_sized(path, flags, say, arg, check, sizeof(*check), err, errlen);
+}
 
 #pragma GCC visibility pop
 #ifdef __cplusplus

@@ -35,7 +35,7 @@ static void pinned(void)
 	fill(buf, N, 1);
 	CHECK_EQ(zd_pmem_rw(pmem, ZD_PMEM_WRITE, 0, 0, N * SECTORS, buf), 0);
 	CHECK_FILLED(mem, N, 1);
-	CHECK_EQ(zd_pmem_get_info(pmem, &info, sizeof(info)), 0);
+	CHECK_EQ(zd_pmem_get_info(pmem, &info), 0);
 	CHECK_EQ(zd_dax_close(dax), -EINVAL);
 
 	CHECK_EQ(zd_pin_user_pages_fast(mm, mem, N, ZD_FOLL_LONGTERM, pages), -EOPNOTSUPP);

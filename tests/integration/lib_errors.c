@@ -205,11 +205,11 @@ static void handles(void)
 	CHECK_EQ(zd_mm_open(&attr, &m), -EINVAL);
 	CHECK_EQ(zd_mm_close(NULL), -EINVAL);
 	CHECK_EQ(zd_mm_unregister(NULL, &attr, PAGE), -EINVAL);
-	CHECK_EQ(zd_mm_get_stats(NULL, &s, sizeof(s)), -EINVAL);
-	CHECK_EQ(zd_mm_get_stats(mm, NULL, sizeof(s)), -EINVAL);
-	CHECK_EQ(zd_mm_get_stats(mm, &s, 0), -EINVAL);
-	CHECK_EQ(zd_mm_get_stats(mm, &s, sizeof(s) + 1), -EINVAL);
-	CHECK_EQ(zd_mm_get_stats(mm, &s, sizeof(s.faults)), 0);	/* an older program */
+	CHECK_EQ(zd_mm_get_stats(NULL, &s), -EINVAL);
+	CHECK_EQ(zd_mm_get_stats(mm, NULL), -EINVAL);
+	CHECK_EQ(zd_mm_get_stats_sized(mm, &s, 0), -EINVAL);
+	CHECK_EQ(zd_mm_get_stats_sized(mm, &s, sizeof(s) + 1), -EINVAL);
+	CHECK_EQ(zd_mm_get_stats_sized(mm, &s, sizeof(s.faults)), 0);	/* an older program */
 }
 
 int main(void)

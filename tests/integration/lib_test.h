@@ -213,7 +213,7 @@ static inline struct zd_mm_stats stats(struct zd_mm *mm)
 {
 	struct zd_mm_stats s;
 
-	CHECK_EQ(zd_mm_get_stats(mm, &s, sizeof(s)), 0);
+	CHECK_EQ(zd_mm_get_stats(mm, &s), 0);
 	return s;
 }
 

@@ -33,7 +33,7 @@ static void child(void *arg)
 		CHECK_EQ(zd_migrate_vma_setup(&vma), -EINVAL);
 		CHECK_EQ(zd_mm_close(mm), -EINVAL);
 	}
-	zd_mm_get_stats(mm, &s, sizeof(s));	/* whatever the call says, it returns */
+	zd_mm_get_stats(mm, &s);		/* whatever the call says, it returns */
 	CHECK_EQ(warnings, 1);			/* once */
 	CHECK_FILLED(mem, N, 1);
 }

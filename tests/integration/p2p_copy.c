@@ -51,7 +51,7 @@ static struct zd_p2pdma_stats totals(void)
 {
 	struct zd_p2pdma_stats s;
 
-	CHECK_EQ(zd_p2pdma_get_stats(&s, sizeof(s)), 0);
+	CHECK_EQ(zd_p2pdma_get_stats(&s), 0);
 	return s;
 }
 

@@ -149,7 +149,7 @@ static void expect_holders(struct zd_pmem *pmem, uint64_t first, uint64_t nr)
 	struct zd_pmem_holders h;
 	struct zd_pmem_info info;
 
-	zd_pmem_get_info(pmem, &info, sizeof(info));
+	zd_pmem_get_info(pmem, &info);
 	CHECK_EQ(zd_pmem_remove_timeout(pmem, 20, &h), -ETIMEDOUT);
 	CHECK_EQ(h.nr_requests, 0);
 	CHECK_EQ(h.pages.nr_pages, nr);

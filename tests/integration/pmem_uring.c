@@ -29,7 +29,7 @@ static void open_region(const char *path)
 		fprintf(stderr, "%s: %s\n", path, err);
 		exit(1);
 	}
-	CHECK_EQ(zd_pmem_get_info(pmem, &info, sizeof(info)), 0);
+	CHECK_EQ(zd_pmem_get_info(pmem, &info), 0);
 }
 
 static void open_ring(struct io_uring *ring)

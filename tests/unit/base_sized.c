@@ -152,7 +152,7 @@ static void test_pmem(void **state)
 	assert_int_equal(zd_pmem_rw(pmem, ZD_PMEM_READ, 1u << 31, 0, 1, buf), -EINVAL);
 	assert_int_equal(zd_pmem_queue_enter(pmem, ZD_PMEM_FUA), -EINVAL);
 	memset(&info, SENTINEL, sizeof(info));
-	assert_int_equal(zd_pmem_get_info(pmem, &info.s, sizeof(info)), 0);
+	assert_int_equal(zd_pmem_get_info_sized(pmem, &info.s, sizeof(info)), 0);
 	assert_int_equal(info.s.media_bytes, 1 << 20);
 	assert_true(all(&info, sizeof(info.s), sizeof(info), 0));
 

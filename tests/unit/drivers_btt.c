@@ -91,7 +91,7 @@ static void test_model(void **state)
 			/* the block size of the layout counts, not the one that is asked for */
 			pmem = open_btt(path, round ? 0 : blocks[k]);
 			assert_non_null(pmem);
-			zd_pmem_get_info(pmem, &info, sizeof(info));
+			zd_pmem_get_info(pmem, &info);
 			assert_int_equal(info.atomic_bytes, blocks[k]);
 			assert_int_equal(info.flags, ZD_PMEM_BTT);
 			assert_int_equal(info.nr_sectors % 8, 0);

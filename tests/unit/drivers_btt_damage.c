@@ -326,7 +326,7 @@ static void try_open_mended(int fd, const struct zd_pmem_check *c, const char *p
 	write_some(pmem);
 	read_all(pmem, "mended, and some written");
 	zd_pmem_close(pmem);
-	assert_int_equal(zd_pmem_check(path, ZD_PMEM_CHECK_DATA, NULL, NULL, &again, sizeof(again),
+	assert_int_equal(zd_pmem_check(path, ZD_PMEM_CHECK_DATA, NULL, NULL, &again,
 				       err, sizeof(err)), 0);
 	if (again.damaged || again.nr_bad > c->nr_bad || again.nr_lost > c->nr_lost)
 		fail_msg("mended, and damaged: %s", text);
@@ -345,8 +345,8 @@ static void try_check(int fd)
 	char err[256] = "", path[64];
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	if (zd_pmem_check(path, ZD_PMEM_CHECK_LOOK, NULL, NULL, &look, sizeof(look), err, sizeof(err)) ||
-	    zd_pmem_check(path, ZD_PMEM_CHECK_DATA, hear, NULL, &c, sizeof(c), err, sizeof(err)))
+	if (zd_pmem_check(path, ZD_PMEM_CHECK_LOOK, NULL, NULL, &look, err, sizeof(err)) ||
+	    zd_pmem_check(path, ZD_PMEM_CHECK_DATA, hear, NULL, &c, err, sizeof(err)))
 		fail_msg("can't be examined: %s: %s", err, text);
 	assert_int_equal(look.damaged, c.damaged);
 	assert_int_equal(look.nr_lost, c.nr_lost);

@@ -83,8 +83,8 @@ static void test_info(void **state)
 
 	(void)state;
 	assert_non_null(pmem);
-	assert_int_equal(zd_pmem_get_info(pmem, &info, sizeof(info) - 1), -EINVAL);
-	assert_int_equal(zd_pmem_get_info(pmem, &info, sizeof(info)), 0);
+	assert_int_equal(zd_pmem_get_info_sized(pmem, &info, sizeof(info) - 1), -EINVAL);
+	assert_int_equal(zd_pmem_get_info(pmem, &info), 0);
 	assert_int_equal(info.nr_sectors, NR);
 	assert_int_equal(info.media_bytes, MIB);
 	assert_int_equal(info.atomic_bytes, 8);
@@ -101,7 +101,7 @@ static void test_info(void **state)
 
 	pmem = open_at("memfd:region", 0, MIB);
 	assert_non_null(pmem);
-	assert_int_equal(zd_pmem_get_info(pmem, &info, sizeof(info)), 0);
+	assert_int_equal(zd_pmem_get_info(pmem, &info), 0);
 	if (!getenv("PMEM2_FORCE_GRANULARITY"))
 		assert_int_equal(info.persist, ZD_PMEM_PERSIST_NONE);
 	assert_int_equal(ftruncate(pmem->media.fd, 0), -1);
@@ -357,7 +357,7 @@ static void test_direct(void **state)
 
 	(void)state;
 	assert_non_null(pmem);
-	zd_pmem_get_info(pmem, &info, sizeof(info));
+	zd_pmem_get_info(pmem, &info);
 	assert_int_equal(zd_pmem_direct_access(pmem, 256, 1, NULL, NULL), -ERANGE);
 	assert_int_equal(zd_pmem_direct_access(pmem, 0, 0, NULL, NULL), -EINVAL);
 	assert_int_equal(zd_pmem_direct_access(pmem, 250, 10, (void **)&kaddr, &pfn), 6);

@@ -263,7 +263,7 @@ static void try_image(uint32_t nr)
 		return;
 	same = r.len == w.record.len && !memcmp(r.buf, w.record.buf, r.len);
 	record_put(&r);
-	rc = zd_pmem_check(w.path, nr % 2 ? ZD_PMEM_CHECK_LOOK : 0, NULL, NULL, &out, sizeof(out),
+	rc = zd_pmem_check(w.path, nr % 2 ? ZD_PMEM_CHECK_LOOK : 0, NULL, NULL, &out,
 			   err, sizeof(err));
 	assert_int_equal(rc && !err[0], 0);
 	assert_int_equal(try_open(w.path, ZD_PMEM_READONLY, 0, &pmem), rc);
