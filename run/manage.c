@@ -22,8 +22,6 @@
 #include "space/uffd.h"
 #include "zonedev/log.h"
 
-#define RUN_PAGES	64	/* an eviction's worth */
-
 /* Queue the pages of [start, end) that are in RAM, in the order of their addresses. */
 static void queue_present(struct process *p, uint64_t start, uint64_t end)
 {

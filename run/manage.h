@@ -9,6 +9,8 @@
 struct found;
 struct process;
 
+#define RUN_PAGES	64	/* resident pages queued together: an eviction's worth */
+
 /* Both in the server's thread; they don't block on the program. */
 
 /* Manage a mapping that a survey has found, as it is by now. */

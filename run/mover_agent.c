@@ -42,7 +42,7 @@ static struct process *process_of(struct zd_mm *mm)
  * for that (EBUSY), the agent makes the kernel write to the pages that pagemap shows as mapped
  * by one process, without changing them (MADV_POPULATE_WRITE).
  */
-static void mark_exclusive(struct process *p, const struct zd_mig *mig, bool *exclusive)
+static void read_exclusive(struct process *p, const struct zd_mig *mig, bool *exclusive)
 {
 	uint64_t entry[ZD_STAGING_SLOTS];
 
@@ -67,7 +67,7 @@ static int start(struct zd_mm *mm, struct zd_mig *mig)
 	struct zd_agent_ring *ring = p->ring;
 	unsigned int runs = 0;
 
-	mark_exclusive(p, mig, exclusive);
+	read_exclusive(p, mig, exclusive);
 	for (unsigned int i = 0; i < mig->nr; i++) {
 		ring->result[i] = ZD_AGENT_PENDING;
 		if (i && mig->page[i].addr == mig->page[i - 1].addr + ZD_PAGE_SIZE &&

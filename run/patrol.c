@@ -8,13 +8,13 @@
  * with a rest after each round.
  */
 #include "base/time.h"
+#include "run/manage.h"
 #include "run/patrol.h"
 #include "run/process.h"
 #include "run/run.h"
 #include "run/scan.h"
 #include "space/maps.h"
 
-#define RUN_PAGES	64	/* an eviction's worth */
 #define STEP_BYTES	(64UL * 1024 * 1024)	/* looked at in one step, at most */
 #define STEP_PAGES	1024			/* and resident ones among them */
 #define REST_NS		1000000000ull

@@ -16,7 +16,6 @@
 #include "run/run.h"
 #include "run/scout.h"
 
-#define GROWS_SHARE	16	/* of the limit: a mapping of that size is managed at once */
 #define FDS_OF_PROC	2	/* in fds_of(): the first of /proc/PID */
 
 /* The @i-th of the descriptors, NULL behind the last. */
@@ -121,7 +120,7 @@ int process_new_survey(const struct process *p, pid_t pid, pid_t memory, pid_t t
 	const struct survey_target of = {
 		.pid = pid, .memory = memory, .tid = tid,
 		.lo = p->lo, .hi = p->hi, .clear_tids = p->clear_tids,
-		.grows_max = p->run->server.limit * ZD_PAGE_SIZE / GROWS_SHARE,
+		.grows_max = p->run->server.limit * ZD_PAGE_SIZE / SURVEY_GROWS_SHARE,
 	};
 
 	return survey_new(&of, survey);

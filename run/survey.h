@@ -25,6 +25,9 @@ struct found {
 	uint64_t start, end, floor, ceiling;
 };
 
+/* A piece that may still grow is smaller than this part of its neighbour, and of the limit. */
+#define SURVEY_GROWS_SHARE	16
+
 /* What is looked at. */
 struct survey_target {
 	pid_t pid;

@@ -17,7 +17,6 @@
 #define MIN_BYTES	(128 * 1024)
 #define TOP_BYTES	(1024 * 1024)	/* of a stack, where descriptor and TLS are */
 #define GROWS_MIN	(512 * 1024)
-#define GROWS_SHARE	16		/* a piece may grow until it is this part of its neighbour */
 #define TOP		((UINT64_C(1) << ZD_VA_BITS) - ZD_PAGE_SIZE)	/* of what can be watched */
 
 struct walk {
@@ -87,7 +86,8 @@ static bool may_grow(struct walk *w, uint64_t start, uint64_t end)
 
 	if (behind && behind->end - behind->start > beside)
 		beside = behind->end - behind->start;
-	beside = beside / GROWS_SHARE < s->of.grows_max ? beside / GROWS_SHARE : s->of.grows_max;
+	beside = beside / SURVEY_GROWS_SHARE < s->of.grows_max ?
+		 beside / SURVEY_GROWS_SHARE : s->of.grows_max;
 	if ((!before && !behind) || end - start >= (beside > GROWS_MIN ? beside : GROWS_MIN))
 		return false;
 	was = zd_ranges_find(&w->growing, start);
