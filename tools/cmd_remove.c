@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "serve/control.h"
+#include "serve/sockets.h"
 #include "tools/cmd.h"
 
 #define EXIT_HELD	1
@@ -36,7 +37,7 @@ static int connect_to(const char *dir, const char *name)
 	struct sockaddr_un addr;
 	int fd, ret;
 
-	ret = control_address(&addr, dir, name);
+	ret = socket_address(&addr, dir, name);
 	if (ret)
 		return ret;
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
@@ -48,7 +49,7 @@ static int connect_to(const char *dir, const char *name)
 		return fd;
 	ret = -errno;
 	close(fd);
-	if (control_is_stale(&addr))
+	if (socket_is_stale(&addr))
 		unlink(addr.sun_path);
 	return ret;
 }
