@@ -3,7 +3,8 @@
  * serve/control.h - how `zonedev remove` and `zonedev add` talk to the server of a region.
  *
  * A server listens on a control socket (sockets.h) of type SOCK_SEQPACKET: a message is a
- * packet.  No other user can enter the socket's directory, so who can connect may ask.
+ * packet.  No other user can enter the socket's directory, so every process that can
+ * connect may ask.
  *
  *	to the server	remove MS	take the region away; MS < 0: wait for ever
  *			add		open the region again

@@ -4,7 +4,7 @@
  *
  * A socket gets its name when it listens: it is bound under a name with a dot in front, and
  * renamed.  So a socket with a proper name that takes no connection is one whose server was
- * killed, and whoever meets it may remove it.
+ * killed, and every process of the user may remove it.
  */
 #include <dirent.h>
 #include <errno.h>
