@@ -139,7 +139,7 @@ struct thread {
 	pthread_t thread;
 	void (*work)(void *arg, unsigned int i);
 	void *arg;
-	unsigned int i, *waiting;	/* for how many more */
+	unsigned int i, *waiting;	/* how many threads haven't begun yet */
 	double ns;
 };
 
@@ -160,7 +160,7 @@ unsigned int bench_cpus(void)
 	return n < BENCH_THREADS_MAX ? n : BENCH_THREADS_MAX;
 }
 
-/* The @i'th of them alone. */
+/* Sets @one to the @i'th of these CPUs. */
 static void cpu_of(unsigned int i, cpu_set_t *one)
 {
 	int cpu = -1;
@@ -199,7 +199,7 @@ double bench_threads(unsigned int nr, void (*work)(void *arg, unsigned int i), v
 	pthread_attr_init(&attr);
 	for (unsigned int i = 0; i < nr; i++) {
 		t[i] = (struct thread){ .work = work, .arg = arg, .i = i, .waiting = &waiting };
-		/* before it starts: this one will not let go of its CPU */
+		/* Before the thread starts: this one will not let go of its CPU. */
 		cpu_of(i, &cpu);
 		pthread_attr_setaffinity_np(&attr, sizeof(cpu), &cpu);
 		if (i && pthread_create(&t[i].thread, &attr, thread_main, &t[i]))
@@ -245,7 +245,7 @@ char *bench_map(size_t bytes, int huge)
 	return mem;
 }
 
-/* Every page differs from every other, and none is of zeros. */
+/* No two pages are equal, and no page is of zeros. */
 static uint64_t mark(size_t page, size_t word)
 {
 	return (page + 1) * 0x9e3779b97f4a7c15 ^ word;

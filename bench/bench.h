@@ -37,20 +37,20 @@ uint64_t bench_random(uint64_t *state);
 void bench_report(const char *what, const char *unit, const double *ours, const double *theirs,
 		  size_t nr, enum bench_goal goal, double limit);
 
-/* The same for a figure that isn't compared: it must be at most @limit. */
+/* A line for a figure that isn't compared: it must be at most @limit. */
 void bench_report_limit(const char *what, const char *unit, double value, double limit);
 
-/* One that can't be had here. */
+/* A line for a figure that can't be had on this host. */
 void bench_report_none(const char *what, const char *unit, const char *why);
 
-/* Exit with 77 and the reason: this host can't. */
+/* Exit with 77 and the reason why the figure can't be had on this host. */
 __attribute__((noreturn, format(printf, 1, 2))) void bench_skip(const char *fmt, ...);
-/* Exit with 1: a figure of a thing that doesn't work means nothing. */
+/* Exit with 1: figures of a thing that doesn't work mean nothing. */
 __attribute__((noreturn, format(printf, 1, 2))) void bench_die(const char *fmt, ...);
 
 /*
- * Run @work(arg, i) in @nr threads at the same time, i from 0 on, each on a CPU of
- * its own (this one is thread 0).  Returns the mean of their times in ns.
+ * Run @work(arg, i) in @nr threads at the same time, i from 0 on, each on a CPU of its own
+ * (the calling thread is thread 0).  Returns the mean of the threads' times in ns.
  */
 #define BENCH_THREADS_MAX	64
 double bench_threads(unsigned int nr, void (*work)(void *arg, unsigned int i), void *arg);

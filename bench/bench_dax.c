@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Access to a mapping of zd_dax_mmap(), against a plain mmap() of the same memfd: the
- * same memory behind both.  Random reads of words, and copies of it all.
+ * same memory behind both.  Random reads of words, and copies of all of the memory.
  */
 #include <string.h>
 #include <sys/mman.h>
@@ -17,7 +17,7 @@
 #define ROUNDS	2001	/* short turns: both sides meet the same machine */
 #define COPIES	101
 
-/* Of this thread: nothing here waits, and who else wants the CPU is no matter. */
+/* CPU time of this thread: nothing here waits, and other work on the CPU doesn't count. */
 static uint64_t cpu_ns(void)
 {
 	struct timespec ts;
@@ -26,7 +26,7 @@ static uint64_t cpu_ns(void)
 	return ts.tv_sec * 1000000000ull + ts.tv_nsec;
 }
 
-/* Each read's place depends on what the one before has found. */
+/* Each read's place depends on the word that the read before has found. */
 __attribute__((noinline, aligned(64))) static uint64_t read_words(const uint64_t *mem, uint64_t at)
 {
 	for (int i = 0; i < READS; i++)
@@ -78,8 +78,8 @@ int main(void)
 	memset(buf, 1, BYTES);
 
 	for (int r = 0; r < ROUNDS; r++) {
-		/* places of their own: the second would find the first's in the cache;
-		 * and by turns who is first */
+		/* Each side reads places of its own: the second would find the first's in the cache;
+		 * and each is first every other round. */
 		if (r % 2)
 			ours[r] = time_reads(mem, bench_random(&rng), &sum);
 		theirs[r] = time_reads(plain, bench_random(&rng), &sum);

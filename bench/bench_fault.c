@@ -6,7 +6,7 @@
  * read(); each has its own memory, of the size of the device's.
  *
  * The three take turns, a block of faults each.  Threads run where the scheduler puts
- * them; with the argument "pin", all of them on the CPU that it starts on.
+ * them; with the argument "pin", all of them on the CPU that the program starts on.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -116,7 +116,7 @@ static void ours_init(void)
 
 static uint32_t order[PAGES];
 
-/* BLOCK faults, each timed; us[0..BLOCK). */
+/* Takes BLOCK faults, each timed; us[0..BLOCK). */
 static void touch(volatile const char *at, size_t first, double *us)
 {
 	for (size_t i = 0; i < BLOCK; i++) {
@@ -127,7 +127,7 @@ static void touch(volatile const char *at, size_t first, double *us)
 	}
 }
 
-/* Before any thread is made: they inherit it. */
+/* Before any thread is made, since threads inherit the CPU. */
 static void pin(void)
 {
 	cpu_set_t set;

@@ -13,10 +13,10 @@
 #include "bench_gup.h"
 #include "zonedev/gup.h"
 
-#define PAGES		4096	/* 16 MiB; the second thread's are as many behind */
-#define CALL		64	/* pages a call */
+#define PAGES		4096	/* 16 MiB; the second thread has as many after them */
+#define CALL		64	/* pages of a call */
 #define ROUNDS		201
-#define BUFFERS		2048	/* of the cache: two pages every four */
+#define BUFFERS		2048	/* of the cache: two pages of every four */
 #define BUFFER_PAGES	2
 #define STEP		(4 * ZD_PAGE_SIZE)
 
@@ -37,7 +37,7 @@ static void pin_unpin(char *at, unsigned long nr)
 	zd_unpin_user_pages(p, nr);
 }
 
-/* All work is PAGES pins and unpins a thread.  Loops aligned, so that none is luckier
+/* Each thread pins and unpins PAGES pages.  The loops are aligned, so that none is luckier
  * than another. */
 #define WORK __attribute__((noinline, aligned(64))) static void
 
@@ -55,7 +55,7 @@ WORK pin_singly(void *arg, unsigned int thread)
 		pin_unpin(mem + (thread * PAGES + i) * ZD_PAGE_SIZE, 1);
 }
 
-/* What both calls do at the least: once through for the gets, once for the puts. */
+/* The least that both calls do: a loop of gets, and a loop of puts. */
 WORK bare_calls(void *arg, unsigned int thread)
 {
 	(void)arg;
@@ -136,10 +136,10 @@ typedef void (work_fn)(void *arg, unsigned int thread);
 struct side {
 	unsigned int threads;
 	work_fn *work;
-	unsigned int ops;	/* a thread; the figure is ns an op */
+	unsigned int ops;	/* of each thread; the figure is ns an op */
 };
 
-/* What @of does with @a, beside @b. */
+/* Measures @a beside @b. */
 static void compare(const char *what, struct side a, struct side b, enum bench_goal goal,
 		    double limit)
 {
@@ -150,7 +150,7 @@ static void compare(const char *what, struct side a, struct side b, enum bench_g
 		double y = bench_threads(b.threads, b.work, NULL) / b.ops;
 
 		if (r < 0)
-			continue;	/* the first of anything is slow */
+			continue;	/* the first round is slow */
 		ours[r] = x;
 		theirs[r] = y;
 	}
@@ -182,7 +182,7 @@ static void alone(void)
 		(struct side){ 1, bare_singly, PAGES }, BENCH_AT_MOST, 2.5);
 }
 
-/* Per thread: twice as much is done in the time of two. */
+/* The time of each thread: in it the two do twice as much. */
 static void two_threads(void)
 {
 	compare("  two threads on pages of their own, speed beside one alone",

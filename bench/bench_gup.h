@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Cache [mem + i * step, + len) for all i < nr.  NULL, or why it can't be. */
+/* Cache [mem + i * step, + len) for all i < nr.  NULL, or why that can't be done. */
 const char *bench_rcache_start(char *mem, size_t nr, size_t step, size_t len);
 /* One lookup + release of a stretch that is in the cache. */
 void bench_rcache_get_put(char *addr, size_t len);

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * zd_migrate_to_device() of 256 MiB to the ram device, against memcpy() of the
- * same pages to memory that is there already; and zd_migrate_to_ram() of it,
- * against the memcpy() back.
+ * same pages to memory that is there already; and zd_migrate_to_ram() of the pages, against
+ * the memcpy() back.
  *
- * A round: map, fill, memcpy it away and back, register, out, home, compare,
- * unmap.  The first round's migration meets a device without memory, so it isn't
- * counted.
+ * A round: map, fill, memcpy away and back, register, out, home, compare, unmap.  In the
+ * first round the device has no memory yet, so that round isn't counted.
  */
 #include <string.h>
 #include <sys/mman.h>

@@ -17,7 +17,7 @@ static void page_free(struct zd_page *page)
 	(void)page;
 }
 
-/* Loops of their own, aligned, so that neither is luckier than the other. */
+/* Functions of their own, with aligned loops, so that neither is luckier than the other. */
 __attribute__((noinline, aligned(64))) static void get_put(struct zd_page *page)
 {
 	for (int i = 0; i < PAIRS; i++) {

@@ -23,7 +23,7 @@ static void release(struct zd_percpu_ref *r)
 	(void)r;
 }
 
-/* Loops of their own, aligned, so that neither is luckier than the other. */
+/* Functions of their own, with aligned loops, so that neither is luckier than the other. */
 __attribute__((noinline, aligned(64))) static void get_put(void *arg, unsigned int i)
 {
 	(void)arg;

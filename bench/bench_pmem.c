@@ -88,18 +88,18 @@ static void against_memcpy(enum zd_pmem_op op, size_t size)
 	static double ours[ROUNDS], theirs[ROUNDS];
 	char what[96];
 
-	/* both mappings have their page tables */
+	/* From now on both mappings have their page tables. */
 	per_request(raw, op, MOST, 1);
 	per_memcpy(op, MOST, 1);
 	for (uint64_t r = 0; r < ROUNDS; r++) {
-		/* who goes first takes turns as well */
+		/* Each side goes first every other round. */
 		if (r % 2)
 			theirs[r] = per_memcpy(op, size, r + 7);
 		ours[r] = per_request(raw, op, size, r + 7);
 		if (!(r % 2))
 			theirs[r] = per_memcpy(op, size, r + 7);
 	}
-	/* the ratio of the times: 0.9 of the bandwidth is 1/0.9 of the time */
+	/* The ratio is that of the times: 0.9 of the bandwidth is 1/0.9 of the time. */
 	snprintf(what, sizeof(what), "pmem: %s of %zu KiB, against memcpy",
 		 op == ZD_PMEM_READ ? "read" : "write", size >> 10);
 	bench_report(what, "ns", ours, theirs, ROUNDS, size >= 65536 ? BENCH_SPEEDUP : BENCH_NO_GOAL,
@@ -129,7 +129,7 @@ int main(void)
 		against_memcpy(ZD_PMEM_READ, sizes[i]);
 		against_memcpy(ZD_PMEM_WRITE, sizes[i]);
 	}
-	/* what was never written there isn't read */
+	/* A block that was never written has no data to read. */
 	for (uint64_t at = 0; at < BYTES / 2; at += MOST)
 		if (zd_pmem_rw(btt, ZD_PMEM_WRITE, 0, at / 512, MOST / 512, buf))
 			bench_die("a request failed");

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Is the time of a removal linear in the pages that are live?  Each row has the time a
- * page of a removal with many pages beside that of one with an eighth of a million.
+ * Is the time of a removal linear in the pages that are live?  Each row has the time per page
+ * of a removal with many pages beside that of a removal with an eighth of a million.
  *
  *	pagemap	every page is put for the last time, then the pagemap is unmapped
  *	device	zd_device_unregister() of a ram device brings every page home
  *
  * In CPU time of the whole process: removals of different sizes meet different shares
- * of a busy machine.  How long it took is told beside it.
+ * of a busy machine.  The time by the clock is printed beside it.
  */
 #include <stdio.h>
 #include <string.h>
@@ -104,7 +104,7 @@ static void measure(const char *what, struct took (*removal)(size_t nr), size_t 
 	static double ns[SIZES][BENCH_ROUNDS_MAX], ms[SIZES][BENCH_ROUNDS_MAX];
 	char text[100];
 
-	removal(max / 8);	/* the first of all finds everything untouched */
+	removal(max / 8);	/* the first removal of all finds memory untouched */
 	for (unsigned int r = 0; r < rounds; r++) {
 		for (unsigned int i = 0; i < SIZES; i++) {
 			size_t nr = max >> (SIZES - 1 - i);
@@ -122,7 +122,7 @@ static void measure(const char *what, struct took (*removal)(size_t nr), size_t 
 	}
 }
 
-/* Pages that fit twice, in memory and on the device, into half of what is free. */
+/* How many pages fit twice, in memory and on the device, into half of the free memory. */
 static size_t pages_that_fit(void)
 {
 	FILE *f = fopen("/proc/meminfo", "r");

@@ -1,122 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* A connection's threads, its socket and its end; see conn.h. */
+/* A connection's threads, and its end; see conn.h. */
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/time.h"
 #include "nbd/conn.h"
-#include "nbd/server.h"
+#include "nbd/handshake.h"
+#include "nbd/request.h"
 
 #define STACK_BYTES	(512u << 10)	/* sanitizers make frames large */
-
-/* --- the socket --- */
-
-/* Nothing comes in or goes out any more: a thread that sends or reads is woken. */
-static void cut(struct nbd_conn *c)
-{
-	shutdown(c->fd, SHUT_RDWR);
-}
-
-static ssize_t recv_some(int fd, void *buf, size_t len)
-{
-	ssize_t n;
-
-	do
-		n = recv(fd, buf, len, 0);
-	while (n < 0 && errno == EINTR);
-	return n;
-}
-
-static size_t take_buffered(struct nbd_conn *c, char *buf, size_t len)
-{
-	size_t n = c->in_end - c->in_at;
-
-	n = n < len ? n : len;
-	memcpy(buf, c->in + c->in_at, n);
-	__atomic_store_n(&c->in_at, c->in_at + n, __ATOMIC_RELAXED);
-	return n;
-}
-
-static bool fill_buffer(struct nbd_conn *c)
-{
-	ssize_t n = recv_some(c->fd, c->in, sizeof(c->in));
-
-	if (n <= 0)
-		return false;
-	__atomic_store_n(&c->in_at, 0, __ATOMIC_RELAXED);
-	__atomic_store_n(&c->in_end, n, __ATOMIC_RELAXED);
-	return true;
-}
-
-bool nbd_recv(struct nbd_conn *c, void *buf, size_t len)
-{
-	size_t done = take_buffered(c, buf, len);
-	ssize_t n;
-
-	while (done < len) {
-		if (len - done < sizeof(c->in)) {
-			if (!fill_buffer(c))
-				return false;
-			done += take_buffered(c, (char *)buf + done, len - done);
-			continue;
-		}
-		/* long data goes to its place at once */
-		n = recv_some(c->fd, (char *)buf + done, len - done);
-		if (n <= 0)
-			return false;
-		done += n;
-	}
-	return true;
-}
-
-bool nbd_conn_has_input(struct nbd_conn *c)
-{
-	int waiting = 0;
-
-	return __atomic_load_n(&c->in_at, __ATOMIC_RELAXED) !=
-		       __atomic_load_n(&c->in_end, __ATOMIC_RELAXED) ||
-	       (!ioctl(c->fd, FIONREAD, &waiting) && waiting > 0);
-}
-
-/* Skips @n bytes of @msg. */
-static void advance(struct msghdr *msg, size_t n)
-{
-	while (msg->msg_iovlen && n >= msg->msg_iov->iov_len) {
-		n -= msg->msg_iov->iov_len;
-		msg->msg_iov++;
-		msg->msg_iovlen--;
-	}
-	if (!msg->msg_iovlen)
-		return;
-	msg->msg_iov->iov_base = (char *)msg->msg_iov->iov_base + n;
-	msg->msg_iov->iov_len -= n;
-}
-
-bool nbd_send(struct nbd_conn *c, struct iovec *iov, unsigned int nr)
-{
-	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = nr };
-	ssize_t n;
-
-	pthread_mutex_lock(&c->write_lock);
-	while (!c->broken && msg.msg_iovlen) {
-		n = sendmsg(c->fd, &msg, MSG_NOSIGNAL);
-		if (n >= 0) {
-			advance(&msg, n);
-		} else if (errno != EINTR) {
-			__atomic_store_n(&c->broken, true, __ATOMIC_RELAXED);
-			cut(c);
-		}
-	}
-	pthread_mutex_unlock(&c->write_lock);
-	return !msg.msg_iovlen;
-}
-
-/* --- threads --- */
 
 static void *more_requests(void *arg);
 
@@ -134,20 +27,21 @@ static int start_thread(void *(*fn)(void *), struct nbd_conn *c)
 	return ret;
 }
 
+/* The last thread's, without locks. */
 static void destroy(struct nbd_conn *c)
 {
-	/* First: the server must not look at a descriptor that is another's. */
-	nbd_server_leave(c);
-	close(c->fd);
+	/* First: once the descriptor is closed its number may be another file's, which the
+	 * server must not touch. */
+	c->ops->leave(c);
+	nbd_stream_destroy(&c->session.stream);
 	pthread_mutex_destroy(&c->lock);
-	pthread_mutex_destroy(&c->write_lock);
 	pthread_cond_destroy(&c->turn);
 	pthread_cond_destroy(&c->room);
 	free(c);
 }
 
-/* Another thread reads on; if there is none to be had, the first that has done its
- * request.  Under the lock. */
+/* Another thread reads on: an idle or a new one, or else the first that has done its request.
+ * Under the lock. */
 static void hand_over(struct nbd_conn *c)
 {
 	c->reading = false;
@@ -160,7 +54,7 @@ static void hand_over(struct nbd_conn *c)
 	}
 }
 
-/* Under the lock; true: this thread is the reader. */
+/* Waits until this thread is the reader; false: the connection is over.  Under the lock. */
 static bool become_reader(struct nbd_conn *c)
 {
 	while (c->reading && !c->over) {
@@ -174,26 +68,57 @@ static bool become_reader(struct nbd_conn *c)
 	return true;
 }
 
-/* The reader's, without the lock; returns with it. */
+/* Counts the request in, when there is room for its buffer.  One that is larger than the
+ * room has it alone. */
+static void wait_for_room(struct nbd_conn *c, size_t bytes)
+{
+	pthread_mutex_lock(&c->lock);
+	while (bytes && c->bytes && c->bytes + bytes > NBD_ROOM)
+		pthread_cond_wait(&c->room, &c->lock);
+	c->in_flight++;
+	c->bytes += bytes;
+	pthread_mutex_unlock(&c->lock);
+}
+
+/* Counts the request out.  Under the lock. */
+static void give_room(struct nbd_conn *c, size_t bytes)
+{
+	c->in_flight--;
+	c->bytes -= bytes;
+	pthread_cond_signal(&c->room);
+}
+
+/* The reader's, without the lock. */
+static bool read_request(struct nbd_conn *c, struct nbd_request *r)
+{
+	if (!nbd_request_recv(&c->session, r))
+		return false;
+	wait_for_room(c, nbd_request_bytes(r));
+	if (nbd_request_recv_data(&c->session, r))
+		return true;
+	pthread_mutex_lock(&c->lock);
+	give_room(c, nbd_request_bytes(r));
+	pthread_mutex_unlock(&c->lock);
+	return false;
+}
+
+/* The reader's, without the lock; returns with the lock.  False: there are no more requests. */
 static bool read_and_do(struct nbd_conn *c)
 {
 	struct nbd_request r;
-	bool stays = false;
-	enum nbd_next next = nbd_request_read(c, &r);
+	bool more = read_request(c, &r), stays = false;
 
 	pthread_mutex_lock(&c->lock);
-	if (next == NBD_OVER)
+	if (!more)
 		return false;
-	if (!nbd_request_is_quick(&r) || nbd_conn_has_input(c))
+	if (!nbd_request_is_quick(&r) || nbd_stream_has_input(&c->session.stream))
 		hand_over(c);
 	else
 		stays = true;
 	pthread_mutex_unlock(&c->lock);
-	nbd_request_do(c, &r);
+	nbd_request_do(&c->session, &r, c->ops->is_ending());
 	pthread_mutex_lock(&c->lock);
-	c->in_flight--;
-	c->bytes -= nbd_request_bytes(&r);
-	pthread_cond_signal(&c->room);
+	give_room(c, nbd_request_bytes(&r));
 	if (stays)
 		c->reading = false;
 	return true;
@@ -227,7 +152,7 @@ static void *first_thread(void *arg)
 {
 	struct nbd_conn *c = arg;
 
-	if (nbd_handshake(c)) {
+	if (nbd_handshake(&c->session)) {
 		__atomic_store_n(&c->ready, true, __ATOMIC_RELAXED);
 		serve_requests(c);
 	} else {
@@ -236,7 +161,17 @@ static void *first_thread(void *arg)
 	return NULL;
 }
 
-int nbd_conn_start(int fd)
+bool nbd_conn_has_requests(struct nbd_conn *c)
+{
+	bool has;
+
+	pthread_mutex_lock(&c->lock);
+	has = c->in_flight;
+	pthread_mutex_unlock(&c->lock);
+	return has || nbd_stream_has_input(&c->session.stream);
+}
+
+int nbd_conn_start(int fd, const struct nbd_conn_ops *ops)
 {
 	struct nbd_conn *c = calloc(1, sizeof(*c));
 	int ret;
@@ -245,14 +180,14 @@ int nbd_conn_start(int fd)
 		close(fd);
 		return -ENOMEM;
 	}
-	c->fd = fd;
+	c->ops = ops;
 	c->since = zd_now_ms();
 	c->threads = 1;
+	nbd_stream_init(&c->session.stream, fd);
 	pthread_mutex_init(&c->lock, NULL);
-	pthread_mutex_init(&c->write_lock, NULL);
 	pthread_cond_init(&c->turn, NULL);
 	pthread_cond_init(&c->room, NULL);
-	nbd_server_enter(c);
+	ops->enter(c);
 	ret = start_thread(first_thread, c);
 	if (ret)
 		destroy(c);

@@ -15,6 +15,8 @@
 #define NBD_SIMPLE_MAGIC	0x67446698u
 #define NBD_STRUCTURED_MAGIC	0x668e33efu
 
+#define NBD_MAX_REQUEST		(32u << 20)	/* bytes of data, the portable limit */
+
 /* of the greeting, the server's and the client's */
 #define NBD_FLAG_FIXED		(1u << 0)
 #define NBD_FLAG_NO_ZEROES	(1u << 1)
@@ -76,6 +78,8 @@ enum nbd_cmd {
 #define NBD_CHUNK_BLOCK_STATUS	5u
 #define NBD_CHUNK_ERROR		32769u
 
+/* base:allocation: its id on this server, and its states */
+#define NBD_CONTEXT_ALLOCATION	1u
 #define NBD_STATE_HOLE		1u
 #define NBD_STATE_ZERO		2u
 

@@ -1,28 +1,29 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * nbd/request.c - requests: read, done on the region, answered.
+ * nbd/request.c - requests: received, done on the region, answered.
  *
  * Copies: a read is one copy, from the mapping into the request's buffer, which is sent;
- * a write one the other way.  The answer begins with whether it went well, so the
+ * a write one the other way.  The answer begins with whether the read went well, so the
  * mapping itself can't be sent: its media may fail in the middle.
  */
 #include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/uio.h>
 #include <zonedev.h>
 
-#include "nbd/conn.h"
 #include "nbd/proto.h"
-#include "nbd/server.h"
+#include "nbd/reply.h"
+#include "nbd/request.h"
+#include "nbd/session.h"
 #include "serve/region.h"
+#include "serve/say.h"
 
 #define QUICK_BYTES	(256u << 10)	/* copied in the time of a wake-up or two */
 #define MAX_EXTENTS	4096		/* in one answer; the client asks for the rest */
 #define SKIP_MOST	(2 * NBD_MAX_REQUEST)
 
-/* --- reading --- */
+/* --- receiving --- */
 
 static bool has_data(const struct nbd_request *r)
 {
@@ -39,20 +40,8 @@ bool nbd_request_is_quick(const struct nbd_request *r)
 	return has_data(r) && !(r->flags & NBD_CMD_FLAG_FUA) && r->len <= QUICK_BYTES;
 }
 
-/* Counts the request in, when there is room for its buffer.  One that is larger than the
- * room has it alone. */
-static void wait_for_room(struct nbd_conn *c, size_t bytes)
-{
-	pthread_mutex_lock(&c->lock);
-	while (bytes && c->bytes && c->bytes + bytes > NBD_ROOM)
-		pthread_cond_wait(&c->room, &c->lock);
-	c->in_flight++;
-	c->bytes += bytes;
-	pthread_mutex_unlock(&c->lock);
-}
-
-/* Data that there is no buffer for. */
-static bool skip(struct nbd_conn *c, uint32_t len)
+/* Receives data that there is no buffer for. */
+static bool skip(struct nbd_stream *s, uint32_t len)
 {
 	char buf[8192];
 	uint32_t n;
@@ -61,54 +50,48 @@ static bool skip(struct nbd_conn *c, uint32_t len)
 		return false;
 	for (; len; len -= n) {
 		n = len < sizeof(buf) ? len : sizeof(buf);
-		if (!nbd_recv(c, buf, n))
+		if (!nbd_recv(s, buf, n))
 			return false;
 	}
 	return true;
 }
 
-static enum nbd_next give_up(struct nbd_conn *c, struct nbd_request *r)
-{
-	pthread_mutex_lock(&c->lock);
-	c->in_flight--;
-	c->bytes -= nbd_request_bytes(r);
-	pthread_mutex_unlock(&c->lock);
-	free(r->buf);
-	return NBD_OVER;
-}
-
-enum nbd_next nbd_request_read(struct nbd_conn *c, struct nbd_request *r)
+bool nbd_request_recv(struct nbd_session *s, struct nbd_request *r)
 {
 	struct nbd_wire_request w;
-	size_t bytes;
 
-	/* what its client left behind, having gone, isn't done for nobody */
-	if (__atomic_load_n(&c->broken, __ATOMIC_RELAXED) || !nbd_recv(c, &w, sizeof(w)) ||
+	/* Requests that a client left behind when it went are not done. */
+	if (nbd_stream_is_broken(&s->stream) || !nbd_recv(&s->stream, &w, sizeof(w)) ||
 	    w.magic != htobe32(NBD_REQUEST_MAGIC))
-		return NBD_OVER;
+		return false;
 	*r = (struct nbd_request){
 		.flags = be16toh(w.flags), .type = be16toh(w.type), .cookie = w.cookie,
 		.offset = be64toh(w.offset), .len = be32toh(w.len),
 	};
-	if (r->type == NBD_CMD_DISC)
-		return NBD_OVER;
-	bytes = nbd_request_bytes(r);
-	wait_for_room(c, bytes);
-	/* without memory it is answered with that */
+	return r->type != NBD_CMD_DISC;
+}
+
+bool nbd_request_recv_data(struct nbd_session *s, struct nbd_request *r)
+{
+	size_t bytes = nbd_request_bytes(r);
+
+	/* Without memory for the buffer the request is answered with ENOMEM. */
 	r->buf = bytes ? malloc(bytes) : NULL;
-	if (r->type == NBD_CMD_WRITE &&
-	    !(r->buf ? nbd_recv(c, r->buf, r->len) : skip(c, r->len)))
-		return give_up(c, r);
-	return NBD_DO;
+	if (r->type != NBD_CMD_WRITE ||
+	    (r->buf ? nbd_recv(&s->stream, r->buf, r->len) : skip(&s->stream, r->len)))
+		return true;
+	free(r->buf);
+	r->buf = NULL;
+	return false;
 }
 
 /* --- doing --- */
 
-static uint16_t known_flags(const struct nbd_conn *c, uint16_t type)
+static uint16_t known_flags(const struct nbd_session *s, uint16_t type)
 {
 	switch (type) {
 	case NBD_CMD_READ:
-		return NBD_CMD_FLAG_FUA | (c->structured ? NBD_CMD_FLAG_DF : 0);
+		return NBD_CMD_FLAG_FUA | (s->structured ? NBD_CMD_FLAG_DF : 0);
 	case NBD_CMD_WRITE_ZEROES:
 		return NBD_CMD_FLAG_FUA | NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FAST_ZERO;
 	case NBD_CMD_BLOCK_STATUS:
@@ -118,21 +101,21 @@ static uint16_t known_flags(const struct nbd_conn *c, uint16_t type)
 	}
 }
 
-/* 0 or -errno: may it be done? */
-static int check(const struct nbd_conn *c, const struct nbd_request *r)
+/* 0 or -errno: is it a request that may be done? */
+static int check(const struct nbd_session *s, const struct nbd_request *r)
 {
 	bool writes = r->type == NBD_CMD_WRITE || r->type == NBD_CMD_TRIM ||
 		      r->type == NBD_CMD_WRITE_ZEROES;
 
-	if (r->flags & ~known_flags(c, r->type))
+	if (r->flags & ~known_flags(s, r->type))
 		return -EINVAL;
 	if (r->type == NBD_CMD_FLUSH)
 		return r->offset || r->len ? -EINVAL : 0;
 	if (!writes && r->type != NBD_CMD_READ && r->type != NBD_CMD_BLOCK_STATUS)
 		return -EINVAL;
-	if (writes && nbd_server_is_readonly())
+	if (writes && region_is_readonly())
 		return -EPERM;
-	if (r->type == NBD_CMD_BLOCK_STATUS && !c->allocation)
+	if (r->type == NBD_CMD_BLOCK_STATUS && !s->allocation)
 		return -EINVAL;
 	if (!r->len)
 		return -EINVAL;
@@ -157,7 +140,7 @@ static int zero_part(const struct nbd_request *r, uint64_t from, uint64_t to)
 				     (void *)zeroes) : 0;
 }
 
-/* Fast is what frees storage instead of filling it. */
+/* A zeroing is fast where it frees storage instead of filling it. */
 static int zero(const struct nbd_request *r)
 {
 	bool may_trim = !(r->flags & NBD_CMD_FLAG_NO_HOLE);
@@ -178,8 +161,8 @@ static int zero(const struct nbd_request *r)
 	return ret ? ret : zero_part(r, last, end);
 }
 
-/* The answer's blocks, from the third word on; the first is for the context. */
-static int extents(const struct nbd_request *r, uint32_t *words, unsigned int *nr)
+/* What is where in the request's range: runs of one state, from its beginning. */
+static int extents(const struct nbd_request *r, struct nbd_extent *list, unsigned int *nr)
 {
 	uint64_t at = r->offset, end = r->offset + r->len, from;
 	unsigned int what, state;
@@ -195,15 +178,13 @@ static int extents(const struct nbd_request *r, uint32_t *words, unsigned int *n
 			len = end - at;
 		state = (what & ZD_PMEM_EXTENT_HOLE ? NBD_STATE_HOLE : 0) |
 			(what & ZD_PMEM_EXTENT_ZERO ? NBD_STATE_ZERO : 0);
-		if (*nr && words[2 * *nr] == htobe32(state)) {
-			words[2 * *nr - 1] = htobe32(be32toh(words[2 * *nr - 1]) + len);
+		if (*nr && list[*nr - 1].state == state) {
+			list[*nr - 1].len += len;
 			continue;
 		}
 		if (*nr && r->flags & NBD_CMD_FLAG_REQ_ONE)
 			break;
-		words[1 + 2 * *nr] = htobe32(len);
-		words[2 + 2 * *nr] = htobe32(state);
-		++*nr;
+		list[(*nr)++] = (struct nbd_extent){ len, state };
 	}
 	return 0;
 }
@@ -226,91 +207,6 @@ static int transfer(const struct nbd_request *r)
 
 /* --- answering --- */
 
-static uint32_t nbd_error(int ret)
-{
-	static const int known[] = { EPERM, EIO, ENOMEM, EINVAL, ENOSPC, EOVERFLOW, EOPNOTSUPP,
-				     ESHUTDOWN };
-
-	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
-		if (known[i] == -ret)
-			return -ret;
-	switch (-ret) {
-	case 0:
-		return 0;
-	case EROFS:
-		return EPERM;
-	case EDQUOT:
-	case EFBIG:
-		return ENOSPC;
-	default:
-		return EIO;
-	}
-}
-
-static void answer_simply(struct nbd_conn *c, const struct nbd_request *r, int ret)
-{
-	struct nbd_simple s = {
-		htobe32(NBD_SIMPLE_MAGIC), htobe32(nbd_error(ret)), r->cookie,
-	};
-	struct iovec iov[] = { { &s, sizeof(s) }, { r->buf, r->len } };
-
-	nbd_send(c, iov, !ret && r->type == NBD_CMD_READ ? 2 : 1);
-}
-
-/* One chunk: @data after its header. */
-static void answer_chunk(struct nbd_conn *c, const struct nbd_request *r, uint16_t type,
-			 struct iovec *iov, unsigned int nr)
-{
-	struct nbd_structured s = {
-		htobe32(NBD_STRUCTURED_MAGIC), htobe16(NBD_CHUNK_DONE), htobe16(type),
-		r->cookie, 0,
-	};
-	uint32_t len = 0;
-
-	for (unsigned int i = 1; i < nr; i++)
-		len += iov[i].iov_len;
-	s.len = htobe32(len);
-	iov[0] = (struct iovec){ &s, sizeof(s) };
-	nbd_send(c, iov, nr);
-}
-
-static void answer_error(struct nbd_conn *c, const struct nbd_request *r, int ret)
-{
-	struct {
-		uint32_t error;
-		uint16_t text_len;
-	} __attribute__((packed)) e = { htobe32(nbd_error(ret)), 0 };
-	struct iovec iov[2] = { { 0 }, { &e, sizeof(e) } };
-
-	answer_chunk(c, r, NBD_CHUNK_ERROR, iov, 2);
-}
-
-static void answer_data(struct nbd_conn *c, const struct nbd_request *r)
-{
-	uint64_t offset = htobe64(r->offset);
-	struct iovec iov[3] = { { 0 }, { &offset, sizeof(offset) }, { r->buf, r->len } };
-
-	answer_chunk(c, r, NBD_CHUNK_OFFSET_DATA, iov, 3);
-}
-
-static int block_status(struct nbd_conn *c, const struct nbd_request *r)
-{
-	uint32_t *words = malloc((1 + 2 * MAX_EXTENTS) * sizeof(*words));
-	struct iovec iov[2] = { { 0 }, { words, 0 } };
-	unsigned int nr;
-	int ret;
-
-	if (!words)
-		return -ENOMEM;
-	words[0] = htobe32(1);		/* base:allocation, see handshake.c */
-	ret = extents(r, words, &nr);
-	iov[1].iov_len = (1 + 2 * nr) * sizeof(*words);
-	if (!ret)
-		answer_chunk(c, r, NBD_CHUNK_BLOCK_STATUS, iov, 2);
-	free(words);
-	return ret;
-}
-
 static const char *name_of(uint16_t type)
 {
 	static const char *const names[] = { "read", "write", "", "flush", "trim", "",
@@ -319,35 +215,69 @@ static const char *name_of(uint16_t type)
 	return type < sizeof(names) / sizeof(names[0]) ? names[type] : "";
 }
 
-/* That the region is away has been said; what the client did wrong it is told itself. */
+/* The user has been told that the region is away; the client learns from the reply what it
+ * did wrong. */
 static void complain(const struct nbd_request *r, int ret)
 {
 	if (ret == -ESHUTDOWN || ret == -EOPNOTSUPP)
 		return;
-	nbd_complain("%s of %u bytes at %#llx: %s", name_of(r->type), r->len,
-		     (unsigned long long)r->offset, strerrordesc_np(-ret));
+	server_complain("%s of %u bytes at %#llx: %s", name_of(r->type), r->len,
+			(unsigned long long)r->offset, strerrordesc_np(-ret));
 }
 
-void nbd_request_do(struct nbd_conn *c, struct nbd_request *r)
+/* The client's question what is where. */
+static int block_status(struct nbd_session *s, const struct nbd_request *r)
 {
-	bool chunks = c->structured &&
-		      (r->type == NBD_CMD_READ || r->type == NBD_CMD_BLOCK_STATUS);
-	bool unheard = r->type == NBD_CMD_READ && __atomic_load_n(&c->broken, __ATOMIC_RELAXED);
-	int ret = nbd_server_is_ending() ? -ESHUTDOWN : unheard ? -EIO : check(c, r);
+	struct nbd_extent *list = malloc(MAX_EXTENTS * sizeof(*list));
+	unsigned int nr;
+	int ret;
+
+	if (!list)
+		return -ENOMEM;
+	ret = extents(r, list, &nr);
+	if (!ret)
+		nbd_reply_extents(&s->stream, r->cookie, list, nr);
+	free(list);
+	return ret;
+}
+
+static void answer(struct nbd_session *s, const struct nbd_request *r, int ret)
+{
+	bool has_chunks = s->structured &&
+			  (r->type == NBD_CMD_READ || r->type == NBD_CMD_BLOCK_STATUS);
+
+	if (!has_chunks)
+		nbd_reply(&s->stream, r->cookie, ret, r->buf,
+			  !ret && r->type == NBD_CMD_READ ? r->len : 0);
+	else if (ret)
+		nbd_reply_error(&s->stream, r->cookie, ret);
+	else
+		nbd_reply_data(&s->stream, r->cookie, r->offset, r->buf, r->len);
+}
+
+/* 0 or -errno: may the request be done? */
+static int may_do(const struct nbd_session *s, const struct nbd_request *r, bool ending)
+{
+	if (ending)
+		return -ESHUTDOWN;
+	/* A reply that can't be sent needs no data. */
+	if (r->type == NBD_CMD_READ && nbd_stream_is_broken(&s->stream))
+		return -EIO;
+	return check(s, r);
+}
+
+void nbd_request_do(struct nbd_session *s, struct nbd_request *r, bool ending)
+{
+	int ret = may_do(s, r, ending);
 
 	if (!ret) {
-		ret = r->type == NBD_CMD_BLOCK_STATUS ? block_status(c, r) : transfer(r);
+		ret = r->type == NBD_CMD_BLOCK_STATUS ? block_status(s, r) : transfer(r);
 		if (ret)
 			complain(r, ret);
 		else if (r->type == NBD_CMD_BLOCK_STATUS)
-			goto out;
+			goto out;	/* answered */
 	}
-	if (ret && chunks)
-		answer_error(c, r, ret);
-	else if (chunks)
-		answer_data(c, r);
-	else
-		answer_simply(c, r, ret);
+	answer(s, r, ret);
 out:
 	free(r->buf);
 	r->buf = NULL;

@@ -2,14 +2,14 @@
 /*
  * nbd/server.c - lets clients in, and sends them away; see server.h.
  *
- * One thread, the program's own: it waits for clients and for the signal that ends the
- * server, and looks after connections that take too long.  It never sends or reads a
- * byte itself, so no client can hold it up.
+ * One thread, the program's own, waits for clients and for the signal that ends the server,
+ * and looks after connections that take too long.  This thread never sends or receives a byte,
+ * so no client can hold it up.
  *
  * The end.  A request that was read is done and answered.  One that is read after the
- * signal is answered with ESHUTDOWN.  A connection without either is shut down for
- * reading, and its thread goes; what is left after ENDING_MS, a client that doesn't read
- * or that goes on sending, is cut off.
+ * signal is answered with ESHUTDOWN.  A connection without requests is shut down for
+ * reading, and its thread goes; a connection that is left after ENDING_MS, whose client
+ * doesn't read or goes on sending, is cut off.
  */
 #include <errno.h>
 #include <malloc.h>
@@ -17,8 +17,6 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -32,85 +30,30 @@
 
 #define ENDING_MS	5000
 #define TURN_MS		20		/* between two looks at connections that are to go */
-#define FULL_MS		1000		/* a handshake's time where others wait to be let in */
-#define OTHER_FDS	64		/* not clients': the region's, the control sockets */
+#define FULL_MS		1000		/* a handshake's time while others wait to be let in */
+#define OTHER_FDS	64		/* descriptors of the region and the control sockets */
 
 static struct {
-	unsigned int max_clients;	/* constant, as these */
-	bool readonly;
+	unsigned int max_clients;	/* constant, as the descriptors */
 	int listener, signals;
-	/* Before any conn->lock: */
-	pthread_mutex_t lock;
+	pthread_mutex_t lock;		/* of conns and nr; taken before any conn->lock */
 	struct cds_list_head conns;	/* the oldest first */
 	unsigned int nr;
-	int64_t ending;			/* atomic: since when, in ms; 0: it isn't */
-	int64_t pause;			/* until then no client can be let in */
+	int64_t ending;			/* atomic: since when, as zd_now_ms(); 0: not ending */
+	int64_t pause;			/* the thread's own: until then no client can be let in */
 } server = {
 	.lock = PTHREAD_MUTEX_INITIALIZER,
 	.conns = CDS_LIST_HEAD_INIT(server.conns),
 };
 
-bool nbd_server_is_ending(void)
+static bool is_ending(void)
 {
 	return __atomic_load_n(&server.ending, __ATOMIC_RELAXED);
 }
 
-bool nbd_server_is_readonly(void)
-{
-	return server.readonly;
-}
-
-/* --- what is told --- */
-
-static void say_line(const char *fmt, va_list ap)
-{
-	static pthread_mutex_t saying = PTHREAD_MUTEX_INITIALIZER;
-	struct pollfd err = { .fd = STDERR_FILENO, .events = POLLOUT };
-	char line[1024] = "zonedev: ";
-	size_t n = strlen(line);
-
-	vsnprintf(line + n, sizeof(line) - n - 1, fmt, ap);
-	n = strlen(line);
-	line[n++] = '\n';
-	/* Nobody may be listening any more; and who doesn't read the pipe must not stop the
-	 * thread.  A pipe that can be written to has room for a line, if one thread writes. */
-	pthread_mutex_lock(&saying);
-	if (poll(&err, 1, 0) == 1 && err.revents & POLLOUT && write(STDERR_FILENO, line, n) < 0) {
-		/* nor is there where to say so */
-	}
-	pthread_mutex_unlock(&saying);
-}
-
-void server_say(const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	say_line(fmt, ap);
-	va_end(ap);
-}
-
-void nbd_complain(const char *fmt, ...)
-{
-	static uint64_t last, left_out;
-	uint64_t now = zd_now_ms() / 1000 + 1, before;
-	va_list ap;
-
-	if (__atomic_exchange_n(&last, now, __ATOMIC_RELAXED) == now) {
-		__atomic_fetch_add(&left_out, 1, __ATOMIC_RELAXED);
-		return;
-	}
-	before = __atomic_exchange_n(&left_out, 0, __ATOMIC_RELAXED);
-	if (before)
-		server_say("and %llu times more", (unsigned long long)before);
-	va_start(ap, fmt);
-	say_line(fmt, ap);
-	va_end(ap);
-}
-
 /* --- connections --- */
 
-void nbd_server_enter(struct nbd_conn *c)
+static void conn_enters(struct nbd_conn *c)
 {
 	pthread_mutex_lock(&server.lock);
 	cds_list_add_tail(&c->node, &server.conns);
@@ -118,7 +61,7 @@ void nbd_server_enter(struct nbd_conn *c)
 	pthread_mutex_unlock(&server.lock);
 }
 
-void nbd_server_leave(struct nbd_conn *c)
+static void conn_leaves(struct nbd_conn *c)
 {
 	pthread_mutex_lock(&server.lock);
 	cds_list_del(&c->node);
@@ -141,18 +84,14 @@ static bool is_ready(const struct nbd_conn *c)
 	return __atomic_load_n(&c->ready, __ATOMIC_RELAXED);
 }
 
-static bool has_requests(struct nbd_conn *c)
-{
-	bool has;
+static const struct nbd_conn_ops conn_ops = {
+	.enter = conn_enters,
+	.leave = conn_leaves,
+	.is_ending = is_ending,
+};
 
-	pthread_mutex_lock(&c->lock);
-	has = c->in_flight;
-	pthread_mutex_unlock(&c->lock);
-	return has || nbd_conn_has_input(c);
-}
-
-/* Ends what has had its time. */
-static void tend(int64_t now)
+/* Shuts down the connections whose time is over. */
+static void shut_down_late(int64_t now)
 {
 	struct nbd_conn *c;
 
@@ -160,15 +99,15 @@ static void tend(int64_t now)
 	cds_list_for_each_entry(c, &server.conns, node) {
 		if (is_ready(c) ? server.ending && now - server.ending > ENDING_MS :
 		    server.ending || now - c->since > NBD_HANDSHAKE_MS)
-			shutdown(c->fd, SHUT_RDWR);
-		else if (server.ending && !has_requests(c))
-			shutdown(c->fd, SHUT_RD);
+			shutdown(c->session.stream.fd, SHUT_RDWR);
+		else if (server.ending && !nbd_conn_has_requests(c))
+			shutdown(c->session.stream.fd, SHUT_RD);
 	}
 	pthread_mutex_unlock(&server.lock);
 }
 
-/* The server is full.  True: soon it won't be, since there is a handshake, which is given
- * little time now. */
+/* The server is full.  Returns true if there will be room soon: since a connection is still
+ * shaking hands, which is given little time now, or has left. */
 static bool will_have_room(int64_t now)
 {
 	struct nbd_conn *c;
@@ -179,7 +118,7 @@ static bool will_have_room(int64_t now)
 		if (is_ready(c))
 			continue;
 		if (now - c->since > FULL_MS)
-			shutdown(c->fd, SHUT_RDWR);
+			shutdown(c->session.stream.fd, SHUT_RDWR);
 		will = true;
 		break;
 	}
@@ -198,22 +137,22 @@ static void accept_client(bool full)
 	if (fd < 0) {
 		if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
 			return;
-		nbd_complain("no client can be let in: %s", strerrordesc_np(errno));
+		server_complain("no client can be let in: %s", strerrordesc_np(errno));
 		server.pause = zd_now_ms() + 5 * TURN_MS;
 		return;
 	}
 	if (full) {
 		close(fd);
-		nbd_complain("a client was turned away: there are %u already (see --max-clients)",
+		server_complain("a client was turned away: there are %u already (see --max-clients)",
 			     server.max_clients);
 		return;
 	}
-	/* of TCP: no reply waits for another, and a host that has vanished is noticed */
+	/* Where it is TCP: no reply waits for another, and a host that has vanished is noticed. */
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-	ret = nbd_conn_start(fd);
+	ret = nbd_conn_start(fd, &conn_ops);
 	if (ret) {
-		nbd_complain("no client can be let in: %s", strerrordesc_np(-ret));
+		server_complain("no client can be let in: %s", strerrordesc_np(-ret));
 		server.pause = zd_now_ms() + 5 * TURN_MS;
 	}
 }
@@ -230,12 +169,12 @@ static bool any_handshake(void)
 	return any;
 }
 
-/* One wait, and what came of it. */
+/* Waits once for a client or the signal, and lets the client in. */
 static void turn(void)
 {
 	int64_t now = zd_now_ms();
 	bool full = nr_conns() >= server.max_clients;
-	bool wait = nbd_server_is_ending() || now < server.pause || (full && will_have_room(now));
+	bool wait = is_ending() || now < server.pause || (full && will_have_room(now));
 	struct pollfd fds[] = {
 		{ server.signals, POLLIN, 0 },
 		{ wait ? -1 : server.listener, POLLIN, 0 },
@@ -260,17 +199,16 @@ static void raise_fd_limit(unsigned int clients)
 	setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-int nbd_server_init(unsigned int max_clients, bool readonly)
+int nbd_server_init(unsigned int max_clients)
 {
 	static const int ending[] = { SIGTERM, SIGINT, SIGQUIT, SIGHUP };
 	struct sigaction old;
 	sigset_t set;
 
 	server.max_clients = max_clients;
-	server.readonly = readonly;
 	sigemptyset(&set);
-	/* what is ignored, as by nohup or in a shell's background, is blocked nevertheless
-	 * and would be read here */
+	/* A signal that is ignored, as by nohup or in a shell's background, stays ignored: the
+	 * signalfd would deliver it once it is blocked. */
 	for (size_t i = 0; i < sizeof(ending) / sizeof(ending[0]); i++)
 		if (!sigaction(ending[i], NULL, &old) && old.sa_handler != SIG_IGN)
 			sigaddset(&set, ending[i]);
@@ -280,7 +218,7 @@ int nbd_server_init(unsigned int max_clients, bool readonly)
 	if (server.signals < 0)
 		return -errno;
 	raise_fd_limit(max_clients);
-	/* what a client had asked for isn't kept when it was large */
+	/* The memory of a large request goes back to the kernel when the request is done. */
 	mallopt(M_MMAP_THRESHOLD, 1 << 20);
 	mallopt(M_TRIM_THRESHOLD, 4 << 20);
 	return 0;
@@ -296,13 +234,13 @@ static bool told_to_end(void)
 void nbd_server_run(int listener, void (*stop_listening)(void))
 {
 	server.listener = listener;
-	while (!nbd_server_is_ending() || nr_conns()) {
+	while (!is_ending() || nr_conns()) {
 		turn();
-		if (told_to_end() && !nbd_server_is_ending()) {
+		if (told_to_end() && !is_ending()) {
 			__atomic_store_n(&server.ending, zd_now_ms(), __ATOMIC_RELAXED);
 			stop_listening();
 			close(server.listener);
 		}
-		tend(zd_now_ms());
+		shut_down_late(zd_now_ms());
 	}
 }

@@ -2,27 +2,24 @@
 /*
  * nbdkit-zonedev-plugin.so - a pmem region as a network block device.
  *
- * What nbdkit asks for and the library has is handed through, a request a call;
- * nothing is kept per connection.  All connections see one region, and a flush of
- * one makes durable what any of them completed: that is multi-conn.
+ * Each of nbdkit's requests is one call of serve/region.h; a connection has no state of its
+ * own.  All connections see one region, and a flush of one makes durable what any of them
+ * completed: that is multi-conn.
  *
  * Copies: nbdkit's pread gives a buffer and sends it later, so a read is one copy
  * from the mapping into that buffer, and a write one the other way.  Version 2 of
  * its API has no way to send from the mapping itself.
  */
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <time.h>
 
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
 #include <zonedev.h>
 
+#include "nbdkit/params.h"
 #include "serve/control.h"
 #include "serve/region.h"
 #include "serve/say.h"
@@ -30,82 +27,6 @@
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
 #define MAX_REQUEST (32u << 20)	/* the NBD protocol's portable limit */
-
-static struct region_config config = { .attr = { .size = sizeof(config.attr) } };
-
-void server_say(const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	nbdkit_verror(fmt, ap);
-	va_end(ap);
-}
-
-/* --- parameters --- */
-
-static int set_flag(unsigned int flag, const char *value)
-{
-	int b = nbdkit_parse_bool(value);
-
-	if (b < 0)
-		return -1;
-	config.attr.flags = b ? config.attr.flags | flag : config.attr.flags & ~flag;
-	return 0;
-}
-
-static int set_path(const char *value)
-{
-	/* The server changes directory. */
-	config.path = zd_pmem_memfd_name(value) ? strdup(value) : nbdkit_absolute_path(value);
-	return config.path ? 0 : -1;
-}
-
-static int set_size(const char *value)
-{
-	int64_t size = nbdkit_parse_size(value);
-
-	if (size < 0)
-		return -1;
-	if (!size || size % (int64_t)ZD_PAGE_SIZE) {
-		nbdkit_error("size=%s is not a multiple of 4096", value);
-		return -1;
-	}
-	config.attr.bytes = size;
-	return 0;
-}
-
-static int plugin_config(const char *key, const char *value)
-{
-	if (!strcmp(key, "path") && config.path) {
-		nbdkit_error("path is given twice");
-		return -1;
-	}
-	if (!strcmp(key, "path"))
-		return set_path(value);
-	if (!strcmp(key, "size"))
-		return set_size(value);
-	if (!strcmp(key, "btt"))
-		return set_flag(ZD_PMEM_BTT, value);
-	if (!strcmp(key, "readonly"))
-		return set_flag(ZD_PMEM_READONLY, value);
-	nbdkit_error("unknown parameter '%s'", key);
-	return -1;
-}
-
-#define CONFIG_HELP							\
-	"path=PATH      (required) The file or device that holds the region.\n" \
-	"size=SIZE      Of a new region; a multiple of 4096.\n"		\
-	"btt=on         Writes of aligned blocks are atomic.\n"		\
-	"readonly=on    Nobody may write."
-
-static int plugin_config_complete(void)
-{
-	if (config.path)
-		return 0;
-	nbdkit_error("no region: give path=PATH (and size=SIZE for a new one)");
-	return -1;
-}
 
 static void plugin_dump(void)
 {
@@ -123,38 +44,18 @@ static void log_line(enum zd_log_level level, const char *msg, void *ctx)
 		nbdkit_debug("%s", msg);
 }
 
-/* What can be told here is told: after the fork nobody may be reading.  The
- * library itself has threads, and waits until then. */
-static int plugin_get_ready(void)
-{
-	bool make = zd_pmem_memfd_name(config.path);
-	struct stat st;
-
-	if (!make && stat(config.path, &st)) {
-		if (errno != ENOENT || config.attr.flags & ZD_PMEM_READONLY) {
-			nbdkit_error("%s: %s", config.path, strerrordesc_np(errno));
-			return -1;
-		}
-		make = true;
-	}
-	if (make && !config.attr.bytes) {
-		nbdkit_error("%s isn't there: give size=SIZE to make it", config.path);
-		return -1;
-	}
-	return 0;
-}
-
 static int plugin_after_fork(void)
 {
 	char err[1024] = "";
 	int ret;
 
+	server_say_by(nbdkit_verror);
 	zd_set_log(log_line, NULL);
-	if (region_open(&config, err, sizeof(err))) {
+	if (region_open(&params, err, sizeof(err))) {
 		nbdkit_error("%s", err);
 		return -1;
 	}
-	ret = control_start(config.path);
+	ret = control_start(params.path);
 	if (!ret)
 		return 0;
 	nbdkit_error("no control thread: %s", strerrordesc_np(-ret));
@@ -168,11 +69,6 @@ static void plugin_cleanup(void)
 	region_close();
 }
 
-static void plugin_unload(void)
-{
-	free((char *)config.path);
-}
-
 /* --- connections --- */
 
 static void *plugin_open(int readonly)
@@ -180,7 +76,7 @@ static void *plugin_open(int readonly)
 	(void)readonly;
 	if (region_is_live())
 		return NBDKIT_HANDLE_NOT_NEEDED;
-	nbdkit_error("a client was turned away: %s was removed", config.path);
+	nbdkit_error("a client was turned away: %s was removed", params.path);
 	return NULL;
 }
 
@@ -203,7 +99,7 @@ static int plugin_block_size(void *handle, uint32_t *minimum, uint32_t *preferre
 static int writable(void *handle)
 {
 	(void)handle;
-	return !(config.attr.flags & ZD_PMEM_READONLY);
+	return !region_is_readonly();
 }
 
 static int yes(void *handle)
@@ -220,34 +116,15 @@ static int plugin_can_fua(void *handle)
 
 /* --- requests --- */
 
-/* Clients may go on for long on bad media: one line a second is enough. */
-static void complain(const char *what, int ret, uint64_t offset, uint32_t count)
-{
-	static uint64_t last, left_out;
-	struct timespec ts;
-	uint64_t before;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	before = __atomic_exchange_n(&last, ts.tv_sec, __ATOMIC_RELAXED);
-	if (before == (uint64_t)ts.tv_sec) {
-		__atomic_fetch_add(&left_out, 1, __ATOMIC_RELAXED);
-		return;
-	}
-	before = __atomic_exchange_n(&left_out, 0, __ATOMIC_RELAXED);
-	if (before)
-		nbdkit_error("%llu failures more", (unsigned long long)before);
-	nbdkit_error("%s of %u bytes at %#llx: %s", what, count, (unsigned long long)offset,
-		     strerrordesc_np(-ret));
-}
-
-/* What nbdkit wants to hear.  That the region is away has been said. */
+/* Turns @ret into nbdkit's result.  The user has been told that the region is away. */
 static int result(const char *what, int ret, uint64_t offset, uint32_t count)
 {
 	if (!ret)
 		return 0;
 	nbdkit_set_error(-ret);
 	if (ret != -ESHUTDOWN && ret != -EOPNOTSUPP)
-		complain(what, ret, offset, count);
+		server_complain("%s of %u bytes at %#llx: %s", what, count,
+				(unsigned long long)offset, strerrordesc_np(-ret));
 	return -1;
 }
 
@@ -285,7 +162,7 @@ static int plugin_trim(void *handle, uint32_t count, uint64_t offset, uint32_t f
 		      count);
 }
 
-/* Fast is what frees storage instead of filling it. */
+/* A zeroing is fast where it frees storage instead of filling it. */
 static int plugin_zero(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
 {
 	bool may_trim = flags & NBDKIT_FLAG_MAY_TRIM;
@@ -332,14 +209,14 @@ static struct nbdkit_plugin plugin = {
 	.version		= ZD_VERSION,
 	.description		= "A region of persistent memory, in a file or a device.",
 	.magic_config_key	= "path",
-	.config			= plugin_config,
-	.config_complete	= plugin_config_complete,
-	.config_help		= CONFIG_HELP,
+	.config			= params_set,
+	.config_complete	= params_complete,
+	.config_help		= PARAMS_HELP,
 	.dump_plugin		= plugin_dump,
-	.get_ready		= plugin_get_ready,
+	.get_ready		= params_check,
 	.after_fork		= plugin_after_fork,
 	.cleanup		= plugin_cleanup,
-	.unload			= plugin_unload,
+	.unload			= params_free,
 	.open			= plugin_open,
 	.get_size		= plugin_get_size,
 	.block_size		= plugin_block_size,

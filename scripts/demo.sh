@@ -25,7 +25,7 @@ job=
 plain_ms=0
 run_ms=0
 cleanup() {
-	# One process, by its id; what it runs goes with it.
+	# One process, by its id; the processes that it runs end with it.
 	[ -z "$job" ] || kill "$job" 2>/dev/null || true
 	rm -rf "$dir"
 }
@@ -80,7 +80,7 @@ generate() {
 	}'
 }
 
-# All of it in memory, by one thread: -S is far more than it needs.
+# The sort is in memory, by one thread: -S is far more than it needs.
 sort_command=(sort -S 4G --parallel=1 "$dir/in.txt" -o)
 
 step "A file to sort"

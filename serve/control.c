@@ -2,21 +2,18 @@
 /*
  * serve/control.c - the server's end of the control socket.
  *
- * One thread does everything, one thing after the other: it alone takes the
- * region away and brings it back, so nothing here is locked.  While a removal
- * waits for holders, the thread waits in the library, in short turns, and looks at
- * its sockets in between; that it goes on by itself when whoever asked for it
- * has given up is the point: nothing new can be had from the region any more,
- * and the file must be free as soon as the last holder is gone.
+ * One thread does everything, one thing after the other: that thread alone takes the region
+ * away and brings it back, so nothing here is locked.  While a removal waits for holders, the
+ * thread waits in the library, in short turns, and looks at its sockets in between.  The
+ * removal goes on when the callers that asked for it have given up: requests fail from its
+ * beginning, and the file must be free as soon as the last holder is gone.
  */
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,28 +23,32 @@
 
 #include "base/time.h"
 #include "serve/control.h"
+#include "serve/listener.h"
 #include "serve/region.h"
 #include "serve/say.h"
 
 #define MAX_CALLERS	8
-#define TURN_MS		50	/* of a wait, in between which is looked elsewhere */
-#define TELL_MS		1000	/* who waits is told so this often, if it changes */
+#define TURN_MS		50	/* of a removal's wait, between two looks at the sockets */
+#define TELL_MS		1000	/* between two "wait" messages, whose text must differ */
 
-/* Who asked.  @deadline: < 0: waits for ever. */
+/* A process that is connected.  @waiting: for the end of the removal, until @deadline (< 0:
+ * for ever); @told: the last "wait" message, @tell: the earliest time of the next. */
 struct caller {
 	int fd;
 	bool waiting;
-	int64_t deadline, tell;
+	int64_t deadline, tell;		/* as zd_now_ms() */
 	char told[CONTROL_MESSAGE];
 };
 
 static struct {
 	const char *path;	/* of the region */
-	struct sockaddr_un addr;
-	int listener, stop;	/* listener: -1: none */
+	struct sockaddr_un addr;	/* of the listener */
+	int listener;		/* -1: none */
+	int stop;		/* an eventfd */
 	pthread_t thread;
-	bool running;
-	bool removing;		/* the region is to go, and hasn't yet */
+	bool running;		/* there is a thread */
+	/* The thread's: */
+	bool removing;		/* a removal has begun, and isn't done */
 	struct caller callers[MAX_CALLERS];
 	unsigned int nr_callers;
 } control;
@@ -61,7 +62,7 @@ static void say(struct caller *c, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(line, sizeof(line), fmt, ap);
 	va_end(ap);
-	/* A caller that has gone, or doesn't read, needn't know. */
+	/* A caller that has gone, or doesn't read, misses the message. */
 	if (send(c->fd, line, strlen(line) + 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
 		return;
 }
@@ -72,7 +73,7 @@ static void hang_up(struct caller *c)
 	*c = control.callers[--control.nr_callers];
 }
 
-/* "2 requests and 3 pages, at 0x1000 0x2000 ..." */
+/* "2 requests in flight, 3 pages, at 0x1000 0x2000 ..." */
 static void describe(const struct zd_pmem_holders *h, char *text, size_t len)
 {
 	const struct zd_pagemap_holders *p = &h->pages;
@@ -98,20 +99,20 @@ static void describe(const struct zd_pmem_holders *h, char *text, size_t len)
 
 /* --- removal --- */
 
-#define LOST	"it is removed, but not all that was written to it is durable: see what its " \
+#define LOST_TEXT "it is removed, but not all that was written to it is durable: see what its " \
 		"server said"
 
-/* @ret: 0 or -EIO. */
+/* The removal is done.  @ret: 0; -EIO: not all that was written is durable. */
 static void removed(int ret)
 {
 	if (ret)
-		server_say("%s: %s", control.path, LOST);
+		server_say("%s: %s", control.path, LOST_TEXT);
 	server_say("%s was removed: requests fail with ESHUTDOWN until `zonedev add` "
 		   "brings it back", control.path);
 	for (unsigned int i = control.nr_callers; i--;) {
 		if (!control.callers[i].waiting)
 			continue;
-		say(&control.callers[i], "%s", ret ? "lost " LOST : "ok");
+		say(&control.callers[i], "%s", ret ? "lost " LOST_TEXT : "ok");
 		hang_up(&control.callers[i]);
 	}
 }
@@ -148,7 +149,7 @@ static void still_held(const struct zd_pmem_holders *holders)
 	}
 }
 
-/* No longer than a turn, and not beyond anybody's deadline. */
+/* How long to wait for holders: a turn at most, and not beyond a caller's deadline. */
 static unsigned int turn_ms(void)
 {
 	int64_t now = zd_now_ms(), turn = TURN_MS;
@@ -178,7 +179,7 @@ static void remove_turn(void)
 
 /* --- callers --- */
 
-/* Returns true if the talk goes on: the loop takes the turns. */
+/* Returns true if the talk goes on: control_thread() takes the turns of the removal. */
 static bool do_remove(struct caller *c, const char *args)
 {
 	long long ms = strtoll(args, NULL, 10);
@@ -210,6 +211,7 @@ static void do_add(struct caller *c)
 	}
 }
 
+/* @c has sent a message, or hung up. */
 static void listen_to(struct caller *c)
 {
 	char line[CONTROL_MESSAGE];
@@ -217,7 +219,7 @@ static void listen_to(struct caller *c)
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	/* Whoever waits and goes away doesn't call the removal off. */
+	/* A caller that hangs up while it waits doesn't call the removal off. */
 	if (n > 0 && !c->waiting) {
 		line[n] = '\0';
 		if (!strncmp(line, "remove ", 7)) {
@@ -261,8 +263,8 @@ static void *control_thread(void *arg)
 			continue;
 		if (fds[0].revents)
 			break;
-		/* From the last on: who leaves is replaced by one that has been
-		 * looked at. */
+		/* From the last caller on: hang_up() puts the last one in the place of the one
+		 * that leaves, and the last one has been looked at. */
 		for (unsigned int i = nr; i--;)
 			if (fds[2 + i].revents)
 				listen_to(&control.callers[i]);
@@ -278,69 +280,6 @@ static void *control_thread(void *arg)
 
 /* --- start and stop --- */
 
-/* What servers have left that were killed. */
-static void sweep(const char *dir)
-{
-	struct sockaddr_un addr;
-	DIR *d = opendir(dir);
-	struct dirent *entry;
-
-	while (d && (entry = readdir(d)))
-		/* with a dot: not listening yet */
-		if (*entry->d_name != '.' && !control_address(&addr, dir, entry->d_name) &&
-		    control_is_stale(&addr))
-			unlink(addr.sun_path);
-	if (d)
-		closedir(d);
-}
-
-/* Bound under another name, so that nobody sees it before it listens. */
-static int bind_listener(int fd, const char *dir, const char *name)
-{
-	struct sockaddr_un hidden;
-	char dotted[132];
-	int ret;
-
-	snprintf(dotted, sizeof(dotted), ".%s", name);
-	ret = control_address(&control.addr, dir, name);
-	if (!ret)
-		ret = control_address(&hidden, dir, dotted);
-	if (ret)
-		return ret;
-	/* of a server that had our pid, and was killed */
-	unlink(hidden.sun_path);
-	if (bind(fd, (struct sockaddr *)&hidden, sizeof(hidden)))
-		return -errno;
-	if (!listen(fd, MAX_CALLERS) && !rename(hidden.sun_path, control.addr.sun_path))
-		return 0;
-	ret = -errno;
-	unlink(hidden.sun_path);
-	return ret;
-}
-
-static int make_listener(const char *path)
-{
-	char dir[PATH_MAX], key[96], name[128];
-	int fd, ret;
-
-	ret = control_dir(dir, sizeof(dir), true);
-	if (ret)
-		return ret;
-	ret = control_key(path, key, sizeof(key));
-	if (ret)
-		return ret;
-	snprintf(name, sizeof(name), "%s.%d", key, getpid());
-	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return -errno;
-	sweep(dir);
-	ret = bind_listener(fd, dir, name);
-	if (!ret)
-		return fd;
-	close(fd);
-	return ret;
-}
-
 int control_start(const char *path)
 {
 	sigset_t all, before;
@@ -350,13 +289,13 @@ int control_start(const char *path)
 	control.stop = eventfd(0, EFD_CLOEXEC);
 	if (control.stop < 0)
 		return -errno;
-	control.listener = make_listener(path);
+	control.listener = listener_open(path, MAX_CALLERS, &control.addr);
 	if (control.listener < 0) {
 		server_say("`zonedev remove` won't find this server: no control socket: %s",
 			   strerrordesc_np(-control.listener));
 		control.listener = -1;
 	}
-	/* Signals are for the server's threads. */
+	/* Signals are for the server's other threads. */
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	ret = -pthread_create(&control.thread, NULL, control_thread, NULL);
@@ -374,6 +313,5 @@ void control_stop(void)
 	control.running = false;
 	if (control.listener < 0)
 		return;
-	unlink(control.addr.sun_path);
-	close(control.listener);
+	listener_close(control.listener, &control.addr);
 }

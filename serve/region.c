@@ -3,25 +3,25 @@
  * serve/region.c - requests of bytes on a region of sectors that goes away and
  * comes back.
  *
- * A removed region's handle stays open: requests that are on their way meet it, and
- * fail.  So removal takes no lock; it waits for requests in flight in the library.
- * The lock is for what must be alone: putting another handle in the old one's place.
- * Writes that must not meet are kept apart by writes.h, one range from another: whoever
- * touches other sectors, or only reads, waits for none of them.
+ * A removed region's handle stays open: requests that are on their way meet the handle, and
+ * fail.  So removal takes no lock; the library waits for requests in flight.  The lock is for
+ * region_add() alone, which puts another handle in the old one's place.  Writes that must not
+ * meet are kept apart by writes.h, one range from another: a write of other sectors waits for
+ * none of them, nor does a read.
  *
- * Readers of the lock are requests, and may be as slow as the media; a writer
- * goes before them, or a busy server would never let one in.  It comes when the region is
- * away, and nothing is slow.
+ * Requests hold the lock for reading, as long as the media takes.  A thread that wants the
+ * lock for writing goes before requests that come later, or a busy server would never let
+ * that thread in; it comes while the region is away, when requests fail at once.
  *
- * Order: a write's range, the lock.
+ * Order of locks: a write's range (writes_begin), region.lock.
  */
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "serve/clock.h"
 #include "serve/region.h"
 #include "serve/writes.h"
 
@@ -30,7 +30,7 @@ static struct {
 	struct zd_pmem_info info;
 	pthread_rwlock_t lock;
 	struct zd_pmem *pmem;		/* written with the lock held for writing */
-	enum region_state state;	/* the control thread's; others read it */
+	enum region_state state;	/* atomic; written by the control thread alone */
 } region;
 
 static int open_pmem(struct zd_pmem **pmem, char *err, size_t errlen)
@@ -73,6 +73,11 @@ void region_close(void)
 	pthread_rwlock_destroy(&region.lock);
 }
 
+bool region_is_readonly(void)
+{
+	return region.config->attr.flags & ZD_PMEM_READONLY;
+}
+
 const struct zd_pmem_info *region_info(void)
 {
 	return &region.info;
@@ -95,11 +100,11 @@ bool region_is_live(void)
 
 /* --- requests --- */
 
-#define LOCK_NS		200000000	/* then see whether it is still there */
+#define LOCK_MS		200	/* then see whether the region is still there */
 
 /*
- * 0; -ESHUTDOWN: the region is away, or going.  A request that waits for the lock is told
- * so as well: with the lock it would meet a queue that is closed.
+ * Takes the lock for reading.  0; -ESHUTDOWN: the region is away, or going.  That ends a wait
+ * for the lock, too: a request with the lock would meet a queue that is closed.  May block.
  */
 static int lock_region(void)
 {
@@ -112,17 +117,14 @@ static int lock_region(void)
 		ret = pthread_rwlock_tryrdlock(&region.lock);
 		if (!ret)
 			return 0;
-		clock_gettime(CLOCK_REALTIME, &until);
-		until.tv_nsec += LOCK_NS;
-		until.tv_sec += until.tv_nsec / 1000000000;
-		until.tv_nsec %= 1000000000;
+		until = clock_in_ms(LOCK_MS);
 		ret = pthread_rwlock_timedrdlock(&region.lock, &until);
 		if (!ret)
 			return 0;
 	}
 }
 
-/* Whole sectors. */
+/* A request of whole sectors. */
 static int sectors_rw(enum zd_pmem_op op, unsigned int flags, uint64_t offset, uint64_t count,
 		      void *buf)
 {
@@ -136,7 +138,7 @@ static int sectors_rw(enum zd_pmem_op op, unsigned int flags, uint64_t offset, u
 	return ret == -ENODEV ? -ESHUTDOWN : ret;
 }
 
-/* What was written there is durable; with a BTT it is so already. */
+/* Makes durable what was written in the range; a write to a BTT is durable already. */
 static int sync_range(uint64_t offset, uint64_t count)
 {
 	int ret;
@@ -151,7 +153,11 @@ static int sync_range(uint64_t offset, uint64_t count)
 	return ret == -ENODEV ? -ESHUTDOWN : ret;
 }
 
-/* @copy has room for the sectors.  The sync is done when others may write them again. */
+/*
+ * A write of less than the sectors of @w, for which @copy has room: they are read, changed and
+ * written.  The sync of FUA comes after writes_end(), so that other writes of these sectors
+ * don't wait for it.
+ */
 static int merge(unsigned int flags, struct write *w, uint64_t offset, uint32_t count,
 		 const void *buf, char *copy)
 {
@@ -274,11 +280,11 @@ int region_add(char *err, size_t errlen)
 	struct zd_pmem_info info;
 	int ret;
 
-	/* the same, or nothing: its clients know what was in it */
+	/* The same region, or none: clients know what was in it. */
 	ret = zd_pmem_reopen(region.pmem, &pmem, err, errlen);
 	if (ret)
 		return ret;
-	/* Clients know its size; BTT can come and go only with it. */
+	/* Clients know the size.  A BTT can't come or go without a change of the size. */
 	zd_pmem_get_info(pmem, &info);
 	if (info.nr_sectors != old->nr_sectors) {
 		zd_pmem_close(pmem);

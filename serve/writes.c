@@ -2,30 +2,31 @@
 /*
  * serve/writes.c - writes that must not meet.
  *
- * A write of less than a sector reads the sector, and writes it again: another write of
- * that sector in between would be undone.  So every write of the region stands in a list
- * while it is under way, and one that is to be alone waits for those before it that
- * overlap; as those that overlap with it, and come later, wait for it.  Reads take no part:
- * they see a sector as it was or as it will be.
+ * A write of less than a sector reads the sector, and writes the whole sector: another write
+ * of that sector in between would be undone.  So every write of the region stands in a list
+ * while it is under way.  A write that is to be alone waits for the overlapping writes before
+ * it, and overlapping writes that come later wait for that write.  Reads take no part: a read
+ * finds the sector before or after the write.
  *
- * The list is as long as there are requests at once, some dozens.  It is in the order of
- * arrival, and a write may go when none before it is in its way: nobody starves, and since
- * each has one range they can't wait in a circle.
+ * The list has an entry for each write in flight, some dozens.  It is in the order of arrival,
+ * and a write may go when no write before it is in its way: so no write starves, and since
+ * each waits only for earlier ones they can't wait in a circle.
  *
- * A write's sync happens while it stands here only for those that aren't to be alone, and
- * so is waited for only by writes of less than a sector in the same sectors.
+ * A write that isn't to be alone does its sync (FUA) while it stands in the list, one that is
+ * to be alone after it has left: so only writes of less than a sector, in the same sectors,
+ * wait for the sync of another write.
  */
 #include <pthread.h>
 #include <stddef.h>
-#include <time.h>
 
+#include "serve/clock.h"
 #include "serve/writes.h"
 
-#define TURN_NS		200000000	/* then ask whether it is still of interest */
+#define TURN_MS		200	/* of a wait, then ask whether to go on */
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t ended = PTHREAD_COND_INITIALIZER;
-/* Under the lock: in the order of arrival, and how many of them wait. */
+/* Under the lock: the list, in the order of arrival, and how many of its writes wait. */
 static struct write *oldest, *newest;
 static unsigned int waiting;
 
@@ -64,12 +65,8 @@ static bool must_wait(const struct write *w)
 
 static void wait_a_turn(void)
 {
-	struct timespec until;
+	struct timespec until = clock_in_ms(TURN_MS);
 
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_nsec += TURN_NS;
-	until.tv_sec += until.tv_nsec / 1000000000;
-	until.tv_nsec %= 1000000000;
 	waiting++;
 	pthread_cond_timedwait(&ended, &lock, &until);
 	waiting--;

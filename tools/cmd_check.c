@@ -8,7 +8,7 @@
 
 #include "tools/cmd.h"
 
-/* As fsck's, but for bad usage, which is 2 with every command. */
+/* The exit status, as fsck's but for bad usage, which is 2 with every command. */
 enum {
 	EXIT_CLEAN = 0,
 	EXIT_MENDED = 1,
@@ -75,7 +75,7 @@ static int check(const char *path, unsigned int flags)
 	if (!rc)
 		return verdict(path, &c);
 	fflush(stdout);
-	/* some of these lines name it themselves */
+	/* Some of these lines name the path themselves. */
 	if (strstr(err, path))
 		cmd_error("check: %s", err);
 	else

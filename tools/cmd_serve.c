@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * `zonedev serve`: the command line, and the life of a server: its socket, the region,
- * the control socket, clients; and all of it back again.
+ * `zonedev serve`: the command line, and the life of a server: its socket, the region, the
+ * control socket and clients are set up in this order, and taken down in the reverse one.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -84,7 +87,7 @@ static int check_options(const struct serve *s)
 	return -1;
 }
 
-/* False if it isn't one. */
+/* False if @text isn't a number of clients. */
 static bool parse_clients(const char *text, unsigned int *clients)
 {
 	char *end;
@@ -96,7 +99,7 @@ static bool parse_clients(const char *text, unsigned int *clients)
 	return true;
 }
 
-/* Where a value of option @c goes that is text; NULL: it is none of these. */
+/* Where the text of option @c goes; NULL: the option takes none. */
 static const char **text_of(struct serve *s, int c)
 {
 	return c == 's' ? &s->socket.path : c == 'p' ? &s->socket.port :
@@ -149,9 +152,27 @@ static int parse(int argc, char **argv, struct serve *s)
 	return check_options(s);
 }
 
-/* --- the server --- */
+/* --- what is told --- */
 
-static struct serve serve = { .max_clients = NBD_DEFAULT_CLIENTS };
+/* Standard error.  A line may be lost, but no thread waits for a reader: there may be none any
+ * more, or one that doesn't read. */
+static void say_line(const char *fmt, va_list ap)
+{
+	static pthread_mutex_t saying = PTHREAD_MUTEX_INITIALIZER;
+	struct pollfd err = { .fd = STDERR_FILENO, .events = POLLOUT };
+	char line[1024] = "zonedev: ";
+	size_t n = strlen(line);
+
+	vsnprintf(line + n, sizeof(line) - n - 1, fmt, ap);
+	n = strlen(line);
+	line[n++] = '\n';
+	/* A pipe that can be written to has room for a line, if one thread writes. */
+	pthread_mutex_lock(&saying);
+	if (poll(&err, 1, 0) == 1 && err.revents & POLLOUT && write(STDERR_FILENO, line, n) < 0) {
+		/* There is no other place to say so. */
+	}
+	pthread_mutex_unlock(&saying);
+}
 
 static void log_line(enum zd_log_level level, const char *msg, void *ctx)
 {
@@ -159,6 +180,10 @@ static void log_line(enum zd_log_level level, const char *msg, void *ctx)
 	if (level <= ZD_LOG_WARN)
 		server_say("%s", msg);
 }
+
+/* --- the server --- */
+
+static struct serve serve = { .max_clients = NBD_DEFAULT_CLIENTS };
 
 static int open_region(struct serve *s)
 {
@@ -175,7 +200,7 @@ static int open_region(struct serve *s)
 	       cmd_error("%s: %s", s->spec.path, err);
 }
 
-/* Standard output is closed then: who reads the address to its end has all of it. */
+/* Writes the address to standard output, which is closed then: its reader finds the end. */
 static int announce(const struct serve *s)
 {
 	char uri[3 * PATH_MAX + 64];
@@ -194,13 +219,13 @@ static int announce(const struct serve *s)
 	return 0;
 }
 
-/* Before the listening socket is closed: then another server may take its name. */
+/* Called before the listening socket is closed: once it is, another server may take its name. */
 static void stop_listening(void)
 {
 	serve_unlisten(&serve.socket);
 }
 
-/* What was written is durable from here on, and what can't be is told. */
+/* Makes durable what was written, and tells the user where that fails. */
 static int sync_region(const struct serve *s)
 {
 	int ret = s->readonly || !region_is_live() ? 0 : region_rw(ZD_PMEM_FLUSH, 0, 0, 0, NULL);
@@ -237,12 +262,13 @@ int cmd_serve(int argc, char **argv)
 
 	if (rc >= 0)
 		return rc;
-	rc = nbd_server_init(s->max_clients, s->readonly);
+	server_say_by(say_line);
+	rc = nbd_server_init(s->max_clients);
 	if (rc) {
 		cmd_error("can't wait for signals: %s", strerrordesc_np(-rc));
 		return EXIT_FAILED;
 	}
-	/* The socket first: no region is made for a server that can't be. */
+	/* The socket first: no region is made for a server that can't listen. */
 	rc = serve_listen(&s->socket, s->spec.path);
 	if (rc)
 		return rc;

@@ -3,8 +3,8 @@
  * The socket of `zonedev serve`; see serve_socket.h.
  *
  * Servers that start at the same time and want the same name take turns: each locks the
- * directory (flock) from its look at what is there until its own socket listens.  So none
- * takes a socket that doesn't listen yet for a dead server's.
+ * directory (flock) from its look at a socket of that name until its own socket listens.  So
+ * no server takes another's socket, which doesn't listen yet, for a dead server's.
  */
 #include "tools/serve_socket.h"
 
@@ -23,16 +23,16 @@
 #include <unistd.h>
 #include <zonedev/pmem.h>
 
-#include "serve/control.h"
+#include "serve/sockets.h"
 #include "tools/cmd.h"
 
 #define BACKLOG		128
-#define MOST_NAMES	64		/* of default sockets whose regions have the same name */
-#define LOCK_TRIES	100		/* of 20 ms: another user may hold a lock on /tmp */
+#define MOST_NAMES	64		/* default sockets of regions that have the same name */
+#define LOCK_TRIES	100		/* of 20 ms: another user may hold a lock on /tmp for long */
 
 /* --- a unix socket --- */
 
-/* The directory's descriptor, locked; -1: without. */
+/* A descriptor of the directory of @path, which holds the lock if it could be had; -1: none. */
 static int lock_dir(const char *path)
 {
 	char copy[PATH_MAX];
@@ -58,7 +58,7 @@ static int bind_and_listen(int fd, const struct sockaddr_un *addr)
 {
 	int ret = bind_private(fd, addr);
 
-	if (ret == -EADDRINUSE && control_is_stale(addr) && !unlink(addr->sun_path))
+	if (ret == -EADDRINUSE && socket_is_stale(addr) && !unlink(addr->sun_path))
 		ret = bind_private(fd, addr);
 	if (ret)
 		return ret;
@@ -69,7 +69,7 @@ static int bind_and_listen(int fd, const struct sockaddr_un *addr)
 	return ret;
 }
 
-/* At s->absolute, which fits.  0 or -errno. */
+/* Listens at s->absolute, which fits.  0 or -errno. */
 static int listen_at(struct serve_socket *s)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
@@ -111,7 +111,7 @@ static int listen_unix(struct serve_socket *s)
 	char dir[PATH_MAX];
 	int ret;
 
-	/* an empty name would be an abstract one, which anybody may connect to */
+	/* An empty name would be an abstract socket, to which any user may connect. */
 	if (!*s->path)
 		return cmd_error("--socket: give the path of the socket");
 	if (*s->path == '/')
@@ -127,7 +127,7 @@ static int listen_unix(struct serve_socket *s)
 	return ret ? cmd_error("--socket %s: %s", s->path, why_not(s, ret)) : 0;
 }
 
-/* /run/zonedev/disk.sock, disk-2.sock... */
+/* Listens at /run/zonedev/disk.sock, or disk-2.sock and so on where another server does. */
 static int listen_default(struct serve_socket *s, const char *region)
 {
 	const char *slash = strrchr(region, '/'), *name = slash ? slash + 1 : region;
@@ -178,7 +178,7 @@ static int listen_tcp(struct serve_socket *s)
 	return ret;
 }
 
-/* --- all --- */
+/* --- of either kind --- */
 
 int serve_listen(struct serve_socket *s, const char *region)
 {
@@ -193,11 +193,11 @@ void serve_unlisten(struct serve_socket *s)
 
 	if (*s->absolute && !lstat(s->absolute, &st) && st.st_dev == s->dev && st.st_ino == s->ino)
 		unlink(s->absolute);
-	/* once: the number of what is gone is given to another, which may be our successor's */
+	/* Once: the inode number may be given to another file, such as the next server's socket. */
 	*s->absolute = '\0';
 }
 
-/* RFC 3986 and NBD's URI specification: what isn't plain is %XX. */
+/* By RFC 3986 and NBD's URI specification: a byte that isn't one of these becomes %XX. */
 static void escape(const char *path, char *out, size_t len)
 {
 	size_t n = 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* A file device's page goes straight into another device's memory, and that page is
- * lent on: whoever lets go last gives it back. */
+ * lent on: the last holder gives it back. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <string.h>
@@ -34,7 +34,7 @@ int main(void)
 	zd_p2pdma_copy(&peer, &on_file, 1, &result);
 	printf("%s, distance %d\n", (char *)mem, zd_p2pdma_distance(provider, &file, 1, true));
 
-	zd_get_page(peer);				/* somebody else holds it, too */
+	zd_get_page(peer);				/* a second holder */
 	zd_free_p2pmem(provider, mem, ZD_PAGE_SIZE);
 	printf("freed, %llu bytes held\n", (unsigned long long)
 	       (zd_p2pdma_size(provider) - zd_p2pdma_available(provider)));

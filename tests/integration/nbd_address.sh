@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Where a server listens when it isn't told, for root and for another user, who may
-# connect there, and what of a name that is taken; and that `zonedev remove` finds a user's
-# server from another session, whatever came or went with the first.
+# Where a server listens by default, for root and for another user, who may connect there,
+# and what happens with a name that is taken; and that `zonedev remove` finds a user's server
+# from another session, whatever directories and variables each session has.
 # shellcheck source=tests/lib/lib.sh
 . "$(dirname "$0")/../lib/lib.sh"
 # shellcheck source=tests/lib/nbd.sh
@@ -11,7 +11,7 @@ requires nbdinfo ss setpriv
 
 [ "$(id -u)" = 0 ] || skip "needs root, to be two other users"
 uid=54321 other=54322
-# what they can get at: neither the runner's directory nor, perhaps, the build
+# A directory that both users can read: neither the runner's nor, perhaps, the build's is.
 rmdir "$T"
 T=$(mktemp -d /var/tmp/zd-address.XXXXXX)
 chmod 755 "$T"
@@ -21,8 +21,8 @@ mkdir "$T/home" "$T/stranger"
 chown "$uid" "$T/home"
 chown "$other" "$T/stranger"
 
-# session UID: $SESSION, before a command: a session of the user's, with nothing of this
-# one's but the home
+# session UID: $SESSION, to stand before a command: a session of that user, with no variable
+# of this one
 session() {
 	local home=/root
 	[ "$1" != "$uid" ] || home=$T/home
@@ -31,14 +31,14 @@ session() {
 		"HOME=$home")
 }
 
-# as UID COMMAND...
+# as UID COMMAND...: in a session of that user
 as() {
 	session "$1"
 	shift
 	"${SESSION[@]}" "$@"
 }
 
-# serve_as UID REGION [OPTION...]: as serve does, but with no address
+# serve_as UID REGION [OPTION...]: as serve does, but as that user, and on the default socket
 serve_as() {
 	session "$1"
 	shift
@@ -74,7 +74,7 @@ on_exit "rmdir '$runtime'"
 chown "$uid" "$runtime"
 expect_status 0 as "$uid" XDG_RUNTIME_DIR="$runtime" TMPDIR=/tmp "$ZONEDEV" remove "$T/home/disk"
 expect_status 0 as "$uid" "$ZONEDEV" add "$T/home/disk"
-# and of one that was there when the server began, and went
+# A runtime directory that was there when the server began, and went.
 serve_as "$uid" "pmem:$T/home/two,size=1M"
 rmdir "$runtime"
 expect_status 0 as "$uid" "$ZONEDEV" remove "$T/home/two"
@@ -124,7 +124,7 @@ ended 0
 serve "pmem:$T/a/$name" --socket "$T/s"
 expect_error "a server listens on it" "$ZONEDEV" serve "pmem:$T/b/$name" --socket "$T/s"
 [ "$(nbdinfo --size "$URI")" = $((1 << 20)) ] || fail "the first doesn't serve any more"
-# One that is there by the time it ends is another's.
+# A file that has the name by the time the server ends isn't the server's.
 rm "$T/s"
 echo data >"$T/s"
 kill "$SERVER"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Clients that don't touch the same sectors don't wait for each other; those that do lose
+ * Clients of different sectors don't wait for each other; clients of the same sectors lose
  * nothing.  nbd_apart URI DIR: the server's msync() is nbd_msync.c's, told by files in DIR.
- * A request that must not wait would do so for ever: hence the alarm.
+ * A request that waited, and must not, would wait for ever: hence the alarm.
  */
 #include "lib_test.h"
 
@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 
 #define SECTOR		512
-#define AT		(1 << 20)	/* of the region, 8 MiB */
+#define AT		(1 << 20)	/* in the region, which has 8 MiB */
 #define ROUNDS		400
 #define SIDES		3
 
@@ -78,7 +78,7 @@ static void *be_slow(void *arg)
 	return NULL;
 }
 
-/* Started, and in its msync(). */
+/* Waits until a request is in its msync(). */
 static void start_slow(struct slow *s, int (*fn)(struct nbd_handle *nbd))
 {
 	uint64_t before = log_size();
@@ -119,7 +119,7 @@ static void test_stalls(void)
 	char sector[SECTOR] = "whole";
 	struct slow all, one;
 
-	/* a flush that doesn't end */
+	/* A flush that doesn't end. */
 	CHECK(!nbd_pwrite(nbd, sector, SECTOR, 8 * SECTOR, 0));
 	hold(1);
 	start_slow(&all, flush);
@@ -128,8 +128,8 @@ static void test_stalls(void)
 	check_read(other, 8 * SECTOR, "whole");
 	CHECK(!nbd_pwrite(other, sector, SECTOR, 9 * SECTOR, 0));
 	CHECK(!nbd_trim(other, 64 << 10, 2 << 20, 0));
-	/* and beside it a write of less than a sector that waits for its own sync: not even
-	 * its own sector is closed */
+	/* And beside the flush a write of less than a sector that waits for its own sync: even
+	 * the sector of that write can be written. */
 	start_slow(&one, write_part_durably);
 	check_read(other, AT + 3, "durable");
 	CHECK(!nbd_pwrite(nbd, "part", 4, AT + 20, 0));
@@ -143,7 +143,7 @@ static void test_stalls(void)
 	hold(0);
 	end_slow(&all);
 	end_slow(&one);
-	/* a durable write doesn't wait for another's flush */
+	/* A durable write doesn't wait for another client's flush. */
 	hold(1 << 20);
 	start_slow(&all, flush);
 	CHECK(!nbd_pwrite(nbd, sector, SECTOR, AT, LIBNBD_CMD_FLAG_FUA));
@@ -157,9 +157,9 @@ static void test_stalls(void)
 /* --- the same sectors --- */
 
 /*
- * Sectors 0 to 3 of AT.  Side 0 writes sectors 1 and 2 whole, and is the only one to write
- * their bytes from 8 on, but for the last 8; the others write 16 bytes over the limits
- * between two sectors: 1's end and 2's beginning, and so on, each its own.
+ * Sectors 0 to 3 of AT.  Side 0 writes sectors 1 and 2 whole; no other side writes their
+ * bytes between the first and the last 8.  Each other side writes 16 bytes over a limit between
+ * two sectors of its own: the end of sector 1 and the beginning of sector 2, and so on.
  */
 static void *write_side(void *arg)
 {
@@ -177,7 +177,7 @@ static void *write_side(void *arg)
 		}
 		CHECK(!nbd_pwrite(nbd, buf, 16, side == 3 ? AT + 100 : from, 0));
 		CHECK(!nbd_pread(nbd, back, 16, side == 3 ? AT + 100 : from, 0));
-		if (side == 3)	/* nobody else writes these */
+		if (side == 3)	/* no other side writes these */
 			CHECK(!memcmp(buf, back, 16));
 	}
 	part(nbd);

@@ -9,11 +9,11 @@
 own_msync
 
 serve "pmem:$T/region,size=8M"
-on_exit "rm -f '$T/hold'"	# or the server would not end
-rm -f "$T/log"		# zonedev serve itself has opened it, to see whether that can be
+on_exit "rm -f '$T/hold'"	# or the server wouldn't end
+rm -f "$T/log"		# with the syncs of opening the region
 "$H/nbd_apart" "$URI" "$T" || fail "nbd_apart: $? $(cat "$T/serve.err")"
 rm -f "$T/hold"
-# durable writes sync what they wrote, and flushes all
+# A durable write syncs its own range, a flush all.
 grep -qx 4096 "$T/log" || fail "no sync of a page: $(cat "$T/log")"
 [ "$(grep -cx 8388608 "$T/log")" = 2 ] || fail "not two syncs of all: $(cat "$T/log")"
 kill "$SERVER"

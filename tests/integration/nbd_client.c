@@ -1,22 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A client that knows what its server must have: several connections write, zero,
- * read and flush blocks of which each has a generation, until the server dies or
- * says that the region is gone; once it is back, every block is looked at.
+ * read and flush blocks, each with a generation, until the server dies or says that the
+ * region is gone; once the region is back, every block is read and compared.
  *
- *	nbd_client URI SEED whole|words		(as in "what a crash may not tear")
+ *	nbd_client URI SEED whole|words		(what a crash may not tear)
  *
- * It prints a line and waits for one, in turn:
+ * The client prints a line and waits for one, in turn:
  *
  *	loaded				the connections are busy
- *	down WHY MS			all have failed: the error's name, and how
- *					long after the first the last request did
+ *	down WHY MS			all connections have failed: the error's name, and
+ *					the time from the first failure to the last
  *	    < up			the server is there again
- *	ok WRITES FLUSHED FUA TORN	nothing is lost: so many writes were
- *					acknowledged, so many of them before a flush
- *					that was, too, so many with FUA; and so many
- *					blocks were in flight and are mixed (words
- *					only).  Then from the top
+ *	ok WRITES FLUSHED FUA TORN	nothing is lost.  Counted are writes that were
+ *					acknowledged, those of them before a flush that
+ *					was acknowledged, those with FUA; and blocks
+ *					that were in flight and are mixed (words only).
+ *					Then from the top
  *	    < quit			in place of up
  *
  * A block has at most one write in flight.  So after a crash it holds the last
@@ -29,15 +29,15 @@
 
 #define BLOCK		4096ul
 #define WORDS		(BLOCK / 8)
-#define NR_BLOCKS	2048ul		/* a connection */
+#define NR_BLOCKS	2048ul		/* of each connection */
 #define NR_CONNS	4
 #define DEPTH		16
-#define MAX_RUN		256		/* blocks a request */
+#define MAX_RUN		256		/* blocks of a request */
 #define ZEROS		(1ull << 63)	/* a generation that is all zeros */
 #define LOADED		100		/* requests of each connection */
 
 struct block {
-	uint64_t acked, maybe;		/* maybe: was in flight; 0: nothing was */
+	uint64_t acked, maybe;		/* maybe: the generation in flight, 0: none */
 	bool busy;
 };
 
@@ -74,7 +74,7 @@ static unsigned int nr_loaded;
 
 /* --- what is in a block --- */
 
-/* The first word; the others count up from it. */
+/* The first word of a block; the others count up from it. */
 static uint64_t stamp(const struct conn *c, size_t block, uint64_t gen)
 {
 	return word(gen, c->id * NR_BLOCKS + block, 0);
@@ -85,7 +85,7 @@ static bool is_zeros(uint64_t gen)
 	return !gen || gen & ZEROS;
 }
 
-/* Cheap: the server is to have the CPU. */
+/* A cheap generator: the server is to have the CPU. */
 static void fill_block(const struct conn *c, size_t block, uint64_t gen, uint64_t *w)
 {
 	uint64_t first = is_zeros(gen) ? 0 : stamp(c, block, gen), step = !is_zeros(gen);
@@ -189,12 +189,12 @@ static int completion(void *data, int *error)
 	return 1;
 }
 
-/* A run of blocks that nobody uses; false if it didn't find one at once. */
+/* A run of blocks without a request in flight; false if none was found at once. */
 static bool pick(struct op *op)
 {
 	struct conn *c = op->conn;
 
-	/* large ones are in the middle of a copy more often when the server dies */
+	/* A server that dies is more often in the middle of the copy of a large request. */
 	op->nr = rnd(&c->rng) % 2 ? 1 : 1 + rnd(&c->rng) % MAX_RUN;
 	op->first = rnd(&c->rng) % (NR_BLOCKS - op->nr + 1);
 	for (size_t i = op->first; i < op->first + op->nr; i++)
@@ -252,8 +252,8 @@ static void submit(struct op *op)
 	default:
 		cookie = nbd_aio_flush(c->nbd, done, 0);
 	}
-	/* The connection died: the callback was, or will be, called or not; and
-	 * the server hasn't seen the request. */
+	/* The connection died: whether the callback was or will be called isn't known, and the
+	 * server hasn't seen the request. */
 	if (cookie < 0)
 		failed(c, nbd_get_errno());
 	if (cookie < 0 && op->busy) {
@@ -285,7 +285,7 @@ static void *load(void *arg)
 			__atomic_fetch_add(&nr_loaded, 1, __ATOMIC_RELEASE);
 		}
 		if (nbd_poll(c->nbd, 1000) < 0 && c->in_flight && nbd_aio_is_dead(c->nbd)) {
-			/* libnbd has called back for all it had, or never will */
+			/* libnbd calls no callback any more. */
 			failed(c, ENOTCONN);
 			break;
 		}
@@ -301,17 +301,17 @@ static void *load(void *arg)
 	return NULL;
 }
 
-/* --- after that --- */
+/* --- after the load --- */
 
 static void check_refused(struct conn *c, int rc)
 {
 	CHECK_EQ(rc, -1);
-	/* a server that is told to end says the same, and hangs up */
+	/* A server that is told to end says the same, and hangs up. */
 	if (nbd_aio_is_ready(c->nbd))
 		CHECK_EQ(nbd_get_errno(), ESHUTDOWN);
 }
 
-/* The region is away: whatever is asked, says so. */
+/* The region is away: every request fails with that. */
 static void check_away(struct conn *c)
 {
 	char buf[512] = "";
@@ -336,7 +336,7 @@ static void connect_to(struct conn *c)
 	CHECK(nbd_get_size(c->nbd) >= (int64_t)(NR_CONNS * NR_BLOCKS * BLOCK));
 }
 
-/* If its server has ended; else the connection must have lived through it. */
+/* Connects again if the server has ended; else the old connection must still be there. */
 static void reconnect(struct conn *c)
 {
 	char buf[512];
@@ -350,8 +350,8 @@ static void reconnect(struct conn *c)
 	connect_to(c);
 }
 
-/* What the block turned out to be, is what it is from now on. */
-static void settle_block(struct conn *c, size_t i, uint64_t *w, uint64_t *torn)
+/* The generation that was found in the block is the acknowledged one from now on. */
+static void accept_block(struct conn *c, size_t i, uint64_t *w, uint64_t *torn)
 {
 	struct block *b = &c->blocks[i];
 
@@ -382,7 +382,7 @@ static void verify(struct conn *c, uint64_t *torn)
 			_exit(1);
 		}
 		for (size_t j = 0; j < 64; j++)
-			settle_block(c, i + j, buf + j * WORDS, torn);
+			accept_block(c, i + j, buf + j * WORDS, torn);
 	}
 	for (struct op *op = c->ops; op < c->ops + DEPTH; op++)
 		op->busy = false;

@@ -8,7 +8,7 @@
 . "$(dirname "$0")/../lib/nbd.sh"
 requires nbdcopy nbdinfo qemu-img mkfs.ext4 e2fsck debugfs
 
-# A disk with a file system, and with data outside of it and holes
+# An image with a file system, holes, and data outside of the file system.
 make_disk() {
 	local files=$T/files
 	mkdir "$files"
@@ -28,7 +28,7 @@ check_fs() {
 
 make_disk
 for btt in off on; do
-	# a BTT takes some of the media for itself
+	# A BTT takes some of the media for itself.
 	size=32M
 	[ "$btt" = off ] || size=48M
 	serve "pmem:$T/region.$btt,size=$size,btt=$btt"
@@ -40,12 +40,12 @@ for btt in off on; do
 	grep -q "^virtual size: .* ($(nbdinfo --size "$URI") bytes)" "$T/info" ||
 		fail "qemu-img info: $(cat "$T/info")"
 
-	# what qemu makes of it
+	# qemu's image of the region, and back.
 	qemu-img convert -f raw -O qcow2 "$URI" "$T/disk.qcow2" || fail "qemu-img convert from it"
 	qemu-img compare -f qcow2 -F raw "$T/disk.qcow2" "$URI" >"$T/info" ||
 		fail "qemu-img compare: $(cat "$T/info")"
 	qemu-img convert -n -f qcow2 -O raw "$T/disk.qcow2" "$URI" || fail "qemu-img convert to it"
-	# (whose rest, if it is larger, is zeros)
+	# The region may be larger: the rest must be zeros.
 	qemu-img compare -f raw -F raw "$T/disk" "$URI" >"$T/info" ||
 		fail "qemu-img compare: $(cat "$T/info")"
 	nbdcopy "$URI" "$T/back" || fail "nbdcopy from it"
@@ -65,5 +65,5 @@ nbdcopy "$URI" "$T/back" || fail "nbdcopy from it"
 cmp "$T/region.off" "$T/back" || fail "the region's file isn't the disk"
 check_fs "$T/back"
 
-# Without its BTT, what one has made must not be served as if it were the disk.
+# A region that has a BTT must not be served without btt=on, as if it were the disk.
 expect_error "btt=on" "$ZONEDEV" serve "pmem:$T/region.on" --socket "$T/other"

@@ -9,7 +9,7 @@
 requires fio
 seeded
 
-# Of each client; what is written is read back and checked.
+# The range of each client, which reads back and checks what it wrote.
 mib=$(scaled 24)
 
 for btt in off on; do

@@ -13,7 +13,7 @@ seeded
 rounds=20
 [ "$ZD_SANITIZER" = plain ] || rounds=5
 
-# It takes a while until it writes
+# start_fio: a while later fio_writes
 start_fio() {
 	: >"$T/fio.out"
 	fio --name=killed --ioengine=nbd --uri="$URI" --rw=randwrite --bs=16k --offset=32m \
@@ -31,8 +31,8 @@ fio_is_told() {
 	! wait "$FIO" || fail "fio didn't notice that its server was killed"
 }
 
-# kills SPEC WHAT ROUNDS SIGNAL STATUS [FIO]: the server of SPEC ends with STATUS, ROUNDS
-# times; the client, of kind WHAT, has its first 32 MiB, fio the next 16
+# kills SPEC WHAT ROUNDS SIGNAL STATUS [FIO]: ROUNDS times the server of SPEC gets SIGNAL and
+# ends with STATUS; nbd_client, of kind WHAT, has the region's first 32 MiB, fio the next 16
 kills() {
 	local spec=$1 rest round writes flushed fua torn
 	serve "$spec"
@@ -51,7 +51,7 @@ kills() {
 		ask up
 		hear "ok *"
 	done
-	# see nbd_client.c
+	# The line is explained in nbd_client.c.
 	read -r _ writes flushed fua torn <<<"$LINE"
 	say "$spec: $writes writes acknowledged, $flushed flushed, $fua FUA: all there; $torn torn"
 	[ "$writes" -gt 100 ] && [ "$flushed" -gt 0 ] && [ "$fua" -gt 0 ] || fail "no load: $LINE"
@@ -61,7 +61,7 @@ kills() {
 	hear "down *"
 	[ $# -lt 6 ] || fio_is_told
 	end_client
-	# which also sweeps up what the killed have left
+	# This command also removes the sockets of killed servers.
 	rest=${spec#pmem:}
 	expect_error "no server" "$ZONEDEV" remove "${rest%%,*}"
 	! find /run/zonedev ~/.zonedev -name "*.$SERVER" 2>/dev/null |
@@ -69,7 +69,7 @@ kills() {
 }
 
 kills "pmem:$T/region,size=64M" words "$rounds" KILL 137 fio
-# In memory, where a server is more often in the middle of a copy
+# In memory, where a server that is killed is more often in the middle of a copy.
 shm=$(mktemp -d /dev/shm/zd-test.XXXXXX)
 on_exit "rm -rf '$shm'"
 kills "pmem:$shm/region,size=64M,btt=on" whole "$rounds" KILL 137

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# What a region has lost reads as errors, also for those who serve it next: after a kill,
-# after its file was cut while nothing served it, moved, copied with its attributes; and
-# never as zeros, unless it was written.
+# What a region has lost reads as errors, also from the next server: after a kill, and after
+# the file was cut while no server had it, moved, or copied with its attributes.  It never reads
+# as zeros, unless zeros were written there.
 # shellcheck source=tests/lib/lib.sh
 . "$(dirname "$0")/../lib/lib.sh"
 # shellcheck source=tests/lib/nbd.sh
@@ -37,7 +37,7 @@ lost 512k 4k
 lost 252k 8k
 has 7 252k 4k
 grep -q "786432 bytes of it were lost" "$T/serve.err" || fail "nothing said: $(cat "$T/serve.err")"
-# what is written since is good, without a flush
+# What was written after the loss reads well, without a flush.
 io wrote "write -P 8 512k 4k"
 killed
 serve "pmem:$region"
@@ -46,7 +46,7 @@ lost 516k 4k
 kill "$SERVER"
 ended 0
 
-# moved, and copied
+# The file is moved, and copied.
 mv "$region" "$T/moved"
 cp --preserve=xattr "$T/moved" "$T/copied"
 for f in moved copied; do
@@ -63,7 +63,7 @@ has 0 1020k 4k
 kill "$SERVER"
 ended 0
 
-# cut while nothing serves it
+# The file is cut while no server has it.
 mv "$T/moved" "$region"
 truncate -s 128K "$region"
 expect_error "had 1048576" "$ZONEDEV" serve "pmem:$region" --port 0
@@ -79,7 +79,7 @@ expect_error "all is lost" "$ZONEDEV" serve "pmem:$region,size=1M" --port 0
 rm "$region"
 serve "pmem:$region,size=1M"
 has 0 0 4k
-# away and back, cut meanwhile: that is no reason for zeros either
+# Removed, cut, and brought back: that gives no zeros either.
 io wrote "write -P 9 0 1M" flush
 expect_status 0 "$ZONEDEV" remove "$region"
 truncate -s 512K "$region"
@@ -91,7 +91,7 @@ lost 512k 4k
 kill "$SERVER"
 ended 0
 
-# a record that can't be understood isn't an empty one
+# A record of losses that can't be understood isn't taken for an empty one.
 python3 -c '
 import os, sys
 old = os.getxattr(sys.argv[1], "user.zonedev.region")

@@ -2,9 +2,10 @@
 /*
  * Loaded before a server: its msync() is told what to do by files in $ZD_MSYNC_DIR.
  *
- *	log	each call adds a line: its length in bytes, before anything else
- *	hold	while it is there calls wait; those of less than its number of bytes don't
- *	fail	while it is there they fail with EIO
+ *	log	each call adds a line, its length in bytes, before it does anything
+ *	hold	calls wait while this file is there, unless they have fewer bytes than the
+ *		number in it
+ *	fail	calls fail with EIO while this file is there
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -20,7 +21,7 @@ static const char *in_dir(const char *name, char *path, size_t len)
 	return path;
 }
 
-/* 0: it isn't there. */
+/* The number in the file; 0: the file isn't there. */
 static unsigned long number_in(const char *name)
 {
 	char path[512], text[32] = "";

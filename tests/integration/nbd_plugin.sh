@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# The plugin in nbdkit: its parameters, what it refuses, filters and --run; what it has of
-# zonedev remove.  (nbdkit has no sanitizer's runtime: with a plain build only.)
+# The plugin in nbdkit: its parameters, what it refuses, filters and --run, and zonedev
+# remove.  (nbdkit has no sanitizer's runtime: with a plain build only.)
 # shellcheck source=tests/lib/lib.sh
 . "$(dirname "$0")/../lib/lib.sh"
 requires nbdkit nbdinfo nbdcopy
@@ -37,25 +37,25 @@ no_plugin "$T/file" "$T/file"
 no_plugin "No such file" path="$T/new" size=1M readonly=on
 [ ! -e "$T/new" ] || fail "a region was made"
 
-# each request one by one, as `zonedev serve` does them
+# Each kind of request, as nbd_serve.sh has them.
 start nbdkit -f -U "$T/requests.sock" "$plugin" "$T/requests" size=16M
 wait_for 20 "[ -S '$T/requests.sock' ]" || fail "no nbdkit"
 "$H/nbd_requests" "nbd+unix:///?socket=$T/requests.sock" "$PID" "$T/requests" || fail "requests"
 
-# readonly=on without nbdkit's own -r
+# The parameter readonly=on, without nbdkit's own -r.
 # shellcheck disable=SC2016 # nbdkit sets it
 nbdkit -U - "$plugin" "$T/served" readonly=on --run 'nbdinfo "$uri"' >"$T/info" ||
 	fail "readonly=on"
 grep -q 'is_read_only: true' "$T/info" || fail "readonly=on: $(cat "$T/info")"
 
-# --run, and memory only
+# nbdkit's --run, and a memfd.
 # shellcheck disable=SC2016 # nbdkit sets it
 nbdkit -U - "$plugin" memfd:scratch size=16M --run \
 	'nbdcopy '"$T/data"' "$uri" && nbdcopy "$uri" '"$T/copy" || fail "nbdkit --run"
 cmp -n $((1 << 20)) "$T/data" "$T/copy" || fail "memfd: not what was written"
 [ "$(stat -c %s "$T/copy")" = $((16 << 20)) ] || fail "memfd: not of that size"
 
-# in the background, and with a relative path: nbdkit changes directory
+# In the background, and with a relative path: nbdkit changes directory.
 cd "$T"
 nbdkit -U "$T/plugin.sock" -P "$T/pid" "$plugin" plain size=4M
 pid=$(cat "$T/pid")

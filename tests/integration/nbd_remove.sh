@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# `zonedev remove` under full load: every client hears ESHUTDOWN, the server lives and
-# has nothing of the region any more, and when it is back, what was acknowledged is
-# there; brought back by `zonedev add`, or by another server.
+# `zonedev remove` under full load: every client gets ESHUTDOWN, the server lives and has
+# neither lock nor mapping of the region any more; and when `zonedev add` or another server has
+# brought the region back, what was acknowledged is there.
 # shellcheck source=tests/lib/lib.sh
 . "$(dirname "$0")/../lib/lib.sh"
 # shellcheck source=tests/lib/nbd.sh
@@ -15,7 +15,7 @@ rounds=20
 region=$T/region
 slowest=0
 
-# fio on the part that the client leaves alone; it takes a while until it is at it
+# start_fio: on the part that nbd_client leaves alone; a while later fio_is_at_it
 start_fio() {
 	: >"$T/fio.out"
 	fio --name=removed --ioengine=nbd --uri="$URI" --rw=randrw --bs=4k --offset=32m \
@@ -73,7 +73,7 @@ for ((round = 0; round < rounds; round++)); do
 done
 say "$rounds removals, clients told within $slowest ms; $LINE"
 
-# As it is, it can't be added; removed, it can't be removed, nor served twice
+# A region that isn't removed can't be added, nor served twice; one that is can't be removed again.
 expect_error "is not removed" "$ZONEDEV" add "$region"
 expect_error "is open as a region" "$ZONEDEV" serve "pmem:$region" --port 0
 hear loaded
@@ -82,12 +82,12 @@ hear "down ESHUTDOWN *"
 end_client
 expect_error "was removed before" "$ZONEDEV" remove "$region"
 
-# What comes back is what went, or nothing does.
+# Only the same region can be added.
 mv "$region" "$region.other"
 expect_error "No such file" "$ZONEDEV" add "$region"
 truncate -s 64M "$region"
 expect_error "no server" "$ZONEDEV" add "$region"
-# named by what it was, it is still not that
+# The server is found by the region's inode, but at its path is another file.
 expect_error "another file than was removed" "$ZONEDEV" add "$region.other"
 mv "$region.other" "$region"
 truncate -s 96M "$region"

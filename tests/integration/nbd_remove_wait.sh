@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# A request that can't finish (its file system is frozen) holds the region: removal
-# waits for it, names it, keeps to its timeout, and completes by itself when the
-# request does, which was not lost.
+# A request that can't finish (its file system is frozen) holds the region: removal waits for
+# the request, names it, keeps to the timeout, and completes by itself when the request does,
+# which isn't lost.
 # shellcheck source=tests/lib/lib.sh
 . "$(dirname "$0")/../lib/lib.sh"
 # shellcheck source=tests/lib/nbd.sh
@@ -16,8 +16,8 @@ mount -o loop "$T/image" "$T/mnt" 2>"$T/err" || skip "needs a loop device: $(cat
 on_exit "fsfreeze --unfreeze '$T/mnt' 2>/dev/null; umount --lazy '$T/mnt'"
 region=$T/mnt/region
 
-# A write waits for the file system in its page fault.  Sleeping alone says little,
-# but is all there is where stacks can't be read.
+# is_stuck: the write waits for the file system, in a page fault.  Where stacks can't be read,
+# that a thread sleeps is all that can be seen.
 is_stuck() {
 	if cat "/proc/$SERVER/stack" >/dev/null 2>&1; then
 		grep -qs page_mkwrite "/proc/$SERVER/task/"*/stack
@@ -31,7 +31,7 @@ fio_nbd before --rw=write --bs=64k --size=1m --verify=crc32c --verify_fatal=1 --
 	fail "fio: $(cat "$T/before.fio")"
 fsfreeze --freeze "$T/mnt"
 
-# Its page is clean: to make it writable means to change the file system.
+# The write's page is clean: to make it writable means to change the file system.
 fio_nbd stuck --rw=write --bs=4k --size=4k >"$T/fio.err" 2>&1 &
 fio=$!
 wait_for 20 is_stuck ||
@@ -41,12 +41,12 @@ case $ERR in
 "zonedev: $region: still held by 1 request in flight; "*) ;;
 *) fail "remove --timeout says: $ERR" ;;
 esac
-# Meanwhile it is neither here nor gone.
+# While it is being removed, a region can be neither served nor added.
 expect_error "still being removed" "$ZONEDEV" add "$region"
 unlocked "$region" && fail "the lock is gone before the request is"
 nbdcopy "$URI" "$T/out" 2>"$T/err" && fail "a new client is let in"
 
-# Who waits for ever is told for whom
+# A remove without a timeout says what it waits for.
 start "$ZONEDEV" remove "$region" 2>"$T/waiting"
 remove=$PID
 wait_for 20 "grep -q 'waiting for 1 request in flight' '$T/waiting'" ||
@@ -61,7 +61,7 @@ expect_status 0 "$ZONEDEV" add "$region"
 nbdcopy "$URI" "$T/out" || fail "nbdcopy"
 cmp "$region" "$T/out" || fail "not what is in the file"
 
-# And one that nobody waits for completes by itself.
+# A removal whose `zonedev remove` has given up completes by itself.
 fsfreeze --freeze "$T/mnt"
 fio_nbd again --rw=write --bs=4k --size=4k --offset=64k >"$T/fio.err" 2>&1 &
 fio=$!
@@ -72,7 +72,7 @@ fsfreeze --unfreeze "$T/mnt"
 wait "$fio" || fail "the write that was in flight failed: $(cat "$T/fio.err")"
 wait_for 20 "unlocked '$region'" || fail "the removal doesn't go on"
 
-# A server that doesn't answer doesn't keep anybody longer than it may.
+# A server that doesn't answer holds up `zonedev remove` for its time-out only.
 expect_status 0 "$ZONEDEV" add "$region"
 kill -STOP "$SERVER"
 expect_status 1 "$ZONEDEV" remove --timeout 0.1 "$region"

@@ -2,10 +2,10 @@
 /*
  * What a client may ask for, one by one.
  *
- *	nbd_requests URI [PID FILE]	of an empty region of 1 MiB or more; the
- *					server's id and the region's file, where
- *					what is durable is not dirty (not with a
- *					BTT, whose log repeats what was cut short)
+ *	nbd_requests URI [PID FILE]	URI: of an empty region of 1 MiB or more; PID, FILE:
+ *					the server's process and the region's file, to see
+ *					that what is durable is not dirty (not with a BTT:
+ *					its log repeats a write that was cut short)
  */
 #include <libnbd.h>
 #include <linux/magic.h>
@@ -61,7 +61,7 @@ static void zeroes_and_trim(void)
 	CHECK_EQ(nbd_zero(nbd, 8192, 16384, LIBNBD_CMD_FLAG_NO_HOLE | LIBNBD_CMD_FLAG_FUA), 0);
 	expect_zeros(16384, 24576);
 	expect_data(24576, LEN);
-	/* fast is only what gives storage back */
+	/* Only a zeroing that gives storage back is fast. */
 	CHECK_EQ(nbd_zero(nbd, 4096, 32768, LIBNBD_CMD_FLAG_FAST_ZERO), 0);
 	expect_zeros(32768, 36864);
 	CHECK_EQ(nbd_zero(nbd, 4096, 40960, LIBNBD_CMD_FLAG_FAST_ZERO | LIBNBD_CMD_FLAG_NO_HOLE), -1);
@@ -113,7 +113,7 @@ static void block_status(void)
 	CHECK_EQ(e.data, 4096);
 }
 
-/* Of the server's mapping of the file: KiB that are yet to be written back. */
+/* How many KiB of the server's mapping of the file are yet to be written back. */
 static unsigned int dirty(void)
 {
 	char path[64], perm[5], line[4400];
@@ -135,7 +135,7 @@ static unsigned int dirty(void)
 	return sum;
 }
 
-/* What must be durable when it is acknowledged, is not dirty any more. */
+/* A write that is durable when it is acknowledged leaves no dirty page. */
 static void durability(void)
 {
 	struct statfs st;
@@ -150,7 +150,7 @@ static void durability(void)
 	CHECK_EQ(dirty(), 0);
 	CHECK_EQ(nbd_zero(nbd, LEN / 2, 0, LIBNBD_CMD_FLAG_NO_HOLE | LIBNBD_CMD_FLAG_FUA), 0);
 	CHECK_EQ(dirty(), 0);
-	/* what was written elsewhere is another matter */
+	/* Pages of other writes may be dirty. */
 	write_all();
 	CHECK_EQ(nbd_zero(nbd, LEN / 2, 0, LIBNBD_CMD_FLAG_FUA), 0);
 	CHECK(dirty() <= LEN / 2 / 1024);
@@ -175,7 +175,7 @@ static struct nbd_handle *connect_to(void)
 	return h;
 }
 
-/* Two clients write into one sector at once: none undoes what the other did. */
+/* Two clients write into one sector at once: none undoes the other's write. */
 static void shared_sector(void)
 {
 	struct nbd_handle *clients[2] = { connect_to(), connect_to() };
@@ -201,7 +201,7 @@ static void shared_sector(void)
 	nbd_close(clients[1]);
 }
 
-/* No client must ask so; some do. */
+/* The protocol forbids these requests; some clients send them. */
 static void odd_sizes(void)
 {
 	CHECK_EQ(nbd_set_strict_mode(nbd, 0), 0);
@@ -218,13 +218,13 @@ static void odd_sizes(void)
 	CHECK_EQ(nbd_zero(nbd, 10, 8190, 0), 0);
 	expect_zeros(8190, 8200);
 	expect_data(8200, LEN);
-	/* trims no more than it was told */
+	/* A trim of less than sectors trims no more than its range. */
 	CHECK_EQ(nbd_trim(nbd, 2000, 16383, 0), 0);
 	expect_data(8200, 16384);
 	expect_data(18383 / 512 * 512, LEN);
 	CHECK_EQ(nbd_trim(nbd, 10, 20000, 0), 0);
 	expect_data(18383 / 512 * 512, LEN);
-	/* beyond the end */
+	/* Beyond the end of the region. */
 	CHECK_EQ(nbd_pread(nbd, buf, 512, nbd_get_size(nbd), 0), -1);
 	CHECK_EQ(nbd_pwrite(nbd, buf, 1024, nbd_get_size(nbd) - 512, 0), -1);
 }

@@ -2,17 +2,17 @@
 /*
  * A client that breaks every rule of the protocol, and of manners.
  *
- *	nbd_rude SOCKET SEED COUNT	so many rude acts, one after the other, drawn at
+ *	nbd_rude SOCKET SEED COUNT	COUNT rude acts, one after the other, drawn at
  *					random; some leave connections behind that do
  *					nothing, or don't read, for a while
  *	nbd_rude SOCKET hold COUNT mute|idle|unread
- *					as many connections at once, that don't shake
- *					hands, shake hands and do nothing, or ask and don't
- *					read; prints how many it has, and waits for its input
- *					to end
+ *					COUNT connections at once that don't shake hands,
+ *					or shake hands and do nothing, or ask and don't
+ *					read; prints how many there are, and waits for
+ *					the end of the input
  *
- * SOCKET: a unix socket's path, or a TCP port of this host.  What it writes goes to the
- * last 8 MiB of the region, where other clients have nothing.
+ * SOCKET: a unix socket's path, or a TCP port of this host.  Its writes go to the last 8 MiB
+ * of the region, where other clients have nothing.
  */
 #include <arpa/inet.h>
 #include <endian.h>
@@ -25,10 +25,10 @@
 #include "nbd/proto.h"
 #include "tests/integration/lib_test.h"
 
-#define OURS		(UINT64_C(8) << 20)	/* bytes at the end */
+#define OURS		(UINT64_C(8) << 20)	/* bytes at the region's end */
 #define MIB		(1u << 20)
 #define MAX_HELD	48
-#define STEP_MS		20		/* what a server that doesn't answer is given */
+#define STEP_MS		20		/* how long to wait for an answer */
 
 static const char *where;
 static uint64_t rng, size;
@@ -77,7 +77,7 @@ static bool pull(int fd, void *buf, size_t len)
 	return recv(fd, buf, len, MSG_WAITALL) == (ssize_t)len;
 }
 
-/* --- the protocol, as far as it is kept --- */
+/* --- the part of the protocol that is kept --- */
 
 static bool push_option(int fd, uint32_t nr, uint32_t len)
 {
@@ -94,7 +94,7 @@ static bool greet(int fd)
 	return pull(fd, hello, sizeof(hello)) && push(fd, &flags, sizeof(flags));
 }
 
-/* Ready for requests; -1: turned away. */
+/* A connection that has shaken hands; -1: it was turned away. */
 static int enter(void)
 {
 	struct {
@@ -129,7 +129,7 @@ static uint64_t our_offset(void)
 
 /* --- acts --- */
 
-/* Without a word, with half a word, or with the wrong one. */
+/* Leaves a handshake: before it, in the middle of a word, or after a wrong one. */
 static void at_the_door(void)
 {
 	int fd = dial();
@@ -158,7 +158,7 @@ static void wrong_options(void)
 	close(fd);
 }
 
-/* Names and queries whose lengths go beyond the option that they are in. */
+/* Names and queries with lengths beyond the option that has them. */
 static void lying_option(void)
 {
 	static const uint32_t options[] = { NBD_OPT_INFO, NBD_OPT_GO, NBD_OPT_LIST_META_CONTEXT,
@@ -196,7 +196,7 @@ static void reads_in_flight(int fd)
 	for (int i = 0; i < 40; i++)
 		if (!ask(fd, NBD_CMD_READ, rnd(&rng) % (size - MIB), len))
 			break;
-	/* until some are on their way, or at once */
+	/* Hangs up when some replies are on their way, or at once. */
 	if (rnd(&rng) % 2)
 		pull(fd, junk, rnd(&rng) % MIB);
 }
@@ -226,7 +226,7 @@ static void wrong_lengths(int fd)
 	push(fd, junk, len < MIB ? len : MIB);
 }
 
-/* Any field may be anything; only what is written must be ours. */
+/* Any field may be anything, but a write must go to the bytes of this client. */
 static void any_requests(int fd)
 {
 	for (int i = 0; i < 50; i++) {
@@ -244,7 +244,7 @@ static void any_requests(int fd)
 	pull(fd, junk, rnd(&rng) % 20000);
 }
 
-/* Its own end is closed first, and then it reads everything: that is allowed. */
+/* Closes the sending side first, and then reads every reply: that is allowed. */
 static void closes_first(int fd)
 {
 	uint64_t left = 10 * (65536 + sizeof(struct nbd_simple));
@@ -255,7 +255,7 @@ static void closes_first(int fd)
 	shutdown(fd, SHUT_WR);
 	while (left && (n = recv(fd, junk, left < MIB ? left : MIB, 0)) > 0)
 		left -= n;
-	/* what was asked for before it closed has been answered */
+	/* The requests before the close have been answered. */
 	CHECK(!left || errno == EAGAIN);
 }
 
@@ -272,13 +272,13 @@ static void (*const acts[])(int fd) = {
 };
 #define NR_ACTS (sizeof(acts) / sizeof(acts[0]))
 
-/* Some aren't closed before a while. */
+/* Closes the connection, at once or a while later. */
 static void leave(int fd)
 {
 	unsigned int i = rnd(&rng) % MAX_HELD;
 
 	if (rnd(&rng) % 4) {
-		/* over TCP: with a reset */
+		/* Over TCP that is a reset. */
 		if (rnd(&rng) % 2)
 			setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){ 1, 0 },
 				   sizeof(struct linger));
@@ -311,7 +311,7 @@ static void act(void)
 	}
 	fd = enter();
 	if (fd < 0)
-		return;		/* there are too many of its kind */
+		return;		/* there are too many such connections */
 	acts[which - 4](fd);
 	leave(fd);
 }

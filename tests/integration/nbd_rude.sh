@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# A client can end its own connection only: beside one that keeps no rule, fio's
-# verification goes on clean, the server's memory stays bounded, and nothing is left of
-# the rude one when it has gone.  As many connections as there may be, or as there are
-# descriptors for, stop no client that is there; the end is clean.
+# A client can end its own connection only: beside a client that keeps no rule (nbd_rude.c),
+# fio's verification goes on clean, the server's memory stays bounded, and no thread or
+# descriptor is left of the rude client when it has gone.  With as many connections as there may
+# be, or as there are descriptors for, the clients that are there go on; the end is clean.
 #
 # For as long as you like: ZD_SECONDS=3600 (make soak).
 # shellcheck source=tests/lib/lib.sh
@@ -15,7 +15,7 @@ seeded
 
 acts=$(scaled 200)
 
-# fds, threads: of the server
+# fds, threads: how many the server has
 fds() {
 	find "/proc/$SERVER/fd" -mindepth 1 2>/dev/null | wc -l
 }
@@ -23,7 +23,7 @@ threads() {
 	find "/proc/$SERVER/task" -mindepth 1 -maxdepth 1 2>/dev/null | wc -l
 }
 
-# hold COUNT KIND: connections of nbd_rude, $HELD of them; until let_go
+# hold COUNT KIND: connections of nbd_rude, until let_go; $HELD is how many it has
 hold() {
 	[ -p "$T/never" ] || mkfifo "$T/never"
 	start "$H/nbd_rude" "$sock" hold "$1" "$2" <>"$T/never" >"$T/held"
@@ -41,7 +41,7 @@ all_gone() {
 		fail "$1: $(fds) descriptors, $(threads) threads; were $fds_before, $threads_before"
 }
 
-# verify NAME: fio beside what goes on, in the first 48 MiB
+# verify NAME: fio, in the first 48 MiB
 verify() {
 	fio_nbd "$1" --rw=randrw --bsrange=4k-64k --iodepth=8 --numjobs=2 --size=8m \
 		--offset_increment=8m --verify=crc32c --verify_fatal=1 --fsync=64 \
@@ -49,14 +49,14 @@ verify() {
 	! grep -E 'verify: bad|err=[^ ]' "$T/$1.fio" >&2 || fail "$1"
 }
 
-# rude: the acts of the next seed, in the background
+# rude: nbd_rude with the next seed, in the background
 rude() {
 	SEED=$((SEED + 1))
 	start "$H/nbd_rude" "$sock" "$SEED" "$acts"
 	RUDE=$PID
 }
 
-# round ADDRESS: fio for as long as it is rude
+# round ADDRESS: fio for as long as nbd_rude runs
 round() {
 	sock=$1
 	rude
@@ -78,8 +78,8 @@ for address in "--socket $T/s" "--port 0"; do
 	fds_before=$(fds) threads_before=$(threads)
 	round "$sock"
 	[ "$ZD_SANITIZER" != plain ] || {
-		# of 48 that it leaves, no more than a handful is there to have 40 MiB; the region
-		# is mapped
+		# Of the 48 connections that nbd_rude leaves behind, only a few have the 40 MiB that
+		# one can have; the region is mapped, and counts, too.
 		peak=$(awk '/^VmHWM/ { print $2 }' "/proc/$SERVER/status")
 		[ "$peak" -lt $((640 << 10)) ] || fail "the server took $peak KiB"
 	}
@@ -95,7 +95,7 @@ while [ "$SECONDS" -lt "$until" ]; do
 	round "$T/s"
 done
 
-# --- hundreds at once: those that are there go on, and new ones come in afterwards ---
+# --- hundreds at once: they go on, and new ones are let in afterwards ---
 
 for many in '120 mute' '120 idle' '40 unread'; do
 	# shellcheck disable=SC2086 # two words
@@ -113,7 +113,7 @@ ended 0
 serve "pmem:$T/other,size=64M" --socket "$T/s" --max-clients 20
 sock=$T/s
 fds_before=$(fds) threads_before=$(threads)
-# it has four connections, and checks what it reads
+# nbd_client has four connections, and checks what it reads.
 client words
 hear loaded
 hold 16 idle
@@ -122,7 +122,7 @@ nbdinfo --size "$URI" >"$T/out" 2>&1 && fail "one more than 20 was let in"
 grep -q 'turned away: there are 20' "$T/serve.err" || fail "$(cat "$T/serve.err")"
 let_go
 wait_for 20 "nbdinfo --size '$URI' >'$T/out' 2>&1" || fail "no client is let in again"
-# Those that only stand in the door make room.
+# Connections that haven't shaken hands make room.
 hold 40 mute
 [ "$(nbdinfo --size "$URI")" = $((64 << 20)) ] || fail "kept out by mute connections"
 let_go
@@ -145,7 +145,7 @@ fds_before=$(fds) threads_before=$(threads)
 prlimit --pid "$SERVER" --nofile=40:40
 hold 100 mute
 wait_for 20 "grep -q 'Too many open files' '$T/serve.err'" || fail "$(cat "$T/serve.err")"
-# not a line an attempt
+# A line a second, not one an attempt.
 [ "$(wc -l <"$T/serve.err")" -lt 40 ] || fail "it floods the log"
 let_go
 verify afterwards
@@ -155,7 +155,7 @@ all_gone "without descriptors"
 
 hold 5 unread
 kill "$SERVER"
-# (5 seconds; a bound against hanging, not a measurement)
+# The server gives them 5 seconds; the bound here is against hanging.
 ended 0
 [ ! -e "$T/s" ] || fail "the socket is left behind"
 let_go

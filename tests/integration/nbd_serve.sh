@@ -83,7 +83,7 @@ ended 0
 ! find /run/zonedev ~/.zonedev -name "*.$SERVER" 2>/dev/null | grep . ||
 	fail "a control socket is left behind"
 
-# killed, it leaves its socket; the next server takes it
+# A server that is killed leaves its socket; the next server takes the name.
 serve "pmem:$T/a region,,new"
 kill -KILL "$SERVER"
 ended 137
@@ -96,7 +96,7 @@ expect_status 0 "$ZONEDEV" add "a region,new"
 kill "$SERVER"
 ended 0
 
-# an address that can't be printed: nobody would find it
+# Without a place to print the address to, no client would find the server.
 got=0
 "$ZONEDEV" serve "pmem:$T/a region,,new" --socket "$T/s" >/dev/full \
 	2>"$T/err" || got=$?
@@ -145,7 +145,7 @@ nbdcopy "$T/file" "$URI" 2>"$T/err" && fail "a read-only region was written to"
 kill "$SERVER"
 ended 0
 
-# An abstract socket, which has no permissions, is not to be had by mistake.
+# An empty name would be an abstract socket, which has no permissions.
 expect_error "give the path" "$ZONEDEV" serve "pmem:$T/new,size=1M" --socket ''
 [ ! -e "$T/new" ] || fail "a region was made"
 
@@ -155,8 +155,8 @@ expect_error "went with its removal" "$ZONEDEV" add memfd:scratch
 kill "$SERVER"
 ended 0
 
-# What is ignored when it starts, as under nohup, doesn't end it; and a stderr that is
-# full, and that nobody reads, stops neither it nor its clients.
+# A signal that is ignored when the server starts, as under nohup, doesn't end it; and a stderr
+# that is a full pipe, which no process reads, stops neither the server nor its clients.
 mkfifo "$T/full"
 exec 9<>"$T/full"
 dd if=/dev/zero of="$T/full" bs=4k oflag=nonblock status=none 2>"$T/dd" && fail "the pipe takes everything"

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The file of a served region is truncated while clients read and write it: what
- * lies beyond its end fails with EIO from then on, the rest goes on, and nobody reads
- * a zero that isn't there.
+ * The file of a served region is truncated while clients read and write it: requests beyond
+ * the end of the file fail with EIO from then on, the others go on, and no client reads zeros
+ * in place of what was cut off.
  *
  *	nbd_truncate URI FILE SEED load
  *	nbd_truncate URI FILE SEED quiet
  *
- * Writes put there what is there already, so whatever else happens a read gives
- * that, or fails.  In the quiet the first to look is a read of zeros that raise
- * nothing: what is left of the page in which the file was cut.
+ * A write puts the same content there as before, so a read gives that content, or fails.  In
+ * the quiet kind the first request after the cut is a read in the last page of the file,
+ * beyond the cut, where the mapping has zeros and raises no SIGBUS.
  */
 #include <libnbd.h>
 
@@ -19,7 +19,7 @@
 #define NR_THREADS	4
 #define MAX_LEN		(128ul << 10)
 #define SECTOR		512ul
-#define REQUESTS	300		/* of each thread, before and after */
+#define REQUESTS	300		/* of each thread, before the cut and after */
 
 struct client {
 	struct nbd_handle *nbd;
@@ -30,9 +30,9 @@ struct client {
 
 static struct client clients[NR_THREADS];
 static char *pattern;
-static uint64_t cut = SIZE;		/* written before the file is cut */
-static bool is_cut;			/* and this after */
-static uint64_t warm, done;		/* clients */
+static uint64_t cut = SIZE;		/* set before the file is cut */
+static bool is_cut;			/* set after it is cut */
+static uint64_t warm, done;		/* counts of clients */
 
 static struct nbd_handle *connect_to(const char *uri)
 {
@@ -76,7 +76,7 @@ static void one_request(struct client *c)
 		check_data(c->buf, offset, len);
 	if (rc)
 		CHECK_EQ(nbd_get_errno(), EIO);
-	/* a request that was on its way may succeed, or fail for what is left */
+	/* A request that was on its way may succeed, or fail also before the cut. */
 	if (after)
 		CHECK_EQ(!rc, offset + len <= end);
 	c->failed += rc != 0;
@@ -98,14 +98,14 @@ static void *run(void *arg)
 	return NULL;
 }
 
-/* What was written and is gone can't be made durable: no flush says so. */
+/* Writes that the cut has undone can't be made durable: no flush may succeed. */
 static void check_flush(struct nbd_handle *nbd)
 {
 	CHECK_EQ(nbd_flush(nbd, 0), -1);
 	CHECK_EQ(nbd_get_errno(), EIO);
 }
 
-/* Rarely the end of a page, unless it mustn't be. */
+/* Where to cut: rarely, or never, at the end of a page. */
 static uint64_t choose_cut(uint64_t *rng, bool in_a_page)
 {
 	uint64_t at = SIZE / 4 + rnd(rng) % (SIZE / 2 / SECTOR) * SECTOR;
@@ -145,7 +145,7 @@ static void cut_in_the_quiet(struct nbd_handle *nbd, const char *file, uint64_t 
 	CHECK(!truncate(file, at));
 	CHECK_EQ(nbd_pread(nbd, buf, SECTOR, at, 0), -1);
 	CHECK_EQ(nbd_get_errno(), EIO);
-	/* the page as a whole, then what is before the end */
+	/* The last page as a whole, then its part before the end. */
 	CHECK_EQ(nbd_pread(nbd, buf, PAGE, at / PAGE * PAGE, 0), -1);
 	CHECK_EQ(nbd_get_errno(), EIO);
 	CHECK_EQ(nbd_pread(nbd, buf, at % PAGE, at / PAGE * PAGE, 0), 0);
@@ -175,7 +175,7 @@ int main(int argc, char **argv)
 	else
 		cut_under_load(argv[1], argv[2], at, rng);
 	check_flush(nbd);
-	/* nor does a file that is long again have what was in it */
+	/* A file that is made long again doesn't have its old content, and reads fail. */
 	CHECK(!truncate(argv[2], SIZE));
 	CHECK_EQ(nbd_pread(nbd, buf, SECTOR, SIZE - SECTOR, 0), -1);
 	CHECK_EQ(nbd_pread(nbd, buf, SECTOR, at, 0), -1);

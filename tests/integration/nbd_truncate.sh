@@ -22,5 +22,5 @@ for ((round = 0; round < rounds; round++)); do
 	kill "$SERVER"
 	ended 0
 done
-# hundreds of requests have failed
+# Hundreds of requests have failed, each of which could have a line.
 [ "$(wc -l <"$T/serve.err")" -lt 100 ] || fail "the log is flooded: $(tail "$T/serve.err")"

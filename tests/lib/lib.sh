@@ -6,8 +6,8 @@
 #	. "$(dirname "$0")/../lib/lib.sh"
 #
 # gives set -eu, a private directory $T (removed at the end), and the functions
-# below.  What a test starts with `start` or names with `on_exit` is ended when
-# the test ends, however it ends: processes by their id, last started first.
+# below.  Processes that a test starts with `start` are ended, and commands that it gives
+# to `on_exit` run, when the test ends, however it ends, the last one first.
 set -eu -o pipefail
 
 : "${ZONEDEV:?run by tests/run or meson test}"
@@ -32,7 +32,7 @@ trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# on_exit COMMAND: run it at the end, the last one first
+# on_exit COMMAND: run COMMAND at the end, the last one first
 on_exit() {
 	_zd_actions+=("$1")
 }
@@ -42,7 +42,7 @@ say() {
 }
 
 fail() {
-	# The line of the test itself, however deep in helpers
+	# The line of the test itself, however deep in functions of tests/lib
 	echo "${0##*/}:${BASH_LINENO[-2]}: FAILED: $*" >&2
 	exit 1
 }
@@ -52,7 +52,7 @@ skip() {
 	exit 77
 }
 
-# requires TOOL...: skip without one of them
+# requires TOOL...: skip where one of them is missing
 requires() {
 	local tool
 	for tool; do
@@ -60,7 +60,7 @@ requires() {
 	done
 }
 
-# requires_run: skip where zonedev run can't work, with info's own words
+# requires_run: skip where zonedev run can't work, with the reason that zonedev info gives
 requires_run() {
 	local verdict
 	verdict=$("$ZONEDEV" info 2>&1) || skip "zonedev run can't work here: ${verdict##*$'\n'}"
@@ -70,8 +70,8 @@ alive() {
 	kill -0 "$1" 2>/dev/null
 }
 
-# end PID: TERM, then KILL if it doesn't go; for a child of this shell.  A number
-# that isn't one of its children (any more) may be anybody's by now.
+# end PID: TERM, then KILL if the process doesn't end; for a child of this shell.  A number
+# that isn't a child's (any more) may be another process's by now, and is left alone.
 end() {
 	grep -qsx "PPid:[[:space:]]*$$" "/proc/$1/status" || return 0
 	kill "$1" 2>/dev/null
@@ -79,15 +79,15 @@ end() {
 	wait "$1" 2>/dev/null || true
 }
 
-# start COMMAND...: in the background, ended at the end; $PID is its id
+# start COMMAND...: in the background, ended with the test; $PID is its id
 start() {
-	# bash would give it /dev/null, whatever input this function has
+	# Without this, bash would give the command /dev/null for its input.
 	"$@" <&0 &
 	PID=$!
 	on_exit "end $PID"
 }
 
-# wait_for SECONDS CONDITION: until the shell condition holds; 1 if it doesn't
+# wait_for SECONDS CONDITION: wait until the shell condition holds; 1 if it doesn't in time
 wait_for() {
 	local until=$((SECONDS + $1 + 1))
 	while ! eval "$2"; do
@@ -120,7 +120,7 @@ expect_error() {
 	esac
 }
 
-# json FILE PATH: one value, by its keys: json report.json pages.out
+# json FILE KEYS: one value: json report.json pages.out
 json() {
 	python3 -c '
 import json, sys
@@ -131,8 +131,8 @@ print(value if isinstance(value, str) else json.dumps(value))
 ' "$@"
 }
 
-# zd_run [ZONEDEV-RUN-OPTION...] -- COMMAND...: run it with a report, which
-# zd_report reads.  The exit status is the command's.
+# zd_run [ZONEDEV-RUN-OPTION...] -- COMMAND...: zonedev run with a report, which zd_report
+# reads.  The exit status is the command's.
 zd_run() {
 	"$ZONEDEV" run --report "$T/report.json" "$@"
 }
@@ -163,7 +163,7 @@ sys.exit(f"{wrong} in {json.dumps(report)}" if wrong else 0)
 # For tests of zonedev run: the C programs beside them
 H=${ZD_BUILD:-}/tests/integration
 
-# scaled NUMBER: less of it for a supervisor with a sanitizer in it
+# scaled NUMBER: a smaller number where the supervisor has a sanitizer in it
 scaled() {
 	case $ZD_SANITIZER in
 	asan) echo $(($1 / 2)) ;;
@@ -172,20 +172,20 @@ scaled() {
 	esac
 }
 
-# What a program may have in RAM that waits for room (RUN_MEM_RAM, see run_mem.c):
-# --ram times this.  A slow supervisor is a little late when pages come home, too.
+# A program that waits for room (RUN_MEM_RAM, see run_mem.c) may have --ram times this in RAM.
+# With a sanitizer the supervisor is slow, and evicts a little later.
 RAM_SLACK=1.25
 [ "$ZD_SANITIZER" = plain ] || RAM_SLACK=1.6
 
-# gone PID: ended, if perhaps not yet reaped
+# gone PID: the process has ended, and may not have been reaped yet
 gone() {
 	local state
 	state=$(sed -n 's/^State:[[:space:]]*\(.\).*/\1/p' "/proc/$1/status" 2>/dev/null) || return 0
 	[ -z "$state" ] || [ "$state" = Z ] || [ "$state" = X ]
 }
 
-# ended_by COMMAND...: its exit status, or minus the signal that ended it; what it
-# says goes to $T/.out and $T/.err
+# ended_by COMMAND...: print its exit status, or minus the signal that ended it; its output
+# goes to $T/.out and $T/.err
 ended_by() {
 	python3 -c '
 import subprocess, sys

@@ -5,8 +5,8 @@
 #
 #	. "$(dirname "$0")/../lib/nbd.sh"
 
-# own_msync: servers from now on have the msync() of nbd_msync.c, told by files in $T.  A
-# sanitizer's runtime must come first.
+# own_msync: servers that are started later have the msync() of nbd_msync.c, which files in $T
+# control.  A sanitizer's runtime must be loaded before it.
 server_env=()
 own_msync() {
 	local runtime
@@ -14,9 +14,8 @@ own_msync() {
 	server_env=(env "LD_PRELOAD=${runtime:+$runtime:}$H/nbd_msync.so" "ZD_MSYNC_DIR=$T")
 }
 
-# serve SPEC [OPTION...]: zonedev serve on a socket of its own (or as the options
-# say); $SERVER is its id, $URI its address, what it says goes to
-# $T/serve.err
+# serve SPEC [OPTION...]: zonedev serve on a socket of its own (or as the options say); $SERVER
+# is its id, $URI its address, and its messages go to $T/serve.err
 serve() {
 	local spec=$1 socket=()
 	shift
@@ -30,7 +29,7 @@ serve() {
 	URI=$(cat "$T/uri")
 }
 
-# ended STATUS: the server ends with it, by itself or after a signal
+# ended STATUS: the server ends with that status, by itself or after a signal
 ended() {
 	local status=0
 	wait_for 20 "gone $SERVER" || fail "the server doesn't end: $(cat "$T/serve.err")"
@@ -45,7 +44,7 @@ fio_nbd() {
 	fio --name="$name" --aux-path="$T" --ioengine=nbd --uri="$URI" --output="$T/$name.fio" "$@"
 }
 
-# io TEXT COMMAND...: qemu-io says TEXT of the commands on $URI
+# io TEXT COMMAND...: qemu-io runs the commands on $URI, and its output has TEXT in it
 io() {
 	local text=$1 args=()
 	shift
@@ -55,7 +54,7 @@ io() {
 	! grep -q "Pattern verification failed" "$T/io" || fail "qemu-io: $*: $(cat "$T/io")"
 }
 
-# client WHAT: start nbd_client on $URI; ask it, and hear what it says.  $CLIENT
+# client WHAT: start nbd_client on $URI, to be used with ask and hear; $CLIENT is its id
 client() {
 	mkfifo "$T/to" "$T/from"
 	exec {_zd_to}<>"$T/to" {_zd_from}<>"$T/from"
@@ -63,12 +62,12 @@ client() {
 	CLIENT=$PID
 }
 
-# hear PATTERN: the client's next line, in $LINE
+# hear PATTERN: the client's next line, which must match; it is in $LINE
 hear() {
 	local until=$((SECONDS + 100)) part
 	LINE=''
 	while ! read -r -t 1 part <&"$_zd_from"; do
-		LINE+=$part	# what there was of it in time
+		LINE+=$part	# the part that came in time
 		[ "$SECONDS" -lt "$until" ] || fail "nbd_client says nothing"
 		gone "$CLIENT" && ! read -r -t 0 <&"$_zd_from" && fail "nbd_client ended"
 	done
@@ -81,7 +80,7 @@ ask() {
 	echo "$1" >&"$_zd_to"
 }
 
-# end_client: after it was down
+# end_client: the client has said "down", and quits
 end_client() {
 	ask quit
 	wait_for 20 "gone $CLIENT" || fail "nbd_client doesn't end"
@@ -90,14 +89,14 @@ end_client() {
 	rm "$T/to" "$T/from"
 }
 
-# seeded: $SEED from ZD_SEED or the time, printed; and bash's RANDOM by it
+# seeded: $SEED is ZD_SEED, or taken from the time, and printed; RANDOM starts from it
 seeded() {
 	SEED=${ZD_SEED:-$((($(date +%s%N) / 1000) % 1000000007))}
 	RANDOM=$((SEED % 32768))
 	say "seed $SEED (again: ZD_SEED=$SEED)"
 }
 
-# unlocked FILE: no region has it, and nobody else has all of it locked
+# unlocked FILE: no process has the whole file locked, as a region would
 unlocked() {
 	python3 -c 'import fcntl, sys
 fcntl.lockf(open(sys.argv[1], "r+b"), fcntl.LOCK_EX | fcntl.LOCK_NB)' "$1" 2>/dev/null

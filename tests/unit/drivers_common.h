@@ -28,7 +28,7 @@
 
 #include "zonedev/device.h"
 
-#define PATIENCE_MS 20000	/* the test fails when it has waited so long */
+#define PATIENCE_MS 20000	/* how long to wait for what must happen */
 
 static inline uint64_t prng(uint64_t *state)
 {
@@ -82,7 +82,7 @@ static inline unsigned int count_fds(void)
 
 static inline void set_done(struct zd_device_io *io)
 {
-	assert_null(io->owner);	/* exactly once */
+	assert_null(io->owner);	/* done() is called once */
 	io->owner = io;
 }
 
@@ -135,7 +135,7 @@ static inline void do_io(struct zd_device *dev, enum zd_io_dir dir, struct zd_io
 	wait_io(dev, &io);
 }
 
-/* The same, and no page may fail. */
+/* Runs a batch in which every page must go well. */
 static inline void do_io_ok(struct zd_device *dev, enum zd_io_dir dir, struct zd_io_page *pages,
 			    unsigned int nr)
 {
@@ -146,7 +146,7 @@ static inline void do_io_ok(struct zd_device *dev, enum zd_io_dir dir, struct zd
 		assert_int_equal(pages[i].error, 0);
 }
 
-/* Serve the device's event_fd as the server does, until @stop says so. */
+/* Serves the device's event_fd, as the server does, until @stop returns true. */
 static inline void serve_until(struct zd_device *dev, bool (*stop)(void *arg), void *arg)
 {
 	struct pollfd pfd = { .fd = dev->event_fd, .events = POLLIN };
@@ -183,13 +183,13 @@ static inline bool have_io_uring(void)
 	return true;
 }
 
-/* A block device: loop_path, on a file of its own, loop_back. */
+/* A loop device: loop_path, on the file loop_back. */
 static char loop_path[32];
 static int loop_fd = -1, loop_back = -1;
 
 static inline int attach_loop(size_t size)
 {
-	/* Detached by the kernel if the test dies. */
+	/* The kernel detaches the loop device if the test dies. */
 	struct loop_info64 info = { .lo_flags = LO_FLAGS_AUTOCLEAR };
 	int ctl = open("/dev/loop-control", O_RDWR | O_CLOEXEC), nr;
 	char path[] = "/var/tmp/zd-loop.XXXXXX";

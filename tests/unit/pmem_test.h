@@ -13,7 +13,7 @@
 #define MIB		(1024 * KIB)
 #define SECTOR		ZD_SECTOR_SIZE
 
-/* In TMPDIR, which the runner makes and removes. */
+/* A path in TMPDIR, which the runner makes and removes. */
 static inline const char *tmp_path(const char *name)
 {
 	static char path[4][512];
@@ -32,7 +32,7 @@ static inline int try_open(const char *path, unsigned int flags, uint64_t bytes,
 	char err[256] = "";
 	int rc = zd_pmem_open(path, &attr, pmem, err, sizeof(err));
 
-	/* a refusal says why, and what to do */
+	/* A refusal says why, and what to do. */
 	if (rc && !err[0]) {
 		fprintf(stderr, "%s: no message with %d\n", path, rc);
 		return 1;
@@ -68,7 +68,7 @@ static inline int wr(struct zd_pmem *p, uint64_t sector, uint64_t nr, const void
 	return zd_pmem_rw(p, ZD_PMEM_WRITE, 0, sector, nr, (void *)buf);
 }
 
-/* Sectors that name themselves, word by word. */
+/* Fills sectors: each word tells its sector and generation. */
 static inline void stamp(void *buf, uint64_t sector, uint64_t nr, uint32_t gen)
 {
 	uint64_t *w = buf;
@@ -78,7 +78,7 @@ static inline void stamp(void *buf, uint64_t sector, uint64_t nr, uint32_t gen)
 			*w++ = (s << 24 | gen) ^ (i * 0x9e3779b97f4a7c15ull);
 }
 
-/* The generation of one sector; -1: torn, or not that sector's; 0: zeros. */
+/* The generation of one sector; -1: torn, or another sector's content; 0: zeros. */
 static inline int64_t stamped(const void *buf, uint64_t sector)
 {
 	const uint64_t *w = buf;
@@ -91,8 +91,8 @@ static inline int64_t stamped(const void *buf, uint64_t sector)
 	return zero ? 0 : first >> 24 == sector ? (int64_t)(first & 0xffffff) : -1;
 }
 
-/* How libpmem2 takes stores to become durable: "CACHE_LINE" as on DAX, which costs no
- * msync and is tried on any file; NULL: what it finds. */
+/* What libpmem2 is told makes stores durable: "CACHE_LINE", as on DAX, which needs no msync
+ * and is tried on any file here; NULL: what libpmem2 finds out. */
 static inline void force_persist(const char *how)
 {
 	if (how)
@@ -101,8 +101,8 @@ static inline void force_persist(const char *how)
 		unsetenv("PMEM2_FORCE_GRANULARITY");
 }
 
-/* All tests as the file is, and again as if it were DAX.  (In two statements: the operands of |
- * may be evaluated in any order.) */
+/* Runs all tests as the file is, and again as if it were DAX.  In two statements: the operands
+ * of | may be evaluated in any order. */
 #define RUN_BOTH(tests)								\
 	({									\
 		int failed__;							\

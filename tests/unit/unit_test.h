@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What the core tests share. */
+/* What the unit tests share. */
 #ifndef ZD_UNIT_TEST_H
 #define ZD_UNIT_TEST_H
 
@@ -27,7 +27,7 @@
 #define SANITIZED 0
 #endif
 
-/* Whether @fn says @text, and then aborts, or doesn't: run in a child. */
+/* Runs @fn in a child, where it must log @text, and then abort or, without @abort, return. */
 static inline bool ends_with(void (*fn)(void), const char *text, bool abort)
 {
 	char out[2048];
@@ -71,13 +71,13 @@ static inline bool aborts_with(void (*fn)(void), const char *text)
 	return ends_with(fn, text, true);
 }
 
-/* It warns, and what it asserts is right. */
+/* @fn logs @text and returns: its own assertions hold. */
 static inline bool warns_with(void (*fn)(void), const char *text)
 {
 	return ends_with(fn, text, false);
 }
 
-/* ZD_SEED, or the time; printed, so that a failure can be run again. */
+/* The seed: ZD_SEED, or the time; printed, so that a failure can be run again. */
 static inline unsigned int test_seed(void)
 {
 	const char *env = getenv("ZD_SEED");
@@ -104,7 +104,7 @@ static inline double now_s(void)
 	return ts.tv_sec + ts.tv_nsec / 1e9;
 }
 
-/* Resident bytes now. */
+/* Resident bytes of this process now. */
 static inline long rss(void)
 {
 	long pages = 0;

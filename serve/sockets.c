@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Where the control sockets are; for the plugin and for the command. */
+/* Directories, names and addresses of servers' sockets; see sockets.h. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -14,7 +14,7 @@
 #include <unistd.h>
 #include <zonedev/pmem.h>
 
-#include "serve/control.h"
+#include "serve/sockets.h"
 
 static bool is_home(const char *dir)
 {
@@ -38,7 +38,7 @@ static int find_home(char *home, size_t len)
 	return (size_t)snprintf(home, len, "%s", env) < len ? 0 : -ENAMETOOLONG;
 }
 
-/* Appends "/NAME" to @dir: a directory of the user's, and of nobody else's. */
+/* Enters @name in @dir, which must be this user's alone: 0; -EPERM: it isn't; -errno. */
 static int enter(char *dir, size_t len, const char *name, bool create)
 {
 	size_t n = strlen(dir);
@@ -100,7 +100,8 @@ int control_key(const char *path, char *key, size_t len)
 	return n < 0 || (size_t)n >= len ? -ENAMETOOLONG : 0;
 }
 
-/* A descriptor of @dir, by which the names in it are short. */
+/* A descriptor of @dir, by which the addresses of sockets in @dir are short: it stays open,
+ * since addresses name it.  Its number, or -errno. */
 static int short_dir(const char *dir)
 {
 	static char opened[PATH_MAX];
@@ -115,7 +116,7 @@ static int short_dir(const char *dir)
 	return fd < 0 ? -errno : fd;
 }
 
-int control_address(struct sockaddr_un *addr, const char *dir, const char *name)
+int socket_address(struct sockaddr_un *addr, const char *dir, const char *name)
 {
 	size_t len = sizeof(addr->sun_path);
 	int fd;
@@ -131,7 +132,7 @@ int control_address(struct sockaddr_un *addr, const char *dir, const char *name)
 	       -ENAMETOOLONG;
 }
 
-bool control_is_stale(const struct sockaddr_un *addr)
+bool socket_is_stale(const struct sockaddr_un *addr)
 {
 	struct stat st;
 	bool stale;
