@@ -23,7 +23,7 @@ void zd_mm_destroy(struct zd_mm *mm)
 	while (mm->ranges.nr)
 		zd_mm_forget(mm, mm->ranges.v[0].start, mm->ranges.v[0].end);
 	if (mig) {
-		/* the mover won't answer any more: land what it had */
+		/* the mover won't answer any more: land the batch that it had */
 		mm->out = NULL;
 		mig->mm = NULL;
 		for (unsigned int i = 0; i < mig->nr; i++)

@@ -5,7 +5,7 @@
  * Where the server can address the device's memory, the kernel copies straight
  * from it (UFFDIO_COPY) and nothing is ever in flight.  Otherwise entries are
  * locked, the device reads into the batch's buffer, and the copy follows when
- * it is done.
+ * the read is done.
  *
  * A copy that can't be made now (EAGAIN: an event waits to be read) changes
  * nothing: the entry stays DEVICE, and the waiting thread is woken to fault again,

@@ -5,12 +5,12 @@
  * A page of a batch leaves by one of three ways: its entries (the one that it
  * was moved from, and those of children forked meanwhile) become DEVICE; or its
  * content is put back where it was (the device failed, or a migrate_vma caller
- * did not want it); or nobody owns it any more.  Putting back needs a COPY,
+ * did not want it); or it has no owner any more.  Putting back needs a COPY,
  * which an event that waits to be read forbids: such a page keeps its batch
  * alive until it succeeds.  Nothing is thrown away for want of an ioctl.
  *
  * A page that moved and could not be marked, since the address space changed in
- * between, goes back as well: without a mark nobody could tell later where it
+ * between, goes back as well: without a mark it couldn't be told later where it
  * belongs.
  *
  * Zeros need no device page: they become REMOVED, under their mark.

@@ -49,7 +49,7 @@ int zd_ram_page_install_folio(struct zd_mm *mm, uint64_t addr);
  * page may migrate: the entry, or all of the folio's, become NONE.  False: held; or the
  * entry was UNSETTLED, and is GOING again. */
 bool zd_ram_page_release(zd_entry_t *entry);
-/* The mapping is gone: put this entry's reference; holders keep theirs. */
+/* The mapping is gone: put this entry's reference; other references stay. */
 void zd_ram_page_drop(zd_entry_t *entry);
 /* Take away the descriptors of all pages that aren't held.  Returns how many are held. */
 uint64_t zd_ram_pages_release_all(struct zd_mm *mm);
