@@ -65,6 +65,7 @@ static int check_zero(struct zd_btt *btt, uint64_t block, uint64_t entry)
 	return zd_btt_agree(btt, block, entry, &o) == ZD_BTT_ZERO ? 0 : -EIO;
 }
 
+/* Any thread that keeps the data block from being written: a reader's slot, the group's lock. */
 int zd_btt_fetch(struct zd_btt *btt, uint64_t block, uint64_t entry, void *buf)
 {
 	struct iovec iov = { buf, btt->block };

@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "drivers/btt/entry.h"
 
+/* The thread that opens or checks the region. */
 struct zd_btt *zd_btt_alloc(struct zd_media *m, const struct zd_btt_info_block *info)
 {
 	struct zd_btt *btt = zd_alloc(sizeof(*btt));
@@ -29,6 +30,7 @@ struct zd_btt *zd_btt_alloc(struct zd_media *m, const struct zd_btt_info_block *
 	return NULL;
 }
 
+/* No other thread uses it. */
 void zd_btt_free(struct zd_btt *btt)
 {
 	zd_free(btt->ring);

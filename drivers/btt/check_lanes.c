@@ -52,6 +52,7 @@ bool zd_btt_check_log_is_damaged(const struct zd_btt_check *c)
 	return c->log.nr_mended || c->log.nr_torn || c->log.nr_lost;
 }
 
+/* The thread that checks. */
 void zd_btt_check_lanes(struct zd_btt_check *c)
 {
 	uint32_t nr = c->btt->nr_lanes;

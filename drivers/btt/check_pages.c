@@ -149,6 +149,7 @@ static void check_redo(struct zd_btt_check *c, const struct zd_btt_redo *r)
 		suspect_owners(c, r->at);
 }
 
+/* The thread that checks. */
 void zd_btt_check_pages(struct zd_btt_check *c)
 {
 	for (uint32_t i = 0; i < c->log.nr_redo; i++)

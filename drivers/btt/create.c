@@ -137,6 +137,7 @@ static int put_first(struct zd_media *m, struct zd_btt_info_block *info)
 	return rc ? rc : zd_media_sync(m);
 }
 
+/* The thread that opens the region; blocks. */
 int zd_btt_create(struct zd_media *m, uint32_t block, struct zd_btt_info_block *info)
 {
 	struct zd_btt *btt;

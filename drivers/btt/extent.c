@@ -31,6 +31,7 @@ static int reads_as_zeros(struct zd_btt *btt, uint64_t block, bool *zero)
 	return 0;
 }
 
+/* Any thread; no lock. */
 int64_t zd_btt_extent(struct zd_btt *btt, uint64_t off, uint64_t len, unsigned int *flags)
 {
 	uint64_t first = off / btt->block, block = first, end = off + len, bad;

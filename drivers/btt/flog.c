@@ -22,6 +22,7 @@ struct zd_btt_slot zd_btt_blank_slot(uint32_t free, uint64_t gen, uint64_t prev)
 
 /* --- write --- */
 
+/* The thread that has the lane. */
 int zd_btt_put_slot(struct zd_btt *btt, uint32_t lane, uint32_t half, struct zd_btt_slot *slot)
 {
 	struct iovec iov = { slot, sizeof(*slot) };
@@ -38,6 +39,7 @@ int zd_btt_put_slot(struct zd_btt *btt, uint32_t lane, uint32_t half, struct zd_
 	return rc;
 }
 
+/* No lane is taken.  Blocks. */
 int zd_btt_put_newest(struct zd_btt *btt, const struct zd_btt_log *log)
 {
 	int rc = 0;
@@ -47,6 +49,7 @@ int zd_btt_put_newest(struct zd_btt *btt, const struct zd_btt_log *log)
 	return rc ? rc : zd_media_order(btt->m);
 }
 
+/* No lane is taken.  Blocks. */
 int zd_btt_put_older(struct zd_btt *btt, const struct zd_btt_log *log)
 {
 	int rc = 0;
@@ -174,6 +177,7 @@ static int by_gen(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
+/* No lane is taken.  Blocks. */
 int zd_btt_read_log(struct zd_btt *btt, const uint8_t *bad_page, struct zd_btt_log *log)
 {
 	memset(log, 0, sizeof(*log));

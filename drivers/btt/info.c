@@ -104,6 +104,7 @@ static bool is_broken(const struct zd_btt_infos *infos, uint32_t k)
 	return !infos->valid[k] || (best->closed && infos->b[k].serial != best->serial);
 }
 
+/* The thread that opens or checks the region; blocks. */
 void zd_btt_read_infos(struct zd_media *m, struct zd_btt_infos *infos)
 {
 	memset(infos, 0, sizeof(*infos));
@@ -121,6 +122,7 @@ void zd_btt_read_infos(struct zd_media *m, struct zd_btt_infos *infos)
 		infos->nr_broken += is_broken(infos, k);
 }
 
+/* Any context. */
 int zd_btt_explain_infos(struct zd_media *m, const struct zd_btt_infos *infos, char *err,
 			 size_t errlen)
 {

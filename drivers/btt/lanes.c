@@ -19,6 +19,7 @@ static void tell_waiters(struct zd_btt *btt)
 	zd_futex_wake(&btt->ring_turn, INT_MAX);
 }
 
+/* Any thread that has no lane and holds no lock; blocks until there is a lane. */
 uint32_t zd_btt_take_lanes(struct zd_btt *btt, uint32_t nr, uint32_t *lanes)
 {
 	uint32_t n = 0;
@@ -42,6 +43,7 @@ uint32_t zd_btt_take_lanes(struct zd_btt *btt, uint32_t nr, uint32_t *lanes)
 	return n;
 }
 
+/* The thread that has taken them; ring_lock only. */
 void zd_btt_put_lanes(struct zd_btt *btt, uint32_t nr, const uint32_t *lanes)
 {
 	zd_mutex_lock(&btt->ring_lock);
@@ -52,6 +54,7 @@ void zd_btt_put_lanes(struct zd_btt *btt, uint32_t nr, const uint32_t *lanes)
 	zd_mutex_unlock(&btt->ring_lock);
 }
 
+/* The group's lock is held; takes ring_lock. */
 void zd_btt_fail(struct zd_btt *btt)
 {
 	zd_warn_once("pmem: a BTT's media failed while a block was being written: it can be read, and written again when it has been opened anew");

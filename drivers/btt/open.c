@@ -53,6 +53,7 @@ static int load_info(struct zd_media *m, bool may_create, uint32_t block,
 	return rc;
 }
 
+/* The thread that opens the region; blocks. */
 int zd_btt_open(struct zd_media *m, bool may_create, uint32_t block, struct zd_btt **out,
 		char *err, size_t errlen)
 {

@@ -48,6 +48,7 @@ static int read_sums(struct zd_btt *btt, uint32_t *sums, uint32_t copy)
 	       sums_sum(btt, sums) != btt->info.sums_sum;
 }
 
+/* The BTT is in use by no other thread.  Blocks. */
 int zd_btt_bad_pages(struct zd_btt *btt, uint8_t *bad, uint64_t *nr_bad)
 {
 	uint64_t nr = zd_btt_nr_pages(btt), where;
@@ -69,6 +70,7 @@ int zd_btt_bad_pages(struct zd_btt *btt, uint8_t *bad, uint64_t *nr_bad)
 	return zd_media_check_end(btt->m, 0, btt->m->bytes, &where) ? -EIO : rc;
 }
 
+/* The BTT is in use by no other thread.  Blocks. */
 int zd_btt_put_sums(struct zd_btt *btt)
 {
 	uint64_t nr = zd_btt_nr_pages(btt);

@@ -10,6 +10,7 @@
 #define WAITER	(UINT32_C(1) << 31)	/* in a slot: a writer waits for the reader */
 #define TAKEN	(WAITER - 1)		/* a reader has the slot, and reads nothing yet */
 
+/* Any thread that has no slot; spins while there is none. */
 uint32_t *zd_btt_take_reader(struct zd_btt *btt)
 {
 	static uint32_t threads;
@@ -48,6 +49,7 @@ static bool is_one_of(uint32_t value, const uint32_t *at, uint32_t nr)
 	return false;
 }
 
+/* The thread that has the lanes of these data blocks; blocks, at most for a copy each. */
 void zd_btt_wait_readers(struct zd_btt *btt, const uint32_t *at, uint32_t nr)
 {
 	/* the map was changed before; pairs with the exchange in zd_btt_set_reader() */

@@ -225,6 +225,7 @@ static void set_lanes(struct zd_btt *btt, const struct zd_btt_log *log)
 	}
 }
 
+/* The thread that opens the region; blocks. */
 int zd_btt_start(struct zd_btt *btt)
 {
 	uint8_t *bad = zd_alloc(zd_btt_nr_pages(btt));

@@ -187,6 +187,7 @@ static void give_to_lanes(struct zd_btt_check *c, uint64_t next)
 	}
 }
 
+/* The thread that checks; reads contents, so it may block. */
 void zd_btt_check_resolve(struct zd_btt_check *c)
 {
 	uint64_t next = 0;

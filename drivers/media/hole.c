@@ -16,6 +16,7 @@
 
 #define STEP	(UINT64_C(2) << 20)	/* at a time: a thread that wants a page waits that long */
 
+/* pages.lock is held. */
 bool zd_media_may_hold(const struct zd_media *m, uint64_t page)
 {
 	for (struct zd_media_hole *h = m->holes; h; h = h->next)
@@ -24,6 +25,7 @@ bool zd_media_may_hold(const struct zd_media *m, uint64_t page)
 	return true;
 }
 
+/* From now on no page of the range becomes live. */
 static void announce(struct zd_media *m, struct zd_media_hole *hole)
 {
 	zd_mutex_lock(m->pages.lock);

@@ -56,6 +56,7 @@ static int add_poison(struct zd_media *m, uint64_t page)
 	return rc;
 }
 
+/* Any thread; takes poison.lock. */
 int zd_media_inject_poison(struct zd_media *m, uint64_t first, uint64_t nr)
 {
 	int rc = 0;

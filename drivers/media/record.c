@@ -158,6 +158,7 @@ static void mark_all_stored(struct zd_media *m)
 	m->record.synced_sets = m->bad.sets;
 }
 
+/* The thread that opens the region; blocks. */
 int zd_media_record_open(struct zd_media *m, const char *path, uint64_t bytes, uint64_t want,
 			 char *err, size_t errlen)
 {

@@ -55,6 +55,7 @@ static void call_flush(void *arg)
 	c->m->flush_fn(c->addr, c->len);
 }
 
+/* The thread that has stored; doesn't block. */
 int zd_media_flush(struct zd_media *m, uint64_t off, uint64_t len)
 {
 	struct flush_call c = { m, m->base + off, len };
@@ -119,6 +120,7 @@ static void wait_turn(struct zd_media_sync *s)
 	zd_mutex_lock(&s->lock);
 }
 
+/* A sync that begins after this call: run, or waited for.  Blocks. */
 static int sync_shared(struct zd_media *m)
 {
 	struct zd_media_sync *s = &m->sync;
@@ -155,6 +157,7 @@ static bool holes_are_durable(struct zd_media *m)
 	       __atomic_load_n(&m->hole_ticket, __ATOMIC_ACQUIRE);
 }
 
+/* Any thread; blocks where msync() does it. */
 int zd_media_order(struct zd_media *m)
 {
 	if (m->readonly || m->persist == ZD_PMEM_PERSIST_NONE)
@@ -171,6 +174,7 @@ bool zd_media_drain_suffices(struct zd_media *m)
 	return m->persist == ZD_PMEM_PERSIST_NONE || (m->drain_fn && holes_are_durable(m));
 }
 
+/* Any thread; blocks. */
 int zd_media_sync(struct zd_media *m)
 {
 	int rc = zd_media_order(m);
@@ -180,6 +184,7 @@ int zd_media_sync(struct zd_media *m)
 
 /* --- a range --- */
 
+/* The thread that opens the region. */
 void zd_media_open_sync_files(struct zd_media *m)
 {
 	struct zd_sync_files *f = &m->sync_files;
@@ -250,6 +255,7 @@ static int sync_through(struct zd_media *m, int fd, uint64_t off, uint64_t len)
 	return 0;
 }
 
+/* Any thread; blocks. */
 int zd_media_sync_range(struct zd_media *m, uint64_t off, uint64_t len)
 {
 	uint64_t first = off & ZD_PAGE_MASK, end = (off + len + ZD_PAGE_SIZE - 1) & ZD_PAGE_MASK;

@@ -128,6 +128,7 @@ static uint64_t good_len(struct zd_media *m, uint64_t off, uint64_t len)
 	return first > off ? first - off : 0;
 }
 
+/* Any thread; may block on page faults, and on the file system. */
 int zd_media_read(struct zd_media *m, uint64_t off, struct zd_iter *to, uint64_t len,
 		  uint64_t *bad)
 {
@@ -169,6 +170,7 @@ static struct zd_fault_result store(struct zd_media *m, uint64_t off, const stru
 	return zd_fault_copy(m->base + off, buf, *n);
 }
 
+/* Any thread; may block on page faults, and on the file system. */
 int zd_media_write(struct zd_media *m, uint64_t off, struct zd_iter *from, uint64_t len,
 		   uint64_t *bad)
 {
@@ -212,6 +214,7 @@ static int list_mended(struct zd_media *m, uint64_t first, uint64_t end)
 	return rc;
 }
 
+/* Any thread, after zd_media_check_end(); blocks if a sync or a record is due. */
 int zd_media_heal(struct zd_media *m, uint64_t off, uint64_t len, uint64_t marks)
 {
 	uint64_t first = (off + ZD_SECTOR_SIZE - 1) >> ZD_SECTOR_SHIFT;
@@ -234,6 +237,7 @@ int zd_media_heal(struct zd_media *m, uint64_t off, uint64_t len, uint64_t marks
 	return 0;
 }
 
+/* As zd_media_read(). */
 int zd_media_get(struct zd_media *m, uint64_t off, void *buf, uint64_t len)
 {
 	struct iovec iov = { buf, len };
@@ -244,6 +248,7 @@ int zd_media_get(struct zd_media *m, uint64_t off, void *buf, uint64_t len)
 	return rc ? rc : zd_media_check_end(m, off, len, &bad);
 }
 
+/* As zd_media_write(), and zd_media_heal(). */
 int zd_media_put(struct zd_media *m, uint64_t off, const void *buf, uint64_t len)
 {
 	struct iovec iov = { (void *)buf, len };
@@ -264,6 +269,7 @@ int zd_media_put(struct zd_media *m, uint64_t off, const void *buf, uint64_t len
 	return rc;
 }
 
+/* As zd_media_write(). */
 int zd_media_put64(struct zd_media *m, uint64_t off, uint64_t value)
 {
 	uint64_t *at = (uint64_t *)(m->base + off);
@@ -279,6 +285,7 @@ int zd_media_put64(struct zd_media *m, uint64_t off, uint64_t value)
 	return zd_media_flush(m, off, sizeof(value));
 }
 
+/* As zd_media_read(). */
 int zd_media_get64(struct zd_media *m, uint64_t off, uint64_t *value)
 {
 	uint64_t bad;

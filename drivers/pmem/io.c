@@ -256,6 +256,7 @@ static int64_t raw_extent(struct zd_media *m, uint64_t off, uint64_t len, unsign
 	return nr << ZD_SECTOR_SHIFT;
 }
 
+/* Any thread; blocks while the queue is frozen. */
 int64_t zd_pmem_extent(struct zd_pmem *pmem, uint64_t sector, uint64_t nr_sectors,
 		       unsigned int *flags)
 {

@@ -81,6 +81,7 @@ int zd_pmem_queue_enter(struct zd_pmem *pmem, unsigned int flags)
 	return -ENODEV;
 }
 
+/* Any thread, once for each zd_pmem_queue_enter(); doesn't block. */
 void zd_pmem_queue_exit(struct zd_pmem *pmem)
 {
 	zd_percpu_ref_put(pmem->queue.usage);
@@ -114,6 +115,7 @@ void zd_pmem_queue_freeze(struct zd_pmem *pmem)
 	zd_wait_for_completion(&pmem->queue.empty);
 }
 
+/* The thread that has frozen it, or another for it; blocks until the gate is empty. */
 void zd_pmem_queue_unfreeze(struct zd_pmem *pmem)
 {
 	struct zd_pmem_queue *q = &pmem->queue;
@@ -135,6 +137,7 @@ void zd_pmem_queue_unfreeze(struct zd_pmem *pmem)
 	zd_mutex_unlock(&q->lock);
 }
 
+/* The thread that removes the region; doesn't block. */
 void zd_pmem_queue_die(struct zd_pmem_queue *q)
 {
 	/* first: a thread that finds the gate closed by this must not wait */
