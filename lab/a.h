@@ -14,25 +14,17 @@ static inline void lab_get(lab_page *page)
 
 static inline void lab_put(lab_page *page)
 {
-	if (lab_count_dec_and_test(page))
+	if (lab_last(lab_count_dec_and_test(page)))
 		lab_page_last_put(page);
 	if (lab_unlikely(lab_is_device_page(page)))
 		lab_put_device_page(page);
 }
 
 #ifndef LAB_LOOKUP
-/* x86's own get_user_pages_fast knew of device pages: pagemap first, then page. */
-static inline bool lab_lookup(lab_page *page)
+/* x86's own get_user_pages_fast(): get_page(). */
+static inline bool lab_lookup_page(lab_page *page)
 {
-	struct lab_pagemap *pgmap;
-
-	if (!lab_is_device_page(page))
-		return lab_count_inc_not_zero(page);
-	pgmap = lab_find_pagemap(page);
-	if (!pgmap)
-		return false;
 	lab_get(page);
-	lab_put_pagemap(pgmap);
 	return true;
 }
 #endif

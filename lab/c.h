@@ -14,12 +14,12 @@ static inline void lab_get(lab_page *page)
 #ifndef LAB_PUT
 static inline void lab_put(lab_page *page)
 {
-	if (lab_count_dec_and_test(page))
+	if (lab_last(lab_count_dec_and_test(page)))
 		lab_page_last_put(page);
 }
 #endif
 
-static inline bool lab_lookup(lab_page *page)
+static inline bool lab_lookup_page(lab_page *page)
 {
 	return lab_count_inc_not_zero(page);
 }

@@ -13,6 +13,6 @@ static inline void lab_put(lab_page *page)
 		lab_put_private_page(page);
 		return;
 	}
-	if (lab_count_dec_and_test(page))
+	if (lab_last(lab_count_dec_and_test(page)))
 		lab_page_last_put(page);
 }

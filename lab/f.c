@@ -22,7 +22,7 @@ static void page_freed(struct zd_page *page)
 		__atomic_add_fetch(&freed[zd_page_to_pfn(page) - device.pfn], 1, __ATOMIC_RELAXED);
 }
 
-/* 16 bytes each: far enough apart for a cache line of their own. */
+/* Descriptors have 16 bytes: 64 of them apart, no two share a cache line. */
 lab_page *lab_ram_page(unsigned int i)
 {
 	if (!ram.priv) {

@@ -33,7 +33,7 @@ lab_page *lab_ram_page(unsigned int i)
 
 void lab_page_last_put(lab_page *page)
 {
-	/* a, b: the put that brought us here has the pagemap's for itself. */
+	/* a, b: lab_put() drops the pagemap's reference by itself. */
 	if (LAB_PAGES_HOLD && lab_is_device_page(page))
 		zd_percpu_ref_put(&page->pgmap->ref);
 }

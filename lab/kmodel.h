@@ -12,10 +12,21 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include <zonedev/page.h>
 #include <zonedev/percpu_ref.h>
 
-#define lab_likely(x)	__builtin_expect(!!(x), 1)
+/*
+ * The same hints and the same place of the count for all protocols: zonedev/page.h's,
+ * which says what the hint is worth.  LAB_AS_LINUX: unlikely() and a plain if, and the
+ * count behind the flags, as Linux had them.
+ */
+#ifdef LAB_AS_LINUX
 #define lab_unlikely(x)	__builtin_expect(!!(x), 0)
+#define lab_last(x)	(x)
+#else
+#define lab_unlikely(x)	ZD_PAGE_RARELY_(!!(x))
+#define lab_last(x)	ZD_PAGE_RARELY_(x)
+#endif
 
 enum lab_type { LAB_PMEM, LAB_PRIVATE };
 
@@ -26,8 +37,13 @@ struct lab_pagemap {
 
 /* As long as the kernel's, so that two never share a cache line. */
 typedef struct lab_page {
-	uint64_t flags;		/* the zone is in the top bits */
+#ifndef LAB_AS_LINUX
 	uint32_t count;
+#endif
+	uint64_t flags;		/* the zone is in the top bits */
+#ifdef LAB_AS_LINUX
+	uint32_t count;
+#endif
 	struct lab_pagemap *pgmap;
 	unsigned int freed;
 } __attribute__((aligned(64))) lab_page;
@@ -35,6 +51,9 @@ typedef struct lab_page {
 #define LAB_ZONE_SHIFT	61
 #define LAB_ZONE_NORMAL	2ULL
 #define LAB_ZONE_DEVICE	4ULL
+
+/* The protocol's own: what a lookup takes of the page itself. */
+static inline bool lab_lookup_page(lab_page *page);
 
 static inline bool lab_is_device_page(const lab_page *page)
 {
@@ -56,7 +75,7 @@ static inline bool lab_count_dec_and_test(lab_page *page)
 	return __atomic_sub_fetch(&page->count, 1, __ATOMIC_ACQ_REL) == 0;
 }
 
-/* Generic GUP's: anything that isn't 0 may be taken. */
+/* page_cache_get_speculative(): anything that isn't 0 may be taken. */
 static inline bool lab_count_inc_not_zero(lab_page *page)
 {
 	uint32_t c = __atomic_load_n(&page->count, __ATOMIC_RELAXED);
@@ -76,5 +95,25 @@ void lab_put_device_page(lab_page *page);	/* put_zone_device_page() */
 void lab_put_private_page(lab_page *page);	/* d, e: the hook */
 struct lab_pagemap *lab_find_pagemap(const lab_page *page);	/* get_dev_pagemap() */
 void lab_put_pagemap(struct lab_pagemap *pgmap);
+
+/*
+ * get_user_pages_fast(), Linux's own and the generic one alike: a device page's pagemap
+ * is looked up before the page is taken, and dropped after.  No page is taken of a
+ * pagemap that has been killed.
+ */
+static inline bool lab_lookup(lab_page *page)
+{
+	struct lab_pagemap *pgmap;
+	bool taken;
+
+	if (!lab_is_device_page(page))
+		return lab_lookup_page(page);
+	pgmap = lab_find_pagemap(page);
+	if (!pgmap)
+		return false;
+	taken = lab_lookup_page(page);
+	lab_put_pagemap(pgmap);
+	return taken;
+}
 
 #endif

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * One interface for the thread's ways to count references to device pages.  A
- * protocol's header defines lab_page and the three inline functions; lab_device_*
- * is in kmodel.c (a to e) or in f.c.
+ * protocol's header defines lab_page and the inline functions; lab_device_* is in
+ * kmodel.c (a to e) or in f.c.
  *
- *	lab_get(page)		one more reference, by one who has one
+ *	lab_get(page)		one more reference, by a holder of the page
  *	lab_put(page)		drop one
- *	lab_lookup(page)	get_user_pages_fast: a reference by one who has none
+ *	lab_lookup(page)	get_user_pages_fast(): a reference by a thread that has
+ *				none, with all that protects the lookup
+ *	lab_lookup_page(page)	what lab_lookup() takes of the page itself
  */
 #ifndef LAB_H
 #define LAB_H

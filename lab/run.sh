@@ -80,6 +80,7 @@ case $mode in
 		texts _debug "$as_kernel $debug" $protocols -- get put
 		texts _own '' $protocols -- put
 		texts _only -DLAB_ONLY $protocols -- put
+		texts _linux "$as_kernel -DLAB_AS_LINUX" $protocols -- get put
 	} >>"$tmp/runs"
 	;;
 esac

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * 1,000 call sites, to be compiled once with a call in each and once without
- * (LAB_CALL undefined): what the one has more than the other is what the calls cost.
+ * (LAB_CALL undefined): the difference in size is what the calls cost.
  * What comes with any call (loading the page's address) is in both; what a call out
  * of line adds where there was none (registers saved) is counted.
  *

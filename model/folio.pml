@@ -8,7 +8,7 @@
  * addresses 0 and 1, lets go of it (to migrate, or to make room for smaller
  * descriptors), unmaps one or both, and makes it anew for 2 and 3, in any order.
  * Beside it: a pin of both addresses, or of one; a pin of one; a get of one page.
- * They look for addresses 0 and 1, and may be late.
+ * The pins and the get look for addresses 0 and 1, and may be late.
  *
  * Properties: what is pinned or got doesn't move while it is mapped, and its
  * descriptor isn't another address's until it is let go; no descriptor is freed
@@ -219,7 +219,7 @@ inline release() {
 		if
 		:: frozen == NR ->
 			d_step {
-				/* what is mapped moves: nobody holds it */
+				/* what is mapped moves: it must not be held */
 				assert(entry[where[0]] != 0 || held[0] == 0);
 				assert(entry[where[1]] != 1 || held[1] == 0)
 			};
@@ -247,7 +247,7 @@ inline release() {
 			folio_count = 1
 		fi
 #ifndef PAGES_ONLY
-	:: d_step { folio_count != 1 -> assert(!ALONE) }	/* somebody pins it */
+	:: d_step { folio_count != 1 -> assert(!ALONE) }	/* a pinner has the folio */
 #endif
 	fi
 }

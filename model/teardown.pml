@@ -12,7 +12,7 @@
  *	(default)	kill -> release -> wait -> exit
  *	WAIT_FIRST	kill -> wait -> release -> exit: dax_pmem_percpu_kill() as it
  *			was.  Waits for itself: an invalid end state.
- *	NO_WAIT		kill -> release -> exit: frees under who holds a page
+ *	NO_WAIT		kill -> release -> exit: frees the descriptors under the holder of a page
  *
  * Gets are GUP-fast's again: unless zero, of the page alone.  That is enough
  * now.

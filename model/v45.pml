@@ -10,7 +10,7 @@
  *
  * -DSPECULATIVE is the generic GUP-fast: its page_cache_get_speculative() takes
  * the page's count only, while put_page() still drops both.  Every page that is
- * got that way takes one of the pagemap's references away from somebody else.
+ * got that way takes one of the pagemap's references away from another user.
  *
  * Both walks look the pagemap up first and let it go when they are done, as the
  * kernel's do; that covers the walk and not the page.
@@ -32,7 +32,7 @@
 #ifndef INNOCENT
 #define INNOCENT	false
 #endif
-#define FREE	1	/* what a device page's count is when nobody holds it */
+#define FREE	1	/* what an idle device page's count is */
 
 short page_count = FREE;
 short pgmap_ref = 1;		/* the base reference: the driver's */

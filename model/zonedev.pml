@@ -14,17 +14,18 @@
  * the state graph has no cycle: "no invalid end state" means that every run ends,
  * with the remover through.
  *
- * Only the server's thread writes the entries 0 and 2: who holds the token "server"
- * is that thread, for one batch of its work.  Walkers, final puts, the remover, the
+ * Only the server's thread writes the entries 0 and 2: the process that holds the token
+ * "server" is that thread, for one batch of its work.  Walkers, final puts, the remover, the
  * mover, the device and the device vma run beside it.  Steps of the server that the
- * others can't tell from one are one (a d_step); what they can see half done is not.
+ * other processes can't tell from one are one (a d_step); what they can see half done is
+ * not.
  *
  * The two walkers go to different pages; with -DSAME_PAGE both to the same one.
  * With -DLOOKUP a lookup of the pagemap takes their place (one of them is back with
  * -DONE_WALKER).  All at once would have ten times the states.
  *
  * What memory holds is a ghost: ram[] for an address, content[] for a device page.
- * So "no use after free", "not somebody else's page" and "not a byte lost" are
+ * So "no use after free", "not another address's page" and "not a byte lost" are
  * assertions on it.
  *
  * Memory is sequentially consistent here.  Where the C relies on an order of its
@@ -85,14 +86,14 @@ byte x;				/* its local variables */
 bool ok, last;
 
 #define SERVER		0		/* the CPU it runs on */
-#define OTHER		1		/* and that of all the others */
+#define OTHER		1		/* and that of all other processes */
 
 #define SERVER_LEAVE	x = 0; ok = false; last = false; server = false
 
 #define DESCRIPTOR(p)	assert(!(IS_DEVICE(p) && decommitted))
 #define NAMES(a, p)	(STATE(entry[a]) != NONE && PAGE(entry[a]) == (p))
 #define NOT_MAPPED(p)	assert(!NAMES(0, p) && !NAMES(1, p) && !NAMES(2, p))
-/* What who holds page @p for address @a relies on. */
+/* What a holder of page @p for address @a relies on. */
 #define USABLE(p, a)	assert(page_count[p] > 0 && live[p]); \
 			assert(IS_DEVICE(p) -> content[p] == WHOSE(a) : (a) == 0); \
 			DESCRIPTOR(p)
@@ -152,7 +153,7 @@ inline page_live(p, held) {		/* in a d_step */
 	fi
 }
 
-/* page_free; in a d_step.  From here on the page may be somebody else's. */
+/* page_free; in a d_step.  From here on the allocator may give the page out again. */
 inline page_free(p) {
 	assert(live[p]);			/* once a life */
 	NOT_MAPPED(p);				/* a free page is mapped nowhere */
@@ -201,8 +202,8 @@ inline put_hold(p, cpu, last_ref) {
 
 #define DESCRIPTOR_FREE	(!used[2] || !used[3])
 
-/* zd_ram_page_install() at address 0.  Who finds the page finds it by the entry, or
- * by one of an earlier life, and then looks again: count and entry are one step. */
+/* zd_ram_page_install() at address 0.  A walker finds the page by the entry, or by
+ * one of an earlier life, and then looks again: count and entry are one step. */
 inline system_install() {		/* in a d_step */
 	x = (used[2] -> 3 : 2);
 	assert(page_count[x] == 0 && !live[x] && !used[x]);
@@ -270,7 +271,7 @@ inline zd_mm_drop(a) {
 
 /* --- hmm/device_vma.c --- */
 
-/* zd_device_vma_remove(): by who unmaps it, or by revoke */
+/* zd_device_vma_remove(): called by the program's munmap, or by revoke */
 inline zd_device_vma_remove(p, last_ref) {
 	atomic { !map_lock -> map_lock = true; unlinked = true; p = PAGE(entry[1]) };
 	if
@@ -290,7 +291,7 @@ inline zd_device_vma_remove(p, last_ref) {
 /* --- the program's threads --- */
 
 /* With KEEPS what is mapped stays until the device is gone: removal must end without
- * anybody's help. */
+ * the program's help. */
 #ifdef KEEPS
 #define KEEP_IT	(destroyed);
 #else
@@ -608,7 +609,7 @@ inline place(a, pfn) {
 }
 
 /* zd_fault() at address 0 or 2.  A locked entry is waited for (ZD_ENTRY_WAIT): one
- * that nobody unlocks would be a deadlock. */
+ * that is never unlocked would be a deadlock. */
 proctype fault() {
 	byte a, pfn;
 

@@ -31,9 +31,9 @@ more=$(comm -23 "$T/exported" "$T/declared" |
 	grep -v '^__zd_page_owner_\(as\|drops\|took\)$\|^zd_page_owner_key$') &&
 	fail "exported, not declared: $more"
 
-# The preload library lives in other people's programs: it must not give away
-# anything that could take the place of a symbol of theirs, but for what it stands in
-# front of on purpose (exec_calls.c, clone_call.c, asan_options.c).
+# The preload library lives in other people's programs: it must not export
+# anything that could take the place of a program's symbol, but for the functions that it
+# wraps on purpose (exec_calls.c, clone_call.c, asan_options.c).
 front='__asan_default_options\|chroot\|clone\|execl[ep]\?\|execvp\?e\?\|execveat\|fexecve\|posix_spawnp\?'
 preload=$LIBDIR/zonedev/libzonedev-preload.so
 bad=$(nm -D --defined-only "$preload" | awk '$2 != "A" { print $3 }' |

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A program of somebody else's: C and C++.  It makes a device, takes a page of
+ * A program that uses the library: C and C++.  It makes a device, takes a page of
  * it through its life, and takes the device away.  No privilege needed.
  */
 #include <dlfcn.h>

@@ -83,13 +83,6 @@ static void by_removal(void)
 	mend();
 }
 
-static void quiet(enum zd_log_level level, const char *text, void *ctx)
-{
-	(void)level;
-	(void)text;
-	(void)ctx;
-}
-
 int main(void)
 {
 	static struct zd_device_ops ops;

@@ -111,13 +111,6 @@ static void by_call(void)
 	all(NULL);
 }
 
-static void quiet(enum zd_log_level level, const char *text, void *ctx)
-{
-	(void)level;
-	(void)text;
-	++*(unsigned int *)ctx;
-}
-
 int main(void)
 {
 	static unsigned int logged;

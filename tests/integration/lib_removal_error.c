@@ -285,13 +285,6 @@ static void no_memory_after_a_timeout(void)
 	munmap(mem, N * PAGE);
 }
 
-static void quiet(enum zd_log_level level, const char *text, void *ctx)
-{
-	(void)level;
-	(void)text;
-	++*(unsigned int *)ctx;
-}
-
 int main(void)
 {
 	static unsigned int logged;

@@ -74,13 +74,6 @@ static void full(void)
 	munmap(p, nr * PAGE);
 }
 
-static void quiet(enum zd_log_level level, const char *text, void *ctx)
-{
-	(void)level;
-	(void)text;
-	(void)ctx;
-}
-
 int main(void)
 {
 	zd_set_log(quiet, NULL);

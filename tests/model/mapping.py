@@ -5,7 +5,7 @@
 In the tables of a model, the first column names things of that model, the second
 "file: `name`, `name`; file: ...", each of which must be in that file: a name with
 () as a function that is defined there; or it says that the kernel or the program
-does it.  The other way round, every process and
+does it.  What "In no model" names is in the C, too.  The other way round, every process and
 inline of the model is in its first column; every mutation of a model (#ifdef) is
 switched on by a check of model/run, and every such check is in the last section.
 """
@@ -57,6 +57,18 @@ def defines(text, function):
                      text, re.M)
 
 
+def check_c(what, c):
+    """The names that @c gives are in their files.  Returns whether it gives some."""
+    where = re.findall(r"([\w/]+\.[ch]): ((?:`[^`]+`(?:,\s*)?)+)", c)
+    for path, listed in where:
+        text = read(path)
+        for name in names(listed):
+            found = defines(text, name[:-2]) if name.endswith("()") else has_word(text, name)
+            if not found:
+                wrong.append(f"{what}: {path} has no {name}")
+    return bool(where)
+
+
 def check_model(model, section):
     pml, seen = read(f"model/{model}"), set()
     for step, c in list(rows(section))[1:]:
@@ -64,15 +76,8 @@ def check_model(model, section):
             seen.add(name)
             if not has_word(pml, name):
                 wrong.append(f"{model} has no {name}")
-        where = re.findall(r"([\w/]+\.[ch]): ((?:`[^`]+`(?:,\s*)?)+)", c)
-        if not where and not c.startswith(("the kernel", "the program")):
+        if not check_c(f"{model}: {step}", c) and not c.startswith(("the kernel", "the program")):
             wrong.append(f"{model}: {step}: no C")
-        for path, what in where:
-            text = read(path)
-            for name in names(what):
-                found = defines(text, name[:-2]) if name.endswith("()") else has_word(text, name)
-                if not found:
-                    wrong.append(f"{model}: {step}: {path} has no {name}")
     for name in re.findall(r"^(?:proctype|inline) (\w+)", pml, re.M):
         if name not in seen:
             wrong.append(f"{model}: MAPPING.md doesn't say what {name} is")
@@ -86,6 +91,10 @@ def main():
     for model in ("zonedev.pml", "folio.pml", "space.pml", "space_kernel.pml", "space_order.pml",
                   "percpu_ref.pml"):
         macros |= check_model(model, parts[model])
+
+    for c, why in list(rows(parts["In no model"]))[1:]:
+        if not check_c("in no model", c):
+            wrong.append(f"in no model: no C: {why}")
 
     run = read("model/run")
     for macro in macros - {"ON_RELEASE", "REF_ONE_STEP", "NO_SWITCHER"}:

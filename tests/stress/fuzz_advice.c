@@ -47,7 +47,7 @@ static unsigned int reach(struct worker *w, struct run r, bool locked_too, int *
 	return i;
 }
 
-/* In an arena, where a hole is nobody's, also across holes. */
+/* In an arena, whose holes stay the thread's, also across holes. */
 static struct run pick_holes(struct worker *w, const struct op *op)
 {
 	struct run r = pick(w, op->a, op->b, op->c);

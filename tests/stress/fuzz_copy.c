@@ -2,7 +2,7 @@
 /* fuzz_mm: the plain copy of what each byte must be. */
 #include "tests/stress/fuzz_mm.h"
 
-/* Says where it belongs, so that a wrong word tells what was found instead. */
+/* Says where the word belongs, so that a wrong word tells what was found instead. */
 static uint64_t word(uint32_t tag, unsigned int k)
 {
 	return tag ? (uint64_t)tag << 32 | ((tag * 2654435761u) ^ k) : 0;
@@ -58,7 +58,7 @@ static void __attribute__((noreturn)) wrong(struct worker *w, struct zone *z, un
 	       (const char *)word_at == addr ? "" : ", as the kernel read it");
 }
 
-/* Chunks of which it was not known: the first of them tells. */
+/* Chunks that were zeros or what they were: the first of them tells which. */
 static void decide(struct page *p, const volatile uint64_t *v)
 {
 	unsigned int c = __builtin_ctz(p->either);
@@ -134,7 +134,7 @@ void write_page(struct worker *w, struct zone *z, unsigned int i, unsigned int c
 	wrote(pg(w, z, i), chunks, tag);
 }
 
-/* Its content is gone: zeros. */
+/* The page's content is gone: zeros. */
 void drop(struct page *p)
 {
 	memset(p->tag, 0, sizeof(p->tag));

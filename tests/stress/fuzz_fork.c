@@ -129,7 +129,7 @@ void op_fork(struct worker *w, const struct op *op)
 	if (!pid)
 		child_life(cw, slot, (uint64_t)op->a << 32 | op->b);
 	note(w, "fork", NULL, NULL, 0, 0);
-	/* it may have said so itself */
+	/* the child may have said so itself */
 	__atomic_store_n(&sh->slot_pid[slot], pid, __ATOMIC_RELEASE);
 	w->child[k] = pid;
 	w->child_slot[k] = slot;
@@ -166,7 +166,7 @@ void reap(struct worker *w, bool all_of_them)
 			broken(w, NULL, "child %d ended with %s %d", w->child[k],
 			       WIFSIGNALED(status) ? "signal" : "status",
 			       WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
-		/* its pid means nobody since waitpid(): another process may have the slot */
+		/* the pid names no process since waitpid(): another child may have the slot */
 		__atomic_compare_exchange_n(&sh->slot_pid[w->child_slot[k] & ~KILLED], &pid, 0,
 					    false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
 		w->child[k] = 0;
@@ -222,7 +222,7 @@ void op_hand(struct worker *w, const struct op *op)
 	struct zone *z = &w->zone[2 + op->b % (ZONES - 2)];
 	struct block *b = &w->block[op->c % BLOCKS];
 
-	/* a child has a copy of everything, and nobody to give it to */
+	/* a child has a copy of everything, and no thread to give it to */
 	if (w->depth)
 		return;
 	if (op->d & 1) {

@@ -12,7 +12,7 @@
  *	ZD_ERRNO=0	go on where mremap says EFAULT and shouldn't
  *
  * What runs.  Each thread has an arena of its own, 12 MiB at an address that the kernel
- * gives to nobody else: there it maps, moves and unmaps what it likes, side by side, on
+ * gives to no other mapping: there it maps, moves and unmaps what it likes, side by side, on
  * top of each other, with holes.  It has up to a dozen mappings where the kernel puts
  * them: next to those of other threads (they merge, and what one unmaps another gets at
  * once), and blocks of malloc's.  Thread 0 has the heap, too (brk).  A thread draws an
@@ -132,7 +132,7 @@ void step(struct worker *w)
 	unsigned int i = draw(w);
 
 	if (w->depth && __atomic_load_n(&sh->failed, __ATOMIC_RELAXED))
-		_exit(1);	/* it is over for everybody */
+		_exit(1);	/* the whole test ends */
 	w->now = (struct op) {
 		.kind = i, .a = rnd(&w->rng) >> 16, .b = rnd(&w->rng) >> 16,
 		.c = rnd(&w->rng) >> 16, .d = rnd(&w->rng) >> 16,

@@ -80,7 +80,7 @@ struct page {
 enum zone_kind { Z_NONE, Z_ARENA, Z_NATURAL, Z_HEAP };
 
 /* Pages side by side, some of them not mapped.  A hole in an arena stays the
- * thread's own; elsewhere anybody may map something there. */
+ * thread's own; elsewhere any thread's mapping may be put there. */
 struct zone {
 	enum zone_kind kind;
 	unsigned int first, nr;		/* in worker.page[] */

@@ -61,14 +61,14 @@ static bool is_refused(struct worker *w, char *got, struct run r, struct run to)
 	return true;
 }
 
-/* Shortens it to what is one mapping for sure. */
+/* Shortens the run to what is one mapping for sure. */
 static void cut_to_one_vma(struct worker *w, struct run *r)
 {
 	while (r->nr && !one_vma(w, *r))
 		r->nr--;
 }
 
-/* Where it goes to: the arena, over whatever is there, or a mapping made for it. */
+/* Where a move goes to: the arena, over whatever is there, or a mapping made for it. */
 static bool destination(struct worker *w, const struct op *op, unsigned int nr, struct run *to)
 {
 	struct zone *z;
@@ -89,7 +89,7 @@ static bool destination(struct worker *w, const struct op *op, unsigned int nr, 
 	return true;
 }
 
-/* With MREMAP_FIXED, to another size or not.  Is it there now? */
+/* With MREMAP_FIXED, to another size or not.  Is the mapping there now? */
 static bool move(struct worker *w, struct run r, struct run to)
 {
 	char *got = remap(w, r, to.nr, MREMAP_MAYMOVE | MREMAP_FIXED, at(to.z, to.first),
@@ -143,7 +143,7 @@ static void shrink(struct worker *w, struct run r, unsigned int nr, int flags)
 	forget(w, (struct run) { r.z, r.first + nr, r.nr - nr });
 }
 
-/* It has grown where it is. */
+/* The mapping has grown where it is. */
 static void grown(struct worker *w, struct run r, unsigned int nr)
 {
 	struct page like = *pg(w, r.z, r.first);
@@ -159,7 +159,7 @@ static void grown(struct worker *w, struct run r, unsigned int nr)
 	}
 }
 
-/* Is there room behind it: 1 yes, 0 no, -1 others may have it? */
+/* Is there room behind @r: 1 yes, 0 no, -1 other threads may have it? */
 static int room(struct worker *w, struct run r, unsigned int nr)
 {
 	for (unsigned int i = r.first + r.nr; i < r.first + nr && i < r.z->nr; i++)
@@ -269,7 +269,7 @@ static struct run near(struct worker *w, struct run r, struct run was, unsigned 
 	}
 }
 
-/* Change upon change of the same pages, with nobody looking in between: what has moved out
+/* Change upon change of the same pages, with no look in between: what has moved out
  * must follow through all of them. */
 void op_chain(struct worker *w, const struct op *op)
 {

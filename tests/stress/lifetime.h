@@ -7,7 +7,7 @@
 
 #define THREADS		6
 #define COMMON		768	/* pages that every thread uses, never unmapped */
-#define HOT		32	/* of them, the first: held by nobody for long */
+#define HOT		32	/* the first of COMMON: never held for long */
 #define WINDOWS		3	/* mappings of each thread's own */
 #define WIN_MAX		64	/* pages of one */
 #define HOLDS		24	/* gets and pins a thread has at a time */
@@ -36,7 +36,7 @@ struct own_page {
 };
 
 struct window {
-	char *base;		/* __atomic: others take aim at it */
+	char *base;		/* __atomic: other threads take aim at it */
 	unsigned int pages;	/* __atomic; 0: not mapped */
 	char *last;		/* where it was mapped before */
 	bool loose;		/* has grown: its end may not be managed yet */
@@ -74,7 +74,7 @@ struct worker {
 	struct totals did;
 };
 
-/* A device that may be named by whoever holds its anchor, a page of it. */
+/* A device, which a thread may name while it holds the anchor, a page of it. */
 struct lent {
 	struct zd_device *dev;
 	struct zd_page *anchor;
@@ -149,7 +149,7 @@ void *keep_devices(void *unused);
 struct lent *the_device(void);
 void end_device(void);
 
-/* lifetime_check.c: between rounds, when nobody does anything */
+/* lifetime_check.c: between rounds, when no thread does anything */
 void check_everything(uint64_t *rng);
 void close_everything(uint64_t *rng);
 

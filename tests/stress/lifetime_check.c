@@ -8,7 +8,7 @@
  *  - the count of every page in RAM is one for its mapping and what the threads
  *    have of it, to the last reference; and of one whose mapping is gone, just
  *    what the threads have;
- *  - who holds a page keeps it in RAM when everything is sent out.
+ *  - a held page stays in RAM when everything is sent out.
  *
  * A forked child's end is noticed by a timer, so its references may last for a
  * moment: those are waited for.
@@ -92,7 +92,7 @@ static struct ref *refs_of(struct zd_page *page)
 
 /* --- the device --- */
 
-/* Pages of memory that are on it; false: some is shared, as it seems. */
+/* Pages of memory that are on the device; false: some is shared, as it seems. */
 static bool count_mapped(const struct part *v, size_t nr, uint64_t *mapped)
 {
 	static zd_pfn_t pfn[COMMON];
@@ -214,7 +214,7 @@ static void check_counts(const struct part *v, size_t nr)
 			hold_check(&worker[t], &worker[t].hold[i]);
 }
 
-/* All of it, at the device's pleasure; what is held stays. */
+/* All memory goes out, as far as the device takes it; what is held stays. */
 static void send_out(const struct part *v, size_t nr)
 {
 	const struct lent *l = the_device();

@@ -2,12 +2,12 @@
 /*
  * Devices come and go.
  *
- * One thread creates a device, lets the others use it, changes its latency and
- * makes its writes fail meanwhile, and removes it under them.  Removal destroys
- * it, so who names the device in a call must keep it alive: by a reference to
- * one page of it, the anchor.  (That is what page references are for: a live page
+ * One thread creates a device, lets the other threads use it, changes its latency
+ * and makes its writes fail meanwhile, and removes it under them.  Removal destroys
+ * it, so a thread that names the device in a call must keep it alive: by a reference
+ * to one page of it, the anchor.  (That is what page references are for: a live page
  * holds its pagemap.)  A removal can therefore begin at any moment, in the
- * middle of everybody's calls, and can't end before the last of them.
+ * middle of any thread's call, and can't end before the last of these calls.
  *
  * The generation tells a device from the next one: it is raised when one is
  * published and when it is withdrawn, so an even one means none.
@@ -95,7 +95,7 @@ static void disturb(uint64_t *rng)
 	EXPECT(NULL, !zd_ram_device_inject(now_there.dev, &f), "injecting");
 }
 
-/* Who else removes it (OP_REMOVE) can't finish, but may be at it. */
+/* A thread that removes the device, too (OP_REMOVE), can't finish, but may be at it. */
 static int remove_timed(unsigned int ms, struct zd_pagemap_holders *h)
 {
 	int rc;
@@ -106,7 +106,7 @@ static int remove_timed(unsigned int ms, struct zd_pagemap_holders *h)
 	return rc;
 }
 
-/* As long as the anchor is held it can't go, and the report names it. */
+/* As long as the anchor is held the device can't go, and the report names the anchor. */
 static void remove_in_vain(unsigned int ms)
 {
 	struct zd_pagemap_holders h = { 0 };
@@ -158,12 +158,12 @@ static void remove_it(uint64_t *rng)
 	unsigned int how = rnd(rng) % 4, ms = rnd(rng) % 20;
 
 	__atomic_store_n(&wanted_back, true, __ATOMIC_RELEASE);
-	/* begun while others may still be given it */
+	/* begun while other threads may still get the device */
 	if (rnd(rng) & 1)
 		remove_in_vain(ms / 2);
 	withdraw();
 	switch (how) {
-	case 0:		/* it doesn't answer */
+	case 0:		/* the device doesn't answer */
 		if (is_ram)
 			set_latency(now_there.dev, 60000);
 		remove_in_vain(ms);

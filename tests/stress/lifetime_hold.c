@@ -66,7 +66,7 @@ void hold_pages(struct worker *w, const struct op *op, bool pin)
 	if (!t.pages)
 		return;
 	if (t.addr >= mem && t.addr < mem + HOT * PAGE)
-		t.addr += HOT * PAGE;	/* those are to be free to go */
+		t.addr += HOT * PAGE;	/* the HOT pages are to be free to go */
 	*h = (struct hold){ .refs = pin ? ZD_PIN_BIAS : 1, .addr = t.foreign ? NULL : t.addr };
 	n = (pin ? zd_pin_user_pages_fast : zd_get_user_pages_fast)
 		(mm, t.addr + op->d % PAGE, t.pages, flags, h->page);
@@ -146,8 +146,8 @@ void hold_walk(struct worker *w, const struct op *op)
 	__atomic_store_n(&w->walks, false, __ATOMIC_RELAXED);
 }
 
-/* A page of the device that memory of this thread is on; who holds it doesn't
- * keep it from coming home, only its device from going. */
+/* A page of the device that memory of this thread is on.  A reference doesn't keep the
+ * memory from coming home, only the device from going. */
 void hold_device_page(struct worker *w, const struct op *op)
 {
 	struct window *win = &w->win[op->a % WINDOWS];
@@ -163,7 +163,7 @@ void hold_device_page(struct worker *w, const struct op *op)
 	for (unsigned int k = 0; !rc && k < win->pages; k++) {
 		struct zd_page *page = zd_pfn_to_page(pfn[(op->b + k) % win->pages]);
 
-		/* it may come home meanwhile: then the page is free, or another's */
+		/* the memory may come home meanwhile: then the page is free, or another's */
 		if (page == zd_pfn_to_page(0) || !zd_try_get_page(page))
 			continue;
 		*h = (struct hold){ .nr = 1, .refs = 1, .device = true, .page = { page } };

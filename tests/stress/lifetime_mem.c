@@ -62,7 +62,7 @@ void write_common(struct worker *w, size_t page)
 	uint64_t counter = w->common[page] + 1;
 
 	__atomic_store_n(slot(w, page), value(w->id, page, counter), __ATOMIC_RELAXED);
-	/* pairs with the acquire of who looks at another thread's words */
+	/* pairs with the acquire of a thread that looks at another one's words */
 	__atomic_store_n(&w->common[page], counter, __ATOMIC_RELEASE);
 }
 
@@ -157,7 +157,7 @@ void window_map(struct worker *w, struct window *win, unsigned int pages, bool s
 {
 	char *p = MAP_FAILED;
 
-	/* where something was unmapped a moment ago, if nobody else took it */
+	/* where something was unmapped a moment ago, if the place is still free */
 	if (same_place && win->last)
 		p = mmap(win->last, pages * PAGE, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
@@ -174,7 +174,7 @@ void window_cut(struct worker *w, struct window *win, unsigned int front, unsign
 	char *base = win->base;
 	unsigned int pages = win->pages, left = pages - front - back;
 
-	/* before: afterwards somebody else's mapping may be there */
+	/* before: afterwards another thread's mapping may be there */
 	set_place(win, left ? base + front * PAGE : NULL, left);
 	win->last = base;
 	if (front) {

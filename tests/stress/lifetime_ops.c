@@ -207,9 +207,9 @@ static void op_remap(struct worker *w, const struct op *op)
 		window_remap(w, win, op);
 }
 
-/* What a forked child has: this thread's pages as they were, and of the others'
- * words what was published before it, or something later.  It writes to its own
- * copies, which the parent must not see. */
+/* What a forked child has: this thread's pages as they were, and of the other threads'
+ * words what was published before the fork, or something later.  The child writes to its
+ * own copies, which the parent must not see. */
 static void in_child(struct worker *w, const struct op *op)
 {
 	alarm(3 * PATIENCE);
@@ -297,8 +297,8 @@ static void op_unregister(struct worker *w, const struct op *op)
 	window_manage(w, win);
 }
 
-/* Two remove it at once: this one can't get through, since it holds the anchor.
- * Now and then it is the first, and nobody is ready for it. */
+/* Two threads remove the device at once: this one can't get through, since it holds the
+ * anchor.  Now and then it is the first, before the keeper expects a removal. */
 static void op_remove(struct worker *w, const struct op *op)
 {
 	struct zd_pagemap_holders h = { 0 };

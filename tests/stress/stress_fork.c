@@ -252,7 +252,7 @@ static void child_allocates(void)
 
 		p[i] = zd_alloc(len);
 		MUST(p[i] && zd_addr_is_own(p[i]));
-		for (size_t k = 0; k < len; k += 32)	/* zero: nobody else has it */
+		for (size_t k = 0; k < len; k += 32)	/* zero: no other thread has the block */
 			MUST(!((char *)p[i])[k]);
 		memset(p[i], 0x5a, len);
 	}

@@ -8,12 +8,12 @@
  *
  * What runs.  Six threads share 768 pages and have a few mappings each of their
  * own; each draws an operation (lifetime_ops.c), does it, draws the next.  A
- * thread's own mappings are a target of the others, too, who may find them
- * unmapped.  One thread makes and removes devices (lifetime_device.c): ram
+ * thread's own mappings are a target of the other threads, too, which may find
+ * them unmapped.  One thread makes and removes devices (lifetime_device.c): ram
  * devices with a latency and with writes that fail, files, smaller and larger
  * than the memory.  Another one stops threads for a moment, wherever they are,
  * so that a window of a few instructions is open for longer than a migration
- * takes.  Every second or so the round ends: everybody waits, and all that there
+ * takes.  Every second or so the round ends: all threads wait, and all that there
  * is gets counted (lifetime_check.c).  Every few rounds the mm is closed and
  * begun anew.
  *
@@ -25,18 +25,18 @@
  *	was answered while the page was in flight, a page was put before it had
  *	come home, an entry followed neither its mremap nor its fork.
  *  "page P is held and not in RAM", "has become"
- *	Somebody's pin didn't keep the page: it was migrated, or its descriptor was
+ *	A pin didn't keep the page: it was migrated, or its descriptor was
  *	taken away.
  *  "says that it is at Q"
- *	The walk got another page's descriptor: it didn't look again after it had
- *	got it.
+ *	The walk got another page's descriptor: it didn't look at the entry again
+ *	after its get.
  *  "held N times, has a count of M"; "count M, not N"
  *	A reference too few or too many: a put twice, a put forgotten.
  *  "N pages are on the device; it has M live ones"
  *	A device page was not put when it came home or lost its last mapping (or
  *	was put too often); "and only N are free": it was never given back.
  *  "removing ...: -110", "nobody lets go", "zd_mm_close: -16"
- *	A reference that nobody has keeps a device or the mm.
+ *	A reference that no thread has keeps a device or the mm.
  *  "nothing happens"
  *	A thread waits for ever: its operation says for what.  Or a removal does.
  *  SIGSEGV, SIGABRT, a sanitizer's report
@@ -81,7 +81,7 @@ static void tell_recent(const struct worker *w)
 			w->win[i].loose ? ", loose" : "");
 }
 
-/* The others go on meanwhile: what is told of them is about right. */
+/* The other threads go on meanwhile: what is told of them is about right. */
 __attribute__((no_sanitize("thread"), no_sanitize("address")))
 static void tell_all(void)
 {
@@ -132,7 +132,7 @@ static void catch(void)
 #endif
 }
 
-/* A write that fails is ours; what else zonedev has to say is worth reading. */
+/* A write that fails was made to fail; what else zonedev says is worth reading. */
 static void said(enum zd_log_level level, const char *msg, void *ctx)
 {
 	(void)ctx;
