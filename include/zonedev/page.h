@@ -32,6 +32,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <zonedev/pfn.h>
 #ifdef ZD_PAGE_TRACE
 #include <zonedev/static_key.h>
 #endif
@@ -56,11 +57,6 @@ extern "C" {
 #define ZD_PAGE_MASK	(~(ZD_PAGE_SIZE - 1))
 
 #define ZD_PAGE_SATURATED	0xc0000000u
-
-/* A page number.  Always < 2^ZD_PFN_BITS (256 TiB of pages).  0 is never
- * handed out, so it may stand for "no page". */
-typedef uint64_t zd_pfn_t;
-#define ZD_PFN_BITS	36
 
 /* In zd_page.pgmap_id, while the page is live. */
 #define ZD_PAGE_LIVE	(1u << 31)

@@ -31,7 +31,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#include <zonedev/page.h>
+#include <zonedev/pfn.h>
 #ifdef ZD_PAGE_OWNER
 #include <zonedev/static_key.h>
 #endif

@@ -13,7 +13,7 @@ compile() {
 echo '#include <zonedev.h>' | compile -fsyntax-only -x c -
 
 compile -c "$ZD_SRC/tests/integration/static_key_arm64.c" -o "$T/prog.o"
-compile -static "$T/prog.o" "$ZD_SRC"/base/{static_key,log,lock}.c -o "$T/prog"
+compile -static "$T/prog.o" "$ZD_SRC"/base/{static_key,static_key_text,log,lock}.c -o "$T/prog"
 
 # As compiled: a branch, the addition, the return; and behind it the look at the key.
 aarch64-linux-gnu-objdump -d --no-show-raw-insn --no-addresses "$T/prog.o" |
