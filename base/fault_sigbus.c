@@ -119,11 +119,13 @@ static void handle(unsigned int which, siginfo_t *info, void *context)
 		(void)sig;							\
 		handle(n, info, uc);						\
 	}
+/* clang-format off */
 HANDLER(0) HANDLER(1) HANDLER(2) HANDLER(3) HANDLER(4) HANDLER(5) HANDLER(6) HANDLER(7)
 
 static void (*const handlers[MAX_INSTALLED])(int, siginfo_t *, void *) = {
 	handler_0, handler_1, handler_2, handler_3, handler_4, handler_5, handler_6, handler_7,
 };
+/* clang-format on */
 
 static bool is_ours(const struct sigaction *act)
 {

@@ -131,7 +131,7 @@ WORK cached_buffers(void *arg, unsigned int thread)
 				     BUFFER_PAGES * ZD_PAGE_SIZE);
 }
 
-typedef void (work_fn)(void *arg, unsigned int thread);
+typedef void work_fn(void *arg, unsigned int thread);
 
 struct side {
 	unsigned int threads;

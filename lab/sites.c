@@ -78,6 +78,7 @@ long other(struct obj *o);
 	}
 #endif
 
+/* clang-format off */
 #define TEN(n) SITE(n##0) SITE(n##1) SITE(n##2) SITE(n##3) SITE(n##4)		\
 	SITE(n##5) SITE(n##6) SITE(n##7) SITE(n##8) SITE(n##9)
 #define FIFTY(n) TEN(n##0) TEN(n##1) TEN(n##2) TEN(n##3) TEN(n##4)
@@ -86,3 +87,4 @@ FIFTY(1) FIFTY(2) FIFTY(3) FIFTY(4) FIFTY(5)
 #ifdef LAB_ONLY
 FIFTY(6) FIFTY(7) FIFTY(8) FIFTY(9) FIFTY(0)
 #endif
+/* clang-format on */
