@@ -180,7 +180,7 @@ static struct header *header_of(char *p)
 		ZD_BUG_ON(off, "%p points into a large block", (void *)p);
 	else
 		ZD_BUG_ON(h->kind != CHUNK || off & ((1UL << h->shift) - 1) ||
-			  !(h->map[(off >> h->shift) / 64] >> ((off >> h->shift) % 64) & 1),
+				  !(h->map[(off >> h->shift) / 64] >> ((off >> h->shift) % 64) & 1),
 			  "%p isn't allocated (kind %#x, block size 2^%u)", (void *)p, h->kind,
 			  h->shift);
 	return h;

@@ -22,7 +22,8 @@ static inline bool zd_page_is_zero(const void *content)
 	const uint64_t *w = content;
 
 	for (size_t i = 0; i < ZD_PAGE_SIZE / sizeof(*w); i += 8)
-		if (w[i] | w[i + 1] | w[i + 2] | w[i + 3] | w[i + 4] | w[i + 5] | w[i + 6] | w[i + 7])
+		if (w[i] | w[i + 1] | w[i + 2] | w[i + 3] | w[i + 4] | w[i + 5] | w[i + 6] |
+		    w[i + 7])
 			return false;
 	return true;
 }

@@ -61,6 +61,6 @@ bool zd_fault_load64(const uint64_t *src, uint64_t *value);
  * range that has the address ends.
  */
 int zd_fault_guard_call(void (*fn)(void *arg), void *arg, const void *start, size_t len,
-		  uintptr_t *addr);
+			uintptr_t *addr);
 
 #endif

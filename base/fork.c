@@ -40,8 +40,8 @@ void zd_fork_register(struct zd_fork_handler *handler)
 	/* Release: a child's memory that has the handler in the list has its @next. */
 	do {
 		handler->next = first;
-	} while (!__atomic_compare_exchange_n(&handlers, &first, handler, false,
-					      __ATOMIC_RELEASE, __ATOMIC_RELAXED));
+	} while (!__atomic_compare_exchange_n(&handlers, &first, handler, false, __ATOMIC_RELEASE,
+					      __ATOMIC_RELAXED));
 }
 
 static void after_fork_child(void)

@@ -71,9 +71,18 @@ static inline void zd_unlock_word(uint32_t *word)
 		__zd_mutex_wake(word);
 }
 
-static inline bool zd_mutex_lock(struct zd_mutex *m) { return zd_lock_word(&m->word); }
-static inline bool zd_mutex_trylock(struct zd_mutex *m) { return zd_trylock_word(&m->word); }
-static inline void zd_mutex_unlock(struct zd_mutex *m) { zd_unlock_word(&m->word); }
+static inline bool zd_mutex_lock(struct zd_mutex *m)
+{
+	return zd_lock_word(&m->word);
+}
+static inline bool zd_mutex_trylock(struct zd_mutex *m)
+{
+	return zd_trylock_word(&m->word);
+}
+static inline void zd_mutex_unlock(struct zd_mutex *m)
+{
+	zd_unlock_word(&m->word);
+}
 
 /* Does a thread of this process hold @m now? */
 static inline bool zd_mutex_is_locked(const struct zd_mutex *m)

@@ -112,8 +112,7 @@ static void replace(unsigned int i, unsigned int nr_old, const struct zd_own_ran
 	memcpy(to, ranges(), i * sizeof(*to));
 	if (nr_new)
 		to[i] = *new;
-	memcpy(to + i + nr_new, ranges() + i + nr_old,
-	       (nr_ranges() - i - nr_old) * sizeof(*to));
+	memcpy(to + i + nr_new, ranges() + i + nr_old, (nr_ranges() - i - nr_old) * sizeof(*to));
 	/* Release: a child's memory that has this store has those above. */
 	__atomic_store_n(&state, 2 * nr + !(state & 1), __ATOMIC_RELEASE);
 }
@@ -191,8 +190,8 @@ void zd_own_unmap(void *p, size_t len)
 	zd_mutex_lock(&own_lock);
 	i = range_above(p);
 	ZD_BUG_ON(i == nr_ranges() || (char *)ranges()[i].start != start ||
-		  ranges()[i].len != len + 2 * PAGE, "%p + %zu isn't a mapping of zonedev's", p,
-		  len);
+			  ranges()[i].len != len + 2 * PAGE,
+		  "%p + %zu isn't a mapping of zonedev's", p, len);
 	replace(i, 1, NULL, 0);
 	zd_mutex_unlock(&own_lock);
 	unmap_fenced(p, len);

@@ -94,8 +94,8 @@ void bench_report(const char *what, const char *unit, const double *ours, const 
 	low = bench_percentile(ratio, nr, 0.1);
 	high = bench_percentile(ratio, nr, 0.9);
 	printf("RESULT\t%s\t%s\t%.4g\t%.4g\t%.4f\t%.4f\t%.4f\t%s\t%g\n", what, unit,
-	       median_of(ours, nr), median_of(theirs, nr), mid, low, high,
-	       limit ? op[goal] : "-", limit);
+	       median_of(ours, nr), median_of(theirs, nr), mid, low, high, limit ? op[goal] : "-",
+	       limit);
 	fflush(stdout);
 }
 

@@ -67,8 +67,8 @@ int main(void)
 		ours[r] = touch_ms(&with);
 		theirs[r] = touch_ms(&without);
 	}
-	bench_report("sequential touch of 64 MiB, with and without fault-around", "ms", ours, theirs,
-		     ROUNDS, BENCH_SPEEDUP, 5);
+	bench_report("sequential touch of 64 MiB, with and without fault-around", "ms", ours,
+		     theirs, ROUNDS, BENCH_SPEEDUP, 5);
 	side_exit(&with);
 	side_exit(&without);
 	return 0;

@@ -98,8 +98,8 @@ int main(void)
 			ours[r] = time_copy(buf, mem);
 	}
 	bench_check(buf, BYTES);
-	bench_report("copy 64 MiB out of a device-dax mapping, beside plain mmap", "ms", ours, theirs,
-		     COPIES, BENCH_AT_MOST, 1.02);
+	bench_report("copy 64 MiB out of a device-dax mapping, beside plain mmap", "ms", ours,
+		     theirs, COPIES, BENCH_AT_MOST, 1.02);
 	munmap(plain, BYTES);
 	return zd_dax_munmap(map) || zd_dax_close(dax) ? 1 : 0;
 }

@@ -224,8 +224,8 @@ static void beside_rcache(void)
 		return;
 	}
 	compare("pin + unpin of a buffer (8 KiB of 2048), beside UCX's rcache",
-		(struct side){ 1, pin_buffers, BUFFERS }, (struct side){ 1, cached_buffers, BUFFERS },
-		BENCH_NO_GOAL, 0);
+		(struct side){ 1, pin_buffers, BUFFERS },
+		(struct side){ 1, cached_buffers, BUFFERS }, BENCH_NO_GOAL, 0);
 	if (bench_cpus() > 1)
 		compare("  in two threads", (struct side){ 2, pin_buffers, BUFFERS },
 			(struct side){ 2, cached_buffers, BUFFERS }, BENCH_NO_GOAL, 0);

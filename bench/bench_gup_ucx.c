@@ -55,8 +55,8 @@ static void mem_dereg(void *context, ucs_rcache_t *rcache, ucs_rcache_region_t *
 	(void)region;
 }
 
-static void dump_region(void *context, ucs_rcache_t *rcache, ucs_rcache_region_t *region,
-			char *buf, size_t max)
+static void dump_region(void *context, ucs_rcache_t *rcache, ucs_rcache_region_t *region, char *buf,
+			size_t max)
 {
 	(void)context;
 	(void)rcache;

@@ -24,7 +24,8 @@ static char *map, *buf;
 
 static struct zd_pmem *open_region(const char *path, unsigned int flags)
 {
-	struct zd_pmem_attr attr = { .size = sizeof(attr), .flags = flags | ZD_PMEM_CREATE,
+	struct zd_pmem_attr attr = { .size = sizeof(attr),
+				     .flags = flags | ZD_PMEM_CREATE,
 				     .bytes = BYTES };
 	struct zd_pmem *pmem;
 	char err[256];
@@ -102,8 +103,8 @@ static void against_memcpy(enum zd_pmem_op op, size_t size)
 	/* The ratio is that of the times: 0.9 of the bandwidth is 1/0.9 of the time. */
 	snprintf(what, sizeof(what), "pmem: %s of %zu KiB, against memcpy",
 		 op == ZD_PMEM_READ ? "read" : "write", size >> 10);
-	bench_report(what, "ns", ours, theirs, ROUNDS, size >= 65536 ? BENCH_SPEEDUP : BENCH_NO_GOAL,
-		     0.9);
+	bench_report(what, "ns", ours, theirs, ROUNDS,
+		     size >= 65536 ? BENCH_SPEEDUP : BENCH_NO_GOAL, 0.9);
 }
 
 static void against_raw(enum zd_pmem_op op, size_t size)

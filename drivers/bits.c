@@ -88,7 +88,7 @@ uint64_t zd_bits_find(const struct zd_bits *bits, uint64_t from)
 	unsigned int k;
 
 	/* Up: at each level look only at what is left of the current word. */
-	for (k = 0; ; k++) {
+	for (k = 0;; k++) {
 		if (k == bits->levels || pos / 64 >= bits->words[k])
 			return bits->nr;
 		hit = (bits->level[k][pos / 64] ^ flip) & ~0ULL << (pos % 64);

@@ -27,7 +27,8 @@ static bool wait_to_retry(int *tries)
 int zd_lock_file(int fd, bool shared)
 {
 	/* up to the byte that media/record.c locks */
-	struct flock lock = { .l_type = shared ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET,
+	struct flock lock = { .l_type = shared ? F_RDLCK : F_WRLCK,
+			      .l_whence = SEEK_SET,
 			      .l_len = ZD_LOCK_BYTES };
 	int tries = 0;
 

@@ -12,7 +12,8 @@ void *zd_reserve_place(uint64_t offset, uint64_t len, uint64_t align)
 {
 	uint64_t step = len >= HUGE_BYTES && align < HUGE_BYTES ? HUGE_BYTES : align;
 	uint64_t more = len + step - ZD_PAGE_SIZE;
-	char *room = mmap(NULL, more, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *room = mmap(NULL, more, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+			  0);
 	char *at;
 
 	if (room == MAP_FAILED)

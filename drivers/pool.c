@@ -21,8 +21,8 @@
 
 #include "base/bug.h"
 
-int zd_pool_init(struct zd_pool *pool, uint64_t nr_pages, enum zd_pool_policy policy,
-		 uint64_t kick, bool aging)
+int zd_pool_init(struct zd_pool *pool, uint64_t nr_pages, enum zd_pool_policy policy, uint64_t kick,
+		 bool aging)
 {
 	uint64_t words = nr_pages / 64 + (nr_pages % 64 != 0);
 	int ret;
@@ -81,8 +81,8 @@ static void unidle(struct zd_pool *pool, uint64_t word)
 /* Give out up to @nr free pages of the run that starts at @page, which is
  * free, without leaving its word.  Stores them and returns how many.  Called with pool->lock
  * held, as all static functions here. */
-static unsigned int take_run(struct zd_pool *pool, uint64_t page, unsigned int nr,
-			     uint64_t base, uint64_t *out)
+static unsigned int take_run(struct zd_pool *pool, uint64_t page, unsigned int nr, uint64_t base,
+			     uint64_t *out)
 {
 	uint64_t word = page / 64;
 	unsigned int bit = page % 64, run, i;
@@ -125,8 +125,7 @@ static unsigned int take_free_words(struct zd_pool *pool, unsigned int nr, uint6
 	return got;
 }
 
-unsigned int zd_pool_alloc(struct zd_pool *pool, unsigned int nr, uint64_t base,
-			   uint64_t *out)
+unsigned int zd_pool_alloc(struct zd_pool *pool, unsigned int nr, uint64_t base, uint64_t *out)
 {
 	unsigned int got = 0;
 	uint64_t page;

@@ -57,14 +57,13 @@ struct zd_pool {
 /* @kick: zd_pool_free() returns true when this many words (or an eighth of the
  * device, if that is less) have become idle.  @aging: see above.
  * Returns 0, -EINVAL or -ENOMEM.  zd_pool_exit() may follow a failed init. */
-int zd_pool_init(struct zd_pool *pool, uint64_t nr_pages, enum zd_pool_policy policy,
-		 uint64_t kick, bool aging);
+int zd_pool_init(struct zd_pool *pool, uint64_t nr_pages, enum zd_pool_policy policy, uint64_t kick,
+		 bool aging);
 void zd_pool_exit(struct zd_pool *pool);
 
 /* Take up to @nr free pages; stores @base + index of each.  Returns how many:
  * fewer than @nr only if no other page is free. */
-unsigned int zd_pool_alloc(struct zd_pool *pool, unsigned int nr, uint64_t base,
-			   uint64_t *out);
+unsigned int zd_pool_alloc(struct zd_pool *pool, unsigned int nr, uint64_t base, uint64_t *out);
 
 /* Take @nr pages in a row (> 0); stores the first one's index.  False: no such run is
  * free. */

@@ -45,7 +45,8 @@ void zd_changes_group(struct zd_change *changes, unsigned int nr_changes,
 		else
 			touch[nr++] = (struct zd_change_touch){ c->start, c->end, i };
 		if (c->type == ZD_CHANGE_MOVE)
-			touch[nr++] = (struct zd_change_touch){ c->to, c->to + zd_change_len(c), i };
+			touch[nr++] = (struct zd_change_touch){ c->to, c->to + zd_change_len(c),
+								i };
 	}
 	sort_by_start(touch, nr);
 	for (unsigned int i = 1; i < nr; i++) {

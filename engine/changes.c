@@ -83,7 +83,7 @@ void zd_mm_log_change(struct zd_mm *mm, const struct zd_change *c)
 
 		if (!v) {
 			zd_log(ZD_LOG_ERR, "out of memory while following an address space: "
-			       "it can't be served any more");
+					   "it can't be served any more");
 			mm->server->host->kill(mm);
 			return;
 		}
@@ -148,9 +148,10 @@ static void give_up(struct zd_mm *mm, const struct zd_doubt *d)
 		nr++;
 	}
 	if (nr)
-		zd_log(ZD_LOG_ERR, "%u pages from %#llx on are lost: threads moved mappings in an "
-		       "order that can't be known; touching them is SIGBUS", nr,
-		       (unsigned long long)d->start);
+		zd_log(ZD_LOG_ERR,
+		       "%u pages from %#llx on are lost: threads moved mappings in an "
+		       "order that can't be known; touching them is SIGBUS",
+		       nr, (unsigned long long)d->start);
 }
 
 /* Can @c have happened now, as far as the ranges tell? */
@@ -219,8 +220,10 @@ static bool follow_in_order(struct zd_mm *mm, unsigned int nr, struct zd_order *
 	if (rc == -EAGAIN)
 		return false;
 	if (rc)
-		zd_log(ZD_LOG_DEBUG, "%u changes of an address space are followed as they were "
-		       "read: %s", kept, strerrordesc_np(-rc));
+		zd_log(ZD_LOG_DEBUG,
+		       "%u changes of an address space are followed as they were "
+		       "read: %s",
+		       kept, strerrordesc_np(-rc));
 	for (unsigned int i = 0; i < order->nr_doubts; i++)
 		give_up(mm, &order->doubts[i]);
 	if (rc)
@@ -359,7 +362,7 @@ void zd_mm_end_log(struct zd_mm *mm)
 {
 	if (mm->nr_changes && !follow_all(mm))
 		zd_log(ZD_LOG_ERR, "out of memory: children of an address space that has ended "
-		       "can't be served");
+				   "can't be served");
 	zd_free(mm->changes);
 	mm->changes = NULL;
 	mm->nr_changes = 0;

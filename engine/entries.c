@@ -161,7 +161,7 @@ void zd_mm_remap(struct zd_mm *mm, uint64_t from, uint64_t to, uint64_t len)
 	 * memory; without entries faults at the destination could not be served. */
 	if (zd_mm_adopt(mm, to, to + len)) {
 		zd_log(ZD_LOG_ERR, "out of memory while following an mremap: "
-		       "the address space can't be served any more");
+				   "the address space can't be served any more");
 		mm->server->host->kill(mm);
 		return;
 	}

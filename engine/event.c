@@ -38,7 +38,7 @@ static void forked(struct zd_mm *mm, int uffd)
 	rc = zd_mm_create(mm->server, uffd, mm, &child);
 	if (rc) {
 		zd_log(ZD_LOG_ERR, "out of memory: a forked child can't be served, "
-		       "it will hang at the first page that is away");
+				   "it will hang at the first page that is away");
 		return;
 	}
 	mm->server->host->forked(mm, child);
@@ -106,8 +106,9 @@ unsigned int zd_mm_read(struct zd_mm *mm)
 	zd_mm_set_behind(mm, true);
 	n = read(zd_mm_uffd(mm), msg, mm->event_due ? sizeof(msg) : sizeof(msg[0]));
 	if (n < 0 && (errno == EMFILE || errno == ENFILE))
-		zd_warn_once("no file descriptor for a forked child: fork() waits until a process ends; "
-			     "raise the limit (ulimit -Hn)");
+		zd_warn_once(
+			"no file descriptor for a forked child: fork() waits until a process ends; "
+			"raise the limit (ulimit -Hn)");
 	n = n < 0 ? 0 : n / (ssize_t)sizeof(msg[0]);
 	mm->event_due = n == BATCH;
 	for (ssize_t i = 0; i < n; i++)
@@ -126,7 +127,9 @@ unsigned int zd_mm_read(struct zd_mm *mm)
 		server->stats.c.faults++;
 		server->last_fault = mm;
 		zd_fault(mm, msg[i].arg.pagefault.address, msg[i].arg.pagefault.flags,
-			 !zd_stats_timed(&server->stats) ? 0 : now ? now : zd_now_ns());
+			 !zd_stats_timed(&server->stats) ? 0 :
+			 now				 ? now :
+							   zd_now_ns());
 	}
 	return n;
 }

@@ -153,8 +153,10 @@ static void device_full(struct zd_server *server)
 {
 	/* logged once, however often the device is full again */
 	if (!server->full)
-		zd_log(ZD_LOG_WARN, "%s is full: pages stay in memory from now on (--ram is exceeded "
-		       "until some are freed); give it a larger size", server->dev->name);
+		zd_log(ZD_LOG_WARN,
+		       "%s is full: pages stay in memory from now on (--ram is exceeded "
+		       "until some are freed); give it a larger size",
+		       server->dev->name);
 	server->full = true;
 	server->evict_after_ns = zd_now_ns() + PAUSE_MAX_NS;
 }
@@ -203,8 +205,8 @@ void zd_server_evict(struct zd_server *server)
 		if (!nr) {
 			/* only leftovers were there; or all inactive runs are of mms that
 			 * can't move pages now */
-			if (mm || (!leaving(server) && zd_lru_demote(&server->lru, DEMOTE_PAGES,
-								     table_of, server)))
+			if (mm || (!leaving(server) &&
+				   zd_lru_demote(&server->lru, DEMOTE_PAGES, table_of, server)))
 				continue;
 			return;
 		}

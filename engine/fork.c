@@ -33,8 +33,7 @@ static void fork_range(struct zd_mm *parent, struct zd_mm *mm, const struct zd_r
 			nr++;
 		} else if (zd_entry_state(e) == ZD_ENTRY_DEVICE) {
 			zd_get_page(zd_pfn_to_page(zd_entry_val(e)));
-			zd_entry_store(zd_mm_entry(mm, addr),
-				       e & ~(ZD_ENTRY_LOCK | ZD_ENTRY_WAIT));
+			zd_entry_store(zd_mm_entry(mm, addr), e & ~(ZD_ENTRY_LOCK | ZD_ENTRY_WAIT));
 			mm->nr_device++;
 			mm->server->stats.c.pages_device++;
 		} else if (zd_entry_state(e) == ZD_ENTRY_POISON ||
@@ -76,8 +75,10 @@ void zd_mm_born(struct zd_mm *parent, struct zd_mm *child)
 	child->unborn = false;
 	if (!rc)
 		return;
-	zd_log(ZD_LOG_ERR, "a forked child can't be served (%s): it will hang at the first page "
-	       "that is away", strerrordesc_np(-rc));
+	zd_log(ZD_LOG_ERR,
+	       "a forked child can't be served (%s): it will hang at the first page "
+	       "that is away",
+	       strerrordesc_np(-rc));
 	/* a child that lives must not read zeros: its userfaultfd stays open */
 	if (dup(zd_mm_uffd(child)) < 0)
 		zd_log(ZD_LOG_ERR, "a forked child may read zeros");

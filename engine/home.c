@@ -43,8 +43,7 @@ static void leave_device(struct zd_mm *mm, uint64_t addr, unsigned int nr, zd_en
 			zd_entry_store(entry, 0);
 	}
 	if (server->track)
-		zd_mm_lru_add(mm, addr, nr,
-			      nr == 1 && zd_lru_refault_is_hot(&server->lru, old[0]));
+		zd_mm_lru_add(mm, addr, nr, nr == 1 && zd_lru_refault_is_hot(&server->lru, old[0]));
 	mm->nr_device -= nr;
 	server->stats.c.pages_device -= nr;
 }
@@ -317,8 +316,8 @@ static int home_read(struct zd_mm *mm, uint64_t addr, unsigned int nr, enum zd_h
 }
 
 /* The server's thread; doesn't block.  ->submit or ->direct_access of the driver. */
-int zd_home(struct zd_mm *mm, uint64_t addr, unsigned int nr, enum zd_home_for why,
-	    uint64_t needed, uint64_t start_ns)
+int zd_home(struct zd_mm *mm, uint64_t addr, unsigned int nr, enum zd_home_for why, uint64_t needed,
+	    uint64_t start_ns)
 {
 	const struct zd_device_ops *ops = mm->server->dev->ops;
 	/* A fault that is timed is not woken by the copy: on one CPU its thread would
@@ -328,8 +327,7 @@ int zd_home(struct zd_mm *mm, uint64_t addr, unsigned int nr, enum zd_home_for w
 	int rc;
 
 	if (ops->direct_access)
-		content = ops->direct_access(mm->server->dev,
-					     zd_entry_val(*zd_mm_entry(mm, addr)));
+		content = ops->direct_access(mm->server->dev, zd_entry_val(*zd_mm_entry(mm, addr)));
 	if (!content)
 		return home_read(mm, addr, nr, why, needed, start_ns);
 	ZD_PROBE3(migrate_begin, 1, addr, nr);

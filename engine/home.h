@@ -12,7 +12,7 @@
  * batches in flight; -ENOENT, -ESRCH: the mapping, the address space is gone;
  * -ENOMEM.
  */
-int zd_home(struct zd_mm *mm, uint64_t addr, unsigned int nr, enum zd_home_for why,
-	    uint64_t needed, uint64_t start_ns);
+int zd_home(struct zd_mm *mm, uint64_t addr, unsigned int nr, enum zd_home_for why, uint64_t needed,
+	    uint64_t start_ns);
 
 #endif

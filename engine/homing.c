@@ -28,9 +28,8 @@ static bool next_device(struct zd_mm *mm, struct zd_homing *h, uint64_t *limit)
 			if (h->pos >= *limit)
 				break;
 			e = *zd_mm_entry(mm, h->pos);
-			if (e & ZD_ENTRY_LOCK ||
-			    (zd_entry_state(e) == ZD_ENTRY_POISON &&
-			     zd_mm_poison_marked(mm, h->pos) == -EAGAIN))
+			if (e & ZD_ENTRY_LOCK || (zd_entry_state(e) == ZD_ENTRY_POISON &&
+						  zd_mm_poison_marked(mm, h->pos) == -EAGAIN))
 				h->pending = true;
 			else if (zd_entry_state(e) == ZD_ENTRY_DEVICE)
 				return true;

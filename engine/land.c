@@ -212,8 +212,10 @@ static bool back_one(struct zd_mig *mig, const struct zd_mig_page *p, struct zd_
 			return false;
 	}
 	if (rc == -ENOENT) {	/* can't be: listed ranges are registered */
-		zd_log(ZD_LOG_ERR, "the place of page %#llx is not ours: its process would read "
-		       "zeros, and is killed", (unsigned long long)addr);
+		zd_log(ZD_LOG_ERR,
+		       "the place of page %#llx is not ours: its process would read "
+		       "zeros, and is killed",
+		       (unsigned long long)addr);
 		mig->server->host->kill(*mm);
 	}
 	/* EEXIST can't be: the entry was locked.  ESRCH: the process is ending. */

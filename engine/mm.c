@@ -157,7 +157,8 @@ void zd_mm_set_device(struct zd_mm *mm, uint64_t addr, zd_pfn_t pfn)
 
 int zd_mm_poison_marked(struct zd_mm *mm, uint64_t addr)
 {
-	int rc = zd_mm_is_current(mm) ? zd_uffd_unmark(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE) : -EAGAIN;
+	int rc = zd_mm_is_current(mm) ? zd_uffd_unmark(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE) :
+					-EAGAIN;
 
 	return rc ? rc : zd_uffd_poison(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE);
 }

@@ -114,7 +114,8 @@ static void judge_marks(const struct zd_mm *mm, const struct zd_piece *p, struct
 			return;
 		for (int i = 0; i < n; i++)
 			for (uint64_t a = mark[i].start; a < mark[i].end; a += ZD_PAGE_SIZE) {
-				zd_entry_t e = known ? *zd_mm_entry(mm, p->was + (a - p->start)) : 0;
+				zd_entry_t e = known ? *zd_mm_entry(mm, p->was + (a - p->start)) :
+						       0;
 
 				if (!may_have_mark(e))
 					v->wrong++;
@@ -324,7 +325,7 @@ static bool begin_at(struct search *f, uint64_t start, uint64_t end)
 
 	for (size_t i = zd_ranges_first(r, start); i < r->nr && r->v[i].start < end; i++)
 		if (!zd_pieces_fill(&f->at[0], r->v[i].start > start ? r->v[i].start : start,
-			  r->v[i].end < end ? r->v[i].end : end, true))
+				    r->v[i].end < end ? r->v[i].end : end, true))
 			return false;
 	return true;
 }

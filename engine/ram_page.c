@@ -176,7 +176,7 @@ static bool clear_block(struct zd_mm *mm, uint64_t addr)
 		zd_entry_t *entry = zd_mm_entry(mm, addr + i * ZD_PAGE_SIZE);
 
 		if (zd_entry_state(*entry) == ZD_ENTRY_SYSTEM ? !zd_ram_page_release(entry) :
-		    !zd_entry_is_free(*entry, now))
+								!zd_entry_is_free(*entry, now))
 			return false;
 	}
 	return true;
@@ -208,7 +208,7 @@ int zd_ram_page_install_folio(struct zd_mm *mm, uint64_t addr)
 	for (unsigned int i = 0; i < ZD_FOLIO_PAGES; i++)	/* release: as above */
 		zd_entry_store(zd_mm_entry(mm, addr + i * ZD_PAGE_SIZE),
 			       ZD_ENTRY_SYSTEM | ZD_ENTRY_FOLIO |
-			       zd_page_to_pfn(folio_page(folio, i)) << ZD_ENTRY_VAL_SHIFT);
+				       zd_page_to_pfn(folio_page(folio, i)) << ZD_ENTRY_VAL_SHIFT);
 	return 0;
 }
 

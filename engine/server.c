@@ -52,7 +52,8 @@ int zd_server_attach(struct zd_server *server, struct zd_device *dev)
 	if (!zd_trylock_word(&dev->submit_lock))
 		return -EAGAIN;
 	if (!__atomic_compare_exchange_n(&dev->server, &owner, server, false, __ATOMIC_ACQ_REL,
-					 __ATOMIC_ACQUIRE) && owner != server)
+					 __ATOMIC_ACQUIRE) &&
+	    owner != server)
 		rc = -EBUSY;
 	zd_unlock_word(&dev->submit_lock);
 	if (rc)

@@ -21,8 +21,7 @@ static uint64_t upper_edge(unsigned int b)
 
 	if (b < ZD_HIST_STEPS)
 		return b;
-	return (UINT64_C(1) << log) +
-	       (((uint64_t)(b % ZD_HIST_STEPS) + 1) << (log - 3)) - 1;
+	return (UINT64_C(1) << log) + (((uint64_t)(b % ZD_HIST_STEPS) + 1) << (log - 3)) - 1;
 }
 
 void zd_hist_add(struct zd_histogram *hist, uint64_t ns, unsigned int weight)

@@ -65,11 +65,14 @@ static bool look_at_threads(int dir, const char *mark)
 	bool found = false;
 	long tasks, n;
 
-	tasks = raw_syscall(SYS_openat, dir, (long)"task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0, 0, 0);
+	tasks = raw_syscall(SYS_openat, dir, (long)"task", O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0, 0,
+			    0);
 	if (tasks < 0)
 		return false;
-	while (!found && (n = raw_syscall(SYS_getdents64, tasks, (long)buf, sizeof(buf), 0, 0, 0)) > 0)
-		for (char *at = buf; at < buf + n && !found; at += ((struct dirent64 *)at)->reclen) {
+	while (!found &&
+	       (n = raw_syscall(SYS_getdents64, tasks, (long)buf, sizeof(buf), 0, 0, 0)) > 0)
+		for (char *at = buf; at < buf + n && !found;
+		     at += ((struct dirent64 *)at)->reclen) {
 			const char *name = ((struct dirent64 *)at)->name;
 			long task;
 
@@ -109,8 +112,8 @@ static bool same(const char *a, const char *b)
 ZD_RAW_CODE
 static bool kill_if_marked(int proc, const char *pid, const char *mark)
 {
-	long dir = raw_syscall(SYS_openat, proc, (long)pid, O_RDONLY | O_DIRECTORY | O_CLOEXEC,
-			       0, 0, 0);
+	long dir = raw_syscall(SYS_openat, proc, (long)pid, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0,
+			       0, 0);
 	bool found;
 
 	if (dir < 0)

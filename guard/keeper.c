@@ -44,7 +44,8 @@ void zd_keeper_close(struct zd_keeper *keeper)
 static int set(const struct zd_keeper *keeper, unsigned int slot, int fd)
 {
 	struct io_uring_files_update update = { .offset = slot, .fds = (uintptr_t)&fd };
-	int rc = syscall(SYS_io_uring_register, keeper->fd, IORING_REGISTER_FILES_UPDATE, &update, 1);
+	int rc = syscall(SYS_io_uring_register, keeper->fd, IORING_REGISTER_FILES_UPDATE, &update,
+			 1);
 
 	return rc < 0 ? -errno : 0;
 }

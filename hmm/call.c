@@ -36,8 +36,8 @@ int zd_hmm_send(struct zd_hmm *hmm, struct zd_cmd *cmd)
 		cmd->next = head;
 		/* release: the server sees the command whole; pairs with the
 		 * exchange in take_inbox() */
-	} while (!__atomic_compare_exchange_n(&hmm->inbox, &head, cmd, true,
-					      __ATOMIC_RELEASE, __ATOMIC_RELAXED));
+	} while (!__atomic_compare_exchange_n(&hmm->inbox, &head, cmd, true, __ATOMIC_RELEASE,
+					      __ATOMIC_RELAXED));
 	while (write(hmm->wake.fd, &one, sizeof(one)) < 0 && errno == EINTR)
 		;
 	return 0;

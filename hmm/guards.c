@@ -24,8 +24,7 @@ static int make_mark(struct zd_hmm *hmm)
 	int fd;
 
 	snprintf(hmm->mark, sizeof(hmm->mark), "zonedev-%d-%u-%llx", (int)hmm->process.pid,
-		 __atomic_fetch_add(&serial, 1, __ATOMIC_RELAXED),
-		 (unsigned long long)zd_now_ns());
+		 __atomic_fetch_add(&serial, 1, __ATOMIC_RELAXED), (unsigned long long)zd_now_ns());
 	fd = memfd_create(hmm->mark, MFD_CLOEXEC);
 	if (fd < 0)
 		return -errno;
@@ -76,7 +75,7 @@ void zd_hmm_start_guards(struct zd_hmm *hmm)
 		return;
 	if (zd_guard_start(&hmm->guard, hmm->mark, ZD_GUARD_SHARED))
 		zd_log(ZD_LOG_WARN, "no guard: if this process is killed its children may read "
-		       "zeros for pages that are on the device");
+				    "zeros for pages that are on the device");
 	/* without a keeper the second would come too late */
 	else if (hmm->keeper.fd >= 0)
 		zd_guard_start(&hmm->second_guard, hmm->mark, ZD_GUARD_PROGRAM);

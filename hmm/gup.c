@@ -98,8 +98,8 @@ static inline bool is_ready(zd_entry_t e, zd_entry_t mask)
 }
 
 /* Hold @nr pages from @addr on, up to the first that isn't ready.  Returns how many. */
-static unsigned long walk(const struct zd_mm *mm, uint64_t addr, unsigned long nr,
-			  zd_entry_t mask, uint32_t refs, struct zd_page **pages)
+static unsigned long walk(const struct zd_mm *mm, uint64_t addr, unsigned long nr, zd_entry_t mask,
+			  uint32_t refs, struct zd_page **pages)
 {
 	unsigned long i = 0, n, stop;
 
@@ -147,8 +147,7 @@ static unsigned long batch(uint64_t addr, unsigned long nr)
 
 /* The general case, kept out of the callers, so that gup_one() is all they inline. */
 static __attribute__((noinline)) long gup(struct zd_mm *mm, uint64_t start, unsigned long nr,
-					  unsigned int flags, uint32_t refs,
-					  struct zd_page **pages)
+					  unsigned int flags, uint32_t refs, struct zd_page **pages)
 {
 	uint64_t addr = start & ZD_PAGE_MASK;
 	unsigned long done, n;
@@ -175,8 +174,8 @@ static __attribute__((noinline)) long gup(struct zd_mm *mm, uint64_t start, unsi
 }
 
 /* The common case: one page that is ready.  False: leave the call to gup(). */
-static inline bool gup_one(const struct zd_mm *mm, uint64_t addr, unsigned int flags,
-			   uint32_t refs, struct zd_page **pages)
+static inline bool gup_one(const struct zd_mm *mm, uint64_t addr, unsigned int flags, uint32_t refs,
+			   struct zd_page **pages)
 {
 	const zd_entry_t *entry;
 	struct zd_page *page;
@@ -197,7 +196,7 @@ static inline bool gup_one(const struct zd_mm *mm, uint64_t addr, unsigned int f
 }
 
 long (zd_get_user_pages_fast)(struct zd_mm *mm, const void *start, unsigned long nr,
-			      unsigned int flags, struct zd_page **pages)
+			     unsigned int flags, struct zd_page **pages)
 {
 	uint64_t addr = (uintptr_t)start;
 
@@ -207,11 +206,12 @@ long (zd_get_user_pages_fast)(struct zd_mm *mm, const void *start, unsigned long
 }
 
 long (zd_pin_user_pages_fast)(struct zd_mm *mm, const void *start, unsigned long nr,
-			      unsigned int flags, struct zd_page **pages)
+			     unsigned int flags, struct zd_page **pages)
 {
 	uint64_t addr = (uintptr_t)start;
-	long n = nr == 1 && gup_one(mm, addr, flags, ZD_PIN_BIAS, pages) ? 1 :
-		 gup(mm, addr, nr, flags, ZD_PIN_BIAS, pages);
+	long n = nr == 1 && gup_one(mm, addr, flags, ZD_PIN_BIAS, pages) ?
+			 1 :
+			 gup(mm, addr, nr, flags, ZD_PIN_BIAS, pages);
 
 	if (n > 0)
 		ZD_PROBE2(page_ref_pin, zd_page_to_pfn(pages[0]), n);
@@ -247,15 +247,14 @@ void zd_unpin_user_pages(struct zd_page *const *pages, unsigned long nr)
 {
 	if (nr)
 		ZD_PROBE2(page_ref_unpin, zd_page_to_pfn(pages[0]), nr);
-	for (unsigned long i = 0; i < nr; ) {
+	for (unsigned long i = 0; i < nr;) {
 		if (i + AHEAD < nr)
 			prefetchw(pages[i + AHEAD]);
 		i += unpin(pages + i, nr - i);
 	}
 }
 
-void zd_unpin_user_pages_dirty_lock(struct zd_page *const *pages, unsigned long nr,
-				    bool make_dirty)
+void zd_unpin_user_pages_dirty_lock(struct zd_page *const *pages, unsigned long nr, bool make_dirty)
 {
 	/* Nothing to note: the kernel knows what is dirty.  RAM is the program's own, and
 	 * pages of a region were written to through a mapping of the region's file, or by a

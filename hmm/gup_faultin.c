@@ -53,8 +53,8 @@ static bool is_huge(struct zd_hmm *hmm, uint64_t addr)
 	struct zd_present p;
 
 	return zd_is_managed(hmm->mm, addr, end) &&
-	       zd_present_scan(hmm->pagemap_fd, &pos, end, &p, 1, 0) == 1 &&
-	       p.huge && p.start == addr && p.end == end;
+	       zd_present_scan(hmm->pagemap_fd, &pos, end, &p, 1, 0) == 1 && p.huge &&
+	       p.start == addr && p.end == end;
 }
 
 /* If there is a huge page at @addr it has a folio now.  False: there is none, or it can't

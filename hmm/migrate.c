@@ -57,8 +57,7 @@ static int to_device_begin(struct zd_hmm *hmm, struct migrate_cmd *c)
 
 	if (!zd_is_managed(hmm->mm, c->start, c->end))
 		return -EINVAL;
-	c->result.already = zd_migrate_count_entries(hmm->mm, c->start, c->end,
-						      ZD_ENTRY_DEVICE);
+	c->result.already = zd_migrate_count_entries(hmm->mm, c->start, c->end, ZD_ENTRY_DEVICE);
 	rc = zd_hmm_attach(hmm, c->dev);
 	if (rc == -ENODEV)
 		c->result.device = ((c->end - c->start) >> ZD_PAGE_SHIFT) - c->result.already;

@@ -38,7 +38,7 @@ static bool whole_huge(struct zd_mm *mm, uint64_t a, uint64_t end, const struct 
 }
 
 int zd_migrate_must_stay(uint64_t start, uint64_t end, const struct zd_device *dev,
-		    struct zd_ranges *stay)
+			 struct zd_ranges *stay)
 {
 	int rc;
 
@@ -46,8 +46,9 @@ int zd_migrate_must_stay(uint64_t start, uint64_t end, const struct zd_device *d
 		return 0;
 	rc = zd_malloc_arenas(start, end, stay);
 	if (!rc && stay->nr)
-		zd_warn_once("%s: its driver may call malloc() (no ZD_DEVICE_NO_MALLOC), so what is malloc's own stays in RAM",
-			     dev->name);
+		zd_warn_once(
+			"%s: its driver may call malloc() (no ZD_DEVICE_NO_MALLOC), so what is malloc's own stays in RAM",
+			dev->name);
 	return rc;
 }
 

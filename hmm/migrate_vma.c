@@ -161,7 +161,8 @@ static void take_all(struct zd_migrate_vma *args, struct zd_migrate_vma_cmd *c, 
 {
 	for (uint64_t i = 0; i < npages(args); i++)
 		if (args->dst[i] && !take(args, c, i, init))
-			zd_warn_once("zd_migrate_vma: dst[] names no page of the device, or one that is in use: it is left alone");
+			zd_warn_once(
+				"zd_migrate_vma: dst[] names no page of the device, or one that is in use: it is left alone");
 }
 
 /* Give back the page of dst[i], if it was taken and nothing went there. */
@@ -180,7 +181,8 @@ static void give_back(struct zd_migrate_vma *args, struct zd_migrate_vma_cmd *c,
 	} else if (zd_page_count(page)) {
 		zd_put_page(page);
 	} else {
-		zd_warn_once("zd_migrate_vma_finalize: dst[] names a page that the driver has put: clear the entry");
+		zd_warn_once(
+			"zd_migrate_vma_finalize: dst[] names a page that the driver has put: clear the entry");
 	}
 }
 

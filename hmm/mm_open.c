@@ -97,8 +97,8 @@ static int open_mm(struct zd_hmm *hmm, const struct zd_mm_attr *attr)
 	hmm->mm->pagemap_fd = hmm->pagemap_fd;
 	zd_keeper_add(&hmm->keeper, uffd);
 	if (attr && attr->fault_around)
-		hmm->mm->fault_around = attr->fault_around < ZD_RUN_MAX ?
-					attr->fault_around : ZD_RUN_MAX;
+		hmm->mm->fault_around = attr->fault_around < ZD_RUN_MAX ? attr->fault_around :
+									  ZD_RUN_MAX;
 	rc = zd_mover_self_init(hmm->mm);
 	if (rc)
 		zd_mm_destroy(hmm->mm);

@@ -250,11 +250,13 @@ int zd_mover_self_init(struct zd_mm *mm)
 	if (!self->reserve)
 		goto err_free;
 	for (unsigned int i = 0; i < AREAS; i++)
-		self->areas[i].staging = (char *)((((uintptr_t)self->reserve + ZD_STAGING_BYTES - 1) &
-						   ~(ZD_STAGING_BYTES - 1)) + i * ZD_STAGING_BYTES);
+		self->areas[i].staging =
+			(char *)((((uintptr_t)self->reserve + ZD_STAGING_BYTES - 1) &
+				  ~(ZD_STAGING_BYTES - 1)) +
+				 i * ZD_STAGING_BYTES);
 	self->area = self->areas;
 	rc = zd_uffd_register_own(zd_mm_uffd(mm), (uintptr_t)self->area->staging,
-			      AREAS * ZD_STAGING_BYTES);
+				  AREAS * ZD_STAGING_BYTES);
 	if (rc)
 		goto err_unreserve;
 	mm->mover = &mover_self;

@@ -43,8 +43,9 @@ static enum zd_cmd_result drain_mm(struct drain_cmd *c, struct zd_mm *mm)
 static enum zd_cmd_result called_off(struct drain_cmd *c, int error)
 {
 	c->cmd.rc = error == -ENOMEM ? -ENOMEM : -EIO;
-	zd_log(ZD_LOG_WARN, "%s stays: %s", c->dev->name, error == -ENOMEM ?
-	       "no memory for what is on it" : "it can't read back what is on it");
+	zd_log(ZD_LOG_WARN, "%s stays: %s", c->dev->name,
+	       error == -ENOMEM ? "no memory for what is on it" :
+				  "it can't read back what is on it");
 	return ZD_CMD_DONE;
 }
 
@@ -57,7 +58,8 @@ static void warn_waiting(struct zd_hmm *hmm, struct drain_cmd *c)
 	if (zd_now_ns() < c->warn_ns)
 		return;
 	c->warn_ns = UINT64_MAX;
-	zd_log(ZD_LOG_WARN, "removal of %s still waits for %llu pages to come home, and for %u batches on their way to it",
+	zd_log(ZD_LOG_WARN,
+	       "removal of %s still waits for %llu pages to come home, and for %u batches on their way to it",
 	       c->dev->name, (unsigned long long)s->pages_device,
 	       hmm->server.nr_migs[ZD_TO_DEVICE]);
 }
@@ -95,7 +97,7 @@ static enum zd_cmd_result drain_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 	/* A batch that is in flight at the deadline holds the pagemap, by its pages or by
 	 * itself. */
 	return c->dev->deadline_ns && zd_now_ns() >= c->dev->deadline_ns ? ZD_CMD_DONE :
-	       drain_all(hmm, c);
+									   drain_all(hmm, c);
 }
 
 int zd_hmm_device_drain(struct zd_device *dev)

@@ -67,8 +67,9 @@ static void try_late_lookup(void)
 	} else {
 		/* The lookup's caller looks again, finds the mapping gone, and lets go. */
 		lab_put(lab_device_page(0));
-		printf("late_lookup %s\n", !before ? "taken" :
-		       lab_device_freed(0) > before ? "taken,freed-twice" : "taken,freed-once");
+		printf("late_lookup %s\n", !before			? "taken" :
+					   lab_device_freed(0) > before ? "taken,freed-twice" :
+									  "taken,freed-once");
 	}
 	if (strcmp(lab_title, "v4.5 with generic GUP's lookup") && !lab_device_remove(1000))
 		die("a device that nobody uses doesn't go");
@@ -225,8 +226,12 @@ static double once(void (*loop)(lab_page *page, unsigned int n), lab_page *a, la
 	unsigned int ready = 0;
 	struct worker w[2] = {
 		{ .loop = loop, .page = a, .count = bare_count[0], .ready = &ready, .nr = nr },
-		{ .loop = loop, .page = b, .count = bare_count[a == b ? 0 : 1], .ready = &ready,
-		  .nr = nr, .cpu = 1 },
+		{ .loop = loop,
+		  .page = b,
+		  .count = bare_count[a == b ? 0 : 1],
+		  .ready = &ready,
+		  .nr = nr,
+		  .cpu = 1 },
 	};
 
 	if (nr == 2 && pthread_create(&w[1].thread, NULL, work, &w[1]))

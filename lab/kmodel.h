@@ -83,8 +83,8 @@ static inline bool lab_count_inc_not_zero(lab_page *page)
 	do {
 		if (c == 0)
 			return false;
-	} while (!__atomic_compare_exchange_n(&page->count, &c, c + 1, true,
-					      __ATOMIC_ACQUIRE, __ATOMIC_RELAXED));
+	} while (!__atomic_compare_exchange_n(&page->count, &c, c + 1, true, __ATOMIC_ACQUIRE,
+					      __ATOMIC_RELAXED));
 	return true;
 }
 

@@ -87,4 +87,4 @@ FIFTY(1) FIFTY(2) FIFTY(3) FIFTY(4) FIFTY(5)
 #ifdef LAB_ONLY
 FIFTY(6) FIFTY(7) FIFTY(8) FIFTY(9) FIFTY(0)
 #endif
-/* clang-format on */
+	/* clang-format on */

@@ -96,8 +96,9 @@ static uint16_t export_flags(const struct nbd_session *s)
 	uint16_t flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_SEND_FLUSH | NBD_FLAG_SEND_FUA |
 			 NBD_FLAG_MULTI_CONN;
 
-	flags |= region_is_readonly() ? NBD_FLAG_READ_ONLY :
-		 NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_ZEROES | NBD_FLAG_SEND_FAST_ZERO;
+	flags |= region_is_readonly() ?
+			 NBD_FLAG_READ_ONLY :
+			 NBD_FLAG_SEND_TRIM | NBD_FLAG_SEND_ZEROES | NBD_FLAG_SEND_FAST_ZERO;
 	return s->structured ? flags | NBD_FLAG_SEND_DF : flags;
 }
 
@@ -147,7 +148,9 @@ static enum step send_block_size(struct nbd_session *s, const struct option *o)
 		uint16_t type;
 		uint32_t minimum, preferred, maximum;
 	} __attribute__((packed)) info = {
-		htobe16(NBD_INFO_BLOCK_SIZE), htobe32(ZD_SECTOR_SIZE), htobe32(ZD_PAGE_SIZE),
+		htobe16(NBD_INFO_BLOCK_SIZE),
+		htobe32(ZD_SECTOR_SIZE),
+		htobe32(ZD_PAGE_SIZE),
 		htobe32(NBD_MAX_REQUEST),
 	};
 
@@ -161,7 +164,9 @@ static enum step send_export(struct nbd_session *s, const struct option *o)
 		uint64_t size;
 		uint16_t flags;
 	} __attribute__((packed)) info = {
-		htobe16(NBD_INFO_EXPORT), htobe64(region_bytes()), htobe16(export_flags(s)),
+		htobe16(NBD_INFO_EXPORT),
+		htobe64(region_bytes()),
+		htobe16(export_flags(s)),
 	};
 
 	return reply(s, o, NBD_REP_INFO, &info, sizeof(info));
@@ -280,7 +285,8 @@ static bool greet(struct nbd_session *s, bool *no_zeroes)
 		uint64_t magic, opts_magic;
 		uint16_t flags;
 	} __attribute__((packed)) hello = {
-		htobe64(NBD_MAGIC), htobe64(NBD_OPTS_MAGIC),
+		htobe64(NBD_MAGIC),
+		htobe64(NBD_OPTS_MAGIC),
 		htobe16(NBD_FLAG_FIXED | NBD_FLAG_NO_ZEROES),
 	};
 	struct iovec iov = { &hello, sizeof(hello) };

@@ -12,8 +12,8 @@
 /* The protocol's error for @ret. */
 static uint32_t error_of(int ret)
 {
-	static const int known[] = { EPERM, EIO, ENOMEM, EINVAL, ENOSPC, EOVERFLOW, EOPNOTSUPP,
-				     ESHUTDOWN };
+	static const int known[] = { EPERM,  EIO,	ENOMEM,	    EINVAL,
+				     ENOSPC, EOVERFLOW, EOPNOTSUPP, ESHUTDOWN };
 
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
 		if (known[i] == -ret)
@@ -34,7 +34,9 @@ static uint32_t error_of(int ret)
 void nbd_reply(struct nbd_stream *s, uint64_t cookie, int ret, void *data, uint32_t len)
 {
 	struct nbd_simple head = {
-		htobe32(NBD_SIMPLE_MAGIC), htobe32(error_of(ret)), cookie,
+		htobe32(NBD_SIMPLE_MAGIC),
+		htobe32(error_of(ret)),
+		cookie,
 	};
 	struct iovec iov[] = { { &head, sizeof(head) }, { data, len } };
 
@@ -82,7 +84,9 @@ void nbd_reply_extents(struct nbd_stream *s, uint64_t cookie, struct nbd_extent 
 {
 	uint32_t context = htobe32(NBD_CONTEXT_ALLOCATION);
 	struct iovec iov[3] = {
-		{ 0 }, { &context, sizeof(context) }, { extents, nr * sizeof(*extents) },
+		{ 0 },
+		{ &context, sizeof(context) },
+		{ extents, nr * sizeof(*extents) },
 	};
 
 	for (unsigned int i = 0; i < nr; i++) {

@@ -121,7 +121,7 @@ static int check(const struct nbd_session *s, const struct nbd_request *r)
 		return -EINVAL;
 	if (r->offset > region_bytes() || r->len > region_bytes() - r->offset)
 		return r->type == NBD_CMD_WRITE || r->type == NBD_CMD_WRITE_ZEROES ? -ENOSPC :
-		       -EINVAL;
+										     -EINVAL;
 	if (has_data(r) && r->len > NBD_MAX_REQUEST)
 		return -EINVAL;
 	return has_data(r) && !r->buf ? -ENOMEM : 0;
@@ -136,8 +136,7 @@ static int zero_part(const struct nbd_request *r, uint64_t from, uint64_t to)
 {
 	static const char zeroes[ZD_SECTOR_SIZE];
 
-	return from < to ? region_rw(ZD_PMEM_WRITE, fua(r), from, to - from,
-				     (void *)zeroes) : 0;
+	return from < to ? region_rw(ZD_PMEM_WRITE, fua(r), from, to - from, (void *)zeroes) : 0;
 }
 
 /* A zeroing is fast where it frees storage instead of filling it. */
@@ -155,9 +154,8 @@ static int zero(const struct nbd_request *r)
 		return zero_part(r, r->offset, end);
 	ret = zero_part(r, r->offset, first);
 	if (!ret && first < last)
-		ret = region_rw(ZD_PMEM_WRITE_ZEROES,
-				fua(r) | (may_trim ? 0 : ZD_PMEM_NOUNMAP), first, last - first,
-				NULL);
+		ret = region_rw(ZD_PMEM_WRITE_ZEROES, fua(r) | (may_trim ? 0 : ZD_PMEM_NOUNMAP),
+				first, last - first, NULL);
 	return ret ? ret : zero_part(r, last, end);
 }
 
@@ -209,8 +207,8 @@ static int transfer(const struct nbd_request *r)
 
 static const char *name_of(uint16_t type)
 {
-	static const char *const names[] = { "read", "write", "", "flush", "trim", "",
-					     "zero", "block status" };
+	static const char *const names[] = { "read", "write", "",     "flush",
+					     "trim", "",      "zero", "block status" };
 
 	return type < sizeof(names) / sizeof(names[0]) ? names[type] : "";
 }

@@ -98,7 +98,7 @@ static void shut_down_late(int64_t now)
 	pthread_mutex_lock(&server.lock);
 	cds_list_for_each_entry(c, &server.conns, node) {
 		if (is_ready(c) ? server.ending && now - server.ending > ENDING_MS :
-		    server.ending || now - c->since > NBD_HANDSHAKE_MS)
+				  server.ending || now - c->since > NBD_HANDSHAKE_MS)
 			shutdown(c->session.stream.fd, SHUT_RDWR);
 		else if (server.ending && !nbd_conn_has_requests(c))
 			shutdown(c->session.stream.fd, SHUT_RD);
@@ -143,8 +143,9 @@ static void accept_client(bool full)
 	}
 	if (full) {
 		close(fd);
-		server_complain("a client was turned away: there are %u already (see --max-clients)",
-			     server.max_clients);
+		server_complain(
+			"a client was turned away: there are %u already (see --max-clients)",
+			server.max_clients);
 		return;
 	}
 	/* Where it is TCP: no reply waits for another, and a host that has vanished is noticed. */

@@ -171,8 +171,8 @@ static int plugin_zero(void *handle, uint32_t count, uint64_t offset, uint32_t f
 	(void)handle;
 	if (flags & NBDKIT_FLAG_FAST_ZERO && !(may_trim && region_info()->has_holes))
 		return result("zero", -EOPNOTSUPP, offset, count);
-	ret = region_rw(ZD_PMEM_WRITE_ZEROES, fua(flags) | (may_trim ? 0 : ZD_PMEM_NOUNMAP),
-			offset, count, NULL);
+	ret = region_rw(ZD_PMEM_WRITE_ZEROES, fua(flags) | (may_trim ? 0 : ZD_PMEM_NOUNMAP), offset,
+			count, NULL);
 	return result("zero", ret, offset, count);
 }
 

@@ -51,12 +51,12 @@ void zd_pagemap_for_each_live(const struct zd_pagemap *pgmap, bool (*fn)(zd_pfn_
 			pages = CHUNK;
 		/* Where the kernel doesn't tell: look at all of them. */
 		if (fd < 0 || pread(fd, there, pages * sizeof(there[0]), at) !=
-			      (ssize_t)(pages * sizeof(there[0])))
+				      (ssize_t)(pages * sizeof(there[0])))
 			memset(there, 0xff, sizeof(there));
 		for (uint64_t i = 0; i < pages && more; i++, pfn += PER_PAGE)
 			if (there[i] & (PRESENT | SWAPPED))
-				more = search_page(&s, pfn, pfn + PER_PAGE < end ?
-							    pfn + PER_PAGE : end);
+				more = search_page(&s, pfn,
+						   pfn + PER_PAGE < end ? pfn + PER_PAGE : end);
 	}
 	if (fd >= 0)
 		close(fd);

@@ -93,8 +93,8 @@ static void wrong_count(struct zd_page *page)
 	/* A live page also where its count looks right now: the put of the last reference that
 	 * zd_get_page() took too many has brought it back from above 2^31. */
 	while (c && (live || (int32_t)c < 0) &&
-	       !__atomic_compare_exchange_n(&page->refcount, &c, live ? ZD_PAGE_SATURATED : 0,
-					    true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+	       !__atomic_compare_exchange_n(&page->refcount, &c, live ? ZD_PAGE_SATURATED : 0, true,
+					    __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		;
 }
 

@@ -117,8 +117,9 @@ void __zd_page_owner_log(const struct zd_pagemap *pgmap)
 
 		zd_log(ZD_LOG_WARN, "  %s%llu %s taken at %s:%u, the first by thread %d: pfn %#llx",
 		       t->uncertain ? "up to " : "", (unsigned long long)t->nr,
-		       !o->refs ? "holds of the pagemap" :
-		       o->refs >= PIN_REFS ? "pins" : "references",
+		       !o->refs		   ? "holds of the pagemap" :
+		       o->refs >= PIN_REFS ? "pins" :
+					     "references",
 		       o->file, o->line, o->tid, (unsigned long long)o->pfn);
 	}
 	if (all.others)

@@ -77,8 +77,8 @@ void (zd_put_dev_pagemap)(struct zd_pagemap *pgmap)
 /* The last reference was put: in that thread, which may hold any lock.  Doesn't block. */
 static void pagemap_release(struct zd_percpu_ref *ref)
 {
-	struct zd_pagemap_priv *p = (struct zd_pagemap_priv *)
-		((char *)ref - offsetof(struct zd_pagemap_priv, ref));
+	struct zd_pagemap_priv *p =
+		(struct zd_pagemap_priv *)((char *)ref - offsetof(struct zd_pagemap_priv, ref));
 
 	zd_complete(&p->released);
 }
@@ -264,10 +264,10 @@ static void warn_waiting(const struct zd_pagemap *pgmap)
 	struct zd_pagemap_holders h;
 
 	zd_pagemap_holders(pgmap, &h);
-	zd_log(ZD_LOG_WARN, "removal of the pages at pfn %#llx still waits for %llu pages (first: pfn %#llx) and %llu other holds",
+	zd_log(ZD_LOG_WARN,
+	       "removal of the pages at pfn %#llx still waits for %llu pages (first: pfn %#llx) and %llu other holds",
 	       (unsigned long long)pgmap->pfn, (unsigned long long)h.nr_pages,
-	       h.nr_pfns ? (unsigned long long)h.pfns[0] : 0ULL,
-	       (unsigned long long)h.nr_refs);
+	       h.nr_pfns ? (unsigned long long)h.pfns[0] : 0ULL, (unsigned long long)h.nr_refs);
 	ZD_PAGE_OWNER_TELL(log, pgmap);
 }
 
@@ -361,8 +361,8 @@ int zd_memunmap_pages_timeout_sized(struct zd_pagemap *pgmap, unsigned int ms,
 				    struct zd_pagemap_holders *out, size_t size)
 {
 	struct zd_pagemap_holders holders = { 0 };
-	int err = zd_pagemap_unmap(pgmap, ms < INT_MAX ? (int)ms : INT_MAX,
-				   out ? &holders : NULL, NULL);
+	int err = zd_pagemap_unmap(pgmap, ms < INT_MAX ? (int)ms : INT_MAX, out ? &holders : NULL,
+				   NULL);
 
 	if (out)
 		zd_fill(out, size, &holders, sizeof(holders));

@@ -80,21 +80,21 @@ static void close_slots(struct zd_percpu_ref *ref)
 	int64_t sum = 0, count;
 
 	for (uint32_t i = 0; i <= ref->mask; i++)
-		sum += __atomic_exchange_n(&ref->slots[i].value, SLOT_CLOSED,
-					   __ATOMIC_ACQ_REL) - SLOT_OPEN;
+		sum += __atomic_exchange_n(&ref->slots[i].value, SLOT_CLOSED, __ATOMIC_ACQ_REL) -
+		       SLOT_OPEN;
 	ref->flags &= ~PERCPU;
 	count = __atomic_add_fetch(&ref->count, sum * ONE - BIAS, __ATOMIC_ACQ_REL);
 	if (count >= ONE)
 		return;
 	/* The initial reference, and one that stays for good: there may be holders. */
 	zd_warn_once("percpu_ref %p: %lld references before the initial one was put: "
-		     "it is never released", (void *)ref, (long long)refs_of(count));
+		     "it is never released",
+		     (void *)ref, (long long)refs_of(count));
 	__atomic_add_fetch(&ref->count, 2 * ONE - (count & ~DEAD), __ATOMIC_RELAXED);
 }
 
 /* Before any other thread knows @ref; may block, to allocate. */
-int zd_percpu_ref_init(struct zd_percpu_ref *ref, zd_percpu_ref_func_t *release,
-		       unsigned int flags)
+int zd_percpu_ref_init(struct zd_percpu_ref *ref, zd_percpu_ref_func_t *release, unsigned int flags)
 {
 	if (!release || (flags & ~KNOWN_FLAGS)) {
 		zd_warn_once("zd_percpu_ref_init: %s", release ? "unknown flags" : "no release");

@@ -78,8 +78,7 @@ static uint32_t range_above(const struct lookup *l, zd_pfn_t pfn)
 	return lo;
 }
 
-static struct zd_pagemap_priv *tryget(zd_pfn_t pfn,
-				       bool (*get)(struct zd_percpu_ref *ref))
+static struct zd_pagemap_priv *tryget(zd_pfn_t pfn, bool (*get)(struct zd_percpu_ref *ref))
 {
 	struct zd_pagemap_priv *p = NULL;
 	unsigned int section;
@@ -203,8 +202,7 @@ void zd_pfn_range_remove(zd_pfn_t first)
 	leaving.first = first;
 	__atomic_store_n(&leaving.end, l->ranges[at].end, __ATOMIC_RELEASE);
 	memcpy(next->ranges, l->ranges, at * sizeof(next->ranges[0]));
-	memcpy(&next->ranges[at], &l->ranges[at + 1],
-	       (l->nr - at - 1) * sizeof(next->ranges[0]));
+	memcpy(&next->ranges[at], &l->ranges[at + 1], (l->nr - at - 1) * sizeof(next->ranges[0]));
 	next->nr = l->nr - 1;
 	lookup_publish();
 	/* Relaxed: no page of the pagemap is live, so no descriptor leads here. */

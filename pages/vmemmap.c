@@ -154,7 +154,8 @@ int zd_vmemmap_init(void)
 			return err;
 		max_pfns = pfns;
 		if (pfns < 1ULL << ZD_PFN_BITS)
-			zd_log(ZD_LOG_INFO, "address space is limited (RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK after mlockall, or vm.overcommit_memory): room for %llu MiB of device pages",
+			zd_log(ZD_LOG_INFO,
+			       "address space is limited (RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK after mlockall, or vm.overcommit_memory): room for %llu MiB of device pages",
 			       (unsigned long long)(pfns >> (20 - ZD_PAGE_SHIFT)));
 	}
 	err = mapped ? 0 : grow(STEP);

@@ -20,8 +20,10 @@ void advise(struct run *run, uint64_t now)
 	waited = faults * (zd_hist_quantile(&run->server.stats.latency, 0.5) + WAKE_NS);
 	if (run->advice_ns && waited > (now - run->advice_ns) / 2) {
 		pages = run->server.resident + zd_device_live_pages(run->dev);
-		zd_log(ZD_LOG_WARN, "%s waits for pages most of the time (%llu a second): all that it "
-		       "has now would fit with --ram %lluM", run->opt.argv[0],
+		zd_log(ZD_LOG_WARN,
+		       "%s waits for pages most of the time (%llu a second): all that it "
+		       "has now would fit with --ram %lluM",
+		       run->opt.argv[0],
 		       (unsigned long long)(faults * 1000000000 / (now - run->advice_ns)),
 		       (unsigned long long)(pages / 256 + pages / 256 / 16 + 1));
 		run->advised = true;

@@ -82,7 +82,8 @@ static pid_t copy(struct run *run)
 	if (pid <= 0) {
 		run->server.hold_evictions = false;
 		if (guards_start(&run->guards, &run->server, run->socket_name))
-			zd_log(ZD_LOG_WARN, "no guard: if this process is killed the program may read "
+			zd_log(ZD_LOG_WARN,
+			       "no guard: if this process is killed the program may read "
 			       "zeros for pages that are on the device");
 		if (scout_start(&run->server, tick_survey_made, run, &run->scout))
 			zd_log(ZD_LOG_ERR, "no memory is managed any more");

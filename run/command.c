@@ -34,10 +34,11 @@ static int find_program(const char *cmd, char *path, size_t len)
 	}
 	if (!dirs)
 		dirs = "/usr/local/bin:/usr/bin:/bin";
-	for (; ; dirs = end + 1) {
+	for (;; dirs = end + 1) {
 		end = strchrnul(dirs, ':');
 		if ((size_t)snprintf(path, len, "%.*s%s%s", (int)(end - dirs), dirs,
-				     end > dirs ? "/" : "", cmd) < len && is_program(path))
+				     end > dirs ? "/" : "", cmd) < len &&
+		    is_program(path))
 			return 0;
 		if (!*end)
 			return -ENOENT;

@@ -212,8 +212,8 @@ static void hello_without_uffd(struct conn *c, const struct zd_agent_hello *h)
 	if (dev >= 0)
 		close(dev);
 	else
-		zd_log(ZD_LOG_WARN, "process %d has no userfaultfd (%s): it runs unmanaged",
-		       c->pid, strerrordesc_np(-h->error));
+		zd_log(ZD_LOG_WARN, "process %d has no userfaultfd (%s): it runs unmanaged", c->pid,
+		       strerrordesc_np(-h->error));
 }
 
 /* True: the socket is the process's now. */
@@ -295,7 +295,9 @@ static bool hello_fork(struct conn *c, const struct zd_agent_hello *h, int ring)
 
 bool greet(struct conn *c, const struct zd_agent_hello *h, const int *fd, unsigned int nr)
 {
-	unsigned int own = h->kind == ZD_AGENT_FORK ? 1 : h->kind == ZD_AGENT_NONE || h->error ? 0 : 2;
+	unsigned int own = h->kind == ZD_AGENT_FORK		? 1 :
+			   h->kind == ZD_AGENT_NONE || h->error ? 0 :
+								  2;
 	int ring = own ? fd[own - 1] : -1;
 	bool taken = false;
 

@@ -34,7 +34,7 @@ static void forked(struct zd_mm *parent_mm, struct zd_mm *mm)
 
 	if (!p) {
 		zd_log(ZD_LOG_ERR, "out of memory: a forked child can't be served, "
-		       "it will hang at the first page that is away");
+				   "it will hang at the first page that is away");
 		return;
 	}
 	p->family = parent->family;

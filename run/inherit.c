@@ -219,7 +219,8 @@ void inherit_be_prompt(const struct inherited *in)
 		return;
 	want.runtime = ZD_SCHED_SLICE_MIN_NS;
 	if (!syscall(SYS_sched_setattr, 0, &want, 0) &&
-	    !syscall(SYS_sched_getattr, 0, &got, sizeof(got), 0) && got.runtime == ZD_SCHED_SLICE_MIN_NS)
+	    !syscall(SYS_sched_getattr, 0, &got, sizeof(got), 0) &&
+	    got.runtime == ZD_SCHED_SLICE_MIN_NS)
 		return;
 	setpriority(PRIO_PROCESS, 0, in->sched.nice - 10);
 }

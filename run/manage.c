@@ -62,7 +62,8 @@ static void queue_listed(struct process *p, uint64_t start, uint64_t end)
 static void manage(struct process *p, uint64_t start, uint64_t end)
 {
 	int rc = zd_mm_is_current(p->mm) || zd_mm_catch_up(p->mm) ?
-		 zd_mm_manage(p->mm, start, end) : -EAGAIN;
+			 zd_mm_manage(p->mm, start, end) :
+			 -EAGAIN;
 
 	if (!rc)
 		queue_listed(p, start, end);

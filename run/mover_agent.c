@@ -50,10 +50,12 @@ static void read_exclusive(struct process *p, const struct zd_mig *mig, bool *ex
 	for (unsigned int i = 0, nr; p->refused_busy && i < mig->nr; i += nr) {
 		uint64_t addr = mig->page[i].addr;
 
-		for (nr = 1; i + nr < mig->nr && mig->page[i + nr].addr == addr + nr * ZD_PAGE_SIZE;)
+		for (nr = 1;
+		     i + nr < mig->nr && mig->page[i + nr].addr == addr + nr * ZD_PAGE_SIZE;)
 			nr++;
 		if (pread(p->pagemap_fd, entry, nr * sizeof(*entry),
-			  (addr >> ZD_PAGE_SHIFT) * sizeof(*entry)) != (ssize_t)(nr * sizeof(*entry)))
+			  (addr >> ZD_PAGE_SHIFT) * sizeof(*entry)) !=
+		    (ssize_t)(nr * sizeof(*entry)))
 			return;
 		for (unsigned int k = 0; k < nr; k++)	/* present, and mapped by no other */
 			exclusive[i + k] = entry[k] >> 63 & 1 && entry[k] >> 56 & 1;
@@ -74,7 +76,8 @@ static int start(struct zd_mm *mm, struct zd_mig *mig)
 		    exclusive[i] == exclusive[i - 1])
 			ring->run[runs - 1].nr++;
 		else
-			ring->run[runs++] = (struct zd_agent_run){ mig->page[i].addr, i, 1, exclusive[i] };
+			ring->run[runs++] = (struct zd_agent_run){ mig->page[i].addr, i, 1,
+								   exclusive[i] };
 	}
 	ring->nr_runs = runs;
 	ring->cancel = 0;
@@ -222,8 +225,8 @@ static bool read_begin(struct zd_mm *mm)
 	 * the other processes have to be served */
 	syscall(SYS_futex, window, FUTEX_WAIT, ZD_WINDOW_MOVING | ZD_WINDOW_WAITED, &ts, NULL, 0);
 	w = ZD_WINDOW_OPEN;
-	return __atomic_compare_exchange_n(window, &w, ZD_WINDOW_READING, false,
-					   __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
+	return __atomic_compare_exchange_n(window, &w, ZD_WINDOW_READING, false, __ATOMIC_ACQUIRE,
+					   __ATOMIC_RELAXED);
 }
 
 static void read_end(struct zd_mm *mm)

@@ -22,8 +22,8 @@
 static int *fds_of(struct process *p, unsigned int i)
 {
 	int *const fd[] = {
-		&p->pidfd, &p->sock.fd, &p->maps_fd, &p->pagemap_fd, &p->statm_fd,
-		&p->status_fd, &p->mem_fd,
+		&p->pidfd,    &p->sock.fd,   &p->maps_fd, &p->pagemap_fd,
+		&p->statm_fd, &p->status_fd, &p->mem_fd,
 	};
 
 	return i < sizeof(fd) / sizeof(fd[0]) ? fd[i] : NULL;
@@ -170,7 +170,6 @@ void process_free(struct process *p)
 	zd_free(p->unevictable);
 	zd_free(p);
 }
-
 
 int process_tell_agent(struct process *p, char what)
 {

@@ -68,48 +68,30 @@ static json_t *build(const struct run *run)
 			 " s:o, s:o, s:o, s:{s:f,s:f,s:f,s:f}, s:{s:o,s:o},"
 			 " s:{s:o,s:o,s:o,s:o,s:o,s:o}, s:o,"
 			 " s:{s:o,s:o,s:o,s:o,s:o,s:o,s:o}}",
-			 "version", 1,
-			 "command", run->opt.argv[0],
-			 "device", run->dev->name,
-			 "device_size", num(run->dev->nr_pages * ZD_PAGE_SIZE),
-			 "seconds", seconds(run),
-			 "status",
-				"exit", exited ? num(WEXITSTATUS(run->child.status)) : json_null(),
-				"signal", exited ? json_null() : num(WTERMSIG(run->child.status)),
-			 "ram", num(run->opt.ram),
-			 "peak_ram", num(run->peak * ZD_PAGE_SIZE),
-			 "pages",
-				"out", num(c->pages_out),
-				"home", num(c->pages_home),
-				"freed", num(c->pages_freed),
-				"zero", num(c->pages_zero),
-				"poisoned", num(c->pages_poisoned),
-				"live", num(zd_device_live_pages(run->dev)),
-			 "faults", num(c->faults),
-			 "faults_home", num(c->faults_home),
-			 "faults_zero", num(c->faults_zero),
-			 "fault_latency_us",
-				"p50", us(run, 0.5), "p90", us(run, 0.9), "p99", us(run, 0.99),
-				"max", run->server.stats.latency.max / 1000.0,
-			 "bytes",
-				"to_device", num(c->bytes_to_device),
-				"from_device", num(c->bytes_from_device),
-			 "refused",
-				"pinned", num(c->refused_pinned),
-				"shared", num(c->refused_shared),
-				"absent", num(c->refused_absent),
-				"protection", num(c->refused_protection),
-				"busy", num(c->refused_busy),
-				"device", num(c->refused_device),
-			 "processes", num(run->nr_processes),
-			 "unmanaged",
-				"static", num(run->unmanaged[ZD_UNMANAGED_STATIC]),
-				"privileged", num(run->unmanaged[ZD_UNMANAGED_SUID]),
-				"32bit", num(run->unmanaged[ZD_UNMANAGED_32BIT]),
-				"environment", num(run->unmanaged[ZD_UNMANAGED_ENV]),
-				"hidden", num(run->unmanaged[ZD_UNMANAGED_HIDDEN]),
-				"libc", num(run->unmanaged[ZD_UNMANAGED_LIBC]),
-				"refused", num(run->nr_unmanaged));
+			 "version", 1, "command", run->opt.argv[0], "device", run->dev->name,
+			 "device_size", num(run->dev->nr_pages * ZD_PAGE_SIZE), "seconds",
+			 seconds(run), "status", "exit",
+			 exited ? num(WEXITSTATUS(run->child.status)) : json_null(), "signal",
+			 exited ? json_null() : num(WTERMSIG(run->child.status)), "ram",
+			 num(run->opt.ram), "peak_ram", num(run->peak * ZD_PAGE_SIZE), "pages",
+			 "out", num(c->pages_out), "home", num(c->pages_home), "freed",
+			 num(c->pages_freed), "zero", num(c->pages_zero), "poisoned",
+			 num(c->pages_poisoned), "live", num(zd_device_live_pages(run->dev)),
+			 "faults", num(c->faults), "faults_home", num(c->faults_home),
+			 "faults_zero", num(c->faults_zero), "fault_latency_us", "p50",
+			 us(run, 0.5), "p90", us(run, 0.9), "p99", us(run, 0.99), "max",
+			 run->server.stats.latency.max / 1000.0, "bytes", "to_device",
+			 num(c->bytes_to_device), "from_device", num(c->bytes_from_device),
+			 "refused", "pinned", num(c->refused_pinned), "shared",
+			 num(c->refused_shared), "absent", num(c->refused_absent), "protection",
+			 num(c->refused_protection), "busy", num(c->refused_busy), "device",
+			 num(c->refused_device), "processes", num(run->nr_processes), "unmanaged",
+			 "static", num(run->unmanaged[ZD_UNMANAGED_STATIC]), "privileged",
+			 num(run->unmanaged[ZD_UNMANAGED_SUID]), "32bit",
+			 num(run->unmanaged[ZD_UNMANAGED_32BIT]), "environment",
+			 num(run->unmanaged[ZD_UNMANAGED_ENV]), "hidden",
+			 num(run->unmanaged[ZD_UNMANAGED_HIDDEN]), "libc",
+			 num(run->unmanaged[ZD_UNMANAGED_LIBC]), "refused", num(run->nr_unmanaged));
 }
 
 struct reason {
@@ -144,7 +126,8 @@ static void report_unmanaged(struct run *run)
 	};
 	char text[512];
 
-	list_reasons(reasons, sizeof(reasons) / sizeof(reasons[0]), "%s%llu %s", text, sizeof(text));
+	list_reasons(reasons, sizeof(reasons) / sizeof(reasons[0]), "%s%llu %s", text,
+		     sizeof(text));
 	if (*text)
 		zd_log(ZD_LOG_WARN, "programs that ran unmanaged: %s", text);
 }
@@ -161,7 +144,8 @@ static void report_stayed(const struct zd_mm_stats *c)
 	};
 	char text[512];
 
-	list_reasons(reasons, sizeof(reasons) / sizeof(reasons[0]), "%s%llu %s", text, sizeof(text));
+	list_reasons(reasons, sizeof(reasons) / sizeof(reasons[0]), "%s%llu %s", text,
+		     sizeof(text));
 	if (*text)
 		fprintf(stderr, "zonedev:   stayed  %s\n", text);
 }
@@ -174,7 +158,8 @@ int report_write(struct run *run)
 	if (run->report_fd < 0)
 		return 0;
 	/* the first report may have been longer */
-	if (run->report_again && (ftruncate(run->report_fd, 0) || lseek(run->report_fd, 0, SEEK_SET)))
+	if (run->report_again &&
+	    (ftruncate(run->report_fd, 0) || lseek(run->report_fd, 0, SEEK_SET)))
 		rc = -errno;
 	root = build(run);
 	errno = EIO;
@@ -209,16 +194,17 @@ static void report_summary(struct run *run)
 		"zonedev:   device  %s: %.1f MiB to, %.1f MiB from\n",
 		run->opt.argv[0], seconds(run), (unsigned long long)run->nr_processes,
 		run->nr_processes == 1 ? "" : "es", run->peak * ZD_PAGE_SIZE / MIB,
-		run->opt.ram / MIB,
-		(unsigned long long)c->pages_out, (unsigned long long)c->pages_home,
-		(unsigned long long)c->pages_freed, (unsigned long long)c->pages_zero,
-		(unsigned long long)zd_device_live_pages(run->dev),
-		(unsigned long long)c->faults, (unsigned long long)c->faults_home,
-		(unsigned long long)c->faults_zero, us(run, 0.5), us(run, 0.99),
-		run->dev->name, c->bytes_to_device / MIB, c->bytes_from_device / MIB);
+		run->opt.ram / MIB, (unsigned long long)c->pages_out,
+		(unsigned long long)c->pages_home, (unsigned long long)c->pages_freed,
+		(unsigned long long)c->pages_zero,
+		(unsigned long long)zd_device_live_pages(run->dev), (unsigned long long)c->faults,
+		(unsigned long long)c->faults_home, (unsigned long long)c->faults_zero,
+		us(run, 0.5), us(run, 0.99), run->dev->name, c->bytes_to_device / MIB,
+		c->bytes_from_device / MIB);
 	report_stayed(c);
 	if (c->pages_poisoned)
-		fprintf(stderr, "zonedev:   LOST    %llu pages that the device could not read back\n",
+		fprintf(stderr,
+			"zonedev:   LOST    %llu pages that the device could not read back\n",
 			(unsigned long long)c->pages_poisoned);
 }
 
@@ -233,8 +219,10 @@ void report_progress(struct run *run, bool last)
 	if (!last && now < run->progress_ns)
 		return;
 	run->progress_ns = now + PROGRESS_NS;
-	fprintf(stderr, "%szonedev: %5.1f s  RAM %.1f of %.1f MiB  out %.1f  home %.1f  "
-		"on device %.1f MiB%s", tty ? "\r" : "", (now - run->start_ns) / 1e9,
+	fprintf(stderr,
+		"%szonedev: %5.1f s  RAM %.1f of %.1f MiB  out %.1f  home %.1f  "
+		"on device %.1f MiB%s",
+		tty ? "\r" : "", (now - run->start_ns) / 1e9,
 		run->server.resident * ZD_PAGE_SIZE / MIB, run->opt.ram / MIB,
 		c->pages_out * ZD_PAGE_SIZE / MIB, c->pages_home * ZD_PAGE_SIZE / MIB,
 		zd_device_live_pages(run->dev) * ZD_PAGE_SIZE / MIB,

@@ -49,7 +49,8 @@ bool scan_is_unevictable(const struct process *p, uint64_t addr)
 static void bring_unevictable_home(struct process *p)
 {
 	for (size_t i = 0; i < p->nr_unevictable; i++) {
-		struct zd_homing h = { .start = p->unevictable[i], .end = p->unevictable[i] + ZD_PAGE_SIZE };
+		struct zd_homing h = { .start = p->unevictable[i],
+				       .end = p->unevictable[i] + ZD_PAGE_SIZE };
 		int rc;
 
 		if (zd_ranges_find(&p->mm->ranges, p->unevictable[i]) &&

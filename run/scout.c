@@ -134,8 +134,7 @@ void scout_stop(struct scout *scout)
 	zd_free(scout);
 }
 
-int scout_ask(struct scout *scout, struct survey *s, const struct zd_ranges *managed,
-	      bool want_pss)
+int scout_ask(struct scout *scout, struct survey *s, const struct zd_ranges *managed, bool want_pss)
 {
 	int rc = -EBUSY;
 

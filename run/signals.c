@@ -40,7 +40,8 @@ static bool is_own(const struct signalfd_siginfo *si)
 
 	if (si->ssi_code <= 0)
 		return (pid_t)si->ssi_pid == getpid();
-	return sig == SIGCHLD || (si->ssi_code == SI_KERNEL && (sig == SIGXCPU || child_stops_by(sig)));
+	return sig == SIGCHLD ||
+	       (si->ssi_code == SI_KERNEL && (sig == SIGXCPU || child_stops_by(sig)));
 }
 
 static void take(struct run *run, const struct signalfd_siginfo *si)
@@ -66,8 +67,7 @@ static void sig_ready(struct zd_source *source, uint32_t events)
 	struct signalfd_siginfo si;
 
 	(void)events;
-	while (!pass_on_is_full(&run->pass_on) &&
-	       read(source->fd, &si, sizeof(si)) == sizeof(si)) {
+	while (!pass_on_is_full(&run->pass_on) && read(source->fd, &si, sizeof(si)) == sizeof(si)) {
 		/* also if a process sent it: that SIGCHLD hides one by which the kernel tells
 		 * of a child */
 		if (si.ssi_signo == SIGCHLD)

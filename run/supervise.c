@@ -122,7 +122,8 @@ static int end(struct run *run)
 	int rc = report_all(run);
 
 	if (cds_list_empty(&run->processes)) {
-		if (!run->child.managed && !run->nr_processes && !run->nr_unmanaged && !run->opt.quiet)
+		if (!run->child.managed && !run->nr_processes && !run->nr_unmanaged &&
+		    !run->opt.quiet)
 			zd_log(ZD_LOG_WARN, "%s never loaded zonedev's agent: it ran unmanaged",
 			       run->opt.argv[0]);
 		teardown(run);

@@ -56,7 +56,10 @@ static void add_found(struct walk *w, uint64_t start, uint64_t end)
 		s->cap_found = cap;
 	}
 	s->found[s->nr_found++] = (struct found){
-		start, end, start == w->start && w->prev_end ? w->prev_end : start, end,
+		start,
+		end,
+		start == w->start && w->prev_end ? w->prev_end : start,
+		end,
 	};
 }
 
@@ -86,8 +89,8 @@ static bool may_grow(struct walk *w, uint64_t start, uint64_t end)
 
 	if (behind && behind->end - behind->start > beside)
 		beside = behind->end - behind->start;
-	beside = beside / SURVEY_GROWS_SHARE < s->of.grows_max ?
-		 beside / SURVEY_GROWS_SHARE : s->of.grows_max;
+	beside = beside / SURVEY_GROWS_SHARE < s->of.grows_max ? beside / SURVEY_GROWS_SHARE :
+								 s->of.grows_max;
 	if ((!before && !behind) || end - start >= (beside > GROWS_MIN ? beside : GROWS_MIN))
 		return false;
 	was = zd_ranges_find(&w->growing, start);
@@ -137,8 +140,8 @@ static bool look_at_vma(const struct zd_vma *vma, void *ctx)
 		w->nr_small = 0;
 	set_ceiling(s, w->prev_end, vma->start);
 	w->start = vma->start;
-	if (zd_vma_movable(vma) && (vma->end <= s->of.lo || vma->start >= s->of.hi) && !vma->stack &&
-	    vma->end <= UINT64_C(1) << ZD_VA_BITS && !is_thread_stack(w, vma))
+	if (zd_vma_movable(vma) && (vma->end <= s->of.lo || vma->start >= s->of.hi) &&
+	    !vma->stack && vma->end <= UINT64_C(1) << ZD_VA_BITS && !is_thread_stack(w, vma))
 		look_for(w, vma);
 	w->guard_end = vma->anon && !vma->read && !vma->write ? vma->end : 0;
 	w->prev_end = vma->end;

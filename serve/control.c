@@ -108,7 +108,8 @@ static void removed(int ret)
 	if (ret)
 		server_say("%s: %s", control.path, LOST_TEXT);
 	server_say("%s was removed: requests fail with ESHUTDOWN until `zonedev add` "
-		   "brings it back", control.path);
+		   "brings it back",
+		   control.path);
 	for (unsigned int i = control.nr_callers; i--;) {
 		if (!control.callers[i].waiting)
 			continue;

@@ -175,8 +175,8 @@ static int merge(unsigned int flags, struct write *w, uint64_t offset, uint32_t 
 	return !ret && flags & ZD_PMEM_FUA ? sync_range(w->first, len) : ret;
 }
 
-static int unaligned_rw(enum zd_pmem_op op, unsigned int flags, uint64_t offset,
-			uint32_t count, void *buf)
+static int unaligned_rw(enum zd_pmem_op op, unsigned int flags, uint64_t offset, uint32_t count,
+			void *buf)
 {
 	struct write w = {
 		.first = offset / ZD_SECTOR_SIZE * ZD_SECTOR_SIZE,
@@ -217,8 +217,7 @@ static int unaligned(enum zd_pmem_op op, unsigned int flags, uint64_t offset, ui
 	}
 }
 
-int region_rw(enum zd_pmem_op op, unsigned int flags, uint64_t offset, uint32_t count,
-	      void *buf)
+int region_rw(enum zd_pmem_op op, unsigned int flags, uint64_t offset, uint32_t count, void *buf)
 {
 	struct write w = { .first = offset, .end = offset + count };
 	int ret;
@@ -288,9 +287,10 @@ int region_add(char *err, size_t errlen)
 	zd_pmem_get_info(pmem, &info);
 	if (info.nr_sectors != old->nr_sectors) {
 		zd_pmem_close(pmem);
-		snprintf(err, errlen, "%s has %llu bytes now, and its clients know it with %llu: "
-			 "start another server", region.config->path,
-			 (unsigned long long)info.nr_sectors * ZD_SECTOR_SIZE,
+		snprintf(err, errlen,
+			 "%s has %llu bytes now, and its clients know it with %llu: "
+			 "start another server",
+			 region.config->path, (unsigned long long)info.nr_sectors * ZD_SECTOR_SIZE,
 			 (unsigned long long)old->nr_sectors * ZD_SECTOR_SIZE);
 		return -EINVAL;
 	}

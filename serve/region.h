@@ -42,8 +42,7 @@ bool region_is_live(void);
  * whole sectors that has FUA and is in the same sectors.
  * 0, or -errno as zd_pmem_rw(), but -ESHUTDOWN where the region is away.
  */
-int region_rw(enum zd_pmem_op op, unsigned int flags, uint64_t offset, uint32_t count,
-	      void *buf);
+int region_rw(enum zd_pmem_op op, unsigned int flags, uint64_t offset, uint32_t count, void *buf);
 
 /* region_extent - zd_pmem_extent() in bytes; @offset a multiple of 512.  Any thread. */
 int64_t region_extent(uint64_t offset, uint64_t count, unsigned int *flags);

@@ -128,8 +128,9 @@ int socket_address(struct sockaddr_un *addr, const char *dir, const char *name)
 	fd = short_dir(dir);
 	if (fd < 0)
 		return fd;
-	return (size_t)snprintf(addr->sun_path, len, "/proc/self/fd/%d/%s", fd, name) < len ? 0 :
-	       -ENAMETOOLONG;
+	return (size_t)snprintf(addr->sun_path, len, "/proc/self/fd/%d/%s", fd, name) < len ?
+		       0 :
+		       -ENAMETOOLONG;
 }
 
 bool socket_is_stale(const struct sockaddr_un *addr)

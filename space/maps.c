@@ -163,7 +163,9 @@ int zd_present_scan(int pagemap_fd, uint64_t *pos, uint64_t end, struct zd_prese
 		return -errno;
 	for (int i = 0; i < n; i++)
 		out[i] = (struct zd_present){
-			region[i].start, region[i].end, region[i].categories & PAGE_IS_HUGE,
+			region[i].start,
+			region[i].end,
+			region[i].categories & PAGE_IS_HUGE,
 		};
 	*pos = arg.walk_end;
 	return n;

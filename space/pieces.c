@@ -57,7 +57,8 @@ bool zd_pieces_fill(struct zd_pieces *s, uint64_t start, uint64_t end, bool know
 			else if (p->start > start && p->start < stop)
 				stop = p->start;
 		}
-		if (!skip && !add(s, (struct zd_piece){ start, stop, known ? start : ZD_PIECE_NEW }))
+		if (!skip &&
+		    !add(s, (struct zd_piece){ start, stop, known ? start : ZD_PIECE_NEW }))
 			return false;
 		start = skip ? skip : stop;
 	}
@@ -92,7 +93,8 @@ void zd_pieces_normalize(struct zd_pieces *s)
 		struct zd_piece *a = &s->v[kept], *b = &s->v[i];
 
 		if (a->end == b->start &&
-		    (a->was == ZD_PIECE_NEW ? b->was == ZD_PIECE_NEW : b->was == a->was + (a->end - a->start)))
+		    (a->was == ZD_PIECE_NEW ? b->was == ZD_PIECE_NEW :
+					      b->was == a->was + (a->end - a->start)))
 			a->end = b->end;
 		else
 			s->v[++kept] = *b;

@@ -123,8 +123,8 @@ static inline zd_entry_t zd_entry_present(uint64_t run, bool hot)
 
 static inline zd_entry_t zd_entry_going(uint64_t now_ns)
 {
-	return ZD_ENTRY_GOING |
-	       ((now_ns >> ZD_GOING_SHIFT) & ZD_ENTRY_VAL_MASK) << ZD_ENTRY_VAL_SHIFT;
+	return ZD_ENTRY_GOING | ((now_ns >> ZD_GOING_SHIFT) & ZD_ENTRY_VAL_MASK)
+					<< ZD_ENTRY_VAL_SHIFT;
 }
 
 /* May a page in RAM that has this entry, and is in no queue, be taken out? */

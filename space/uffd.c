@@ -50,8 +50,7 @@ static int do_register(int uffd, uint64_t addr, uint64_t len, uint64_t mode)
 
 int zd_uffd_register(int uffd, uint64_t addr, uint64_t len)
 {
-	return do_register(uffd, addr, len,
-			   UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP);
+	return do_register(uffd, addr, len, UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP);
 }
 
 int zd_uffd_register_own(int uffd, uint64_t addr, uint64_t len)

@@ -69,8 +69,9 @@ static int check(const char *path, unsigned int flags)
 	if (!strncmp(path, "pmem:", 5))
 		path += 5;
 	if (!*path || zd_pmem_memfd_name(path))
-		return cmd_error("check: '%s' is no region that stays: give the path of a file or a device",
-				 path);
+		return cmd_error(
+			"check: '%s' is no region that stays: give the path of a file or a device",
+			path);
 	rc = zd_pmem_check(path, flags, say, (void *)path, &c, err, sizeof(err));
 	if (!rc)
 		return verdict(path, &c);
@@ -85,12 +86,10 @@ static int check(const char *path, unsigned int flags)
 
 int cmd_check(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "dry-run", no_argument, NULL, 'n' },
-		{ "data", no_argument, NULL, 'd' },
-		{ "help", no_argument, NULL, 'h' },
-		{ 0 }
-	};
+	static const struct option options[] = { { "dry-run", no_argument, NULL, 'n' },
+						 { "data", no_argument, NULL, 'd' },
+						 { "help", no_argument, NULL, 'h' },
+						 { 0 } };
 	unsigned int flags = 0;
 	int c;
 

@@ -80,8 +80,7 @@ static void print_text(const struct probe *p, const struct probe_problem *proble
 	printf("zonedev              %s\n", zd_version());
 	printf("kernel               %s\n", p->kernel);
 	printf("memory               %llu MiB, available %llu MiB\n",
-	       (unsigned long long)p->mem_total >> 20,
-	       (unsigned long long)p->mem_available >> 20);
+	       (unsigned long long)p->mem_total >> 20, (unsigned long long)p->mem_available >> 20);
 	printf("userfaultfd\n");
 	printf("  system call        %s\n", yes(p->uffd_syscall));
 	printf("  user mode only     %s\n", yes(p->uffd_user_only));
@@ -134,8 +133,8 @@ static json_t *json_problems(const struct probe_problem *problems, int nr)
 	json_t *list = json_array();
 
 	for (int i = 0; i < nr; i++)
-		json_array_append_new(list, json_pack("{s:s, s:s}", "what", problems[i].what,
-						      "fix", problems[i].fix));
+		json_array_append_new(list, json_pack("{s:s, s:s}", "what", problems[i].what, "fix",
+						      problems[i].fix));
 	return list;
 }
 
@@ -143,14 +142,10 @@ static json_t *json_userfaultfd(const struct probe *p)
 {
 	json_t *sysctl = p->uffd_sysctl < 0 ? json_null() : json_integer(p->uffd_sysctl);
 
-	return json_pack("{s:b, s:b, s:b, s:o, s:o, s:b, s:b}",
-			 "syscall", !p->uffd_syscall,
-			 "user_mode_only", !p->uffd_user_only,
-			 "device", !p->uffd_device,
-			 "unprivileged_sysctl", sysctl,
-			 "features", json_features(p),
-			 "events", !p->uffd_events,
-			 "move", !p->uffd_move);
+	return json_pack("{s:b, s:b, s:b, s:o, s:o, s:b, s:b}", "syscall", !p->uffd_syscall,
+			 "user_mode_only", !p->uffd_user_only, "device", !p->uffd_device,
+			 "unprivileged_sysctl", sysctl, "features", json_features(p), "events",
+			 !p->uffd_events, "move", !p->uffd_move);
 }
 
 /* Returns 0 or -ENOMEM. */
@@ -158,22 +153,15 @@ static int print_json(const struct probe *p, const struct probe_problem *problem
 {
 	json_t *root;
 
-	root = json_pack("{s:s, s:s, s:{s:I, s:I}, s:o, s:b, s:s?, s:b, s:b, s:o, s:b, s:s?, s:b, s:o}",
-			 "version", zd_version(),
-			 "kernel", p->kernel,
-			 "memory",
-				"total", (json_int_t)p->mem_total,
-				"available", (json_int_t)p->mem_available,
-			 "userfaultfd", json_userfaultfd(p),
-			 "cap_sys_ptrace", p->cap_sys_ptrace,
-			 "thp", p->thp[0] ? p->thp : NULL,
-			 "io_uring", !p->io_uring,
-			 "pagemap_scan", !p->pagemap_scan,
-			 "membarrier", json_membarrier(p),
-			 "rseq", p->rseq_size != 0,
-			 "preload", p->preload ? NULL : p->preload_path,
-			 "ready", nr == 0,
-			 "problems", json_problems(problems, nr));
+	root = json_pack(
+		"{s:s, s:s, s:{s:I, s:I}, s:o, s:b, s:s?, s:b, s:b, s:o, s:b, s:s?, s:b, s:o}",
+		"version", zd_version(), "kernel", p->kernel, "memory", "total",
+		(json_int_t)p->mem_total, "available", (json_int_t)p->mem_available, "userfaultfd",
+		json_userfaultfd(p), "cap_sys_ptrace", p->cap_sys_ptrace, "thp",
+		p->thp[0] ? p->thp : NULL, "io_uring", !p->io_uring, "pagemap_scan",
+		!p->pagemap_scan, "membarrier", json_membarrier(p), "rseq", p->rseq_size != 0,
+		"preload", p->preload ? NULL : p->preload_path, "ready", nr == 0, "problems",
+		json_problems(problems, nr));
 	if (!root)
 		return -ENOMEM;
 	json_dumpf(root, stdout, JSON_INDENT(2));
@@ -200,12 +188,10 @@ static int list_devices(bool json)
 
 int cmd_info(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "devices", no_argument, NULL, 'd' },
-		{ "json", no_argument, NULL, 'j' },
-		{ "help", no_argument, NULL, 'h' },
-		{ 0 }
-	};
+	static const struct option options[] = { { "devices", no_argument, NULL, 'd' },
+						 { "json", no_argument, NULL, 'j' },
+						 { "help", no_argument, NULL, 'h' },
+						 { 0 } };
 	struct probe_problem problems[PROBE_MAX_PROBLEMS];
 	struct probe probe;
 	bool json = false, devices = false;

@@ -55,7 +55,8 @@ static int parse(int argc, char **argv, long long *ms)
 			if (*ms >= 0)
 				return cmd_error("--timeout is given twice: leave one out");
 			if (parse_timeout(optarg, ms))
-				return cmd_error("--timeout %s: not a time in seconds (try 10)", optarg);
+				return cmd_error("--timeout %s: not a time in seconds (try 10)",
+						 optarg);
 			break;
 		case 'h':
 			return help();
@@ -68,7 +69,8 @@ static int parse(int argc, char **argv, long long *ms)
 		}
 	}
 	if (optind + 1 != argc)
-		return cmd_error("remove: give the path of one region (see: zonedev remove --help)");
+		return cmd_error(
+			"remove: give the path of one region (see: zonedev remove --help)");
 	return -1;
 }
 

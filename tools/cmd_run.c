@@ -58,7 +58,8 @@ static int help(void)
 	       "\n"
 	       "SIZE is in bytes, or with K, M, G or T (1.5G, 512MiB); at least 8M for --ram, 2M for\n"
 	       "a device.  The exit status is CMD's; 2: zonedev could not start it, or not write the\n"
-	       "report; 126: CMD is not executable, 127: not found.\n", devices);
+	       "report; 126: CMD is not executable, 127: not found.\n",
+	       devices);
 	return 0;
 }
 
@@ -94,9 +95,11 @@ static int parse(int argc, char **argv, struct options *opt)
 	optind = 0;
 	opterr = 0;
 	while ((c = getopt_long(argc, argv, "+:h", long_options, NULL)) != -1) {
-		if ((c == 'd' && opt->device) || (c == 'r' && opt->ram) || (c == 'o' && opt->report))
-			return cmd_error("--%s is given twice: leave one out",
-					 c == 'd' ? "device" : c == 'r' ? "ram" : "report");
+		if ((c == 'd' && opt->device) || (c == 'r' && opt->ram) ||
+		    (c == 'o' && opt->report))
+			return cmd_error("--%s is given twice: leave one out", c == 'd' ? "device" :
+									       c == 'r' ? "ram" :
+											  "report");
 		switch (c) {
 		case 'd':
 			opt->device = optarg;
@@ -135,7 +138,8 @@ static int parse(int argc, char **argv, struct options *opt)
 	}
 	opt->argv = argv + optind;
 	if (!opt->argv[0])
-		return cmd_error("no command to run (usage: zonedev run [OPTION...] -- CMD [ARG...])");
+		return cmd_error(
+			"no command to run (usage: zonedev run [OPTION...] -- CMD [ARG...])");
 	if (opt->quiet && opt->verbose)
 		return cmd_error("--quiet and --verbose exclude each other");
 	return -1;
@@ -160,7 +164,9 @@ static int with_size(const char *spec, uint64_t bytes, char *out, size_t len)
 	const char *after = size ? strchrnul(size + 1, ',') : "";
 
 	return (size_t)snprintf(out, len, "%.*s,size=%llu%s", (int)before, spec,
-				(unsigned long long)bytes, after) < len ? 0 : -ENAMETOOLONG;
+				(unsigned long long)bytes, after) < len ?
+		       0 :
+		       -ENAMETOOLONG;
 }
 
 /* After @rc = -EFBIG: where the user's limit of file sizes can't be raised, it binds the
@@ -179,8 +185,10 @@ static int open_within_limit(struct run *run, int rc, char *err, size_t len)
 		zd_log(ZD_LOG_WARN, "ulimit -f lets a file have %llu KiB: the device is no larger",
 		       (unsigned long long)limit.rlim_cur >> 10);
 	else if (rc == -EINVAL || rc == -EFBIG)
-		snprintf(err, len, "ulimit -f lets a file have %llu KiB only: raise it, or name a "
-			 "block device or ram:size=SIZE", (unsigned long long)limit.rlim_cur >> 10);
+		snprintf(err, len,
+			 "ulimit -f lets a file have %llu KiB only: raise it, or name a "
+			 "block device or ram:size=SIZE",
+			 (unsigned long long)limit.rlim_cur >> 10);
 	return rc;
 }
 
@@ -197,12 +205,14 @@ static int open_device(struct run *run)
 	}
 	rc = zd_file_device_create(NULL, 0, 0, &run->dev);
 	if (rc == -EINVAL && run->in.limit[RLIMIT_FSIZE].rlim_max != RLIM_INFINITY)
-		return cmd_error("ulimit -f lets a file have %llu KiB only, too little for a device: "
-				 "raise it, or name a device with --device", (unsigned long long)
-				 run->in.limit[RLIMIT_FSIZE].rlim_max >> 10);
+		return cmd_error(
+			"ulimit -f lets a file have %llu KiB only, too little for a device: "
+			"raise it, or name a device with --device",
+			(unsigned long long)run->in.limit[RLIMIT_FSIZE].rlim_max >> 10);
 	if (rc)
 		return cmd_error("can't make a file for the device in $TMPDIR or /var/tmp: %s "
-				 "(name a device with --device)", strerrordesc_np(-rc));
+				 "(name a device with --device)",
+				 strerrordesc_np(-rc));
 	return 0;
 }
 

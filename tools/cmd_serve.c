@@ -60,7 +60,8 @@ static int help(void)
 	       "whoever can connect can write.\n"
 	       "\n"
 	       "  --socket PATH    the unix socket (default: in a directory of this user's)\n"
-	       "  --port N         listen on a TCP port; 0: any that is free (default: " SERVE_PORT ")\n"
+	       "  --port N         listen on a TCP port; 0: any that is free (default: " SERVE_PORT
+	       ")\n"
 	       "  --bind ADDR      listen on TCP for others than this host: 0.0.0.0, :: or an\n"
 	       "                   address of this host (default: 127.0.0.1)\n"
 	       "  --read-only      nobody may write\n"
@@ -69,7 +70,8 @@ static int help(void)
 	       "\n"
 	       "SIZE is in bytes, or with K, M, G or T (1.5G, 512MiB).  Exit status: 0 if it was\n"
 	       "ended by a signal and the region is durable, 1 if that or the server failed, 2 for\n"
-	       "bad usage or a region that can't be served.\n", usage, NBD_DEFAULT_CLIENTS);
+	       "bad usage or a region that can't be served.\n",
+	       usage, NBD_DEFAULT_CLIENTS);
 	return 0;
 }
 
@@ -80,9 +82,10 @@ static int check_options(const struct serve *s)
 	char *end;
 
 	if (at->path && (at->port || at->bind))
-		return cmd_error("--socket and --%s exclude each other", at->port ? "port" : "bind");
-	if (at->port && (*at->port < '0' || *at->port > '9' ||
-			 strtoul(at->port, &end, 10) > 65535 || *end))
+		return cmd_error("--socket and --%s exclude each other",
+				 at->port ? "port" : "bind");
+	if (at->port &&
+	    (*at->port < '0' || *at->port > '9' || strtoul(at->port, &end, 10) > 65535 || *end))
 		return cmd_error("--port %s: not a port (try 10809, or 0 for any)", at->port);
 	return -1;
 }
@@ -102,8 +105,10 @@ static bool parse_clients(const char *text, unsigned int *clients)
 /* Where the text of option @c goes; NULL: the option takes none. */
 static const char **text_of(struct serve *s, int c)
 {
-	return c == 's' ? &s->socket.path : c == 'p' ? &s->socket.port :
-	       c == 'b' ? &s->socket.bind : NULL;
+	return c == 's' ? &s->socket.path :
+	       c == 'p' ? &s->socket.port :
+	       c == 'b' ? &s->socket.bind :
+			  NULL;
 }
 
 /* -1: go on; else the exit status. */
@@ -116,8 +121,9 @@ static int parse(int argc, char **argv, struct serve *s)
 	opterr = 0;
 	while ((c = getopt_long(argc, argv, ":h", long_options, NULL)) != -1) {
 		if (text_of(s, c) && *text_of(s, c))
-			return cmd_error("--%s is given twice: leave one out",
-					 c == 's' ? "socket" : c == 'p' ? "port" : "bind");
+			return cmd_error("--%s is given twice: leave one out", c == 's' ? "socket" :
+									       c == 'p' ? "port" :
+											  "bind");
 		switch (c) {
 		case 's':
 		case 'p':
@@ -197,7 +203,7 @@ static int open_region(struct serve *s)
 	if (!region_open(&config, err, sizeof(err)))
 		return 0;
 	return strstr(err, s->spec.path) ? cmd_error("%s", err) :
-	       cmd_error("%s: %s", s->spec.path, err);
+					   cmd_error("%s: %s", s->spec.path, err);
 }
 
 /* Writes the address to standard output, which is closed then: its reader finds the end. */

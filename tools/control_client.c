@@ -120,7 +120,9 @@ static int hear(const char *path, int fd, char *why)
 		if (n < 0 && errno == EAGAIN)
 			return no_answer(path);
 		if (n <= 0)
-			return cmd_error("%s: its server has ended, or answers too many others: look whether it runs, and try again", path);
+			return cmd_error(
+				"%s: its server has ended, or answers too many others: look whether it runs, and try again",
+				path);
 		line[n] = '\0';
 		if (!strcmp(line, "ok"))
 			return 0;

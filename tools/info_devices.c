@@ -17,7 +17,9 @@ static const struct {
 #define NR_COMMANDS	(sizeof(commands) / sizeof(commands[0]))
 
 static const char *const type_names[] = {
-	[ZD_KEY_PATH] = "path", [ZD_KEY_SIZE] = "size", [ZD_KEY_SWITCH] = "switch",
+	[ZD_KEY_PATH] = "path",
+	[ZD_KEY_SIZE] = "size",
+	[ZD_KEY_SWITCH] = "switch",
 };
 
 static void print_key(const struct zd_driver_key *key)
@@ -60,15 +62,11 @@ static json_t *json_key(const struct zd_driver_key *key)
 {
 	char usage[64];
 
-	return json_pack("{s:s, s:s, s:s, s:b, s:o, s:o, s:s?, s:s}",
-			 "name", key->name,
-			 "type", type_names[key->type],
-			 "usage", zd_driver_key_usage(key, usage, sizeof(usage)),
-			 "required", !key->without,
-			 "min", json_limit(key->min),
-			 "multiple_of", json_limit(key->multiple_of),
-			 "without", key->without,
-			 "help", key->help);
+	return json_pack("{s:s, s:s, s:s, s:b, s:o, s:o, s:s?, s:s}", "name", key->name, "type",
+			 type_names[key->type], "usage",
+			 zd_driver_key_usage(key, usage, sizeof(usage)), "required", !key->without,
+			 "min", json_limit(key->min), "multiple_of", json_limit(key->multiple_of),
+			 "without", key->without, "help", key->help);
 }
 
 static json_t *json_driver(const struct zd_driver *driver)
@@ -82,13 +80,9 @@ static json_t *json_driver(const struct zd_driver *driver)
 	for (const struct zd_driver_key *key = driver->keys; key->name; key++)
 		json_array_append_new(keys, json_key(key));
 	zd_driver_usage(driver, ZD_USAGE_FULL, usage, sizeof(usage));
-	return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o}",
-			 "name", driver->name,
-			 "summary", driver->summary,
-			 "usage", usage,
-			 "example", driver->example,
-			 "commands", for_commands,
-			 "keys", keys);
+	return json_pack("{s:s, s:s, s:s, s:s, s:o, s:o}", "name", driver->name, "summary",
+			 driver->summary, "usage", usage, "example", driver->example, "commands",
+			 for_commands, "keys", keys);
 }
 
 int info_devices_json(void)

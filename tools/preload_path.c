@@ -18,8 +18,8 @@ static bool try_path(char *path, size_t len, const char *dir, const char *sub, c
 
 /* @beside, @installed: relative to the command's directory.  @configured: where
  * meson was told to put it. */
-static int find(char *path, size_t len, const char *name, const char *beside,
-		const char *installed, const char *configured)
+static int find(char *path, size_t len, const char *name, const char *beside, const char *installed,
+		const char *configured)
 {
 	char dir[PATH_MAX];
 	ssize_t n = readlink("/proc/self/exe", dir, sizeof(dir) - 1);

@@ -22,13 +22,24 @@
 #define UFFD_USER_MODE_ONLY 1
 #endif
 
-const char *const probe_feature_names[] = {
-	"PAGEFAULT_FLAG_WP", "EVENT_FORK", "EVENT_REMAP", "EVENT_REMOVE",
-	"MISSING_HUGETLBFS", "MISSING_SHMEM", "EVENT_UNMAP", "SIGBUS",
-	"THREAD_ID", "MINOR_HUGETLBFS", "MINOR_SHMEM", "EXACT_ADDRESS",
-	"WP_HUGETLBFS_SHMEM", "WP_UNPOPULATED", "POISON", "WP_ASYNC",
-	"MOVE", NULL
-};
+const char *const probe_feature_names[] = { "PAGEFAULT_FLAG_WP",
+					    "EVENT_FORK",
+					    "EVENT_REMAP",
+					    "EVENT_REMOVE",
+					    "MISSING_HUGETLBFS",
+					    "MISSING_SHMEM",
+					    "EVENT_UNMAP",
+					    "SIGBUS",
+					    "THREAD_ID",
+					    "MINOR_HUGETLBFS",
+					    "MINOR_SHMEM",
+					    "EXACT_ADDRESS",
+					    "WP_HUGETLBFS_SHMEM",
+					    "WP_UNPOPULATED",
+					    "POISON",
+					    "WP_ASYNC",
+					    "MOVE",
+					    NULL };
 
 /* Returns the length, with a final 0 and no final newline, or -errno. */
 static int read_file(const char *path, char *buf, size_t len)
@@ -302,37 +313,39 @@ int probe_problems(const struct probe *p, struct probe_problem *problems)
 	int n = 0;
 
 	if (p->uffd_user_only == -ENOSYS) {
-		problems[n++] = (struct probe_problem){
-			"the kernel has no userfaultfd",
-			"use one built with CONFIG_USERFAULTFD" };
+		problems[n++] = (struct probe_problem){ "the kernel has no userfaultfd",
+							"use one built with CONFIG_USERFAULTFD" };
 	} else if (no_userfaultfd(p) && p->cap_sys_ptrace) {
 		problems[n++] = (struct probe_problem){
 			"userfaultfd is forbidden although CAP_SYS_PTRACE is there",
 			"allow the call in the container's seccomp profile, or run "
-			"outside of the user namespace" };
+			"outside of the user namespace"
+		};
 	} else if (!p->cap_sys_ptrace) {
 		problems[n++] = (struct probe_problem){
-			no_userfaultfd(p) ? "CAP_SYS_PTRACE is missing, and userfaultfd with it"
-					  : "CAP_SYS_PTRACE is missing",
-			"run as root, or in a container with --cap-add SYS_PTRACE" };
+			no_userfaultfd(p) ? "CAP_SYS_PTRACE is missing, and userfaultfd with it" :
+					    "CAP_SYS_PTRACE is missing",
+			"run as root, or in a container with --cap-add SYS_PTRACE"
+		};
 	}
 	if (!p->uffd_api && !(p->uffd_features & UFFD_FEATURE_MOVE)) {
-		problems[n++] = (struct probe_problem){
-			"the kernel has no UFFDIO_MOVE", "use Linux 6.8 or later" };
+		problems[n++] = (struct probe_problem){ "the kernel has no UFFDIO_MOVE",
+							"use Linux 6.8 or later" };
 	} else if (!p->uffd_api && p->uffd_move) {
-		problems[n++] = (struct probe_problem){
-			"UFFDIO_MOVE is there but does not work", "use another kernel" };
+		problems[n++] = (struct probe_problem){ "UFFDIO_MOVE is there but does not work",
+							"use another kernel" };
 	}
 	if (!n && p->uffd_events) {
 		problems[n++] = (struct probe_problem){
 			"userfaultfd refuses the events of fork, mremap, madvise and munmap",
-			p->uffd_events == -EPERM ? "run outside of the user namespace"
-						 : "use Linux 6.8 or later" };
+			p->uffd_events == -EPERM ? "run outside of the user namespace" :
+						   "use Linux 6.8 or later"
+		};
 	}
 	if (p->preload) {
-		problems[n++] = (struct probe_problem){
-			"the preload library is not beside the command",
-			"build or install zonedev again" };
+		problems[n++] =
+			(struct probe_problem){ "the preload library is not beside the command",
+						"build or install zonedev again" };
 	}
 	return n;
 }

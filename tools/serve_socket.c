@@ -121,8 +121,9 @@ static int listen_unix(struct serve_socket *s)
 	else
 		return cmd_error("--socket %s: give a path from /", s->path);
 	if (ret >= PATH_MAX || !fits(s->absolute))
-		return cmd_error("--socket %s: longer from / than the %zu bytes that a client can name",
-				 s->path, sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1);
+		return cmd_error(
+			"--socket %s: longer from / than the %zu bytes that a client can name",
+			s->path, sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1);
 	ret = listen_at(s);
 	return ret ? cmd_error("--socket %s: %s", s->path, why_not(s, ret)) : 0;
 }
@@ -135,8 +136,9 @@ static int listen_default(struct serve_socket *s, const char *region)
 	int ret = server_dir(dir, sizeof(dir), true);
 
 	if (ret == -EPERM)
-		return cmd_error("%s isn't a directory of this user's alone: remove it, or give --socket PATH",
-				 dir);
+		return cmd_error(
+			"%s isn't a directory of this user's alone: remove it, or give --socket PATH",
+			dir);
 	if (ret)
 		return cmd_error("no directory for the socket (%s): give --socket PATH",
 				 strerrordesc_np(-ret));
@@ -151,15 +153,17 @@ static int listen_default(struct serve_socket *s, const char *region)
 		ret = fits(s->absolute) ? listen_at(s) : -ENAMETOOLONG;
 	}
 	return ret ? cmd_error("can't listen on %s: %s: give --socket PATH", s->absolute,
-			       strerrordesc_np(-ret)) : 0;
+			       strerrordesc_np(-ret)) :
+		     0;
 }
 
 /* --- TCP --- */
 
 static int listen_tcp(struct serve_socket *s)
 {
-	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST |
-				  AI_NUMERICSERV | AI_PASSIVE }, *ai;
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM,
+				  .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE },
+			*ai;
 	const char *bind_to = s->bind ? s->bind : "127.0.0.1";
 	const char *port = s->port ? s->port : SERVE_PORT;
 	int on = 1, ret = 0;

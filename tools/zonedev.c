@@ -37,7 +37,8 @@ static int help(void)
 	       "  --help, -h  this text\n"
 	       "  --version   the version\n"
 	       "\n"
-	       "`zonedev COMMAND --help` and `man zonedev-COMMAND` say more.\n", "help");
+	       "`zonedev COMMAND --help` and `man zonedev-COMMAND` say more.\n",
+	       "help");
 	return 0;
 }
 

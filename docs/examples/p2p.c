@@ -22,7 +22,8 @@ int main(void)
 	if (fd < 0 || ftruncate(fd, 1 << 20) || zd_p2pdma_add_resource(&res, &provider) ||
 	    zd_file_device_create(NULL, 1 << 20, 0, &file))
 		return 1;
-	if (zd_alloc_p2pmem(provider, ZD_PAGE_SIZE, &mem) || file->ops->alloc_pages(file, 1, &pfn) != 1)
+	if (zd_alloc_p2pmem(provider, ZD_PAGE_SIZE, &mem) ||
+	    file->ops->alloc_pages(file, 1, &pfn) != 1)
 		return 1;
 	peer = zd_p2pmem_page(provider, mem);
 	on_file = zd_pfn_to_page(pfn);
@@ -36,8 +37,8 @@ int main(void)
 
 	zd_get_page(peer);				/* a second holder */
 	zd_free_p2pmem(provider, mem, ZD_PAGE_SIZE);
-	printf("freed, %llu bytes held\n", (unsigned long long)
-	       (zd_p2pdma_size(provider) - zd_p2pdma_available(provider)));
+	printf("freed, %llu bytes held\n",
+	       (unsigned long long)(zd_p2pdma_size(provider) - zd_p2pdma_available(provider)));
 	zd_put_page(peer);
 	zd_put_page(on_file);
 	return zd_p2pdma_remove(provider) || zd_device_unregister(file);

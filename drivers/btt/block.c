@@ -40,8 +40,7 @@ static int read_owner(struct zd_btt *btt, uint32_t at, struct zd_btt_owner *owne
 
 /* Any thread; the group's lock is held if a write beside this would matter.  Doesn't block but
  * for page faults. */
-int zd_btt_look_up(struct zd_btt *btt, uint64_t block, uint64_t *entry,
-		   struct zd_btt_owner *owner)
+int zd_btt_look_up(struct zd_btt *btt, uint64_t block, uint64_t *entry, struct zd_btt_owner *owner)
 {
 	int rc = zd_media_get64(btt->m, zd_btt_map_off(btt, block), entry);
 
@@ -82,7 +81,8 @@ int zd_btt_fetch(struct zd_btt *btt, uint64_t block, uint64_t entry, void *buf)
 		rc = zd_media_read(btt->m, zd_btt_data_off(btt, at), &it, btt->block, &bad);
 		if (rc || zd_btt_data_entry(btt, block, at, buf) == entry)
 			return rc;
-		zd_warn_once("pmem: a block of a BTT isn't what was written there: reads of it fail until it is written anew (zonedev check --data names all such blocks)");
+		zd_warn_once(
+			"pmem: a block of a BTT isn't what was written there: reads of it fail until it is written anew (zonedev check --data names all such blocks)");
 		return -EIO;
 	default:
 		return -EIO;

@@ -14,8 +14,7 @@ void zd_btt_part_of(const struct zd_btt *btt, uint64_t block, uint64_t off, uint
 
 /* Entry and owner of a block; the group's lock is held, or the caller sees to it that a write
  * beside this is no harm.  0; -EIO, also where the two don't agree. */
-int zd_btt_look_up(struct zd_btt *btt, uint64_t block, uint64_t *entry,
-		   struct zd_btt_owner *owner);
+int zd_btt_look_up(struct zd_btt *btt, uint64_t block, uint64_t *entry, struct zd_btt_owner *owner);
 /* The whole content of a block, checked; its data block must not be written meanwhile.  0;
  * -EIO: lost, broken, or not what was written. */
 int zd_btt_fetch(struct zd_btt *btt, uint64_t block, uint64_t entry, void *buf);

@@ -123,13 +123,12 @@ struct zd_btt {
  * zd_pmem_open().  @block: bytes of a new one's blocks; 0: 4096.
  * zd_btt_close - and what was written needs no recovery.  No other call is under way.
  */
-int zd_btt_open(struct zd_media *m, bool may_create, uint32_t block, struct zd_btt **btt,
-		char *err, size_t errlen);
+int zd_btt_open(struct zd_media *m, bool may_create, uint32_t block, struct zd_btt **btt, char *err,
+		size_t errlen);
 void zd_btt_close(struct zd_btt *btt);
 
 /* As zd_media_read() and the like, in bytes of the BTT, multiples of 512. */
-int zd_btt_read(struct zd_btt *btt, uint64_t off, struct zd_iter *to, uint64_t len,
-		uint64_t *bad);
+int zd_btt_read(struct zd_btt *btt, uint64_t off, struct zd_iter *to, uint64_t len, uint64_t *bad);
 int zd_btt_write(struct zd_btt *btt, uint64_t off, struct zd_iter *from, uint64_t len,
 		 uint64_t *bad);
 int zd_btt_zero(struct zd_btt *btt, uint64_t off, uint64_t len, bool punch, uint64_t marks,

@@ -31,7 +31,8 @@ static void find_damage(struct zd_btt_check *c)
 	for (uint64_t b = 0; b < c->btt->nr_blocks; b++)
 		bad_map |= *zd_btt_check_map_page(c, b);
 	c->doubt = !c->exact && bad_map + c->bad_owners + zd_btt_check_log_is_damaged(c) +
-				(c->btt->info.closed == 1) > 1;
+						(c->btt->info.closed == 1) >
+					1;
 }
 
 static void say_pages(const struct zd_btt_check *c, const char *what, uint64_t from, uint64_t to)
@@ -75,7 +76,9 @@ int zd_btt_check(struct zd_btt *btt, void (*say)(void *arg, const char *line), v
 	 * the log is missing: map and owners may be of one earlier moment, and agree. */
 	c->hopeless = !c->exact && c->log.nr_lost && c->nr_usual;
 	if (c->hopeless)
-		zd_btt_check_say(c, "its map, owners and log are of different times: nobody can tell which blocks are old. Restore it from a copy");
+		zd_btt_check_say(
+			c,
+			"its map, owners and log are of different times: nobody can tell which blocks are old. Restore it from a copy");
 	else
 		zd_btt_check_resolve(c);
 	*out = c;

@@ -43,8 +43,8 @@ static bool entry_is_own(const struct zd_btt_check *c, uint64_t block)
 {
 	uint64_t entry = c->map[block];
 
-	return zd_btt_check_agrees(c, block) || (zd_btt_kind(entry) == ZD_BTT_DATA &&
-				    zd_btt_check_content(c, block, entry));
+	return zd_btt_check_agrees(c, block) ||
+	       (zd_btt_kind(entry) == ZD_BTT_DATA && zd_btt_check_content(c, block, entry));
 }
 
 /* Is the owner that of the block that it names, though the entry differs? */
@@ -102,8 +102,8 @@ static void suspect_entry(struct zd_btt_check *c, uint64_t block)
 		return;
 	suspect_map(c, block);
 	other = c->own[at].what;
-	if (other != block && other < c->btt->nr_blocks &&
-	    zd_btt_data_block(c->map[other]) == at && zd_btt_check_agrees(c, other))
+	if (other != block && other < c->btt->nr_blocks && zd_btt_data_block(c->map[other]) == at &&
+	    zd_btt_check_agrees(c, other))
 		return;
 	/* a lane's data block keeps its last owner: an entry that still names it is old, and the
 	 * owner may be right */
@@ -133,8 +133,8 @@ static void check_owner(struct zd_btt_check *c, uint32_t at)
 {
 	uint32_t block = c->own[at].what;
 
-	if (!zd_btt_check_owner_is_valid(c, at) || (c->lanes_known && block >= c->btt->nr_blocks &&
-				       c->claim[at] != ZD_BTT_A_LANE))
+	if (!zd_btt_check_owner_is_valid(c, at) ||
+	    (c->lanes_known && block >= c->btt->nr_blocks && c->claim[at] != ZD_BTT_A_LANE))
 		suspect_owners(c, at);
 	else if (block < c->btt->nr_blocks && c->claim[at] != ZD_BTT_A_LANE &&
 		 zd_btt_data_block(c->map[block]) != at)

@@ -48,8 +48,8 @@ int zd_btt_set_places(struct zd_btt_info_block *info)
 	info->flog_off = info->owner_off +
 			 ALIGN_UP((info->nr_blocks + lanes) * sizeof(struct zd_btt_owner));
 	info->sums_off = info->flog_off + flog;
-	end = info->sums_off + ZD_BTT_SUMS_COPIES *
-	      ALIGN_UP((info->sums_off - info->map_off) / ZD_PAGE_SIZE * sizeof(uint32_t));
+	end = info->sums_off + ZD_BTT_SUMS_COPIES * ALIGN_UP((info->sums_off - info->map_off) /
+							     ZD_PAGE_SIZE * sizeof(uint32_t));
 	return end <= info->info_off[2] ? 0 : -EINVAL;
 }
 
@@ -89,7 +89,8 @@ static void read_info(struct zd_media *m, struct zd_btt_infos *infos, uint32_t k
 static void read_middle(struct zd_media *m, struct zd_btt_infos *infos)
 {
 	for (uint32_t i = 0; i < 2 && !infos->valid[1]; i++) {
-		struct zd_btt_info_block where = { .media_bytes = m->bytes, .block = block_sizes[i] };
+		struct zd_btt_info_block where = { .media_bytes = m->bytes,
+						   .block = block_sizes[i] };
 
 		if (!zd_btt_set_places(&where))
 			read_info(m, infos, 1, where.info_off[1]);
@@ -130,22 +131,25 @@ int zd_btt_explain_infos(struct zd_media *m, const struct zd_btt_infos *infos, c
 		const struct zd_btt_info_block *info = &infos->b[k];
 
 		if (has_magic(info) && info->version && info->version < ZD_BTT_VERSION)
-			return zd_explain(err, errlen, -EUCLEAN,
-					    "its BTT has layout %u, and this zonedev knows %u: copy its content with the zonedev that made it, into a new file",
-					    info->version, ZD_BTT_VERSION);
+			return zd_explain(
+				err, errlen, -EUCLEAN,
+				"its BTT has layout %u, and this zonedev knows %u: copy its content with the zonedev that made it, into a new file",
+				info->version, ZD_BTT_VERSION);
 		if (is_whole(info) && info->version != ZD_BTT_UNFINISHED &&
 		    info->version > ZD_BTT_VERSION)
-			return zd_explain(err, errlen, -EUCLEAN,
-					    "its BTT has layout %u, and this zonedev knows %u: use a newer one",
-					    info->version, ZD_BTT_VERSION);
+			return zd_explain(
+				err, errlen, -EUCLEAN,
+				"its BTT has layout %u, and this zonedev knows %u: use a newer one",
+				info->version, ZD_BTT_VERSION);
 		if (is_whole(info) && info->media_bytes != m->bytes)
-			return zd_explain(err, errlen, -EUCLEAN,
-					    "its BTT was made for %llu bytes, and it has %llu: give it that size again",
-					    (unsigned long long)info->media_bytes,
-					    (unsigned long long)m->bytes);
+			return zd_explain(
+				err, errlen, -EUCLEAN,
+				"its BTT was made for %llu bytes, and it has %llu: give it that size again",
+				(unsigned long long)info->media_bytes,
+				(unsigned long long)m->bytes);
 	}
 	return zd_explain(err, errlen, -EUCLEAN,
-			    "all three descriptions of its BTT are broken: restore it from a copy");
+			  "all three descriptions of its BTT are broken: restore it from a copy");
 }
 
 int zd_btt_probe(struct zd_media *m)

@@ -57,7 +57,8 @@ void zd_btt_put_lanes(struct zd_btt *btt, uint32_t nr, const uint32_t *lanes)
 /* The group's lock is held; takes ring_lock. */
 void zd_btt_fail(struct zd_btt *btt)
 {
-	zd_warn_once("pmem: a BTT's media failed while a block was being written: it can be read, and written again when it has been opened anew");
+	zd_warn_once(
+		"pmem: a BTT's media failed while a block was being written: it can be read, and written again when it has been opened anew");
 	zd_mutex_lock(&btt->ring_lock);
 	__atomic_store_n(&btt->failed, true, __ATOMIC_RELAXED);
 	tell_waiters(btt);

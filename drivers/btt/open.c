@@ -16,14 +16,22 @@ static int explain(struct zd_media *m, int rc, char *err, size_t errlen)
 {
 	switch (rc) {
 	case -ENOENT:
-		return zd_explain(err, errlen, rc, "there is no BTT on it: leave btt=on out, or open it for writing");
+		return zd_explain(
+			err, errlen, rc,
+			"there is no BTT on it: leave btt=on out, or open it for writing");
 	case -EINVAL:
-		return zd_explain(err, errlen, rc, "%llu bytes are too few or too many for a BTT: give 1M to 4T (512G in blocks of 512)",
-				    (unsigned long long)m->bytes);
+		return zd_explain(
+			err, errlen, rc,
+			"%llu bytes are too few or too many for a BTT: give 1M to 4T (512G in blocks of 512)",
+			(unsigned long long)m->bytes);
 	case -EUCLEAN:
-		return zd_explain(err, errlen, rc, "its BTT is damaged: run zonedev check on it, which mends what can be, and says what is lost");
+		return zd_explain(
+			err, errlen, rc,
+			"its BTT is damaged: run zonedev check on it, which mends what can be, and says what is lost");
 	case -EROFS:
-		return zd_explain(err, errlen, -EUCLEAN, "its BTT was in use when it was last seen: open it once for writing");
+		return zd_explain(
+			err, errlen, -EUCLEAN,
+			"its BTT was in use when it was last seen: open it once for writing");
 	default:
 		return zd_explain(err, errlen, rc, "its BTT: %s", strerrordesc_np(-rc));
 	}
@@ -31,7 +39,7 @@ static int explain(struct zd_media *m, int rc, char *err, size_t errlen)
 
 /* Set *@info to the info block that there is, or was made; @err says why there is none. */
 static int load_info(struct zd_media *m, bool may_create, uint32_t block,
-		struct zd_btt_info_block *info, uint32_t *nr_broken, char *err, size_t errlen)
+		     struct zd_btt_info_block *info, uint32_t *nr_broken, char *err, size_t errlen)
 {
 	struct zd_btt_infos *infos = zd_alloc(sizeof(*infos));
 	int rc = 0;
@@ -54,8 +62,8 @@ static int load_info(struct zd_media *m, bool may_create, uint32_t block,
 }
 
 /* The thread that opens the region; blocks. */
-int zd_btt_open(struct zd_media *m, bool may_create, uint32_t block, struct zd_btt **out,
-		char *err, size_t errlen)
+int zd_btt_open(struct zd_media *m, bool may_create, uint32_t block, struct zd_btt **out, char *err,
+		size_t errlen)
 {
 	struct zd_btt_info_block *info;
 	struct zd_btt *btt = NULL;
@@ -80,8 +88,11 @@ int zd_btt_open(struct zd_media *m, bool may_create, uint32_t block, struct zd_b
 		rc = zd_btt_put_infos(btt);
 	}
 	if (!rc && nr_broken)
-		zd_log(ZD_LOG_WARN, m->readonly ? "pmem: %u of a BTT's three descriptions are broken" :
-			"pmem: %u of a BTT's three descriptions were broken, and are mended", nr_broken);
+		zd_log(ZD_LOG_WARN,
+		       m->readonly ?
+			       "pmem: %u of a BTT's three descriptions are broken" :
+			       "pmem: %u of a BTT's three descriptions were broken, and are mended",
+		       nr_broken);
 	if (!rc) {
 		*out = btt;
 		return 0;

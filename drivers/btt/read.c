@@ -37,8 +37,7 @@ static int read_block(struct zd_btt *btt, uint64_t block, uint32_t *slot, uint64
 }
 
 /* Any thread; waits for no writer. */
-int zd_btt_read(struct zd_btt *btt, uint64_t off, struct zd_iter *to, uint64_t len,
-		uint64_t *bad)
+int zd_btt_read(struct zd_btt *btt, uint64_t off, struct zd_iter *to, uint64_t len, uint64_t *bad)
 {
 	uint64_t end = off + len;
 	uint32_t *slot = zd_btt_take_reader(btt);

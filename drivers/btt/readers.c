@@ -58,7 +58,8 @@ void zd_btt_wait_readers(struct zd_btt *btt, const uint32_t *at, uint32_t nr)
 		uint32_t *word = &btt->readers[i].word, value;
 
 		/* acquire: the reader's loads come before the store that empties its slot */
-		while ((value = __atomic_load_n(word, __ATOMIC_ACQUIRE)) && is_one_of(value, at, nr)) {
+		while ((value = __atomic_load_n(word, __ATOMIC_ACQUIRE)) &&
+		       is_one_of(value, at, nr)) {
 			uint32_t waited = value | WAITER;
 
 			if (value == waited ||

@@ -235,7 +235,8 @@ int zd_btt_start(struct zd_btt *btt)
 	bool whole = !rc && !nr_bad;
 
 	if (rc == 1 && btt->info.closed)
-		zd_log(ZD_LOG_WARN, "pmem: the sums of a BTT's pages are broken: its tables are compared instead");
+		zd_log(ZD_LOG_WARN,
+		       "pmem: the sums of a BTT's pages are broken: its tables are compared instead");
 	zd_free(bad);
 	if (rc < 0)
 		return rc;

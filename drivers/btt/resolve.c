@@ -38,7 +38,7 @@ static bool is_bad_owner(const struct zd_btt_check *c, uint64_t at)
 
 /* The block is in data block @at: map and owner say so from now on. */
 static void place(struct zd_btt_check *c, uint64_t block, uint32_t at, uint32_t sum,
-		   enum zd_btt_kind kind, uint64_t gen)
+		  enum zd_btt_kind kind, uint64_t gen)
 {
 	c->own[at] = zd_btt_make_owner(c->btt, at, block, sum, kind, gen);
 	c->map[block] = zd_btt_check_implied(c, at);
@@ -182,8 +182,8 @@ static void give_to_lanes(struct zd_btt_check *c, uint64_t next)
 		c->log.half[i] = 0;
 		c->log.state[i] = ZD_BTT_LANE_TORN;
 		if (!zd_btt_owner_is_valid(c->btt, &c->own[at], at))
-			c->own[at] = zd_btt_make_owner(c->btt, at, ZD_BTT_NO_BLOCK, 0,
-						       ZD_BTT_ZERO, 0);
+			c->own[at] = zd_btt_make_owner(c->btt, at, ZD_BTT_NO_BLOCK, 0, ZD_BTT_ZERO,
+						       0);
 	}
 }
 

@@ -66,8 +66,7 @@ static int alloc_all(struct zd_btt_check *c)
 	c->newest = zd_alloc(nr * sizeof(c->newest[0]));
 	c->claim = zd_alloc(data * sizeof(c->claim[0]));
 	c->bad_page = zd_alloc(zd_btt_nr_pages(c->btt));
-	if (!c->map || !c->own || !c->placed || !c->newest || !c->claim ||
-	    !c->bad_page)
+	if (!c->map || !c->own || !c->placed || !c->newest || !c->claim || !c->bad_page)
 		return -ENOMEM;
 	memset(c->claim, 0xff, data * sizeof(c->claim[0]));
 	return 0;
@@ -111,8 +110,7 @@ bool zd_btt_check_agrees(const struct zd_btt_check *c, uint64_t block)
 	uint64_t entry = c->map[block];
 
 	return zd_btt_is_entry(c->btt, entry) &&
-	       zd_btt_agree(c->btt, block, entry, &c->own[zd_btt_data_block(entry)]) !=
-		       ZD_BTT_NONE;
+	       zd_btt_agree(c->btt, block, entry, &c->own[zd_btt_data_block(entry)]) != ZD_BTT_NONE;
 }
 
 uint64_t zd_btt_check_implied(const struct zd_btt_check *c, uint32_t at)

@@ -62,8 +62,7 @@ static int gather(struct batch *b, uint32_t i, uint64_t off, uint64_t end, struc
 
 /* Step 1 of one block.  By way of a buffer, as the caller's may change meanwhile: so the content
  * that is written is that which the checksum is of. */
-static int write_data(struct batch *b, uint32_t i, uint64_t off, uint64_t end,
-		      struct zd_iter *from)
+static int write_data(struct batch *b, uint32_t i, uint64_t off, uint64_t end, struct zd_iter *from)
 {
 	struct zd_btt *btt = b->btt;
 	uint32_t at = btt->lanes[b->lane[i]].free;
@@ -145,9 +144,8 @@ static int prepare(struct batch *b, uint64_t off, uint64_t end, struct zd_iter *
 	if (!rc)
 		rc = zd_btt_check_media(b->btt, off, &bad);
 	for (uint32_t i = 0; i < b->nr && !rc; i++)
-		zd_media_heal(b->btt->m,
-				 zd_btt_data_off(b->btt, b->btt->lanes[b->lane[i]].free),
-				 b->btt->block, from->marks);
+		zd_media_heal(b->btt->m, zd_btt_data_off(b->btt, b->btt->lanes[b->lane[i]].free),
+			      b->btt->block, from->marks);
 	return rc;
 }
 

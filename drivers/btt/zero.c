@@ -73,9 +73,8 @@ static void wipe(struct zd_btt *btt, uint32_t at, bool punch)
  * are. */
 static int order_marks(struct zd_btt *btt, uint64_t ticket)
 {
-	if (btt->m->drain_fn ||
-	    (__atomic_load_n(&btt->zeroings, __ATOMIC_RELAXED) == ticket &&
-	     __atomic_load_n(&btt->zeroed, __ATOMIC_RELAXED) == ticket - 1))
+	if (btt->m->drain_fn || (__atomic_load_n(&btt->zeroings, __ATOMIC_RELAXED) == ticket &&
+				 __atomic_load_n(&btt->zeroed, __ATOMIC_RELAXED) == ticket - 1))
 		return 0;
 	return zd_media_order(btt->m);
 }

@@ -140,7 +140,6 @@ void *zd_dax_address_of(const struct zd_page *page);
 
 /* An aligned mapping of the region's memory, at @hint if that is free and aligned (NULL: anywhere);
  * MAP_FAILED with errno. */
-void *zd_dax_place(const struct zd_dax *dax, void *hint, uint64_t offset, uint64_t len,
-		   int prot);
+void *zd_dax_place(const struct zd_dax *dax, void *hint, uint64_t offset, uint64_t len, int prot);
 
 #endif

@@ -121,7 +121,7 @@ static void revoke_mapping(struct zd_dax_mapping *mapping)
 /* --- mmap, munmap, revoke --- */
 
 static int check_mmap(const struct zd_dax *dax, uint64_t offset, uint64_t len, int prot,
-		 unsigned int flags)
+		      unsigned int flags)
 {
 	if (!dax || flags & ~FLAGS_ALL || !len || (offset | len) & (dax->cfg.align - 1) ||
 	    !(prot & PROT_READ) || prot & ~(PROT_READ | PROT_WRITE))
@@ -155,7 +155,8 @@ static int populate(const struct zd_dax_mapping *mapping)
 	while (madvise(mapping->addr, mapping->len, advice)) {
 		if (errno == EINTR || errno == EAGAIN)
 			continue;
-		return errno == EFAULT || errno == EHWPOISON ? zd_dax_mapping_error(mapping) : -errno;
+		return errno == EFAULT || errno == EHWPOISON ? zd_dax_mapping_error(mapping) :
+							       -errno;
 	}
 	return 0;
 }
@@ -206,8 +207,8 @@ err_free:
 	return rc;
 }
 
-int zd_dax_mmap(struct zd_dax *dax, struct zd_mm *mm, void *addr, uint64_t offset,
-		uint64_t length, int prot, unsigned int flags, struct zd_dax_mapping **out)
+int zd_dax_mmap(struct zd_dax *dax, struct zd_mm *mm, void *addr, uint64_t offset, uint64_t length,
+		int prot, unsigned int flags, struct zd_dax_mapping **out)
 {
 	int rc = out ? check_mmap(dax, offset, length, prot, flags) : -EINVAL;
 	struct zd_dax_mapping *mapping = NULL;
@@ -235,7 +236,8 @@ int zd_dax_munmap(struct zd_dax_mapping *mapping)
 	if (!mapping)
 		return -EINVAL;
 	if (!zd_is_this_process(&mapping->process)) {
-		zd_warn_once("a mapping's handle belongs to the process that made it, not to its children");
+		zd_warn_once(
+			"a mapping's handle belongs to the process that made it, not to its children");
 		return -EINVAL;
 	}
 	zd_mutex_lock(&mappings_lock);
@@ -283,4 +285,3 @@ void zd_dax_revoke_and_put(struct zd_dax *dax)
 	revoke_all(dax);
 	zd_pagemap_put_base(&dax->pgmap);
 }
-

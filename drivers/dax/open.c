@@ -47,8 +47,8 @@ static int configure(int fd, const struct zd_dax_opts *opts, struct zd_dax_confi
 		opts = &none;
 	cfg->align = opts->align ? opts->align : min_align;
 	if (opts->size < sizeof(*opts) || !zd_tail_is_zero(opts, sizeof(*opts), opts->size) ||
-	    opts->flags & ~ZD_DAX_RDONLY ||
-	    cfg->align & (cfg->align - 1) || cfg->align < min_align || cfg->align > MAX_ALIGN)
+	    opts->flags & ~ZD_DAX_RDONLY || cfg->align & (cfg->align - 1) ||
+	    cfg->align < min_align || cfg->align > MAX_ALIGN)
 		return -EINVAL;
 	if (opts->offset & (cfg->align - 1) || opts->offset > size)
 		return -EINVAL;
@@ -133,8 +133,8 @@ int zd_dax_close(struct zd_dax *dax)
 	return zd_dax_teardown(dax, -1, NULL);
 }
 
-int zd_dax_close_timeout_sized(struct zd_dax *dax, unsigned int ms,
-			       struct zd_pagemap_holders *out, size_t size)
+int zd_dax_close_timeout_sized(struct zd_dax *dax, unsigned int ms, struct zd_pagemap_holders *out,
+			       size_t size)
 {
 	struct zd_pagemap_holders holders = { 0 };
 	int err = zd_dax_teardown(dax, ms < INT_MAX ? (int)ms : INT_MAX, &holders);

@@ -112,8 +112,9 @@ int example_device_create(uint64_t nr_pages, struct zd_device **dev)
 	ex->bytes = bytes;
 	ex->memory = (char *)ex + head;
 	pthread_mutex_init(&ex->lock, NULL);
-	ex->dev = (struct zd_device){ .ops = &example_ops, .name = "example",
-				      .nr_pages = nr_pages, .private_data = ex };
+	ex->dev = (struct zd_device){
+		.ops = &example_ops, .name = "example", .nr_pages = nr_pages, .private_data = ex
+	};
 	ret = zd_device_register(&ex->dev);
 	*dev = &ex->dev;		/* zd_device_unregister() ends it */
 	if (ret)

@@ -13,11 +13,13 @@ static int explain(const char *path, uint64_t bytes, int rc, char *err, size_t e
 {
 	switch (rc) {
 	case -EEXIST:
-		return zd_explain(err, errlen, rc,
-				  "%s holds data: name a new or empty file, or overwrite it with force=on",
-				  path);
+		return zd_explain(
+			err, errlen, rc,
+			"%s holds data: name a new or empty file, or overwrite it with force=on",
+			path);
 	case -EBUSY:
-		return zd_explain(err, errlen, rc, "%s is in use: unmount it or name another", path);
+		return zd_explain(err, errlen, rc, "%s is in use: unmount it or name another",
+				  path);
 	case -ENOTBLK:
 		return zd_explain(err, errlen, rc,
 				  "%s is neither a file nor a block device: name one", path);
@@ -32,11 +34,12 @@ static int explain(const char *path, uint64_t bytes, int rc, char *err, size_t e
 				  "%s: there is no room for size=%llu: give a smaller size", path,
 				  (unsigned long long)bytes);
 	case -EINVAL:
-		return zd_explain(err, errlen, rc, "%s: can't tell how large it may be: add size=8G",
-				  path);
+		return zd_explain(err, errlen, rc,
+				  "%s: can't tell how large it may be: add size=8G", path);
 	default:
-		return zd_explain(err, errlen, rc, "%s: %s: name a file that you may read and write",
-				  path, strerror(-rc));
+		return zd_explain(err, errlen, rc,
+				  "%s: %s: name a file that you may read and write", path,
+				  strerror(-rc));
 	}
 }
 
@@ -45,8 +48,8 @@ static int file_create(const struct zd_driver_value *values, struct zd_device **
 {
 	const char *path = values[FILE_PATH].text;
 	uint64_t bytes = values[FILE_SIZE].number;
-	int rc = zd_file_device_create(path, bytes,
-				       values[FILE_FORCE].number ? ZD_FILE_FORCE : 0, dev);
+	int rc = zd_file_device_create(path, bytes, values[FILE_FORCE].number ? ZD_FILE_FORCE : 0,
+				       dev);
 
 	return rc ? explain(path, bytes, rc, err, errlen) : 0;
 }

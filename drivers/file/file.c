@@ -151,7 +151,7 @@ static int init_requests(struct zd_file *file)
 	file->reqs = zd_reserve(ZD_FILE_DEPTH * sizeof(*file->reqs));
 	if (!file->reqs)
 		return -ENOMEM;
-	for (i = ZD_FILE_DEPTH; i--; ) {
+	for (i = ZD_FILE_DEPTH; i--;) {
 		file->reqs[i].next = file->free_reqs;
 		file->free_reqs = &file->reqs[i];
 	}
@@ -165,8 +165,8 @@ static void set_mode(struct zd_file *file, int uring_error)
 	if (file->uring)
 		snprintf(file->mode, sizeof(file->mode), "io_uring, %s", how);
 	else
-		snprintf(file->mode, sizeof(file->mode), "pread/pwrite, %s (no io_uring: %s)",
-			 how, strerror(-uring_error));
+		snprintf(file->mode, sizeof(file->mode), "pread/pwrite, %s (no io_uring: %s)", how,
+			 strerror(-uring_error));
 }
 
 int zd_file_device_create(const char *path, uint64_t size, unsigned int flags,

@@ -178,8 +178,8 @@ static void set_direct(struct zd_file_target *target)
 	if ((target->block || !is_ram_fs(target->fd)) && ask_alignment(target) &&
 	    !fcntl(target->fd, F_SETFL, fl | O_DIRECT)) {
 		page = zd_reserve(ZD_PAGE_SIZE);
-		target->direct = page && pread(target->fd, page, ZD_PAGE_SIZE, 0) ==
-					 (ssize_t)ZD_PAGE_SIZE;
+		target->direct = page &&
+				 pread(target->fd, page, ZD_PAGE_SIZE, 0) == (ssize_t)ZD_PAGE_SIZE;
 		if (page)
 			zd_unreserve(page, ZD_PAGE_SIZE);
 		if (!target->direct)
@@ -224,8 +224,7 @@ static int take_existing(const char *path, unsigned int flags, struct zd_file_ta
 	return ret;
 }
 
-static int take_new(int fd, const char *path, unsigned int flags,
-		    struct zd_file_target *target)
+static int take_new(int fd, const char *path, unsigned int flags, struct zd_file_target *target)
 {
 	int ret;
 
@@ -240,8 +239,7 @@ static int take_new(int fd, const char *path, unsigned int flags,
 	return ret;
 }
 
-int zd_file_open(const char *path, uint64_t size, unsigned int flags,
-		 struct zd_file_target *target)
+int zd_file_open(const char *path, uint64_t size, unsigned int flags, struct zd_file_target *target)
 {
 	int fd, ret;
 
@@ -282,8 +280,7 @@ static void clear_block(struct zd_file_target *target)
 	if (range[1] > ZD_LABEL_BYTES)
 		range[1] = ZD_LABEL_BYTES;
 	if (ioctl(target->fd, BLKZEROOUT, range))
-		zd_log(ZD_LOG_WARN, "file device: can't clear the first MiB: %s",
-		       strerror(errno));
+		zd_log(ZD_LOG_WARN, "file device: can't clear the first MiB: %s", strerror(errno));
 }
 
 void zd_file_close(struct zd_file_target *target)
@@ -291,8 +288,7 @@ void zd_file_close(struct zd_file_target *target)
 	if (target->block && target->clear)
 		clear_block(target);
 	else if (target->clear && ftruncate(target->fd, 0))
-		zd_log(ZD_LOG_WARN, "file device: can't empty the file: %s",
-		       strerror(errno));
+		zd_log(ZD_LOG_WARN, "file device: can't empty the file: %s", strerror(errno));
 	zd_unlock_file(target->fd);
 	close(target->fd);
 	target->fd = -1;

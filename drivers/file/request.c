@@ -65,7 +65,8 @@ static bool check_truncated(struct zd_file *file)
 	if (file->target.block || file->truncated)
 		return file->truncated;
 	if (fstat(file->target.fd, &st) || (uint64_t)st.st_size < file->target.size) {
-		zd_log(ZD_LOG_ERR, "%s: the file was truncated by somebody else: what it held is lost",
+		zd_log(ZD_LOG_ERR,
+		       "%s: the file was truncated by somebody else: what it held is lost",
 		       file->dev.name);
 		file->truncated = true;
 	}
@@ -119,8 +120,8 @@ static void hole_result(struct zd_file *file, struct zd_file_req *req, int res)
 	if (res == -EOPNOTSUPP || res == -ENOSYS || res == -EINVAL || res == -ENOTTY)
 		hole_unsupported(file);
 	else if (res < 0)
-		zd_warn_once("%s: can't punch holes where pages were freed: %s",
-			     file->dev.name, strerrordesc_np(-res));
+		zd_warn_once("%s: can't punch holes where pages were freed: %s", file->dev.name,
+			     strerrordesc_np(-res));
 	file->punching -= zd_file_pool_words(req->nr);
 	zd_pool_return_idle(&file->pool, req->index, req->nr);
 }
@@ -196,8 +197,8 @@ static int run_once(struct zd_file *file, struct zd_file_req *req)
 
 	if (!req->io) {
 		if (file->hole == ZD_HOLE_FALLOCATE)
-			res = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-					range[0], range[1]);
+			res = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, range[0],
+					range[1]);
 		else
 			res = ioctl(fd, BLKDISCARD, range);
 		return res < 0 ? -errno : 0;

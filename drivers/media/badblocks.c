@@ -56,8 +56,8 @@ static void replace(struct zd_badblocks *bb, uint32_t at, uint32_t nr, uint32_t 
 	set_nr(bb, bb->nr - nr + with);
 }
 
-int zd_badblocks_check(struct zd_badblocks *bb, uint64_t sector, uint64_t nr,
-		       uint64_t *first_bad, uint64_t *nr_bad)
+int zd_badblocks_check(struct zd_badblocks *bb, uint64_t sector, uint64_t nr, uint64_t *first_bad,
+		       uint64_t *nr_bad)
 {
 	uint64_t end = sector + nr, first, last;
 	int found = 0;

@@ -43,8 +43,8 @@ struct zd_badblocks {
  * zd_badblocks_copy - make @to, zeroed, what @from is now, counts and all.  0 or -ENOMEM.
  * zd_badblocks_exit - empty the list and free its memory.
  */
-int zd_badblocks_check(struct zd_badblocks *bb, uint64_t sector, uint64_t nr,
-		       uint64_t *first_bad, uint64_t *nr_bad);
+int zd_badblocks_check(struct zd_badblocks *bb, uint64_t sector, uint64_t nr, uint64_t *first_bad,
+		       uint64_t *nr_bad);
 int zd_badblocks_set(struct zd_badblocks *bb, uint64_t sector, uint64_t nr);
 #define ZD_BAD_ALWAYS	UINT64_MAX
 int zd_badblocks_clear(struct zd_badblocks *bb, uint64_t sector, uint64_t nr, uint64_t marks);

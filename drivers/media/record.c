@@ -77,24 +77,31 @@ static int explain_load(struct zd_media *m, const char *path, int rc, char *err,
 	zd_record_path(m, ZD_RECORD_FILE, file, sizeof(file));
 	switch (rc) {
 	case -EUCLEAN:
-		return zd_explain(err, errlen, rc, "%s: the record of what it has lost is damaged: compare it with a copy, then start without: %s%s",
-				    path, m->record.in_file ? "rm " :
-				    "setfattr -x " ZD_RECORD_NAME " ", m->record.in_file ? file : path);
+		return zd_explain(
+			err, errlen, rc,
+			"%s: the record of what it has lost is damaged: compare it with a copy, then start without: %s%s",
+			path, m->record.in_file ? "rm " : "setfattr -x " ZD_RECORD_NAME " ",
+			m->record.in_file ? file : path);
 	case -ENOENT:
-		return zd_explain(err, errlen, -EUCLEAN, "%s: what it has lost is listed in %s, which is gone: put it back",
-				    path, file);
+		return zd_explain(
+			err, errlen, -EUCLEAN,
+			"%s: what it has lost is listed in %s, which is gone: put it back", path,
+			file);
 	case -ESTALE:
-		return zd_explain(err, errlen, -EUCLEAN, "%s lists what another file has lost that was %s: put that back, or remove the list",
-				    file, path);
+		return zd_explain(
+			err, errlen, -EUCLEAN,
+			"%s lists what another file has lost that was %s: put that back, or remove the list",
+			file, path);
 	default:
-		return zd_explain(err, errlen, rc, "%s: the record of what it has lost can't be read: %s",
-				    path, strerrordesc_np(-rc));
+		return zd_explain(err, errlen, rc,
+				  "%s: the record of what it has lost can't be read: %s", path,
+				  strerrordesc_np(-rc));
 	}
 }
 
 /* What was cut off is lost, and recorded as lost for when the file is long again. */
 static int refuse_cut(struct zd_media *m, const char *path, uint64_t bytes, struct zd_record *r,
-		   char *err, size_t errlen)
+		      char *err, size_t errlen)
 {
 	uint64_t first = bytes >> ZD_SECTOR_SHIFT, end = r->bytes >> ZD_SECTOR_SHIFT;
 	int rc = zd_badblocks_set(&r->bad, first, end - first);
@@ -104,13 +111,15 @@ static int refuse_cut(struct zd_media *m, const char *path, uint64_t bytes, stru
 	if (!rc)
 		rc = zd_record_sync(m);
 	if (rc)
-		zd_log(ZD_LOG_ERR, "pmem: %s was cut, and that can't be recorded (%s): don't make it longer",
+		zd_log(ZD_LOG_ERR,
+		       "pmem: %s was cut, and that can't be recorded (%s): don't make it longer",
 		       path, strerrordesc_np(-rc));
-	return zd_explain(err, errlen, -EUCLEAN, bytes ?
-			    "%s has %llu bytes and had %llu: what was cut off is lost. truncate -s %llu gives the rest, with errors there; size=%llu a smaller region" :
-			    "%s has %llu bytes and had %llu: all is lost. truncate -s %llu gives a region of errors, to be written; or remove the file to start anew",
-			    path, (unsigned long long)bytes, (unsigned long long)r->bytes,
-			    (unsigned long long)r->bytes, (unsigned long long)bytes);
+	return zd_explain(
+		err, errlen, -EUCLEAN,
+		bytes ? "%s has %llu bytes and had %llu: what was cut off is lost. truncate -s %llu gives the rest, with errors there; size=%llu a smaller region" :
+			"%s has %llu bytes and had %llu: all is lost. truncate -s %llu gives a region of errors, to be written; or remove the file to start anew",
+		path, (unsigned long long)bytes, (unsigned long long)r->bytes,
+		(unsigned long long)r->bytes, (unsigned long long)bytes);
 }
 
 static void tell_lost(struct zd_media *m, const char *path, const struct zd_badblocks *bad)
@@ -121,7 +130,8 @@ static void tell_lost(struct zd_media *m, const char *path, const struct zd_badb
 		sectors += bad->ranges[i].end - bad->ranges[i].first;
 	if (!sectors)
 		return;
-	zd_log(ZD_LOG_WARN, "pmem: %s: %llu bytes of it were lost before, the first at %#llx: they read as errors until they are written (mended by other means? %s%s%s)",
+	zd_log(ZD_LOG_WARN,
+	       "pmem: %s: %llu bytes of it were lost before, the first at %#llx: they read as errors until they are written (mended by other means? %s%s%s)",
 	       path, (unsigned long long)sectors << ZD_SECTOR_SHIFT,
 	       (unsigned long long)bad->ranges[0].first << ZD_SECTOR_SHIFT,
 	       m->record.in_file ? "rm " : "setfattr -x " ZD_RECORD_NAME " ", path,
@@ -280,9 +290,10 @@ static int sync_stored(struct zd_media *m)
 static void give_up_record(struct zd_media *m)
 {
 	if (!m->sealed && !m->record.told)
-		zd_log(ZD_LOG_WARN, m->can_shrink ?
-		       "pmem: sectors were lost, and this region's file can't be written to say so: whoever opens it next isn't told" :
-		       "pmem: a device keeps no list of sectors that were lost: the next to open it is told by the device alone");
+		zd_log(ZD_LOG_WARN,
+		       m->can_shrink ?
+			       "pmem: sectors were lost, and this region's file can't be written to say so: whoever opens it next isn't told" :
+			       "pmem: a device keeps no list of sectors that were lost: the next to open it is told by the device alone");
 	m->record.told = true;
 	__atomic_store_n(&m->record.synced_sets, zd_badblocks_sets(&m->bad), __ATOMIC_RELEASE);
 	__atomic_store_n(&m->record.stored, zd_media_record_now(m), __ATOMIC_RELEASE);
@@ -298,7 +309,8 @@ static void tell_failure(struct zd_media *m, int rc)
 		return;
 	m->record.told = true;
 	zd_record_path(m, "", path, sizeof(path));
-	zd_log(ZD_LOG_ERR, "pmem: %s: sectors were lost, and that can't be recorded (%s): mend that before the region is opened anew, or they read as zeros then",
+	zd_log(ZD_LOG_ERR,
+	       "pmem: %s: sectors were lost, and that can't be recorded (%s): mend that before the region is opened anew, or they read as zeros then",
 	       path, strerrordesc_np(-rc));
 }
 

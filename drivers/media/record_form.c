@@ -25,8 +25,9 @@ static uint64_t boot_hash(void)
 
 	if (fd >= 0)
 		close(fd);
-	return n > 0 ? (uint64_t)zd_crc32c(1, id, sizeof(id)) << 32 |
-		       zd_crc32c(2, id, sizeof(id)) | 1 : 0;
+	return n > 0 ? (uint64_t)zd_crc32c(1, id, sizeof(id)) << 32 | zd_crc32c(2, id, sizeof(id)) |
+			       1 :
+		       0;
 }
 
 static uint64_t checksum(const struct zd_record_head *head, const unsigned char *rest, size_t len)
@@ -115,8 +116,7 @@ static int get_ranges(const unsigned char **p, const unsigned char *end, uint32_
 	return rc;
 }
 
-int zd_record_decode(const char *buf, size_t len, struct zd_record *r,
-		     struct zd_record_head *head)
+int zd_record_decode(const char *buf, size_t len, struct zd_record *r, struct zd_record_head *head)
 {
 	const unsigned char *rest = (unsigned char *)buf + sizeof(*head), *p = rest;
 	const unsigned char *end = (unsigned char *)buf + len;

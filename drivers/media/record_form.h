@@ -50,7 +50,6 @@ struct zd_record_head {
  */
 char *zd_record_encode(const struct zd_media_identity *id, const struct zd_record *r,
 		       bool elsewhere, size_t *len);
-int zd_record_decode(const char *buf, size_t len, struct zd_record *r,
-		     struct zd_record_head *head);
+int zd_record_decode(const char *buf, size_t len, struct zd_record *r, struct zd_record_head *head);
 
 #endif

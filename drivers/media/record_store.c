@@ -166,8 +166,9 @@ static int load_attribute(struct zd_media *m, struct zd_record *r)
 	if (!buf)
 		return -ENOMEM;
 	n = fgetxattr(m->fd, ZD_RECORD_NAME, buf, MAX_ATTRIBUTE);
-	rc = n >= 0 ? zd_record_decode(buf, n, r, &head) :
-	     errno == EOPNOTSUPP || errno == ENOSYS ? -ENODATA : -errno;
+	rc = n >= 0				    ? zd_record_decode(buf, n, r, &head) :
+	     errno == EOPNOTSUPP || errno == ENOSYS ? -ENODATA :
+						      -errno;
 	zd_free(buf);
 	return rc;
 }

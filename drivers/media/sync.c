@@ -76,7 +76,8 @@ int zd_media_sync_error(struct zd_media *m)
 /* Log the error, and let no sync succeed from now on.  Any thread. */
 static int fail_sync(struct zd_media *m, int rc)
 {
-	zd_log(ZD_LOG_ERR, "pmem: what was written can't be made durable (%s): flushes fail until the region is opened anew",
+	zd_log(ZD_LOG_ERR,
+	       "pmem: what was written can't be made durable (%s): flushes fail until the region is opened anew",
 	       strerrordesc_np(-rc));
 	__atomic_store_n(&m->sync.error, -EIO, __ATOMIC_RELAXED);
 	return -EIO;

@@ -129,8 +129,7 @@ static uint64_t good_len(struct zd_media *m, uint64_t off, uint64_t len)
 }
 
 /* Any thread; may block on page faults, and on the file system. */
-int zd_media_read(struct zd_media *m, uint64_t off, struct zd_iter *to, uint64_t len,
-		  uint64_t *bad)
+int zd_media_read(struct zd_media *m, uint64_t off, struct zd_iter *to, uint64_t len, uint64_t *bad)
 {
 	uint64_t end = off + len, good = off + good_len(m, off, len);
 

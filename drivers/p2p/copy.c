@@ -50,7 +50,8 @@ static int distance(struct zd_device *client, void *addr, uint64_t len)
 	return client->ops->p2p_distance ? client->ops->p2p_distance(client, addr, len) : -1;
 }
 
-int zd_p2pdma_distance(struct zd_p2pdma *provider, struct zd_device *const *clients, int nr, bool verbose)
+int zd_p2pdma_distance(struct zd_p2pdma *provider, struct zd_device *const *clients, int nr,
+		       bool verbose)
 {
 	bool reached = true;
 	int sum = 0;
@@ -66,9 +67,12 @@ int zd_p2pdma_distance(struct zd_p2pdma *provider, struct zd_device *const *clie
 		}
 		reached = false;
 		if (verbose)
-			zd_log(ZD_LOG_INFO, "%s can't reach peer memory (%s): data takes a detour by RAM",
-			       clients[i]->name, clients[i]->ops->p2p_distance ?
-			       "not in its mode" : "its driver doesn't say that it can");
+			zd_log(ZD_LOG_INFO,
+			       "%s can't reach peer memory (%s): data takes a detour by RAM",
+			       clients[i]->name,
+			       clients[i]->ops->p2p_distance ?
+				       "not in its mode" :
+				       "its driver doesn't say that it can");
 	}
 	return reached ? sum : -1;
 }
@@ -93,7 +97,10 @@ static int copy_page(struct zd_p2pdma_sg *sg, unsigned int i, enum zd_io_dir dir
 	if (!mem)
 		return -EIO;
 	return (dir == ZD_TO_DEVICE ? zd_fault_copy(addr, mem, ZD_PAGE_SIZE) :
-		zd_fault_copy(mem, addr, ZD_PAGE_SIZE)).left ? -EIO : 0;
+				      zd_fault_copy(mem, addr, ZD_PAGE_SIZE))
+			       .left ?
+		       -EIO :
+		       0;
 }
 
 static int map_one(struct zd_device *client, struct zd_p2pdma_sg *sg, enum zd_io_dir dir)
@@ -332,18 +339,20 @@ static int copy_devices(struct work *w, struct zd_device *to, struct zd_page *co
 }
 
 /* How many pages from here on have the same two devices (or none) as the first. */
-static unsigned int same_ends(struct zd_page *const *dst, struct zd_page *const *src, unsigned long nr)
+static unsigned int same_ends(struct zd_page *const *dst, struct zd_page *const *src,
+			      unsigned long nr)
 {
 	struct zd_device *to = zd_page_device(dst[0]), *from = zd_page_device(src[0]);
 	unsigned int n = 1;
 
-	while (n < nr && n < BATCH && zd_page_device(dst[n]) == to && zd_page_device(src[n]) == from)
+	while (n < nr && n < BATCH && zd_page_device(dst[n]) == to &&
+	       zd_page_device(src[n]) == from)
 		n++;
 	return n;
 }
 
-static int copy_run(struct work *w, struct zd_page *const *dst, struct zd_page *const *src, unsigned int nr,
-		    struct zd_p2pdma_result *r)
+static int copy_run(struct work *w, struct zd_page *const *dst, struct zd_page *const *src,
+		    unsigned int nr, struct zd_p2pdma_result *r)
 {
 	struct zd_device *to = zd_page_device(dst[0]), *from = zd_page_device(src[0]);
 

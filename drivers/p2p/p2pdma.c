@@ -57,8 +57,8 @@ static int take_fd(int fd)
 	return mine < 0 ? -errno : mine;
 }
 
-static int add(struct zd_devm *devm, const struct zd_p2pdma_resource *res, struct zd_pagemap *parent,
-	       int map_flags, struct zd_p2pdma **provider)
+static int add(struct zd_devm *devm, const struct zd_p2pdma_resource *res,
+	       struct zd_pagemap *parent, int map_flags, struct zd_p2pdma **provider)
 {
 	struct zd_p2pdma *p = zd_alloc(sizeof(*p));
 	struct zd_dax_config cfg = {
@@ -170,7 +170,8 @@ int zd_p2pdma_remove_timeout_sized(struct zd_p2pdma *provider, unsigned int ms,
 {
 	struct zd_pagemap_holders holders = { 0 };
 	int err = provider ? zd_dax_teardown(&provider->dax, ms < INT_MAX ? (int)ms : INT_MAX,
-					     &holders) : -EINVAL;
+					     &holders) :
+			     -EINVAL;
 
 	if (out)
 		zd_fill(out, size, &holders, sizeof(holders));
@@ -235,8 +236,8 @@ struct zd_page *zd_p2pmem_page(const struct zd_p2pdma *provider, const void *mem
 {
 	uint64_t at = (const char *)mem - provider->dax.base;
 
-	return at < zd_dax_bytes(&provider->dax) ?
-	       zd_dax_page(&provider->dax, at / ZD_PAGE_SIZE) : NULL;
+	return at < zd_dax_bytes(&provider->dax) ? zd_dax_page(&provider->dax, at / ZD_PAGE_SIZE) :
+						   NULL;
 }
 
 /* Is @mem, of @size bytes, the provider's?  *nr: its pages. */
@@ -245,8 +246,8 @@ static bool is_piece(const struct zd_p2pdma *p, const void *mem, size_t size, ui
 	uint64_t at = p ? (uint64_t)((const char *)mem - p->dax.base) : 0;
 
 	*nr = pages_of(size);
-	return p && zd_dax_opened_here(&p->dax) && *nr && !(at & ~ZD_PAGE_MASK) && at < zd_dax_bytes(&p->dax) &&
-	       *nr <= (zd_dax_bytes(&p->dax) - at) / ZD_PAGE_SIZE;
+	return p && zd_dax_opened_here(&p->dax) && *nr && !(at & ~ZD_PAGE_MASK) &&
+	       at < zd_dax_bytes(&p->dax) && *nr <= (zd_dax_bytes(&p->dax) - at) / ZD_PAGE_SIZE;
 }
 
 void zd_free_p2pmem(struct zd_p2pdma *provider, void *mem, size_t size)
@@ -263,8 +264,8 @@ void zd_free_p2pmem(struct zd_p2pdma *provider, void *mem, size_t size)
 		zd_put_page(page++);
 }
 
-int zd_p2pdma_mmap(struct zd_p2pdma *provider, struct zd_mm *mm, void *mem, size_t size,
-		   int prot, unsigned int flags, struct zd_dax_mapping **map)
+int zd_p2pdma_mmap(struct zd_p2pdma *provider, struct zd_mm *mm, void *mem, size_t size, int prot,
+		   unsigned int flags, struct zd_dax_mapping **map)
 {
 	uint64_t nr;
 

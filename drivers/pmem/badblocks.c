@@ -12,8 +12,8 @@ static bool in_media(const struct zd_pmem *pmem, uint64_t sector, uint64_t nr)
 	return sector <= sectors && nr <= sectors - sector;
 }
 
-int zd_pmem_badblocks_check(struct zd_pmem *pmem, uint64_t sector, uint64_t nr,
-			    uint64_t *first_bad, uint64_t *nr_bad)
+int zd_pmem_badblocks_check(struct zd_pmem *pmem, uint64_t sector, uint64_t nr, uint64_t *first_bad,
+			    uint64_t *nr_bad)
 {
 	if (!in_media(pmem, sector, nr))
 		return -EINVAL;

@@ -144,7 +144,8 @@ static int examine(const struct checking *k)
 
 /* Any thread; blocks.  The region is open nowhere: its file is locked. */
 int zd_pmem_check_sized(const char *path, unsigned int flags, void (*say_fn)(void *, const char *),
-			void *arg, struct zd_pmem_check *check, size_t size, char *err, size_t errlen)
+			void *arg, struct zd_pmem_check *check, size_t size, char *err,
+			size_t errlen)
 {
 	bool look = flags & ZD_PMEM_CHECK_LOOK;
 	struct zd_pmem_attr attr = {

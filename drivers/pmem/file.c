@@ -133,8 +133,7 @@ static int open_path(struct opening *o)
 	if (!stat(o->path, &st) && (S_ISBLK(st.st_mode) || S_ISCHR(st.st_mode)))
 		return open_device(o, flags, S_ISBLK(st.st_mode));
 	o->m->fd = open(o->path, flags);
-	if (o->m->fd < 0 && errno == ENOENT && o->attr->flags & ZD_PMEM_CREATE &&
-	    !o->m->readonly) {
+	if (o->m->fd < 0 && errno == ENOENT && o->attr->flags & ZD_PMEM_CREATE && !o->m->readonly) {
 		o->m->fd = open(o->path, flags | O_CREAT | O_EXCL, 0600);
 		o->made = o->m->fd >= 0;
 	}
@@ -147,8 +146,10 @@ static int lock(struct opening *o)
 {
 	if (!zd_lock_file(o->m->fd, o->m->readonly))
 		return 0;
-	return fail(o, -EBUSY, "%s is open as a region already, here or in another process, or locked by another program: close it there first",
-		    o->path);
+	return fail(
+		o, -EBUSY,
+		"%s is open as a region already, here or in another process, or locked by another program: close it there first",
+		o->path);
 }
 
 /* Is the locked file still what @path names?  Another opening may have made it in vain, and
@@ -228,8 +229,8 @@ static int extend(struct opening *o, uint64_t *bytes)
 		return fail(o, -EINVAL, "%s is empty: say how large it is to be, as in size=1G",
 			    o->path);
 	if (o->m->readonly)
-		return fail(o, -EINVAL, "%s is empty, and opened read-only: there is nothing to read",
-			    o->path);
+		return fail(o, -EINVAL,
+			    "%s is empty, and opened read-only: there is nothing to read", o->path);
 	if (want % ZD_PAGE_SIZE)
 		return fail(o, -EINVAL, "size=%llu is not a multiple of 4096",
 			    (unsigned long long)want);
@@ -246,7 +247,8 @@ static int set_size(struct opening *o)
 	int rc = find_bytes(o, &bytes);
 
 	if (rc == -ENOTBLK)
-		return fail(o, rc, "%s is neither a file nor a block device nor device-dax: name one",
+		return fail(o, rc,
+			    "%s is neither a file nor a block device nor device-dax: name one",
 			    o->path);
 	if (rc)
 		return explain_open(o, rc);
@@ -259,8 +261,10 @@ static int set_size(struct opening *o)
 		return fail(o, -EINVAL, "%s has %llu bytes, not %llu: leave the size out", o->path,
 			    (unsigned long long)bytes, (unsigned long long)o->attr->bytes);
 	if (!bytes || bytes % ZD_PAGE_SIZE)
-		return fail(o, -EINVAL, "%s has %llu bytes, which is not a multiple of 4096: use truncate -s %%4096",
-			    o->path, (unsigned long long)bytes);
+		return fail(
+			o, -EINVAL,
+			"%s has %llu bytes, which is not a multiple of 4096: use truncate -s %%4096",
+			o->path, (unsigned long long)bytes);
 	o->m->bytes = bytes;
 	return 0;
 }
@@ -288,8 +292,7 @@ static void set_kind(struct opening *o)
 	m->can_shrink = regular && (seals < 0 || !(seals & F_SEAL_SHRINK));
 	/* a file in memory isn't durable, however often it is msync'ed */
 	if (regular && !fstatfs(m->fd, &fs) &&
-	    (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC ||
-	     fs.f_type == HUGETLBFS_MAGIC))
+	    (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC || fs.f_type == HUGETLBFS_MAGIC))
 		m->persist = ZD_PMEM_PERSIST_NONE;
 	else
 		m->persist = ZD_PMEM_PERSIST_PAGE;

@@ -138,7 +138,8 @@ static int transfer(struct zd_pmem *pmem, const struct zd_pmem_request *req, uin
 	case ZD_PMEM_READ:
 		return btt ? zd_btt_read(btt, off, &it, len, bad) : read_raw(m, off, &it, len, bad);
 	case ZD_PMEM_WRITE:
-		return btt ? zd_btt_write(btt, off, &it, len, bad) : write_raw(m, off, &it, len, bad);
+		return btt ? zd_btt_write(btt, off, &it, len, bad) :
+			     write_raw(m, off, &it, len, bad);
 	default:
 		return btt ? zd_btt_zero(btt, off, len, punch, marks, bad) :
 			     zero_raw(m, off, len, punch, marks, bad);

@@ -57,15 +57,16 @@ static int open_btt(struct zd_pmem *pmem, const struct zd_pmem_attr *attr, bool 
 		if (!has || force)
 			return 0;
 		return zd_explain(err, errlen, -EMEDIUMTYPE,
-				    "its blocks are translated by a BTT: open it with btt=on");
+				  "its blocks are translated by a BTT: open it with btt=on");
 	}
 	if (!has && create && !force)
 		data = zd_pmem_has_data(&pmem->media);
 	if (data < 0)
 		return explain(data, err, errlen);
 	if (data)
-		return zd_explain(err, errlen, -EEXIST,
-				    "it holds data, which btt=on would overwrite: name a new or empty file");
+		return zd_explain(
+			err, errlen, -EEXIST,
+			"it holds data, which btt=on would overwrite: name a new or empty file");
 	rc = zd_btt_open(&pmem->media, create, attr->btt_block, &pmem->btt, err, errlen);
 	if (!rc)
 		memcpy(pmem->btt_uuid, pmem->btt->info.uuid, sizeof(pmem->btt_uuid));
@@ -138,9 +139,9 @@ static int set_up(struct zd_pmem *pmem, const char *path, const struct zd_pmem_a
 		return rc;
 	set_info(pmem);
 	if (removed && !zd_pmem_is_same(pmem, removed))
-		return zd_explain(err, errlen, -ESTALE,
-				    "%s is another file than was removed: put that back, or start anew",
-				    path);
+		return zd_explain(
+			err, errlen, -ESTALE,
+			"%s is another file than was removed: put that back, or start anew", path);
 	rc = removed ? zd_pmem_inherit(pmem, removed) : 0;
 	if (rc)
 		return explain(rc, err, errlen);
@@ -183,8 +184,8 @@ static int open_region(const char *path, const struct zd_pmem_attr *attr,
 	return 0;
 }
 
-int zd_pmem_open(const char *path, const struct zd_pmem_attr *attr, struct zd_pmem **out,
-		 char *err, size_t errlen)
+int zd_pmem_open(const char *path, const struct zd_pmem_attr *attr, struct zd_pmem **out, char *err,
+		 size_t errlen)
 {
 	static const struct zd_pmem_attr none = { .size = sizeof(none) };
 
@@ -215,7 +216,7 @@ int zd_pmem_reopen(const struct zd_pmem *removed, struct zd_pmem **out, char *er
 		return zd_explain(err, errlen, -EINVAL, "it isn't removed");
 	if (zd_pmem_memfd_name(removed->path))
 		return zd_explain(err, errlen, -ENODEV, "%s went with its removal: start anew",
-				    removed->path);
+				  removed->path);
 	return open_region(removed->path, &attr, removed, out, err, errlen);
 }
 

@@ -203,8 +203,8 @@ int zd_pmem_remove(struct zd_pmem *pmem)
 	return remove_region(pmem, -1, NULL);
 }
 
-int zd_pmem_remove_timeout_sized(struct zd_pmem *pmem, unsigned int ms,
-				 struct zd_pmem_holders *out, size_t size)
+int zd_pmem_remove_timeout_sized(struct zd_pmem *pmem, unsigned int ms, struct zd_pmem_holders *out,
+				 size_t size)
 {
 	struct zd_pmem_holders holders = { 0 };
 	int err = remove_region(pmem, ms < INT_MAX ? (int)ms : INT_MAX, &holders);

@@ -33,7 +33,8 @@ int zd_pmem_inherit(struct zd_pmem *pmem, const struct zd_pmem *removed)
 	if (!removed->media.sync.error)
 		return rc;
 	pmem->media.sync.error = removed->media.sync.error;
-	zd_log(ZD_LOG_WARN, "pmem: %s: what was written before it was removed isn't all durable: flushes go on failing until it is opened anew",
+	zd_log(ZD_LOG_WARN,
+	       "pmem: %s: what was written before it was removed isn't all durable: flushes go on failing until it is opened anew",
 	       pmem->path);
 	return rc;
 }

@@ -366,7 +366,8 @@ int zd_ram_device_inject_sized(struct zd_device *dev, const struct zd_ram_faults
 	zd_mutex_lock(&ram->lock);
 	ram->faults = *faults;
 	zd_mutex_unlock(&ram->lock);
-	__atomic_store_n(&ram->faulty, faults->latency_us || faults->read_error ||
-			 faults->write_error, __ATOMIC_RELAXED);
+	__atomic_store_n(&ram->faulty,
+			 faults->latency_us || faults->read_error || faults->write_error,
+			 __ATOMIC_RELAXED);
 	return 0;
 }

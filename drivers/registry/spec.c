@@ -69,8 +69,10 @@ static int set_size(struct parser *p, const struct zd_driver_key *key, const cha
 	if (rc == -ERANGE)
 		return fail(p, rc, "%s=%s is too large: give less than 16E", key->name, text);
 	if (rc)
-		return fail(p, rc, "%s=%s is not a size: write a number and K, M, G or T (of 1024), as in %s=8G",
-			    key->name, text, key->name);
+		return fail(
+			p, rc,
+			"%s=%s is not a size: write a number and K, M, G or T (of 1024), as in %s=8G",
+			key->name, text, key->name);
 	if (key->multiple_of && (!*bytes || *bytes % key->multiple_of))
 		return fail(p, -EINVAL, "%s=%s is not a multiple of %llu: give one, as in %s=8G",
 			    key->name, text, (unsigned long long)key->multiple_of, key->name);
@@ -151,9 +153,9 @@ static int parse_options(struct parser *p, const char *text)
 		if (key)
 			rc = set_value(p, key, value);
 		else
-			rc = fail(p, -EINVAL, "%s %s: unknown option '%s%s%s': use %s%s", driver->name,
-				  p->noun, field, value ? "=" : "", value ? value : "",
-				  list_keys(driver, " or ", list, sizeof(list)),
+			rc = fail(p, -EINVAL, "%s %s: unknown option '%s%s%s': use %s%s",
+				  driver->name, p->noun, field, value ? "=" : "",
+				  value ? value : "", list_keys(driver, " or ", list, sizeof(list)),
 				  takes_path(driver) ? " (a comma in a path is written ,,)" : "");
 	}
 	return rc;
@@ -210,7 +212,9 @@ static int parse_values(struct parser *p, const char *text)
 int zd_spec_parse(const char *text, uint32_t command, struct zd_spec *spec, char *err,
 		  size_t errlen)
 {
-	struct parser p = { .spec = spec, .err = err, .errlen = errlen,
+	struct parser p = { .spec = spec,
+			    .err = err,
+			    .errlen = errlen,
 			    .noun = command == ZD_DRIVER_RUN ? "device" : "region" };
 	size_t len = strcspn(text, ":");
 	char usage[256];

@@ -126,8 +126,8 @@ int zd_devm_dax_open(struct zd_devm *devm, const char *path, const struct zd_dax
  * guarded function.
  */
 int zd_dax_close(struct zd_dax *dax);
-int zd_dax_close_timeout_sized(struct zd_dax *dax, unsigned int ms,
-			       struct zd_pagemap_holders *out, size_t size);
+int zd_dax_close_timeout_sized(struct zd_dax *dax, unsigned int ms, struct zd_pagemap_holders *out,
+			       size_t size);
 
 static inline int zd_dax_close_timeout(struct zd_dax *dax, unsigned int ms,
 				       struct zd_pagemap_holders *out)
@@ -188,8 +188,8 @@ long zd_dax_direct_access(struct zd_dax *dax, uint64_t pgoff, long nr_pages, voi
  * (truncated); -ENOMEM.
  * Context: may block, parent only (-EINVAL).
  */
-int zd_dax_mmap(struct zd_dax *dax, struct zd_mm *mm, void *addr, uint64_t offset,
-		uint64_t length, int prot, unsigned int flags, struct zd_dax_mapping **map);
+int zd_dax_mmap(struct zd_dax *dax, struct zd_mm *mm, void *addr, uint64_t offset, uint64_t length,
+		int prot, unsigned int flags, struct zd_dax_mapping **map);
 
 /*
  * zd_dax_munmap - end a mapping, also a revoked one.  Its pages that are held stay held.

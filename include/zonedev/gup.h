@@ -89,8 +89,7 @@ void zd_unpin_user_pages_dirty_lock(struct zd_page *const *pages, unsigned long 
 /* The descriptor that counts the pins of @page, one with ZD_PAGE_FOLIO. */
 static inline struct zd_page *zd_page_folio_(const struct zd_page *page)
 {
-	return zd_pfn_to_page((zd_page_to_pfn(page) | (ZD_FOLIO_BLOCK - 1)) -
-			      (ZD_FOLIO_PAGES - 1));
+	return zd_pfn_to_page((zd_page_to_pfn(page) | (ZD_FOLIO_BLOCK - 1)) - (ZD_FOLIO_PAGES - 1));
 }
 
 /* zd_page_maybe_dma_pinned - might the page, which the caller holds, be pinned, or for a folio

@@ -55,7 +55,7 @@ struct zd_mm_stats {
 	uint64_t pages_home;	/* brought home */
 	uint64_t pages_freed;	/* freed without coming home */
 	uint64_t pages_zero;	/* taken out as all zeros: no device page needed */
-	uint64_t pages_poisoned;/* lost: the device could not read them back */
+	uint64_t pages_poisoned; /* lost: the device could not read them back */
 	uint64_t bytes_to_device;
 	uint64_t bytes_from_device;
 	uint64_t refused_pinned;	/* stayed: pinned by the kernel (I/O in flight) */

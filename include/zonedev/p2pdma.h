@@ -150,8 +150,8 @@ struct zd_page *zd_p2pmem_page(const struct zd_p2pdma *provider, const void *mem
  * provider that are allocated, or not page-aligned.  Ended by zd_dax_munmap().
  * Context: may block, parent only.
  */
-int zd_p2pdma_mmap(struct zd_p2pdma *provider, struct zd_mm *mm, void *mem, size_t size,
-		   int prot, unsigned int flags, struct zd_dax_mapping **map);
+int zd_p2pdma_mmap(struct zd_p2pdma *provider, struct zd_mm *mm, void *mem, size_t size, int prot,
+		   unsigned int flags, struct zd_dax_mapping **map);
 
 /* --- transfers --- */
 
@@ -220,8 +220,8 @@ struct zd_p2pdma_result {
  * what the device says; -ENOMEM.  The other pages are copied all the same.
  * Context: may block, parent only; not from a driver's callback.
  */
-int zd_p2pdma_copy_sized(struct zd_page *const *dst, struct zd_page *const *src,
-			 unsigned long nr, struct zd_p2pdma_result *result, size_t size);
+int zd_p2pdma_copy_sized(struct zd_page *const *dst, struct zd_page *const *src, unsigned long nr,
+			 struct zd_p2pdma_result *result, size_t size);
 
 static inline int zd_p2pdma_copy(struct zd_page *const *dst, struct zd_page *const *src,
 				 unsigned long nr, struct zd_p2pdma_result *result)

@@ -169,7 +169,9 @@ static inline bool __zd_page_sub(struct zd_page *page, uint32_t refs)
 	bool last;
 
 	__asm__ volatile("lock subl %2, %1"
-			 : "=@ccle"(last), "+m"(page->refcount) : "er"(refs) : "memory");
+			 : "=@ccle"(last), "+m"(page->refcount)
+			 : "er"(refs)
+			 : "memory");
 	return last;
 #else
 	return (int32_t)__atomic_fetch_sub(&page->refcount, refs, __ATOMIC_ACQ_REL) <=
@@ -187,7 +189,8 @@ static inline void zd_get_page(struct zd_page *page)
 {
 #ifdef ZD_PAGE_DEBUG
 	if ((int32_t)__atomic_fetch_add(&page->refcount, 1, __ATOMIC_RELAXED) <= 0)
-		__zd_page_refuse(page, "zd_get_page() of a page that nobody holds, counted all the same");
+		__zd_page_refuse(page,
+				 "zd_get_page() of a page that nobody holds, counted all the same");
 #else
 	__atomic_add_fetch(&page->refcount, 1, __ATOMIC_RELAXED);
 #endif
@@ -212,8 +215,8 @@ static inline bool zd_try_get_page(struct zd_page *page)
 			return c && __zd_page_refuse(page, "zd_try_get_page()");
 		/* Acquire: pairs with the release in zd_page_init(): what the page was before
 		 * it became live isn't seen. */
-	} while (!__atomic_compare_exchange_n(&page->refcount, &c, c + 1, true,
-					      __ATOMIC_ACQUIRE, __ATOMIC_RELAXED));
+	} while (!__atomic_compare_exchange_n(&page->refcount, &c, c + 1, true, __ATOMIC_ACQUIRE,
+					      __ATOMIC_RELAXED));
 	ZD_PAGE_TRACE_(get, page, 1);
 	return true;
 }

@@ -88,8 +88,8 @@ struct zd_page_owner {
 long zd_page_owner_report_sized(const struct zd_pagemap *pgmap, struct zd_page_owner *out,
 				size_t max, size_t size);
 
-static inline long zd_page_owner_report(const struct zd_pagemap *pgmap,
-					struct zd_page_owner *out, size_t max)
+static inline long zd_page_owner_report(const struct zd_pagemap *pgmap, struct zd_page_owner *out,
+					size_t max)
 {
 	return zd_page_owner_report_sized(pgmap, out, max, sizeof(*out));
 }

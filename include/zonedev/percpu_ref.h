@@ -163,7 +163,8 @@ static inline int64_t *__zd_percpu_ref_slot(struct zd_percpu_ref *ref)
 static inline void zd_percpu_ref_get_many(struct zd_percpu_ref *ref, uint64_t nr)
 {
 	if (__builtin_expect(__atomic_add_fetch(__zd_percpu_ref_slot(ref), (int64_t)nr,
-						__ATOMIC_ACQUIRE) < 0, 0))
+						__ATOMIC_ACQUIRE) < 0,
+			     0))
 		__zd_percpu_ref_get_slow(ref, nr);
 }
 
@@ -176,7 +177,8 @@ static inline void zd_percpu_ref_get(struct zd_percpu_ref *ref)
 static inline bool zd_percpu_ref_tryget_many(struct zd_percpu_ref *ref, uint64_t nr)
 {
 	if (__builtin_expect(__atomic_add_fetch(__zd_percpu_ref_slot(ref), (int64_t)nr,
-						__ATOMIC_ACQUIRE) >= 0, 1))
+						__ATOMIC_ACQUIRE) >= 0,
+			     1))
 		return true;
 	return __zd_percpu_ref_tryget_slow(ref, nr, false);
 }
@@ -190,8 +192,9 @@ static inline bool zd_percpu_ref_tryget(struct zd_percpu_ref *ref)
  * reference was killed. */
 static inline bool zd_percpu_ref_tryget_live(struct zd_percpu_ref *ref)
 {
-	if (__builtin_expect(__atomic_add_fetch(__zd_percpu_ref_slot(ref), 1,
-						__ATOMIC_ACQUIRE) >= 0, 1))
+	if (__builtin_expect(__atomic_add_fetch(__zd_percpu_ref_slot(ref), 1, __ATOMIC_ACQUIRE) >=
+				     0,
+			     1))
 		return true;
 	return __zd_percpu_ref_tryget_slow(ref, 1, true);
 }
@@ -202,7 +205,8 @@ static inline void zd_percpu_ref_put_many(struct zd_percpu_ref *ref, uint64_t nr
 {
 	/* Release: pairs with the exchange that collects the slot. */
 	if (__builtin_expect(__atomic_sub_fetch(__zd_percpu_ref_slot(ref), (int64_t)nr,
-						__ATOMIC_ACQ_REL) < 0, 0))
+						__ATOMIC_ACQ_REL) < 0,
+			     0))
 		__zd_percpu_ref_put_slow(ref, nr);
 }
 

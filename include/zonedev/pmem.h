@@ -172,8 +172,8 @@ int zd_pmem_open(const char *path, const struct zd_pmem_attr *attr, struct zd_pm
 /* zd_pmem_open_fd - the same for the file that a descriptor (of a memfd, say) is
  * open on: the file is opened anew, through /proc/self/fd, and @fd stays the caller's.
  * Context: may block, fork-safe. */
-int zd_pmem_open_fd(int fd, const struct zd_pmem_attr *attr, struct zd_pmem **pmem,
-		    char *err, size_t errlen);
+int zd_pmem_open_fd(int fd, const struct zd_pmem_attr *attr, struct zd_pmem **pmem, char *err,
+		    size_t errlen);
 
 /* zd_pmem_memfd_name - NAME, where @path, as zd_pmem_open() takes it, is memfd:NAME; NULL: it is
  * the path of a file or a device.
@@ -262,8 +262,8 @@ int zd_pmem_remove(struct zd_pmem *pmem);
 /* zd_pmem_remove_timeout - the same, waiting at most @ms milliseconds for holders (and then
  * as long as it takes to make durable what was written).  -ETIMEDOUT: @out (may be NULL)
  * says what is held; new holds fail.  Call either form again to go on waiting. */
-int zd_pmem_remove_timeout_sized(struct zd_pmem *pmem, unsigned int ms,
-				 struct zd_pmem_holders *out, size_t size);
+int zd_pmem_remove_timeout_sized(struct zd_pmem *pmem, unsigned int ms, struct zd_pmem_holders *out,
+				 size_t size);
 
 static inline int zd_pmem_remove_timeout(struct zd_pmem *pmem, unsigned int ms,
 					 struct zd_pmem_holders *out)

@@ -39,8 +39,8 @@ struct zd_dax;
  * Context: may block (while a hole is punched there; not for a frozen queue), parent only;
  * release: any thread.
  */
-long zd_pmem_direct_access(struct zd_pmem *pmem, uint64_t pgoff, long nr_pages,
-			   void **kaddr, zd_pfn_t *pfn);
+long zd_pmem_direct_access(struct zd_pmem *pmem, uint64_t pgoff, long nr_pages, void **kaddr,
+			   zd_pfn_t *pfn);
 void zd_pmem_direct_release(struct zd_pmem *pmem, zd_pfn_t pfn, long nr_pages);
 
 /*

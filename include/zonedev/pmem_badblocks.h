@@ -28,8 +28,8 @@ struct zd_pmem;
  * -EINVAL: not in the region.  After a removal the list is empty.
  * Context: check: any thread; set, clear: may block; parent only.
  */
-int zd_pmem_badblocks_check(struct zd_pmem *pmem, uint64_t sector, uint64_t nr,
-			    uint64_t *first_bad, uint64_t *nr_bad);
+int zd_pmem_badblocks_check(struct zd_pmem *pmem, uint64_t sector, uint64_t nr, uint64_t *first_bad,
+			    uint64_t *nr_bad);
 int zd_pmem_badblocks_set(struct zd_pmem *pmem, uint64_t sector, uint64_t nr);
 int zd_pmem_badblocks_clear(struct zd_pmem *pmem, uint64_t sector, uint64_t nr);
 

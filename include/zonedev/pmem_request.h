@@ -90,8 +90,8 @@ void zd_pmem_submit(struct zd_pmem *pmem, struct zd_pmem_request *req);
 
 /* zd_pmem_rw - one request with one buffer (NULL where there is none), to its
  * end.  0 or -errno as above.  Context: may block, parent only. */
-int zd_pmem_rw(struct zd_pmem *pmem, enum zd_pmem_op op, unsigned int flags,
-	       uint64_t sector, uint64_t nr_sectors, void *buf);
+int zd_pmem_rw(struct zd_pmem *pmem, enum zd_pmem_op op, unsigned int flags, uint64_t sector,
+	       uint64_t nr_sectors, void *buf);
 
 /* What zd_pmem_extent() says of a run of sectors. */
 #define ZD_PMEM_EXTENT_HOLE	(1u << 0)	/* no storage */

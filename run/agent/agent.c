@@ -35,9 +35,9 @@ int agent_lay_out(uint64_t clear_tids)
 	agent.stack = identity + ZD_IDENTITY_BYTES + PAGE;
 	agent.middle_stack = agent.stack + STACK_BYTES + PAGE;
 	agent.ring = (void *)(agent.middle_stack + MIDDLE_BYTES + PAGE);
-	staging = (char *)(((uintptr_t)agent.ring + RING_BYTES + PAGE +
-			    ZD_AGENT_STAGING_BYTES - 1) &
-			   ~(ZD_AGENT_STAGING_BYTES - 1));
+	staging =
+		(char *)(((uintptr_t)agent.ring + RING_BYTES + PAGE + ZD_AGENT_STAGING_BYTES - 1) &
+			 ~(ZD_AGENT_STAGING_BYTES - 1));
 	raw_syscall(SYS_madvise, (long)base, RESERVE_BYTES, MADV_DONTDUMP, 0, 0, 0);
 	raw_syscall(SYS_madvise, (long)base, RESERVE_BYTES, MADV_NOHUGEPAGE, 0, 0, 0);
 	if (open_up(identity, ZD_IDENTITY_BYTES) || open_up(agent.stack, STACK_BYTES) ||

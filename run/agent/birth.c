@@ -147,7 +147,8 @@ static void wait_for_greeting(void)
 	const struct timespec bound = { 1, 0 };
 
 	while (!__atomic_load_n(&agent.greeted, __ATOMIC_ACQUIRE)) {
-		long rc = raw_syscall(SYS_futex, (long)&agent.greeted, FUTEX_WAIT, 0, (long)&bound, 0, 0);
+		long rc = raw_syscall(SYS_futex, (long)&agent.greeted, FUTEX_WAIT, 0, (long)&bound,
+				      0, 0);
 
 		if (rc && rc != -EAGAIN && rc != -EINTR)
 			return;
@@ -190,9 +191,10 @@ static int middleman(void)
 	if (!agent.parent && raw_syscall(SYS_getppid, 0, 0, 0, 0, 0, 0) != agent.owner)
 		return 0;
 	leave_places();
-	rc = agent.pidfd < 0 ? agent.pidfd :
-	     agent_clone(CLONE_VM | CLONE_FILES | CLONE_FS | CLONE_UNTRACED | agent.parent,
-			 agent.nowhere, agent.stack + STACK_BYTES, agent_main);
+	rc = agent.pidfd < 0 ?
+		     agent.pidfd :
+		     agent_clone(CLONE_VM | CLONE_FILES | CLONE_FS | CLONE_UNTRACED | agent.parent,
+				 agent.nowhere, agent.stack + STACK_BYTES, agent_main);
 	agent.refused = rc == -EAGAIN;
 	if (agent.kind == ZD_AGENT_FORK)
 		return 0;
@@ -233,7 +235,8 @@ static long run_middleman(void)
 		uint32_t birth;
 
 		set_birth(BIRTH_UNKNOWN);
-		pid = agent_clone(CLONE_VM | CLONE_FILES | CLONE_VFORK | CLONE_UNTRACED | agent.parent,
+		pid = agent_clone(CLONE_VM | CLONE_FILES | CLONE_VFORK | CLONE_UNTRACED |
+					  agent.parent,
 				  agent.nowhere, agent.middle_stack + MIDDLE_BYTES, middleman);
 		birth = __atomic_load_n(&agent.birth, __ATOMIC_ACQUIRE);
 		if (pid <= 0 || birth != BIRTH_UNKNOWN)
@@ -272,7 +275,8 @@ static void wait_until_reaped(long pid)
 	const struct timespec pause = { 0, PAUSE_NS };
 
 	for (int i = 0; i < REAP_TRIES && !raw_syscall(SYS_kill, pid, 0, 0, 0, 0, 0); i++)
-		raw_syscall(SYS_futex, (long)&agent.birth, FUTEX_WAIT, agent.birth, (long)&pause, 0, 0);
+		raw_syscall(SYS_futex, (long)&agent.birth, FUTEX_WAIT, agent.birth, (long)&pause, 0,
+			    0);
 }
 
 /* Context: the program's thread: the one that runs constructors, or a fork's child. */

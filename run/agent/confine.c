@@ -48,14 +48,26 @@ static void drop_privileges(void)
 static long install_filter(int sock, int uffd)
 {
 	struct sock_filter code[] = {
-		LOAD(arch), UNLESS(AUDIT_ARCH_X86_64, 1), LOAD(nr),
+		LOAD(arch),
+		UNLESS(AUDIT_ARCH_X86_64, 1),
+		LOAD(nr),
 		/* otherwise the architecture's number stays loaded, which is no call's below */
-		ALLOW_ON(SYS_ioctl, uffd), ALLOW_ON(SYS_read, sock), ALLOW_ON(SYS_sendto, sock),
-		ALLOW(SYS_ppoll), ALLOW(SYS_restart_syscall), ALLOW(SYS_futex),
-		ALLOW(SYS_madvise), ALLOW(SYS_munlock), ALLOW(SYS_mincore), ALLOW(SYS_exit),
+		ALLOW_ON(SYS_ioctl, uffd),
+		ALLOW_ON(SYS_read, sock),
+		ALLOW_ON(SYS_sendto, sock),
+		ALLOW(SYS_ppoll),
+		ALLOW(SYS_restart_syscall),
+		ALLOW(SYS_futex),
+		ALLOW(SYS_madvise),
+		ALLOW(SYS_munlock),
+		ALLOW(SYS_mincore),
+		ALLOW(SYS_exit),
 		UNLESS(SYS_pidfd_send_signal, 5),
-		LOAD(args[0]), UNLESS((uint32_t)agent.pidfd, 3),
-		LOAD(args[1]), UNLESS(SIGKILL, 1), ANSWER(SECCOMP_RET_ALLOW),
+		LOAD(args[0]),
+		UNLESS((uint32_t)agent.pidfd, 3),
+		LOAD(args[1]),
+		UNLESS(SIGKILL, 1),
+		ANSWER(SECCOMP_RET_ALLOW),
 		ANSWER(SECCOMP_RET_ERRNO | EPERM),
 	};
 	struct sock_fprog prog = { sizeof(code) / sizeof(code[0]), code };

@@ -33,7 +33,8 @@ static struct {
 	int (*execv)(const char *path, char *const argv[]);
 	int (*execvp)(const char *file, char *const argv[]);
 	int (*fexecve)(int fd, char *const argv[], char *const envp[]);
-	int (*execveat)(int dir, const char *path, char *const argv[], char *const envp[], int flags);
+	int (*execveat)(int dir, const char *path, char *const argv[], char *const envp[],
+			int flags);
 	int (*spawn)(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
 		     const posix_spawnattr_t *attr, char *const argv[], char *const envp[]);
 	int (*spawnp)(pid_t *pid, const char *file, const posix_spawn_file_actions_t *actions,

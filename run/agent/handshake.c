@@ -32,8 +32,8 @@ static int agent_connect(void)
 		sa.sun_path[1 + len] = agent.name[len];
 		len++;
 	}
-	rc = raw_syscall(SYS_connect, fd, (long)&sa, offsetof(struct sockaddr_un, sun_path) + 1 + len,
-			 0, 0, 0);
+	rc = raw_syscall(SYS_connect, fd, (long)&sa,
+			 offsetof(struct sockaddr_un, sun_path) + 1 + len, 0, 0, 0);
 	if (rc >= 0)
 		return fd;
 	raw_syscall(SYS_close, fd, 0, 0, 0, 0, 0);	/* the table may be the program's */
@@ -163,8 +163,9 @@ static void wait_for_predecessor(int pidfd, bool reaped)
 	struct timespec bound = { 1, 0 }, pause = { 0, 500000 };
 
 	raw_syscall(SYS_ppoll, (long)&pfd, 1, (long)&bound, 0, 0, 0);
-	for (int i = 0; reaped && i < REAP_TRIES &&
-	     !raw_syscall(SYS_pidfd_send_signal, pidfd, 0, 0, 0, 0, 0); i++)
+	for (int i = 0;
+	     reaped && i < REAP_TRIES && !raw_syscall(SYS_pidfd_send_signal, pidfd, 0, 0, 0, 0, 0);
+	     i++)
 		raw_syscall(SYS_nanosleep, (long)&pause, 0, 0, 0, 0, 0);
 	raw_syscall(SYS_close, pidfd, 0, 0, 0, 0, 0);
 }
@@ -186,7 +187,8 @@ static int greet_fresh(int sock, int ring, int *uffd)
 			wait_for_predecessor(dev, false);
 		if (answer != ZD_AGENT_USE_DEV)
 			return answer;
-		u = raw_syscall(SYS_ioctl, dev, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK, 0, 0, 0);
+		u = raw_syscall(SYS_ioctl, dev, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK, 0, 0,
+				0);
 		raw_syscall(SYS_close, dev, 0, 0, 0, 0, 0);
 	}
 }

@@ -30,7 +30,8 @@
 static int die(void)
 {
 	if (agent.thread)
-		raw_syscall(SYS_kill, raw_syscall(SYS_getpid, 0, 0, 0, 0, 0, 0), SIGKILL, 0, 0, 0, 0);
+		raw_syscall(SYS_kill, raw_syscall(SYS_getpid, 0, 0, 0, 0, 0, 0), SIGKILL, 0, 0, 0,
+			    0);
 	else
 		raw_syscall(SYS_pidfd_send_signal, agent.pidfd, SIGKILL, 0, 0, 0, 0);
 	return 0;

@@ -46,7 +46,8 @@ static void window_lock(struct zd_agent_ring *ring)
 		    !__atomic_compare_exchange_n(&ring->window, &w, w | ZD_WINDOW_WAITED, false,
 						 __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 			continue;
-		raw_syscall(SYS_futex, (long)&ring->window, FUTEX_WAIT, w | ZD_WINDOW_WAITED, 0, 0, 0);
+		raw_syscall(SYS_futex, (long)&ring->window, FUTEX_WAIT, w | ZD_WINDOW_WAITED, 0, 0,
+			    0);
 	}
 }
 
@@ -64,7 +65,8 @@ static uint32_t moved_pages(uint32_t slot, uint32_t nr)
 	unsigned char vec[ZD_AGENT_SLOTS];
 	uint32_t moved = 0;
 
-	if (raw_syscall(SYS_mincore, agent.hello.staging + slot * PAGE, nr * PAGE, (long)vec, 0, 0, 0))
+	if (raw_syscall(SYS_mincore, agent.hello.staging + slot * PAGE, nr * PAGE, (long)vec, 0, 0,
+			0))
 		return 0;
 	while (moved < nr && vec[moved] & 1)
 		moved++;

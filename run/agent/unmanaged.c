@@ -30,8 +30,8 @@ int program_open(int dir, const char *path)
 	if (!path || raw_syscall(SYS_newfstatat, dir, (long)path, (long)&st, 0, 0, 0) ||
 	    !S_ISREG(st.st_mode))
 		return -1;
-	return raw_syscall(SYS_openat, dir, (long)path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
-			   0, 0, 0);
+	return raw_syscall(SYS_openat, dir, (long)path,
+			   O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0, 0, 0);
 }
 
 void program_close(int fd)
@@ -59,14 +59,15 @@ int program_open_in_path(const char *file)
 	if (!file || file[until(file, '/')])
 		return program_open(AT_FDCWD, file);
 	name = text_length(file) + 1;
-	for (dirs = dirs ? dirs : "/bin:/usr/bin"; ; dirs += len + 1) {
+	for (dirs = dirs ? dirs : "/bin:/usr/bin";; dirs += len + 1) {
 		len = until(dirs, ':');
 		if (len + 1 + name <= sizeof(path)) {
 			text_copy(path, dirs, len);
 			path[len] = '/';
 			text_copy(path + len + (len > 0), file, name);
-			fd = raw_syscall(SYS_access, (long)path, X_OK, 0, 0, 0, 0) ? -1 :
-			     program_open(AT_FDCWD, path);
+			fd = raw_syscall(SYS_access, (long)path, X_OK, 0, 0, 0, 0) ?
+				     -1 :
+				     program_open(AT_FDCWD, path);
 			if (fd >= 0)
 				return fd;
 		}
@@ -163,17 +164,17 @@ static void tell(int why)
 	};
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 	size_t len = text_length(preload.name);
-	long fd = raw_syscall(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK,
-			      0, 0, 0, 0);
+	long fd = raw_syscall(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0,
+			      0, 0, 0);
 
 	if (fd < 0)
 		return;
 	text_copy(hello.token, preload.token, sizeof(hello.token));
 	text_copy(sa.sun_path + 1, preload.name, len);
-	if (!raw_syscall(SYS_connect, fd, (long)&sa, offsetof(struct sockaddr_un, sun_path) + 1 + len,
-			 0, 0, 0))
-		raw_syscall(SYS_sendto, fd, (long)&hello, sizeof(hello), MSG_NOSIGNAL | MSG_DONTWAIT,
-			    0, 0);
+	if (!raw_syscall(SYS_connect, fd, (long)&sa,
+			 offsetof(struct sockaddr_un, sun_path) + 1 + len, 0, 0, 0))
+		raw_syscall(SYS_sendto, fd, (long)&hello, sizeof(hello),
+			    MSG_NOSIGNAL | MSG_DONTWAIT, 0, 0);
 	program_close(fd);
 }
 

@@ -19,7 +19,7 @@
 
 typedef int (timeout_fn)(struct zd_device *dev, unsigned int ms, struct zd_pagemap_holders *out);
 typedef int (sized_fn)(struct zd_device *dev, unsigned int ms, struct zd_pagemap_holders *out,
-		       size_t size);
+		      size_t size);
 
 /* A call whose struct may grow: by name, by its address, and by the symbol. */
 static int removal_waits(struct zd_device *dev, zd_pfn_t pfn)

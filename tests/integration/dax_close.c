@@ -196,10 +196,12 @@ static void in_flight(void)
 		goto out;
 	}
 	CHECK(!pipe(pipefd));
-	CHECK_EQ(zd_pin_user_pages_fast(mm, iov.iov_base, 2,
-					ZD_FOLL_WRITE | ZD_FOLL_LONGTERM, pages), 2);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, iov.iov_base, 2, ZD_FOLL_WRITE | ZD_FOLL_LONGTERM,
+					pages),
+		 2);
 	CHECK_EQ(io_uring_register_buffers(&ring, &iov, 1), 0);
-	io_uring_prep_read_fixed(io_uring_get_sqe(&ring), pipefd[0], iov.iov_base, sizeof(text), 0, 0);
+	io_uring_prep_read_fixed(io_uring_get_sqe(&ring), pipefd[0], iov.iov_base, sizeof(text), 0,
+				 0);
 	CHECK_EQ(io_uring_submit(&ring), 1);
 
 	CHECK_EQ(zd_dax_close_timeout(dax, 10, &who), -ETIMEDOUT);

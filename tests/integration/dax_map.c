@@ -88,9 +88,10 @@ static void aligned(void)
 	CHECK_EQ(zd_dax_align(dax), HUGE);
 	/* whatever lies between the mappings */
 	for (int i = 0; i < 20; i++) {
-		CHECK(mmap(NULL, (i % 7 + 1) * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) !=
-		      MAP_FAILED);
-		CHECK_EQ(zd_dax_mmap(dax, NULL, NULL, (i % 8) * HUGE, HUGE, PROT_READ, 0, &map[i]), 0);
+		CHECK(mmap(NULL, (i % 7 + 1) * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			   0) != MAP_FAILED);
+		CHECK_EQ(zd_dax_mmap(dax, NULL, NULL, (i % 8) * HUGE, HUGE, PROT_READ, 0, &map[i]),
+			 0);
 		CHECK_EQ((uintptr_t)zd_dax_mapping_addr(map[i]) % HUGE, 0);
 	}
 	for (int i = 0; i < 20; i++)
@@ -119,7 +120,8 @@ static void populated(void)
 {
 	int fd = new_memfd(N * PAGE);
 	struct zd_dax *dax = open_dax(fd, 0);
-	struct zd_dax_mapping *lazy = map_all(dax, NULL, 0), *now = map_all(dax, NULL, ZD_DAX_POPULATE);
+	struct zd_dax_mapping *lazy = map_all(dax, NULL, 0),
+			      *now = map_all(dax, NULL, ZD_DAX_POPULATE);
 	struct zd_dax_mapping *none;
 
 	CHECK_EQ(mapped_pages(zd_dax_mapping_addr(now), N), N);
@@ -128,7 +130,8 @@ static void populated(void)
 
 	/* what the file doesn't have can't be populated */
 	CHECK(!ftruncate(fd, (N - 1) * PAGE));
-	CHECK_EQ(zd_dax_mmap(dax, NULL, NULL, 0, N * PAGE, PROT_READ, ZD_DAX_POPULATE, &none), -EIO);
+	CHECK_EQ(zd_dax_mmap(dax, NULL, NULL, 0, N * PAGE, PROT_READ, ZD_DAX_POPULATE, &none),
+		 -EIO);
 	CHECK_EQ(zd_dax_munmap(lazy), 0);
 	CHECK_EQ(zd_dax_close(dax), 0);
 	close(fd);

@@ -21,8 +21,8 @@ static void are_the_regions(void)
 
 	fill(mem, N, 1);
 	CHECK_EQ(live_pages(dax), 0);
-	CHECK_EQ(zd_pin_user_pages_fast(mm, mem + 10, N, ZD_FOLL_WRITE | ZD_FOLL_LONGTERM,
-					pages), N);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, mem + 10, N, ZD_FOLL_WRITE | ZD_FOLL_LONGTERM, pages),
+		 N);
 	CHECK_EQ(live_pages(dax), N);
 	for (int i = 0; i < N; i++) {
 		CHECK_EQ(zd_page_to_pfn(pages[i]), pfn + i);
@@ -58,7 +58,8 @@ static void what_cannot_be_held(void)
 	struct zd_dax *dax = open_dax(fd, 0);
 	struct zd_mm *mm = open_mm();
 	struct zd_dax_mapping *map, *foreign = map_all(dax, NULL, 0);
-	char *place = mmap(NULL, 20 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *place = mmap(NULL, 20 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			   0);
 	char *mem;
 
 	/* with other memory right behind it */
@@ -71,8 +72,7 @@ static void what_cannot_be_held(void)
 	/* nor when the page's entry is there */
 	CHECK_EQ(zd_pin_user_pages_fast(mm, mem, 1, ZD_FOLL_WRITE, pages), -EFAULT);
 	zd_unpin_user_page(pages[0]);
-	CHECK_EQ(zd_pin_user_pages_fast(mm, zd_dax_mapping_addr(foreign), 1, 0, pages),
-		 -EFAULT);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, zd_dax_mapping_addr(foreign), 1, 0, pages), -EFAULT);
 	/* up to its end */
 	CHECK_EQ(zd_pin_user_pages_fast(mm, mem + 7 * PAGE, 9, 0, pages), 3);
 	zd_unpin_user_pages(pages, 3);
@@ -83,8 +83,8 @@ static void what_cannot_be_held(void)
 	zd_unpin_user_pages(pages, 4);
 	CHECK_EQ(zd_pin_user_pages_fast(mm, mem + 5 * PAGE, 1, 0, pages), -EFAULT);
 	/* unmapped behind zonedev's back: no place for managed memory */
-	CHECK(mmap(mem, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
-		   -1, 0) == mem);
+	CHECK(mmap(mem, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+		   0) == mem);
 	CHECK_EQ(zd_mm_register(mm, mem, PAGE), -EINVAL);
 	CHECK_EQ(zd_dax_revoke(dax), 0);
 	CHECK_EQ(zd_pin_user_pages_fast(mm, mem, 1, 0, pages), -EFAULT);
@@ -159,7 +159,9 @@ static void *map_and_pin(void *arg)
 		struct zd_dax_mapping *map;
 		long n;
 
-		CHECK_EQ(zd_dax_mmap(r->dax, r->mm, NULL, first * PAGE, 4 * PAGE, PROT_READ, 0, &map), 0);
+		CHECK_EQ(zd_dax_mmap(r->dax, r->mm, NULL, first * PAGE, 4 * PAGE, PROT_READ, 0,
+				     &map),
+			 0);
 		n = zd_pin_user_pages_fast(r->mm, zd_dax_mapping_addr(map), 4, 0, p);
 		CHECK(n > 0 || n == -EFAULT);	/* revoked already */
 		CHECK_EQ(zd_dax_munmap(map), 0);

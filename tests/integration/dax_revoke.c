@@ -97,7 +97,8 @@ static void truncated(void)
 	int fd = new_memfd(N * PAGE), fd2 = new_memfd(PAGE);
 	struct zd_dax *dax = open_dax(fd, 0), *dax2 = open_dax(fd2, 0);
 	struct zd_dax_mapping *map = map_all(dax, NULL, 0), *map2 = map_all(dax2, NULL, 0);
-	char *mem = zd_dax_mapping_addr(map), *mem2 = zd_dax_mapping_addr(map2), *buf = malloc(N * PAGE);
+	char *mem = zd_dax_mapping_addr(map), *mem2 = zd_dax_mapping_addr(map2),
+	     *buf = malloc(N * PAGE);
 	struct nested n = { .inner = map2, .outer_mem = mem + PAGE };
 
 	fill(mem, N, 2);

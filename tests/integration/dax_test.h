@@ -27,12 +27,14 @@ static inline struct zd_dax *open_dax(int fd, uint64_t align)
 }
 
 /* A mapping of the whole region, readable and writable. */
-static inline struct zd_dax_mapping *map_all(struct zd_dax *dax, struct zd_mm *mm, unsigned int flags)
+static inline struct zd_dax_mapping *map_all(struct zd_dax *dax, struct zd_mm *mm,
+					     unsigned int flags)
 {
 	struct zd_dax_mapping *map;
 
 	CHECK_EQ(zd_dax_mmap(dax, mm, NULL, 0, zd_dax_size(dax), PROT_READ | PROT_WRITE, flags,
-			     &map), 0);
+			     &map),
+		 0);
 	return map;
 }
 

@@ -15,8 +15,8 @@ static void ranges(void)
 {
 	int fd = open("/proc/self/exe", O_RDONLY);
 	char *file = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
-	char *shared = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-			    -1, 0);
+	char *shared = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+			    0);
 	char *hole = map(12);
 	char *stack = (char *)((uintptr_t)__builtin_frame_address(0) & ~(PAGE - 1));
 
@@ -152,12 +152,18 @@ static void steps(void)
 /* Results are as long as the caller says. */
 static void sizes(void)
 {
-	struct { struct zd_migrate_result s; uint64_t more[2]; } r;
+	struct {
+		struct zd_migrate_result s;
+		uint64_t more[2];
+	} r;
 	uint64_t src[8], dst[8];
 	const void *data[8];
-	struct { struct zd_migrate_vma s; uint64_t more[2]; } a = { .s = {
+	struct {
+		struct zd_migrate_vma s;
+		uint64_t more[2];
+	} a = { .s = {
 		.src = src, .dst = dst, .data = data, .mm = mm, .dev = dev,
-	} };
+		} };
 	char *p = map(8);
 
 	fill(p, 8, 1);

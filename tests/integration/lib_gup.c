@@ -115,8 +115,8 @@ static void over_a_gib(void)
 {
 	const size_t gib = 1UL << 30;
 	struct zd_mm *mm = open_mm();
-	char *raw = mmap(NULL, 2 * gib, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-			 -1, 0);
+	char *raw = mmap(NULL, 2 * gib, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+			 0);
 	char *mem = (char *)(((uintptr_t)raw + gib) & ~(gib - 1)) - 8 * PAGE;
 
 	CHECK(raw != MAP_FAILED);

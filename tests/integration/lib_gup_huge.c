@@ -116,8 +116,8 @@ static void unmapped(struct zd_mm *mm, struct zd_device *dev)
 	CHECK(again[0] == pages[100]);
 	zd_unpin_user_pages(again, HP - 100);
 	/* another mapping comes to where the first pages were, and stays apart */
-	CHECK(mmap(mem, 100 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS |
-		   MAP_FIXED, -1, 0) == mem);
+	CHECK(mmap(mem, 100 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+		   -1, 0) == mem);
 	fill(mem, 100, 3);
 	CHECK_EQ(zd_mm_register(mm, mem, 100 * PAGE), 0);
 	pin(mm, mem + 3 * PAGE, 1, &other);
@@ -305,8 +305,8 @@ static void *race(void *arg)
 /* New huge pages at @mem, filled. */
 static void renew(struct zd_mm *mm, char *mem, uint64_t tag)
 {
-	CHECK(mmap(mem, N * PAGE, PROT_READ | PROT_WRITE,
-		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == mem);
+	CHECK(mmap(mem, N * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+		   -1, 0) == mem);
 	CHECK(!madvise(mem, N * PAGE, MADV_HUGEPAGE));
 	fill(mem, N, tag);
 	CHECK_EQ(zd_mm_register(mm, mem, N * PAGE), 0);

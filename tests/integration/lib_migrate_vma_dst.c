@@ -72,14 +72,15 @@ static uint64_t went(void)
 	uint64_t set = 0;
 
 	for (int i = 0; i < N; i++)
-		set |= (uint64_t)!!(src[i] & ZD_MIGRATE_PFN_MIGRATE) << i;
+		set |= (uint64_t) !!(src[i] & ZD_MIGRATE_PFN_MIGRATE) << i;
 	return set;
 }
 
 static void check_sum(const struct zd_migrate_result *r)
 {
 	CHECK_EQ(r->moved + r->zero + r->already + r->absent + r->pinned + r->shared +
-		 r->protection + r->busy + r->device, N);
+			 r->protection + r->busy + r->device,
+		 N);
 }
 
 /* Unmap @p: nothing of it is left on the device. */

@@ -208,8 +208,8 @@ static void while_coming_home(void)
 	toucher_start(&t, mm, p + 9 * PAGE);
 	WAIT_FOR(gate_waiting(g));
 	CHECK(mremap(p, 9 * PAGE, 9 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to);
-	CHECK(mremap(p + 10 * PAGE, (N - 10) * PAGE, (N - 10) * PAGE,
-		     MREMAP_MAYMOVE | MREMAP_FIXED, to + 10 * PAGE) == to + 10 * PAGE);
+	CHECK(mremap(p + 10 * PAGE, (N - 10) * PAGE, (N - 10) * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
+		     to + 10 * PAGE) == to + 10 * PAGE);
 	CHECK(gate_waiting(g));
 	gate_open(g);
 	CHECK_EQ(toucher_join(&t), word(1, 9, 0));

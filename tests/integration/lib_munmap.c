@@ -48,8 +48,8 @@ static void part(void)
 
 	/* MAP_FIXED over the range is an unmap too */
 	p = evicted(mm, N, 2, &g->dev);
-	CHECK(mmap(p, N / 2 * PAGE, PROT_READ | PROT_WRITE,
-		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == p);
+	CHECK(mmap(p, N / 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED,
+		   -1, 0) == p);
 	WAIT_FOR(gate_used(g) == N / 2);
 	CHECK(is_zero(p, N / 2 * PAGE));
 	CHECK_EQ(bad_page(p, N / 2, N, 2), N);

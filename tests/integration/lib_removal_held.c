@@ -165,8 +165,9 @@ static void io_into_managed(void)
 
 	CHECK(!pipe(fds));
 	fill(data, 1, 9);
-	CHECK_EQ(zd_pin_user_pages_fast(mm, mem + HELD * PAGE, 1,
-					ZD_FOLL_WRITE | ZD_FOLL_LONGTERM, &page), 1);
+	CHECK_EQ(zd_pin_user_pages_fast(mm, mem + HELD * PAGE, 1, ZD_FOLL_WRITE | ZD_FOLL_LONGTERM,
+					&page),
+		 1);
 	CHECK_EQ(zd_device_live_pages(dev), N - 1);
 	read_into(fds[0], mem + HELD * PAGE);
 	CHECK_EQ(zd_device_unregister(dev), 0);

@@ -79,8 +79,9 @@ __attribute__((noreturn)) static inline void skip(const char *why)
 static inline uint64_t seed(int argc, char **argv)
 {
 	const char *env = getenv("ZD_SEED");
-	uint64_t s = argc > 1 ? strtoull(argv[1], NULL, 0) : env ? strtoull(env, NULL, 0) :
-		     (uint64_t)time(NULL) << 16 ^ getpid();
+	uint64_t s = argc > 1 ? strtoull(argv[1], NULL, 0) :
+		     env      ? strtoull(env, NULL, 0) :
+				(uint64_t)time(NULL) << 16 ^ getpid();
 
 	printf("seed %llu\n", (unsigned long long)s);
 	fflush(stdout);
@@ -118,8 +119,8 @@ static inline uint64_t rnd(uint64_t *state)
 
 static inline char *map(size_t pages)
 {
-	char *p = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-		       -1, 0);
+	char *p = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		       0);
 
 	CHECK(p != MAP_FAILED);
 	return p;

@@ -125,9 +125,10 @@ static void wrong(const struct conn *c, size_t block, const uint64_t *w)
 	fill_block(c, block, b->maybe, maybe);
 	for (i = 0; i < WORDS && w[i] == acked[i]; i++)
 		;
-	fprintf(stderr, "connection %u block %zu: generation %#llx acknowledged, %#llx in flight, "
-		"but word %zu is %#llx, not %#llx or %#llx\n", c->id, block,
-		(unsigned long long)b->acked, (unsigned long long)b->maybe, i,
+	fprintf(stderr,
+		"connection %u block %zu: generation %#llx acknowledged, %#llx in flight, "
+		"but word %zu is %#llx, not %#llx or %#llx\n",
+		c->id, block, (unsigned long long)b->acked, (unsigned long long)b->maybe, i,
 		(unsigned long long)w[i % WORDS], (unsigned long long)acked[i % WORDS],
 		(unsigned long long)maybe[i % WORDS]);
 	_exit(1);

@@ -64,7 +64,8 @@ static void zeroes_and_trim(void)
 	/* Only a zeroing that gives storage back is fast. */
 	CHECK_EQ(nbd_zero(nbd, 4096, 32768, LIBNBD_CMD_FLAG_FAST_ZERO), 0);
 	expect_zeros(32768, 36864);
-	CHECK_EQ(nbd_zero(nbd, 4096, 40960, LIBNBD_CMD_FLAG_FAST_ZERO | LIBNBD_CMD_FLAG_NO_HOLE), -1);
+	CHECK_EQ(nbd_zero(nbd, 4096, 40960, LIBNBD_CMD_FLAG_FAST_ZERO | LIBNBD_CMD_FLAG_NO_HOLE),
+		 -1);
 	CHECK_EQ(nbd_get_errno(), ENOTSUP);
 	expect_data(40960, 45056);
 	CHECK_EQ(nbd_trim(nbd, 4096, 49152, LIBNBD_CMD_FLAG_FUA), 0);
@@ -77,8 +78,8 @@ struct extents {
 	unsigned int nr;
 };
 
-static int extent(void *opaque, const char *context, uint64_t offset, uint32_t *entries,
-		  size_t nr, int *error)
+static int extent(void *opaque, const char *context, uint64_t offset, uint32_t *entries, size_t nr,
+		  int *error)
 {
 	struct extents *e = opaque;
 

@@ -116,7 +116,12 @@ static bool ask(int fd, uint16_t type, uint64_t offset, uint32_t len)
 {
 	static uint64_t cookie;
 	struct nbd_wire_request w = {
-		htobe32(NBD_REQUEST_MAGIC), 0, htobe16(type), cookie++, htobe64(offset), htobe32(len),
+		htobe32(NBD_REQUEST_MAGIC),
+		0,
+		htobe16(type),
+		cookie++,
+		htobe64(offset),
+		htobe32(len),
 	};
 
 	return push(fd, &w, sizeof(w));
@@ -231,8 +236,11 @@ static void any_requests(int fd)
 {
 	for (int i = 0; i < 50; i++) {
 		struct nbd_wire_request w = {
-			htobe32(NBD_REQUEST_MAGIC), rnd(&rng) % 3 ? 0 : htobe16(rnd(&rng) % 64),
-			htobe16(rnd(&rng) % 10), rnd(&rng), htobe64(our_offset()),
+			htobe32(NBD_REQUEST_MAGIC),
+			rnd(&rng) % 3 ? 0 : htobe16(rnd(&rng) % 64),
+			htobe16(rnd(&rng) % 10),
+			rnd(&rng),
+			htobe64(our_offset()),
 			htobe32(rnd(&rng) % 3 ? rnd(&rng) % 20000 : rnd(&rng) % MIB),
 		};
 
@@ -267,8 +275,8 @@ static void does_not_read(int fd)
 }
 
 static void (*const acts[])(int fd) = {
-	half_a_request, wrong_magic, reads_in_flight, reads_in_flight, reads_in_flight,
-	writes_in_flight, wrong_lengths, any_requests, closes_first, does_not_read,
+	half_a_request,	  wrong_magic,	 reads_in_flight, reads_in_flight, reads_in_flight,
+	writes_in_flight, wrong_lengths, any_requests,	  closes_first,	   does_not_read,
 };
 #define NR_ACTS (sizeof(acts) / sizeof(acts[0]))
 

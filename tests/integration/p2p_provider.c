@@ -249,7 +249,8 @@ static void *be_client(void *arg)
 		CHECK_EQ(rc, 0);
 		fill(mem, nr, c->id);
 		if (rnd(&c->rng) % 2) {
-			CHECK_EQ(zd_p2pdma_mmap(c->p, c->mm, mem, nr * PAGE, PROT_READ, 0, &map), 0);
+			CHECK_EQ(zd_p2pdma_mmap(c->p, c->mm, mem, nr * PAGE, PROT_READ, 0, &map),
+				 0);
 			zd_free_p2pmem(c->p, mem, nr * PAGE);
 			n = zd_pin_user_pages_fast(c->mm, zd_dax_mapping_addr(map), nr, 0, pinned);
 			CHECK_EQ(n, nr);
@@ -276,7 +277,9 @@ static void clients(uint64_t *rng)
 	bool stop = false;
 
 	for (int i = 0; i < CLIENTS; i++) {
-		c[i] = (struct client){ .p = p, .mm = mm, .rng = rnd(rng) | 1, .id = 10 + i, .stop = &stop };
+		c[i] = (struct client){
+			.p = p, .mm = mm, .rng = rnd(rng) | 1, .id = 10 + i, .stop = &stop
+		};
 		CHECK(!pthread_create(&c[i].thread, NULL, be_client, &c[i]));
 	}
 	usleep(200000);

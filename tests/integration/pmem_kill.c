@@ -23,7 +23,7 @@ struct slot {
 static struct shared {
 	struct slot block[THREADS][BLOCKS];
 	uint32_t writes;
-} *sh;
+} * sh;
 
 struct writer {
 	struct zd_pmem *pmem;
@@ -98,13 +98,15 @@ static void check_all(const char *path, unsigned int flags)
 
 	for (unsigned int t = 0; t < THREADS; t++)
 		for (unsigned int b = 0; b < BLOCKS; b++) {
-			CHECK_EQ(zd_pmem_rw(pmem, ZD_PMEM_READ, 0, first_sector(t, b), BLOCK, buf), 0);
+			CHECK_EQ(zd_pmem_rw(pmem, ZD_PMEM_READ, 0, first_sector(t, b), BLOCK, buf),
+				 0);
 			check_block(buf, first_sector(t, b), &sh->block[t][b], flags & ZD_PMEM_BTT);
 			if (flags & ZD_PMEM_BTT)
 				continue;
 			/* torn or not: start anew with something whole */
 			stamp(buf, first_sector(t, b), BLOCK, 1);
-			CHECK_EQ(zd_pmem_rw(pmem, ZD_PMEM_WRITE, 0, first_sector(t, b), BLOCK, buf), 0);
+			CHECK_EQ(zd_pmem_rw(pmem, ZD_PMEM_WRITE, 0, first_sector(t, b), BLOCK, buf),
+				 0);
 			sh->block[t][b] = (struct slot){ 1, 1 };
 		}
 	zd_pmem_close(pmem);

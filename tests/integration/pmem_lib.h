@@ -25,7 +25,8 @@ static inline const char *region_path(const char *name)
 
 static inline struct zd_pmem *open_region(const char *path, unsigned int flags, uint64_t bytes)
 {
-	struct zd_pmem_attr attr = { .size = sizeof(attr), .flags = flags | ZD_PMEM_CREATE,
+	struct zd_pmem_attr attr = { .size = sizeof(attr),
+				     .flags = flags | ZD_PMEM_CREATE,
 				     .bytes = bytes };
 	struct zd_pmem *pmem = NULL;
 	char err[256] = "";

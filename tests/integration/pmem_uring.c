@@ -21,7 +21,8 @@ static struct zd_pmem_info info;
 
 static void open_region(const char *path)
 {
-	struct zd_pmem_attr attr = { .size = sizeof(attr), .bytes = PAGES * PAGE,
+	struct zd_pmem_attr attr = { .size = sizeof(attr),
+				     .bytes = PAGES * PAGE,
 				     .flags = ZD_PMEM_CREATE };
 	char err[256] = "";
 
@@ -186,8 +187,9 @@ static void registered_buffers(uint64_t *rng)
 	release_all(pfn, nr);
 
 	open_region(region_path);
-	CHECK_EQ(zd_pmem_rw(pmem, ZD_PMEM_READ, 0, first * ZD_PAGE_SECTORS,
-			    nr * ZD_PAGE_SECTORS, back), 0);
+	CHECK_EQ(zd_pmem_rw(pmem, ZD_PMEM_READ, 0, first * ZD_PAGE_SECTORS, nr * ZD_PAGE_SECTORS,
+			    back),
+		 0);
 	CHECK(!memcmp(back, data, nr * PAGE));
 	zd_pmem_close(pmem);
 	io_uring_queue_exit(&ring);
@@ -251,8 +253,9 @@ static void direct_io(uint64_t *rng, const char *path, int fd)
 		CHECK(!memcmp(back, data, nr * PAGE));
 	}
 	open_region(path);
-	CHECK_EQ(zd_pmem_rw(pmem, ZD_PMEM_READ, 0, first * ZD_PAGE_SECTORS,
-			    nr * ZD_PAGE_SECTORS, back), 0);
+	CHECK_EQ(zd_pmem_rw(pmem, ZD_PMEM_READ, 0, first * ZD_PAGE_SECTORS, nr * ZD_PAGE_SECTORS,
+			    back),
+		 0);
 	CHECK(!memcmp(back, data, nr * PAGE));
 	zd_pmem_close(pmem);
 	io_uring_queue_exit(&ring);
@@ -276,8 +279,9 @@ static void mapping(void)
 
 	open_ring(&ring);
 	open_region(region_path);
-	CHECK_EQ(zd_dax_mmap(zd_pmem_dax(pmem), NULL, NULL, 7 * PAGE, PAGE,
-			     PROT_READ | PROT_WRITE, 0, &map), 0);
+	CHECK_EQ(zd_dax_mmap(zd_pmem_dax(pmem), NULL, NULL, 7 * PAGE, PAGE, PROT_READ | PROT_WRITE,
+			     0, &map),
+		 0);
 	p = zd_dax_mapping_addr(map);
 	iov = (struct iovec){ p, PAGE };
 	CHECK_EQ(io_uring_register_buffers(&ring, &iov, 1), 0);

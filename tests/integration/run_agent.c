@@ -161,11 +161,12 @@ static void ends(void)
 static void filters(void)
 {
 	static const unsigned int nrs[] = {
-		SYS_read, SYS_close, SYS_mmap, SYS_ioctl, SYS_madvise, SYS_getpid, SYS_sendto,
-		SYS_socket, SYS_connect, SYS_sendmsg, SYS_recvmsg, SYS_rt_sigprocmask, SYS_getppid,
-		SYS_ftruncate, SYS_setsid, SYS_setpriority, SYS_prctl, SYS_futex, SYS_capset,
-		SYS_ppoll, SYS_memfd_create, SYS_close_range, SYS_pidfd_open, SYS_clone3,
-		SYS_seccomp, SYS_prlimit64, SYS_getrlimit, SYS_setrlimit, SYS_stat,
+		SYS_read,	  SYS_close,	      SYS_mmap,	      SYS_ioctl,     SYS_madvise,
+		SYS_getpid,	  SYS_sendto,	      SYS_socket,     SYS_connect,   SYS_sendmsg,
+		SYS_recvmsg,	  SYS_rt_sigprocmask, SYS_getppid,    SYS_ftruncate, SYS_setsid,
+		SYS_setpriority,  SYS_prctl,	      SYS_futex,      SYS_capset,    SYS_ppoll,
+		SYS_memfd_create, SYS_close_range,    SYS_pidfd_open, SYS_clone3,    SYS_seccomp,
+		SYS_prlimit64,	  SYS_getrlimit,      SYS_setrlimit,  SYS_stat,
 	};
 
 	for (unsigned int i = 0; i < sizeof(nrs) / sizeof(nrs[0]); i++) {
@@ -229,8 +230,10 @@ static void files(const char *scratch)
 			die("files: %s", strerror(errno));
 		status = status_of(pid);
 		if (status)
-			die("round %d: %s", i, WEXITSTATUS(status) == 8 ? "locked" :
-			    WEXITSTATUS(status) == 7 ? "ETXTBSY" : "ended otherwise");
+			die("round %d: %s", i,
+			    WEXITSTATUS(status) == 8 ? "locked" :
+			    WEXITSTATUS(status) == 7 ? "ETXTBSY" :
+						       "ended otherwise");
 		close(go[0]);
 		close(go[1]);
 	}

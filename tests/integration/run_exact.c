@@ -59,17 +59,20 @@ static int show(void)
 	char cwd[4096];
 	int v = -1;
 
-	printf("leads its group: %d, its session: %d\n", getpgrp() == getpid(), getsid(0) == getpid());
+	printf("leads its group: %d, its session: %d\n", getpgrp() == getpid(),
+	       getsid(0) == getpid());
 	printf("pdeathsig: %d %d\n", prctl(PR_GET_PDEATHSIG, &v), v);
 	printf("subreaper: %d %d\n", prctl(PR_GET_CHILD_SUBREAPER, &v), v);
-	printf("nice: %d, of the group: %d\n", getpriority(PRIO_PROCESS, 0), getpriority(PRIO_PGRP, 0));
+	printf("nice: %d, of the group: %d\n", getpriority(PRIO_PROCESS, 0),
+	       getpriority(PRIO_PGRP, 0));
 	printf("policy: %d, ioprio: %ld, slack: %d\n", sched_getscheduler(0),
 	       syscall(SYS_ioprio_get, 1, 0), prctl(PR_GET_TIMERSLACK));
 	printf("personality: %x, securebits: %d, no new privileges: %d, keep: %d\n",
 	       personality(0xffffffff), prctl(PR_GET_SECUREBITS),
 	       prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0), prctl(PR_GET_DUMPABLE));
 	sched_getaffinity(0, sizeof(cpus), &cpus);
-	printf("CPUs: %d, umask: %o, cwd: %s\n", CPU_COUNT(&cpus), umask(0), getcwd(cwd, sizeof(cwd)));
+	printf("CPUs: %d, umask: %o, cwd: %s\n", CPU_COUNT(&cpus), umask(0),
+	       getcwd(cwd, sizeof(cwd)));
 	for (int i = 0; i < (int)RLIM_NLIMITS; i++)
 		if (!getrlimit(i, &r))
 			printf("limit %d: %llx %llx\n", i, (unsigned long long)r.rlim_cur,

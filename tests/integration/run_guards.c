@@ -254,14 +254,16 @@ static void thread_by_hand(void)
 	fill(p, len);
 	word = (int *)(p + len / 2 + 64);
 	*word = 4242;
-	if (clone(by_hand, stack + sizeof(stack), CLONE_VM | CLONE_FS | CLONE_FILES |
-		  CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_CHILD_CLEARTID, NULL,
-		  NULL, NULL, word) < 0)
+	if (clone(by_hand, stack + sizeof(stack),
+		  CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM |
+			  CLONE_CHILD_CLEARTID,
+		  NULL, NULL, NULL, word) < 0)
 		fail("no thread");
 	evict(p, len, 1, word, word);
 	ends = 1;
 	while (*(volatile int *)word == 4242)
-		if (syscall(SYS_futex, word, FUTEX_WAIT, 4242, &bound, NULL, 0) && errno == ETIMEDOUT)
+		if (syscall(SYS_futex, word, FUTEX_WAIT, 4242, &bound, NULL, 0) &&
+		    errno == ETIMEDOUT)
 			fail("the word isn't cleared");
 	if (*word)
 		fail("the word has a value of its own");

@@ -72,13 +72,34 @@ int execve(const char *path, char *const argv[], char *const envp[])
 static const char *prog;
 static char *args[] = { (char *)"prog", NULL };
 
-static void by_execve(void) { execve(prog, args, environ); }
-static void by_execv(void) { execv(prog, args); }
-static void by_execvp(void) { execvp(prog, args); }
-static void by_execvpe(void) { execvpe(prog, args, environ); }
-static void by_execl(void) { execl(prog, "prog", NULL); }
-static void by_execlp(void) { execlp(prog, "prog", NULL); }
-static void by_execle(void) { execle(prog, "prog", NULL, environ); }
+static void by_execve(void)
+{
+	execve(prog, args, environ);
+}
+static void by_execv(void)
+{
+	execv(prog, args);
+}
+static void by_execvp(void)
+{
+	execvp(prog, args);
+}
+static void by_execvpe(void)
+{
+	execvpe(prog, args, environ);
+}
+static void by_execl(void)
+{
+	execl(prog, "prog", NULL);
+}
+static void by_execlp(void)
+{
+	execlp(prog, "prog", NULL);
+}
+static void by_execle(void)
+{
+	execle(prog, "prog", NULL, environ);
+}
 
 static int ends_well(pid_t pid)
 {

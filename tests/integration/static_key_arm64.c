@@ -29,7 +29,10 @@ ZD_DEFINE_STATIC_KEY(key);
 ZD_DEFINE_STATIC_KEY(other_key);
 
 static int hits;
-__attribute__((noinline, cold)) static void hit(void) { hits++; }
+__attribute__((noinline, cold)) static void hit(void)
+{
+	hits++;
+}
 
 __attribute__((noinline)) int plus_one(int x);
 int plus_one(int x)

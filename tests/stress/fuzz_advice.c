@@ -175,8 +175,8 @@ void op_forkadv(struct worker *w, const struct op *op)
 	/* most of the memory stays what it is */
 	if (k < 2 && r.nr > 32)
 		r.nr = 32;
-	expect_result(w, what[k].name, at(r.z, r.first),
-		      advise(w, r, what[k].advice, what[k].name), 0);
+	expect_result(w, what[k].name, at(r.z, r.first), advise(w, r, what[k].advice, what[k].name),
+		      0);
 	own_vma(w, r);
 	set_flags(w, r, what[k].set, what[k].clear);
 }

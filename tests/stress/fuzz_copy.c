@@ -32,9 +32,9 @@ void fill_chunk(void *to, uint32_t tag, unsigned int chunk)
 
 /* --- checking --- */
 
-static void __attribute__((noreturn)) wrong(struct worker *w, struct zone *z, unsigned int i,
-					    const volatile uint64_t *word_at, unsigned int k,
-					    uint64_t got)
+static void __attribute__((noreturn))
+wrong(struct worker *w, struct zone *z, unsigned int i, const volatile uint64_t *word_at,
+      unsigned int k, uint64_t got)
 {
 	const struct page *p = pg(w, z, i);
 	uint64_t want = word(p->tag[k / (CHUNK / 8)], k);
@@ -51,10 +51,12 @@ static void __attribute__((noreturn)) wrong(struct worker *w, struct zone *z, un
 			 (tag >> 24) - 1 < THREADS ? (tag >> 24) - 1 : (tag >> 24) - 1 - THREADS);
 	usleep(100000);
 	later = *word_at;
-	broken(w, addr, "page %u of a zone of %u, word %u is %#llx (%s; 0.1 s later %#llx), "
-	       "not %#llx (write %u)%s%s", i, z->nr, k, (unsigned long long)got, what,
-	       (unsigned long long)later, (unsigned long long)want,
-	       p->tag[k / (CHUNK / 8)] & 0xffffff, p->flags & P_LAZY ? ", after MADV_FREE" : "",
+	broken(w, addr,
+	       "page %u of a zone of %u, word %u is %#llx (%s; 0.1 s later %#llx), "
+	       "not %#llx (write %u)%s%s",
+	       i, z->nr, k, (unsigned long long)got, what, (unsigned long long)later,
+	       (unsigned long long)want, p->tag[k / (CHUNK / 8)] & 0xffffff,
+	       p->flags & P_LAZY ? ", after MADV_FREE" : "",
 	       (const char *)word_at == addr ? "" : ", as the kernel read it");
 }
 
@@ -215,7 +217,9 @@ struct run pick(struct worker *w, uint32_t a, uint32_t b, uint32_t c)
 	case 0:
 		want = c % r.z->nr + 1;
 		break;
-	case 1: case 2: case 3:
+	case 1:
+	case 2:
+	case 3:
 		want = c % 64 + 1;
 		break;
 	default:

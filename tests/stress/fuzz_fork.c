@@ -72,8 +72,8 @@ void open_files(struct worker *w)
 	if (w->scratch_fd < 0 || ftruncate(w->scratch_fd, SCRATCH * PAGE) ||
 	    pipe2(w->pipe, O_CLOEXEC))
 		broken(w, NULL, "memfd, pipe: %m");
-	w->scratch = mmap(NULL, SCRATCH * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED,
-			  w->scratch_fd, 0);
+	w->scratch = mmap(NULL, SCRATCH * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, w->scratch_fd,
+			  0);
 	if (w->scratch == MAP_FAILED)
 		broken(w, NULL, "mmap of a file: %m");
 }

@@ -14,7 +14,9 @@ static uint64_t word(uint32_t tag, size_t k)
 static size_t draw_words(uint32_t c)
 {
 	switch (c % 16) {
-	case 0: case 1: case 2:
+	case 0:
+	case 1:
+	case 2:
 		return (c >> 4) % SMALL + 1;
 	case 15:
 		return (c >> 4) % LARGE + 1;
@@ -34,10 +36,11 @@ static void check_words(struct worker *w, struct block *b, size_t words)
 		if (got == word(b->tag, k))
 			continue;
 		usleep(100000);
-		broken(w, (const void *)&v[k], "block of %zu words at %p, word %zu is %#llx (0.1 s "
-		       "later %#llx), not %#llx", b->words, (const void *)v, k,
-		       (unsigned long long)got, (unsigned long long)v[k],
-		       (unsigned long long)word(b->tag, k));
+		broken(w, (const void *)&v[k],
+		       "block of %zu words at %p, word %zu is %#llx (0.1 s "
+		       "later %#llx), not %#llx",
+		       b->words, (const void *)v, k, (unsigned long long)got,
+		       (unsigned long long)v[k], (unsigned long long)word(b->tag, k));
 	}
 }
 
@@ -93,8 +96,10 @@ static void one(struct worker *w, struct block *b, unsigned int how, size_t word
 		mem = calloc(words, 8);
 		for (size_t k = 0; mem && k < words; k++)
 			if (((volatile uint64_t *)mem)[k])
-				broken(w, (char *)mem + k * 8, "calloc of %zu words at %p: word %zu "
-				       "is %#llx", words, mem, k,
+				broken(w, (char *)mem + k * 8,
+				       "calloc of %zu words at %p: word %zu "
+				       "is %#llx",
+				       words, mem, k,
 				       (unsigned long long)((volatile uint64_t *)mem)[k]);
 		note(w, "calloc", NULL, mem, words * 8, 0);
 		break;
@@ -158,7 +163,7 @@ void op_brk(struct worker *w, const struct op *op)
 	     rc);
 	expect_result(w, "brk", at(z, nr), rc, 0);
 	if (nr < now)
-		forget(w, (struct run) { z, nr, now - nr });
+		forget(w, (struct run){ z, nr, now - nr });
 	else if (nr > now)
-		fresh(w, (struct run) { z, now, nr - now }, P_RW);
+		fresh(w, (struct run){ z, now, nr - now }, P_RW);
 }

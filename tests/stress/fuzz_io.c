@@ -140,7 +140,7 @@ void op_vm(struct worker *w, const struct op *op)
 
 	if (!r.nr)
 		return;
-	remote = (struct iovec) { at(r.z, r.first), r.nr * PAGE };
+	remote = (struct iovec){ at(r.z, r.first), r.nr * PAGE };
 	if (!(op->d & 1)) {
 		expect_bytes(w, "process_vm_readv", r,
 			     process_vm_readv(getpid(), &local, 1, &remote, 1, 0));
@@ -162,8 +162,8 @@ void op_pipe(struct worker *w, const struct op *op)
 
 	to = usable(w, pick(w, op->d, op->d >> 8, op->c), P_RW, from.nr);
 	from.nr = to.nr;
-	if (!to.nr || (from.z == to.z && from.first < to.first + to.nr &&
-		       to.first < from.first + from.nr))
+	if (!to.nr ||
+	    (from.z == to.z && from.first < to.first + to.nr && to.first < from.first + from.nr))
 		return;
 	for (unsigned int i = 0; i < from.nr; i++) {
 		check_page(w, from.z, from.first + i);

@@ -10,7 +10,7 @@ void anchor(struct worker *w, struct run r)
 {
 	if (!pg(w, r.z, r.first)->vma)
 		return;
-	if (all(w, (struct run) { r.z, r.first, 1 }, P_WRITE | P_GUARD, P_WRITE))
+	if (all(w, (struct run){ r.z, r.first, 1 }, P_WRITE | P_GUARD, P_WRITE))
 		write_page(w, r.z, r.first, 1);
 	else
 		for (unsigned int i = r.first; i < r.first + r.nr; i++)
@@ -88,8 +88,8 @@ void op_map(struct worker *w, const struct op *op)
 	if (op->c & 16 && next->kind)
 		hint = at(next, next->nr);
 	adopt(z, map(w, hint, nr * PAGE, PROT_READ | PROT_WRITE, flags), nr);
-	fresh(w, (struct run) { z, 0, nr }, P_RW);
-	anchor(w, (struct run) { z, 0, nr });
+	fresh(w, (struct run){ z, 0, nr }, P_RW);
+	anchor(w, (struct run){ z, 0, nr });
 }
 
 void op_unmap(struct worker *w, const struct op *op)
@@ -113,8 +113,8 @@ void op_renew(struct worker *w, const struct op *op)
 	if (op->a & 1)
 		unmap(w, r);
 	for (unsigned int i = 0; i < n; i++)
-		map_at(w, (struct run) { r.z, ARENA / n * i, ARENA / n },
-		       PROT_READ | PROT_WRITE, 0, true);
+		map_at(w, (struct run){ r.z, ARENA / n * i, ARENA / n }, PROT_READ | PROT_WRITE, 0,
+		       true);
 	for (unsigned int i = 0; op->a & 2 && i < ARENA / n * n; i++)
 		write_page(w, r.z, i, ALL_CHUNKS);
 }
@@ -127,8 +127,7 @@ void op_burst(struct worker *w, const struct op *op)
 	for (unsigned int i = 0; i < op->d % 40 + 1; i++) {
 		if (op->a & 1)
 			unmap(w, r);
-		map_at(w, r, PROT_READ | PROT_WRITE, op->a & 2 ? MAP_POPULATE : 0,
-		       i == op->d % 40);
+		map_at(w, r, PROT_READ | PROT_WRITE, op->a & 2 ? MAP_POPULATE : 0, i == op->d % 40);
 	}
 	for (unsigned int i = r.first; i < r.first + r.nr; i++)
 		write_page(w, r.z, i, ALL_CHUNKS);

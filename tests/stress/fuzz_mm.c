@@ -53,17 +53,35 @@ static const struct {
 	void (*op)(struct worker *w, const struct op *op);
 	unsigned int weight;
 } op_table[] = {
-	{ "touch", op_write, 20 }, { "touch", op_check, 20 }, { "touch", op_check_zone, 2 },
-	{ "touch", op_look, 2 }, { "touch", op_nap, 1 },
-	{ "map", op_map, 8 }, { "map", op_unmap, 5 }, { "map", op_renew, 1 },
-	{ "burst", op_burst, 1 }, { "move", op_move, 8 }, { "chain", op_chain, 6 },
-	{ "resize", op_resize, 8 }, { "dontunmap", op_dontunmap, 3 },
-	{ "drop", op_drop, 5 }, { "free", op_free, 3 },
-	{ "advise", op_advise, 5 }, { "populate", op_populate, 3 },
-	{ "forkadv", op_forkadv, 2 }, { "protect", op_protect, 5 }, { "lock", op_lock, 2 },
-	{ "guard", op_guard, 3 }, { "malloc", op_malloc, 8 }, { "brk", op_brk, 2 },
-	{ "io", op_file, 3 }, { "io", op_pipe, 2 }, { "io", op_vm, 3 },
-	{ "fork", op_fork, 1 }, { "fork", op_kill, 1 }, { "hand", op_hand, 4 },
+	{ "touch", op_write, 20 },
+	{ "touch", op_check, 20 },
+	{ "touch", op_check_zone, 2 },
+	{ "touch", op_look, 2 },
+	{ "touch", op_nap, 1 },
+	{ "map", op_map, 8 },
+	{ "map", op_unmap, 5 },
+	{ "map", op_renew, 1 },
+	{ "burst", op_burst, 1 },
+	{ "move", op_move, 8 },
+	{ "chain", op_chain, 6 },
+	{ "resize", op_resize, 8 },
+	{ "dontunmap", op_dontunmap, 3 },
+	{ "drop", op_drop, 5 },
+	{ "free", op_free, 3 },
+	{ "advise", op_advise, 5 },
+	{ "populate", op_populate, 3 },
+	{ "forkadv", op_forkadv, 2 },
+	{ "protect", op_protect, 5 },
+	{ "lock", op_lock, 2 },
+	{ "guard", op_guard, 3 },
+	{ "malloc", op_malloc, 8 },
+	{ "brk", op_brk, 2 },
+	{ "io", op_file, 3 },
+	{ "io", op_pipe, 2 },
+	{ "io", op_vm, 3 },
+	{ "fork", op_fork, 1 },
+	{ "fork", op_kill, 1 },
+	{ "hand", op_hand, 4 },
 	{ "spans", op_move, 1 },	/* without: mremap of one mapping at a time */
 };
 #define OPS	(sizeof(op_table) / sizeof(op_table[0]))
@@ -133,7 +151,7 @@ void step(struct worker *w)
 
 	if (w->depth && __atomic_load_n(&sh->failed, __ATOMIC_RELAXED))
 		_exit(1);	/* the whole test ends */
-	w->now = (struct op) {
+	w->now = (struct op){
 		.kind = i, .a = rnd(&w->rng) >> 16, .b = rnd(&w->rng) >> 16,
 		.c = rnd(&w->rng) >> 16, .d = rnd(&w->rng) >> 16,
 	};
@@ -214,7 +232,7 @@ static void probe(void)
 				to) == to;
 	madvise(p + PAGE, PAGE, MADV_DONTFORK);
 	conf.many_vmas = enabled("spans") && !conf.any_errno &&
-		mremap(p, 8 * PAGE, 8 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to;
+			 mremap(p, 8 * PAGE, 8 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to;
 	munmap(p, 8 * PAGE);
 	munmap(to, 8 * PAGE);
 }
@@ -224,9 +242,8 @@ static void __attribute__((noreturn)) stuck(struct worker *w)
 	for (unsigned int t = 0; t < conf.threads; t++) {
 		struct worker *o = &sh->worker[t];
 
-		tell("thread %u, step %llu: %s(%#x,%#x,%#x,%#x)\n", t,
-			(unsigned long long)o->step, op_table[o->now.kind].name, o->now.a,
-			o->now.b, o->now.c, o->now.d);
+		tell("thread %u, step %llu: %s(%#x,%#x,%#x,%#x)\n", t, (unsigned long long)o->step,
+		     op_table[o->now.kind].name, o->now.a, o->now.b, o->now.c, o->now.d);
 		tell_last(o, now_ns());
 	}
 	broken(w, NULL, "nothing happens for %d s", STUCK_S);

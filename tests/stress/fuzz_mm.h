@@ -50,16 +50,16 @@
 
 /* What a page of a zone is. */
 enum {
-	P_MAPPED	= 1 << 0,
-	P_READ		= 1 << 1,	/* may be read; without: SIGSEGV */
-	P_WRITE		= 1 << 2,
-	P_GUARD		= 1 << 3,	/* MADV_GUARD_INSTALL */
-	P_LAZY		= 1 << 4,	/* MADV_FREE: may become zeros, until it is written */
-	P_LOCKED	= 1 << 5,
-	P_DONTFORK	= 1 << 6,
-	P_WIPE		= 1 << 7,
-	P_HUGE		= 1 << 8,
-	P_NOHUGE	= 1 << 9,
+	P_MAPPED = 1 << 0,
+	P_READ = 1 << 1, /* may be read; without: SIGSEGV */
+	P_WRITE = 1 << 2,
+	P_GUARD = 1 << 3, /* MADV_GUARD_INSTALL */
+	P_LAZY = 1 << 4, /* MADV_FREE: may become zeros, until it is written */
+	P_LOCKED = 1 << 5,
+	P_DONTFORK = 1 << 6,
+	P_WIPE = 1 << 7,
+	P_HUGE = 1 << 8,
+	P_NOHUGE = 1 << 9,
 };
 #define P_RW		(P_READ | P_WRITE)
 #define P_VMA		(P_RW | P_LOCKED | P_DONTFORK | P_WIPE | P_HUGE | P_NOHUGE)

@@ -81,7 +81,7 @@ static bool destination(struct worker *w, const struct op *op, unsigned int nr, 
 	if (!z)
 		return false;
 	adopt(z, map(w, NULL, nr * PAGE, PROT_READ | PROT_WRITE, 0), nr);
-	*to = (struct run) { z, 0, nr };
+	*to = (struct run){ z, 0, nr };
 	fresh(w, *to, P_RW);
 	if (op->a >> 10 & 1)
 		for (unsigned int i = 0; i < nr; i++)
@@ -106,7 +106,7 @@ static bool move(struct worker *w, struct run r, struct run to)
 		       one_vma(w, r) ? "one mapping" : "several mappings", to.nr,
 		       at(to.z, to.first), got);
 	if (to.nr < r.nr) {
-		forget(w, (struct run) { r.z, r.first + to.nr, r.nr - to.nr });
+		forget(w, (struct run){ r.z, r.first + to.nr, r.nr - to.nr });
 		r.nr = to.nr;
 	}
 	carry(w, r, to, false);
@@ -136,11 +136,11 @@ static void shrink(struct worker *w, struct run r, unsigned int nr, int flags)
 {
 	char *got = remap(w, r, nr, flags, NULL, "mremap shrink");
 
-	if (is_refused(w, got, r, (struct run) { 0 }))
+	if (is_refused(w, got, r, (struct run){ 0 }))
 		return;
 	if (got != at(r.z, r.first))
 		broken(w, at(r.z, r.first), "mremap of %u pages to %u: %p, %m", r.nr, nr, got);
-	forget(w, (struct run) { r.z, r.first + nr, r.nr - nr });
+	forget(w, (struct run){ r.z, r.first + nr, r.nr - nr });
 }
 
 /* The mapping has grown where it is. */
@@ -179,7 +179,7 @@ static void grow(struct worker *w, struct run r, unsigned int nr, int flags)
 		return;
 	got = remap(w, r, nr, flags, NULL, "mremap grow");
 	rc = errno;
-	if (is_refused(w, got, r, (struct run) { 0 }))
+	if (is_refused(w, got, r, (struct run){ 0 }))
 		return;
 	if (got == at(r.z, r.first) && can) {
 		grown(w, r, nr);
@@ -191,7 +191,7 @@ static void grow(struct worker *w, struct run r, unsigned int nr, int flags)
 		       r.nr, nr, flags, can, got);
 	} else {
 		adopt(z, got, nr);
-		carry(w, r, (struct run) { z, 0, nr }, false);
+		carry(w, r, (struct run){ z, 0, nr }, false);
 	}
 }
 
@@ -222,7 +222,7 @@ static bool dontunmap(struct worker *w, struct run r, struct run to, int fixed)
 	char *got = remap(w, r, r.nr, MREMAP_MAYMOVE | MREMAP_DONTUNMAP | fixed, want,
 			  "mremap dontunmap");
 
-	if (is_refused(w, got, r, fixed ? to : (struct run) { 0 }))
+	if (is_refused(w, got, r, fixed ? to : (struct run){ 0 }))
 		return false;
 	if (got == MAP_FAILED || (fixed && got != want))
 		broken(w, at(r.z, r.first), "mremap(DONTUNMAP) of %u pages: %p, %m", r.nr, got);
@@ -248,7 +248,7 @@ void op_dontunmap(struct worker *w, const struct op *op)
 			dontunmap(w, r, to, MREMAP_FIXED);
 		return;
 	}
-	to = (struct run) { free_zone(w), 0, r.nr };
+	to = (struct run){ free_zone(w), 0, r.nr };
 	if (to.z)
 		dontunmap(w, r, to, 0);
 }

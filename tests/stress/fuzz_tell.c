@@ -33,7 +33,7 @@ void note(struct worker *w, const char *what, const void *from, const void *to, 
 	static __thread unsigned int pos;
 	struct done *d = &w->done[pos++ % RECENT];
 
-	*d = (struct done) {
+	*d = (struct done){
 		.step = step, .ns = now_ns(), .what = what, .from = (uintptr_t)from,
 		.to = (uintptr_t)to, .len = len, .result = result,
 	};
@@ -52,7 +52,7 @@ static const struct done *newest(struct worker *w, uint64_t before)
 static void tell_done(const struct done *d, uint64_t now)
 {
 	tell("    -%.3f ms, step %llu: %s %#lx+%#lx", (now - d->ns) / 1e6,
-		(unsigned long long)d->step, d->what, (long)d->from, (long)d->len);
+	     (unsigned long long)d->step, d->what, (long)d->from, (long)d->len);
 	if (d->to)
 		tell(" -> %#lx", (long)d->to);
 	if (d->result)
@@ -105,8 +105,8 @@ static void tell_others(struct worker *w, uintptr_t addr, uint64_t now)
 
 		for (int n = 0; n < 256 && told < 6 && (d = newest(&sh->worker[t], before)); n++) {
 			before = d->ns;
-			if (&sh->worker[t] == w || (addr - d->from >= d->len &&
-						    addr - d->to >= d->len))
+			if (&sh->worker[t] == w ||
+			    (addr - d->from >= d->len && addr - d->to >= d->len))
 				continue;
 			if (!told++)
 				tell("  thread %u there:\n", t);
@@ -161,9 +161,8 @@ void broken(struct worker *w, const void *addr, const char *fmt, ...)
 	}
 	tell("BROKEN: %s\n  seed %llu, ", why, (unsigned long long)conf.seed);
 	if (w) {
-		tell("%s %u, step %llu, pid %d, address %p\n",
-			w->id < THREADS ? "thread" : "child", w->id, (unsigned long long)w->step,
-			getpid(), addr);
+		tell("%s %u, step %llu, pid %d, address %p\n", w->id < THREADS ? "thread" : "child",
+		     w->id, (unsigned long long)w->step, getpid(), addr);
 		if (addr)
 			tell_page(w, (uintptr_t)addr, now);
 		tell_last(w, now);

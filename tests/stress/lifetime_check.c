@@ -121,10 +121,12 @@ static bool device_counts(const struct part *v, size_t nr, const struct lent *l,
 	if (once && known == mapped && live == mapped + (l != NULL) &&
 	    (!l || zd_page_count(l->anchor) == 1))
 		return true;
-	EXPECT(NULL, !tell, "%llu pages are on the device%s; it has %llu live ones with the "
-	       "anchor (count %u), and the mm knows of %llu", (unsigned long long)mapped,
-	       once ? "" : ", and one is still shared", (unsigned long long)live,
-	       l ? zd_page_count(l->anchor) : 0, (unsigned long long)known);
+	EXPECT(NULL, !tell,
+	       "%llu pages are on the device%s; it has %llu live ones with the "
+	       "anchor (count %u), and the mm knows of %llu",
+	       (unsigned long long)mapped, once ? "" : ", and one is still shared",
+	       (unsigned long long)live, l ? zd_page_count(l->anchor) : 0,
+	       (unsigned long long)known);
 	return false;
 }
 
@@ -156,8 +158,10 @@ static void check_device(const struct part *v, size_t nr)
 		return;
 	live = zd_device_live_pages(l->dev);
 	while (allocatable(l->dev) + live != l->dev->nr_pages) {
-		EXPECT(NULL, now() < until, "of %llu device pages %llu are live, and only %llu "
-		       "are free", (unsigned long long)l->dev->nr_pages, (unsigned long long)live,
+		EXPECT(NULL, now() < until,
+		       "of %llu device pages %llu are live, and only %llu "
+		       "are free",
+		       (unsigned long long)l->dev->nr_pages, (unsigned long long)live,
 		       (unsigned long long)allocatable(l->dev));
 		usleep(5000);
 	}

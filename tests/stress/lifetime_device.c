@@ -139,9 +139,10 @@ static void remove_in_steps(unsigned int ms)
 
 	zd_put_page(now_there.anchor);
 	while ((rc = remove_timed(ms, &h)) == -ETIMEDOUT) {
-		EXPECT(NULL, now() < until, "%llu pages hold the device, the first %#llx, "
-		       "and nobody lets go", (unsigned long long)h.nr_pages,
-		       (unsigned long long)h.pfns[0]);
+		EXPECT(NULL, now() < until,
+		       "%llu pages hold the device, the first %#llx, "
+		       "and nobody lets go",
+		       (unsigned long long)h.nr_pages, (unsigned long long)h.pfns[0]);
 		removed.timeouts++;
 	}
 	EXPECT(NULL, !rc, "zd_device_unregister_timeout: %d", rc);

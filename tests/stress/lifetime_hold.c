@@ -36,8 +36,9 @@ void hold_check(const struct worker *w, const struct hold *h)
 	EXPECT(w, n == h->nr, "%u pages at %p are held, and could not be got again: %ld", h->nr,
 	       h->addr, n);
 	for (long i = 0; i < n; i++) {
-		EXPECT(w, again[i] == h->page[i], "page %p is held as pfn %#llx and has become %#llx",
-		       h->addr + i * PAGE, (unsigned long long)zd_page_to_pfn(h->page[i]),
+		EXPECT(w, again[i] == h->page[i],
+		       "page %p is held as pfn %#llx and has become %#llx", h->addr + i * PAGE,
+		       (unsigned long long)zd_page_to_pfn(h->page[i]),
 		       (unsigned long long)zd_page_to_pfn(again[i]));
 		/* not before: a mremap is followed a moment after it has returned (zonedev/gup.h),
 		 * and getting a page waits for that */
@@ -68,8 +69,8 @@ void hold_pages(struct worker *w, const struct op *op, bool pin)
 	if (t.addr >= mem && t.addr < mem + HOT * PAGE)
 		t.addr += HOT * PAGE;	/* the HOT pages are to be free to go */
 	*h = (struct hold){ .refs = pin ? ZD_PIN_BIAS : 1, .addr = t.foreign ? NULL : t.addr };
-	n = (pin ? zd_pin_user_pages_fast : zd_get_user_pages_fast)
-		(mm, t.addr + op->d % PAGE, t.pages, flags, h->page);
+	n = (pin ? zd_pin_user_pages_fast : zd_get_user_pages_fast)(mm, t.addr + op->d % PAGE,
+								    t.pages, flags, h->page);
 	if (n == -EAGAIN)
 		w->did.again++;
 	if (n == -EAGAIN || (n == -EFAULT && !t.sure))
@@ -126,8 +127,7 @@ void hold_walk(struct worker *w, const struct op *op)
 
 	__atomic_store_n(&w->walks, true, __ATOMIC_RELAXED);
 	for (unsigned int round = 0; round % 64 || now() < end; round++) {
-		long n = zd_get_user_pages_fast(mm, mem + first * PAGE, HOLD_MAX, 0,
-						page);
+		long n = zd_get_user_pages_fast(mm, mem + first * PAGE, HOLD_MAX, 0, page);
 
 		if (n == -EAGAIN) {
 			w->did.again++;

@@ -45,8 +45,9 @@ void verify_word(const struct worker *w, const struct worker *of, size_t page, u
 
 	EXPECT(w, counter >= floor && counter <= ceiling && counter != ~0ull,
 	       "common page %zu, thread %u's word is %#llx (counter %lld), not %llu..%llu; "
-	       "read again: %#llx", page, of->id, (unsigned long long)got, (long long)counter,
-	       (unsigned long long)floor, (unsigned long long)ceiling,
+	       "read again: %#llx",
+	       page, of->id, (unsigned long long)got, (long long)counter, (unsigned long long)floor,
+	       (unsigned long long)ceiling,
 	       (unsigned long long)__atomic_load_n(slot(of, page), __ATOMIC_RELAXED));
 }
 
@@ -78,8 +79,10 @@ void verify_own_at(const struct worker *w, const struct own_page *p, const void 
 		uint64_t got = __atomic_load_n((const uint64_t *)at + own_word[k],
 					       __ATOMIC_RELAXED);
 
-		EXPECT(w, got == want, "page %p (tag %u), word %u is %#llx (counter %lld), not "
-		       "%#llx (counter %llu)", at, p->tag, own_word[k], (unsigned long long)got,
+		EXPECT(w, got == want,
+		       "page %p (tag %u), word %u is %#llx (counter %lld), not "
+		       "%#llx (counter %llu)",
+		       at, p->tag, own_word[k], (unsigned long long)got,
 		       (long long)counter_of(got, w->id, p->tag), (unsigned long long)want,
 		       (unsigned long long)p->now);
 	}
@@ -100,8 +103,7 @@ void write_own(struct window *win, size_t page)
 		w++;
 	p->now = ++p->last;
 	for (size_t k = 0; k < 4; k++)
-		__atomic_store_n(at + own_word[k], value(w->id, p->tag, p->now),
-				 __ATOMIC_RELAXED);
+		__atomic_store_n(at + own_word[k], value(w->id, p->tag, p->now), __ATOMIC_RELAXED);
 }
 
 void verify_all(const struct worker *w)

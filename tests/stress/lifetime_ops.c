@@ -53,8 +53,8 @@ static void op_home(struct worker *w, const struct op *op)
 	if (!t.pages)
 		return;
 	rc = zd_migrate_to_ram(mm, t.addr, t.pages * PAGE, NULL);
-	EXPECT(w, !rc || (!t.sure && rc == -EINVAL), "zd_migrate_to_ram(%p, %zu pages): %d",
-	       t.addr, t.pages, rc);
+	EXPECT(w, !rc || (!t.sure && rc == -EINVAL), "zd_migrate_to_ram(%p, %zu pages): %d", t.addr,
+	       t.pages, rc);
 }
 
 #define VMA_MAX 32

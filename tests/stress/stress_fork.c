@@ -45,7 +45,7 @@ static uint32_t seed;
 static struct shared {
 	uint64_t forks, lost[8];	/* forks with a lock held; by what was found so */
 	char said[200];
-} *shared;
+} * shared;
 
 static bool stopped(void)
 {
@@ -364,8 +364,8 @@ int main(void)
 	printf("ZD_SEED=%u\n", seed);
 	fflush(stdout);
 	r = seed | 1;
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-		      -1, 0);
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		      0);
 	zd_devm_init(&devm);
 	if (!bad || shared == MAP_FAILED || zd_memremap_pages(&inherited) ||
 	    zd_percpu_ref_init(&ref, never, 0) || zd_fault_guard_init())

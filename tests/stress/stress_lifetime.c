@@ -120,7 +120,7 @@ static void crashed(int sig)
 	raise(sig);	/* SA_RESETHAND: for good */
 }
 
-static void catch(void)
+static void catch (void)
 {
 	struct sigaction sa = { .sa_handler = crashed, .sa_flags = SA_RESETHAND | SA_NODEFER };
 
@@ -163,7 +163,8 @@ static void *jolt(void *unused)
 
 		usleep(rnd(&rng) % (JOLTS * 1000));
 		for (int i = 0; i < THREADS && rnd(&rng) % THREADS &&
-		     !__atomic_load_n(&worker[t].walks, __ATOMIC_RELAXED); i++)
+				!__atomic_load_n(&worker[t].walks, __ATOMIC_RELAXED);
+		     i++)
 			t = (t + 1) % THREADS;
 		pthread_kill(worker[t].thread, SIGUSR1);
 	}
@@ -317,7 +318,8 @@ static void report(double seconds)
 	}
 	printf("%.0f s: %llu rounds, %llu steps, %llu forks, %llu pages out, %llu devices (%llu "
 	       "files), %llu removals, %llu timed out, %llu gets and pins (%llu would not hold "
-	       "still)\n", seconds, (unsigned long long)round_nr, (unsigned long long)steps,
+	       "still)\n",
+	       seconds, (unsigned long long)round_nr, (unsigned long long)steps,
 	       (unsigned long long)sum.op[OP_FORK], (unsigned long long)sum.moved,
 	       (unsigned long long)removed.devices, (unsigned long long)removed.file_devices,
 	       (unsigned long long)removed.removals, (unsigned long long)removed.timeouts,
@@ -335,7 +337,7 @@ int main(int argc, char **argv)
 	uint64_t rng;
 
 	seed_value = rng = seed(argc, argv);
-	catch();
+	catch ();
 	zd_set_log(said, NULL);
 	CHECK(!sigaction(SIGUSR1, &sa, NULL));
 	start = told = now();

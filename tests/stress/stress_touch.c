@@ -55,8 +55,10 @@ static void verify(const struct worker *w, size_t page, uint64_t counter)
 
 	if (got == want)
 		return;
-	fprintf(stderr, "thread %u page %zu: %#llx, not %#llx (counter %llu), in %s; read again: "
-		"%#llx\n", w->id, page, (unsigned long long)got, (unsigned long long)want,
+	fprintf(stderr,
+		"thread %u page %zu: %#llx, not %#llx (counter %llu), in %s; read again: "
+		"%#llx\n",
+		w->id, page, (unsigned long long)got, (unsigned long long)want,
 		(unsigned long long)counter, getpid() == main_pid ? "the parent" : "a child",
 		(unsigned long long)*slot(w, page));
 	_exit(1);
@@ -189,7 +191,8 @@ static void run(uint64_t *rng, double seconds, unsigned int latency_us)
 	}
 	s = stats(mm);
 	printf("latency %u us: %llu steps, %llu forks, %llu drops; out %llu, home %llu, freed %llu, "
-	       "refused %llu\n", latency_us, (unsigned long long)steps, (unsigned long long)forks,
+	       "refused %llu\n",
+	       latency_us, (unsigned long long)steps, (unsigned long long)forks,
 	       (unsigned long long)drops, (unsigned long long)s.pages_out,
 	       (unsigned long long)s.pages_home, (unsigned long long)s.pages_freed,
 	       (unsigned long long)s.refused_pinned);

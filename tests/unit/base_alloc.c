@@ -17,8 +17,8 @@ static bool all_zero(const char *p, size_t n)
 
 static void test_sizes(void **state)
 {
-	static const size_t sizes[] = { 0, 1, 31, 32, 33, 64, 100, 4095, 4096, 4097, 65535, 65536,
-					65537, 100000, 3 << 20 };
+	static const size_t sizes[] = { 0,    1,    31,	   32,	  33,	 64,	 100,	 4095,
+					4096, 4097, 65535, 65536, 65537, 100000, 3 << 20 };
 	char *p[15];
 
 	(void)state;
@@ -259,7 +259,9 @@ static uint32_t race_seed;
 static void *race_thread(void *arg)
 {
 	uint32_t rnd = (race_seed + (uintptr_t)arg * 0x9e3779b9) | 1;
-	struct { uint32_t *p, n; } held[HELD] = { 0 };
+	struct {
+		uint32_t *p, n;
+	} held[HELD] = { 0 };
 
 	for (int i = 0; i < OPS + HELD; i++) {
 		uint32_t at = i < OPS ? test_rand(&rnd) % HELD : (uint32_t)(i - OPS);
@@ -370,16 +372,11 @@ static void test_lock(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_sizes),
-		cmocka_unit_test(test_grow),
-		cmocka_unit_test(test_many),
-		cmocka_unit_test(test_fail_nth),
-		cmocka_unit_test(test_reserve),
-		cmocka_unit_test(test_mlockall),
-		cmocka_unit_test(test_own_ranges),
-		cmocka_unit_test(test_aborts),
-		cmocka_unit_test(test_race),
-		cmocka_unit_test(test_fork),
+		cmocka_unit_test(test_sizes),	   cmocka_unit_test(test_grow),
+		cmocka_unit_test(test_many),	   cmocka_unit_test(test_fail_nth),
+		cmocka_unit_test(test_reserve),	   cmocka_unit_test(test_mlockall),
+		cmocka_unit_test(test_own_ranges), cmocka_unit_test(test_aborts),
+		cmocka_unit_test(test_race),	   cmocka_unit_test(test_fork),
 		cmocka_unit_test(test_lock),
 	};
 

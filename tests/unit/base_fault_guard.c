@@ -543,10 +543,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_handlers),	/* before ours is in place here */
-		cmocka_unit_test(test_copy),
-		cmocka_unit_test(test_count),
-		cmocka_unit_test(test_guard_call),
-		cmocka_unit_test(test_left),
+		cmocka_unit_test(test_copy),	   cmocka_unit_test(test_count),
+		cmocka_unit_test(test_guard_call), cmocka_unit_test(test_left),
 		cmocka_unit_test(test_threads),
 	};
 

@@ -28,9 +28,11 @@ FIXED(zd_p2pdma_sg, 24);
 FIXED(zd_pmem_request, 64);
 
 _Static_assert(offsetof(struct zd_migrate_vma, result) + sizeof(struct zd_migrate_result) ==
-	       sizeof(struct zd_migrate_vma), "result is the last");
+		       sizeof(struct zd_migrate_vma),
+	       "result is the last");
 _Static_assert(offsetof(struct zd_pmem_holders, pages) + sizeof(struct zd_pagemap_holders) ==
-	       sizeof(struct zd_pmem_holders), "pages is the last");
+		       sizeof(struct zd_pmem_holders),
+	       "pages is the last");
 
 /* --- what a test's caller has: ours, and what a newer one would have behind it --- */
 
@@ -75,14 +77,15 @@ static int loud(void **state)
 
 static void test_types(void **state)
 {
-	static const int known[] = { ZD_MEMORY_DEVICE_PRIVATE, ZD_MEMORY_FS_DAX,
-				     ZD_MEMORY_GENERIC, ZD_MEMORY_P2PDMA, ZD_MEMORY_SYSTEM };
+	static const int known[] = { ZD_MEMORY_DEVICE_PRIVATE, ZD_MEMORY_FS_DAX, ZD_MEMORY_GENERIC,
+				     ZD_MEMORY_P2PDMA, ZD_MEMORY_SYSTEM };
 	static const struct zd_pagemap_ops ops = { .size = sizeof(ops), .page_free = (void *)loud };
 	unsigned int accepted = 0;
 
 	(void)state;
 	for (int type = -1; type < 16; type++) {
-		struct zd_pagemap m = { .type = (enum zd_memory_type)type, .ops = &ops,
+		struct zd_pagemap m = { .type = (enum zd_memory_type)type,
+					.ops = &ops,
 					.nr_pages = 1 };
 		bool is_known = false;
 
@@ -130,7 +133,10 @@ static void test_directions(void **state)
 
 static void test_pmem(void **state)
 {
-	struct { struct zd_pmem_attr s; uint64_t more; } attr = {
+	struct {
+		struct zd_pmem_attr s;
+		uint64_t more;
+	} attr = {
 		.s = { .size = sizeof(attr), .bytes = 1 << 20 },
 	};
 	LONGER(zd_pmem_holders) h;
@@ -233,8 +239,14 @@ static void test_holders(void **state)
 
 static void test_regions(void **state)
 {
-	struct { struct zd_dax_opts s; uint64_t more; } opts = { .s = { .size = sizeof(opts) } };
-	struct { struct zd_p2pdma_resource s; uint64_t more; } res = {
+	struct {
+		struct zd_dax_opts s;
+		uint64_t more;
+	} opts = { .s = { .size = sizeof(opts) } };
+	struct {
+		struct zd_p2pdma_resource s;
+		uint64_t more;
+	} res = {
 		.s = { .size = sizeof(res), .length = 16 * ZD_PAGE_SIZE },
 	};
 	int fd = memfd_create("sized", MFD_CLOEXEC);
@@ -287,7 +299,10 @@ static void test_copy(void **state)
 
 static void test_ops(void **state)
 {
-	struct { struct zd_pagemap_ops s; void *more; } ops = { .s = { .size = sizeof(ops) } };
+	struct {
+		struct zd_pagemap_ops s;
+		void *more;
+	} ops = { .s = { .size = sizeof(ops) } };
 	struct zd_pagemap m = { .type = ZD_MEMORY_GENERIC, .ops = &ops.s, .nr_pages = 1 };
 
 	(void)state;
@@ -301,7 +316,10 @@ static void test_ops(void **state)
 
 static void test_faults(void **state)
 {
-	struct { struct zd_ram_faults s; uint64_t more; } f = {
+	struct {
+		struct zd_ram_faults s;
+		uint64_t more;
+	} f = {
 		.s = { .read_error = -EIO, .nr = 1 },
 	};
 	struct zd_device *dev;
@@ -322,7 +340,10 @@ static void test_faults(void **state)
 
 static void test_mm_attr(void **state)
 {
-	struct { struct zd_mm_attr s; uint64_t more; } attr = {
+	struct {
+		struct zd_mm_attr s;
+		uint64_t more;
+	} attr = {
 		.s = { .size = sizeof(attr) }, .more = 1,
 	};
 	struct zd_mm *mm;
@@ -338,9 +359,9 @@ static void test_mm_attr(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_types), T(test_levels), T(test_directions), T(test_pmem),
-		T(test_holders), T(test_regions), T(test_copy), T(test_ops), T(test_faults),
-		T(test_mm_attr),
+		T(test_types),	 T(test_levels),  T(test_directions), T(test_pmem),
+		T(test_holders), T(test_regions), T(test_copy),	      T(test_ops),
+		T(test_faults),	 T(test_mm_attr),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -23,7 +23,10 @@ ZD_DEFINE_STATIC_KEY(race_key);
 ZD_DEFINE_STATIC_KEY(lone_key);
 
 static int hits;
-__attribute__((noinline, cold)) static void hit(void) { hits++; }
+__attribute__((noinline, cold)) static void hit(void)
+{
+	hits++;
+}
 
 __attribute__((noinline)) int plus_one(int x);
 int plus_one(int x)
@@ -221,8 +224,9 @@ static void test_race(void **state)
 		assert_int_equal(pthread_create(&threads[i], NULL, race_thread, NULL), 0);
 	/* Toggle that often, or for that long, and on until both states have been seen. */
 	for (unsigned int i = 0; (i < toggles && now_s() < enough) ||
-	     !__atomic_load_n(&race_seen_on, __ATOMIC_RELAXED) ||
-	     !__atomic_load_n(&race_seen_off, __ATOMIC_RELAXED); i++) {
+				 !__atomic_load_n(&race_seen_on, __ATOMIC_RELAXED) ||
+				 !__atomic_load_n(&race_seen_off, __ATOMIC_RELAXED);
+	     i++) {
 		assert_true(now_s() < give_up);
 		__atomic_add_fetch(&race_phase, 1, __ATOMIC_SEQ_CST);
 		assert_int_equal(zd_static_branch_inc(&race_key), 0);
@@ -304,7 +308,8 @@ static void test_protocol(void **state)
 	zd_static_key_observer = observe;
 	for (unsigned int i = 1; i <= 4; i++) {
 		assert_int_equal(i % 2 ? zd_static_branch_inc(&race_key) :
-				 zd_static_branch_dec(&race_key), 0);
+					 zd_static_branch_dec(&race_key),
+				 0);
 		assert_int_equal(watch.writes, i * 3 * RACE_SITES);
 		for (unsigned int s = 0; s < RACE_SITES; s++)
 			assert_false(watch.dirty[s]);
@@ -344,18 +349,23 @@ static void forbid(bool membarrier_only)
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_membarrier, 0, 3),
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args)),
-		BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE |
-			 MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE, 2, 0),
+		BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K,
+			 MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE |
+				 MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE,
+			 2, 0),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, membarrier_only ? 0xffffffff : SYS_pwrite64, 0, 1),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, membarrier_only ? 0xffffffff : SYS_pwrite64, 0,
+			 1),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, membarrier_only ? 0xffffffff : SYS_mprotect, 0, 1),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, membarrier_only ? 0xffffffff : SYS_mprotect, 0,
+			 1),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
 	struct sock_fprog prog = { .len = sizeof(f) / sizeof(f[0]), .filter = f };
 
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog))
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+	    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog))
 		_exit(99);
 }
 
@@ -496,7 +506,8 @@ int main(void)
 		bool plain = i >= 2;
 
 		if (status) {
-			fprintf(stderr, "%s: status %#x\n%s", modes[i] ? modes[i] : "filter", status, err);
+			fprintf(stderr, "%s: status %#x\n%s", modes[i] ? modes[i] : "filter",
+				status, err);
 			failed = 1;
 		}
 		if (count_text(err, "static keys are plain branches here") != plain) {

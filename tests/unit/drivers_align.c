@@ -47,15 +47,16 @@ void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
 	char *room, *at;
 
 	if (is_device(fd)) {
-		if ((len | offset | (flags & MAP_FIXED ? (uintptr_t)addr : 0)) & (device_align - 1)) {
+		if ((len | offset | (flags & MAP_FIXED ? (uintptr_t)addr : 0)) &
+		    (device_align - 1)) {
 			refused++;
 			errno = EINVAL;
 			return MAP_FAILED;
 		}
 		/* the kernel finds an aligned place by itself */
 		if (!(flags & MAP_FIXED)) {
-			room = mmap(NULL, len + device_align, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS,
-				    -1, 0);
+			room = mmap(NULL, len + device_align, PROT_NONE,
+				    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 			at = (char *)(((uintptr_t)room + device_align - 1) & ~(device_align - 1));
 			munmap(room, len + device_align);
 			addr = at;
@@ -69,7 +70,7 @@ void *mmap(void *addr, size_t len, int prot, int flags, int fd, off_t offset)
 /* libpmem2 maps the memfd: it knows no device-dax node of /dev/zero's number. */
 int pmem2_source_from_fd(struct pmem2_source **src, int fd)
 {
-	int (*real)(struct pmem2_source **src, int fd) = dlsym(RTLD_NEXT, "pmem2_source_from_fd");
+	int (*real)(struct pmem2_source * *src, int fd) = dlsym(RTLD_NEXT, "pmem2_source_from_fd");
 
 	return real(src, is_device(fd) ? memory : fd);
 }
@@ -101,7 +102,8 @@ static void map_device(uint64_t align, uint64_t bytes)
 	assert_int_equal(zd_dax_open(DEVICE, NULL, &dax), 0);
 	assert_int_equal(zd_dax_align(dax), align);
 	assert_int_equal(zd_dax_size(dax), bytes);
-	assert_int_equal(zd_dax_mmap(dax, NULL, NULL, 0, bytes, PROT_READ | PROT_WRITE, 0, &map), 0);
+	assert_int_equal(zd_dax_mmap(dax, NULL, NULL, 0, bytes, PROT_READ | PROT_WRITE, 0, &map),
+			 0);
 	assert_int_equal((uintptr_t)zd_dax_mapping_addr(map) % align, 0);
 	assert_int_equal(zd_dax_mmap(dax, NULL, NULL, bytes - align, align, PROT_READ, 0, &two), 0);
 	assert_int_equal((uintptr_t)zd_dax_mapping_addr(two) % align, 0);
@@ -110,13 +112,15 @@ static void map_device(uint64_t align, uint64_t bytes)
 	assert_int_equal(byte, 'x');
 	/* a place that the caller wants, but the device doesn't take */
 	assert_int_equal(zd_dax_munmap(two), 0);
-	assert_int_equal(zd_dax_mmap(dax, NULL, (char *)zd_dax_mapping_addr(map) - ZD_PAGE_SIZE, 0, align,
-				     PROT_READ, 0, &two), 0);
+	assert_int_equal(zd_dax_mmap(dax, NULL, (char *)zd_dax_mapping_addr(map) - ZD_PAGE_SIZE, 0,
+				     align, PROT_READ, 0, &two),
+			 0);
 	assert_int_equal((uintptr_t)zd_dax_mapping_addr(two) % align, 0);
 	assert_int_equal(zd_dax_munmap(two), 0);
 	/* lengths and offsets that the kernel would refuse are refused before */
 	if (align > ZD_PAGE_SIZE) {
-		assert_int_equal(zd_dax_mmap(dax, NULL, NULL, ZD_PAGE_SIZE, align, PROT_READ, 0, &two),
+		assert_int_equal(zd_dax_mmap(dax, NULL, NULL, ZD_PAGE_SIZE, align, PROT_READ, 0,
+					     &two),
 				 -EINVAL);
 		assert_int_equal(zd_dax_mmap(dax, NULL, NULL, 0, ZD_PAGE_SIZE, PROT_READ, 0, &two),
 				 -EINVAL);
@@ -173,8 +177,11 @@ static void test_file(void **state)
 		/* so that the next place is one that doesn't fit by accident */
 		assert_true(mmap(NULL, ZD_PAGE_SIZE * (round + 1), PROT_NONE,
 				 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) != MAP_FAILED);
-		assert_int_equal(zd_dax_mmap(dax, NULL, NULL, offset, 4 * MIB, PROT_READ, 0, &map), 0);
-		assert_int_equal(((uintptr_t)zd_dax_mapping_addr(map) - opts.offset - offset) % (2 * MIB), 0);
+		assert_int_equal(zd_dax_mmap(dax, NULL, NULL, offset, 4 * MIB, PROT_READ, 0, &map),
+				 0);
+		assert_int_equal(((uintptr_t)zd_dax_mapping_addr(map) - opts.offset - offset) %
+					 (2 * MIB),
+				 0);
 		assert_int_equal(zd_dax_munmap(map), 0);
 	}
 	assert_int_equal(zd_dax_close(dax), 0);
@@ -223,10 +230,8 @@ static void test_pmem_device(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_device),
-		cmocka_unit_test(test_opts),
-		cmocka_unit_test(test_file),
-		cmocka_unit_test(test_pmem),
+		cmocka_unit_test(test_device),	    cmocka_unit_test(test_opts),
+		cmocka_unit_test(test_file),	    cmocka_unit_test(test_pmem),
 		cmocka_unit_test(test_pmem_device),
 	};
 

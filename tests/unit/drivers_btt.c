@@ -14,8 +14,10 @@ static uint32_t rand_state;
 
 static struct zd_pmem *open_btt(const char *path, uint32_t block)
 {
-	struct zd_pmem_attr attr = { .size = sizeof(attr), .flags = ZD_PMEM_BTT | ZD_PMEM_CREATE,
-				     .bytes = BYTES, .btt_block = block };
+	struct zd_pmem_attr attr = { .size = sizeof(attr),
+				     .flags = ZD_PMEM_BTT | ZD_PMEM_CREATE,
+				     .bytes = BYTES,
+				     .btt_block = block };
 	struct zd_pmem *pmem = NULL;
 	char err[256];
 	int rc = zd_pmem_open(path, &attr, &pmem, err, sizeof(err));
@@ -56,8 +58,10 @@ static void random_requests(struct zd_pmem *pmem, char *model, char *buf, uint64
 			nr = sectors - s;
 		switch (test_rand(&rand_state) % 6) {
 		case 0:
-			assert_int_equal(zd_pmem_rw(pmem, i % 2 ? ZD_PMEM_WRITE_ZEROES :
-							  ZD_PMEM_DISCARD, 0, s, nr, NULL), 0);
+			assert_int_equal(zd_pmem_rw(pmem,
+						    i % 2 ? ZD_PMEM_WRITE_ZEROES : ZD_PMEM_DISCARD,
+						    0, s, nr, NULL),
+					 0);
 			memset(model + s * SECTOR, 0, nr * SECTOR);
 			break;
 		case 1:
@@ -160,7 +164,9 @@ static void test_threads(void **state)
 	pmem = open_btt(path, 4096);
 	assert_non_null(pmem);
 	for (int i = 0; i < 4; i++) {
-		w[i] = (struct worker){ .pmem = pmem, .seed = test_seed() + i * 77 + 1, .stop = &stop };
+		w[i] = (struct worker){ .pmem = pmem,
+					.seed = test_seed() + i * 77 + 1,
+					.stop = &stop };
 		assert_int_equal(pthread_create(&t[i], NULL, work, &w[i]), 0);
 	}
 	usleep(500000);
@@ -389,7 +395,8 @@ static void test_bad(void **state)
 	/* an entry that was overwritten isn't followed */
 	media = zd_btt_map_off(pmem->btt, 40);
 	entry = UINT32_MAX;
-	for (int i = 0; i < 3; i++, entry = i % 2 ? 5 : *(uint64_t *)(pmem->media.base + media + 8)) {
+	for (int i = 0; i < 3;
+	     i++, entry = i % 2 ? 5 : *(uint64_t *)(pmem->media.base + media + 8)) {
 		assert_int_equal(pwrite(pmem->media.fd, &entry, 8, media), 8);
 		assert_int_equal(rd(pmem, 320, 8, buf), -EIO);
 		assert_int_equal(wr(pmem, 320, 8, buf), -EIO);
@@ -639,18 +646,12 @@ static void test_full(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_open),
-		cmocka_unit_test(test_resized),
-		cmocka_unit_test(test_model),
-		cmocka_unit_test(test_threads),
-		cmocka_unit_test(test_lanes),
-		cmocka_unit_test(test_redo),
-		cmocka_unit_test(test_extent),
-		cmocka_unit_test(test_bad),
-		cmocka_unit_test(test_half_written),
-		cmocka_unit_test(test_read_and_write),
-		cmocka_unit_test(test_writer_waits),
-		cmocka_unit_test(test_full),
+		cmocka_unit_test(test_open),	       cmocka_unit_test(test_resized),
+		cmocka_unit_test(test_model),	       cmocka_unit_test(test_threads),
+		cmocka_unit_test(test_lanes),	       cmocka_unit_test(test_redo),
+		cmocka_unit_test(test_extent),	       cmocka_unit_test(test_bad),
+		cmocka_unit_test(test_half_written),   cmocka_unit_test(test_read_and_write),
+		cmocka_unit_test(test_writer_waits),   cmocka_unit_test(test_full),
 		cmocka_unit_test(test_zero_and_write),	/* the last: it chooses how to persist */
 	};
 

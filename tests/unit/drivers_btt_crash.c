@@ -51,7 +51,7 @@ struct script {
 static struct shared {
 	char image[BYTES];
 	struct script script[2];	/* a thread each */
-} *sh;
+} * sh;
 
 static bool disk, raw;
 static uint32_t rand_state, block_bytes;
@@ -170,13 +170,13 @@ static int do_op(struct zd_pmem *pmem, const struct op *op)
 		return zd_pmem_rw(pmem, op->nr % 2 ? ZD_PMEM_DISCARD : ZD_PMEM_WRITE_ZEROES,
 				  op->fua ? ZD_PMEM_FUA : 0, op->sector, op->nr, NULL);
 	stamp(buf, op->sector, op->nr, op->gen);
-	return zd_pmem_rw(pmem, ZD_PMEM_WRITE, op->fua ? ZD_PMEM_FUA : 0, op->sector, op->nr,
-			  buf);
+	return zd_pmem_rw(pmem, ZD_PMEM_WRITE, op->fua ? ZD_PMEM_FUA : 0, op->sector, op->nr, buf);
 }
 
 static struct zd_pmem *open_image(int fd)
 {
-	struct zd_pmem_attr attr = { .size = sizeof(attr), .flags = raw ? 0 : ZD_PMEM_BTT,
+	struct zd_pmem_attr attr = { .size = sizeof(attr),
+				     .flags = raw ? 0 : ZD_PMEM_BTT,
 				     .btt_block = block_bytes };
 	struct zd_pmem *pmem = NULL;
 	char err[256];
@@ -443,7 +443,8 @@ static void crashes(void)
  * it takes force. */
 static struct zd_pmem *open_again(int fd)
 {
-	struct zd_pmem_attr attr = { .size = sizeof(attr), .flags = ZD_PMEM_BTT,
+	struct zd_pmem_attr attr = { .size = sizeof(attr),
+				     .flags = ZD_PMEM_BTT,
 				     .btt_block = block_bytes };
 	struct zd_pmem *pmem = NULL;
 	int rc;
@@ -482,7 +483,8 @@ static void layouts(char junk)
 			end(!open_again(fd));
 		}
 		assert_int_equal(waitpid(pid, &status, 0), pid);
-		assert_true(WIFEXITED(status) && (WEXITSTATUS(status) == 42 || !WEXITSTATUS(status)));
+		assert_true(WIFEXITED(status) &&
+			    (WEXITSTATUS(status) == 42 || !WEXITSTATUS(status)));
 		assert_int_equal(pwrite(fd, sh->image, BYTES, 0), BYTES);
 		pmem = open_again(fd);
 		assert_non_null(pmem);
@@ -557,12 +559,9 @@ static void test_disk_raw(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_layout),
-		cmocka_unit_test(test_memory),
-		cmocka_unit_test(test_memory_512),
-		cmocka_unit_test(test_disk),
-		cmocka_unit_test(test_disk_512),
-		cmocka_unit_test(test_memory_raw),
+		cmocka_unit_test(test_layout),	   cmocka_unit_test(test_memory),
+		cmocka_unit_test(test_memory_512), cmocka_unit_test(test_disk),
+		cmocka_unit_test(test_disk_512),   cmocka_unit_test(test_memory_raw),
 		cmocka_unit_test(test_disk_raw),
 	};
 

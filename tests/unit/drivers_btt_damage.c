@@ -121,12 +121,14 @@ static void request(struct zd_pmem *pmem)
 	stamp(buf, s, nr, next_gen & 0xffffff);
 	assert_int_equal(zeros ? zd_pmem_rw(pmem, pick(2) ? ZD_PMEM_DISCARD : ZD_PMEM_WRITE_ZEROES,
 					    pick(2) ? ZD_PMEM_NOUNMAP : 0, s, nr, NULL) :
-				 wr(pmem, s, nr, buf), 0);
+				 wr(pmem, s, nr, buf),
+			 0);
 }
 
 static struct zd_pmem *open_image(int fd, int *rc, char *err, size_t errlen)
 {
-	struct zd_pmem_attr attr = { .size = sizeof(attr), .flags = w.kind->flags,
+	struct zd_pmem_attr attr = { .size = sizeof(attr),
+				     .flags = w.kind->flags,
 				     .btt_block = w.kind->block };
 	struct zd_pmem *pmem = NULL;
 
@@ -217,7 +219,8 @@ static void damage(char *image)
 			memcpy(swap, at, ZD_PAGE_SIZE);
 			memcpy(at, image + other * ZD_PAGE_SIZE, ZD_PAGE_SIZE);
 			memcpy(image + other * ZD_PAGE_SIZE, swap, ZD_PAGE_SIZE);
-			note("pages %lu and %lu swapped; ", (unsigned long)page, (unsigned long)other);
+			note("pages %lu and %lu swapped; ", (unsigned long)page,
+			     (unsigned long)other);
 			break;
 		default:
 			memcpy(at, w.before[snapshot] + page * ZD_PAGE_SIZE, ZD_PAGE_SIZE);
@@ -235,7 +238,8 @@ static void wrong(uint64_t first, uint64_t nr, const char *buf, const char *when
 		fprintf(stderr, "sector %lu: generation %ld, not %ld or %ld\n", (unsigned long)s,
 			(long)stamped(buf + (s - first) * SECTOR, s), (long)w.now[s],
 			(long)w.next[s]);
-	fail_msg("%s, %s: wrong: %s: %s", w.kind->name, w.closed ? "closed" : "cut off", when, text);
+	fail_msg("%s, %s: wrong: %s: %s", w.kind->name, w.closed ? "closed" : "cut off", when,
+		 text);
 }
 
 /* Each block must be as it was, or as it was being written, or fail; how many fail. */
@@ -326,8 +330,9 @@ static void try_open_mended(int fd, const struct zd_pmem_check *c, const char *p
 	write_some(pmem);
 	read_all(pmem, "mended, and some written");
 	zd_pmem_close(pmem);
-	assert_int_equal(zd_pmem_check(path, ZD_PMEM_CHECK_DATA, NULL, NULL, &again,
-				       err, sizeof(err)), 0);
+	assert_int_equal(zd_pmem_check(path, ZD_PMEM_CHECK_DATA, NULL, NULL, &again, err,
+				       sizeof(err)),
+			 0);
 	if (again.damaged || again.nr_bad > c->nr_bad || again.nr_lost > c->nr_lost)
 		fail_msg("mended, and damaged: %s", text);
 }

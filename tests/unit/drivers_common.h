@@ -40,8 +40,8 @@ static inline uint64_t prng(uint64_t *state)
 
 static inline void *map_pages(size_t nr)
 {
-	void *p = mmap(NULL, nr * ZD_PAGE_SIZE, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *p = mmap(NULL, nr * ZD_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+		       -1, 0);
 
 	assert_true(p != MAP_FAILED);
 	return p;
@@ -205,8 +205,7 @@ static inline int attach_loop(size_t size)
 	loop_back = mkostemp(path, O_CLOEXEC);
 	unlink(path);
 	if (loop_fd >= 0 && loop_back >= 0 && !ftruncate(loop_back, size) &&
-	    !ioctl(loop_fd, LOOP_SET_FD, loop_back) &&
-	    !ioctl(loop_fd, LOOP_SET_STATUS64, &info))
+	    !ioctl(loop_fd, LOOP_SET_FD, loop_back) && !ioctl(loop_fd, LOOP_SET_STATUS64, &info))
 		return 0;
 	close(loop_back);
 	close(loop_fd);

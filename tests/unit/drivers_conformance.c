@@ -564,14 +564,21 @@ static void direct_access_is_the_page(void **state)
 static struct subject subjects[] = {
 	{ .name = "ram", .create = create_ram, .gives_back = true, .direct = true },
 	{ .name = "ram+latency", .create = create_slow_ram },
-	{ .name = "file", .create = create_disk, .mode = "io_uring, O_DIRECT",
+	{ .name = "file", .create = create_disk, .mode = "io_uring, O_DIRECT", .gives_back = true },
+	{ .name = "file(tmpfs)",
+	  .create = create_tmpfs,
+	  .mode = "io_uring, buffered",
+	  .strict = true,
 	  .gives_back = true },
-	{ .name = "file(tmpfs)", .create = create_tmpfs, .mode = "io_uring, buffered",
-	  .strict = true, .gives_back = true },
-	{ .name = "file(block)", .create = create_block, .mode = "io_uring, O_DIRECT",
-	  .strict = true, .gives_back = true },
+	{ .name = "file(block)",
+	  .create = create_block,
+	  .mode = "io_uring, O_DIRECT",
+	  .strict = true,
+	  .gives_back = true },
 	{ .name = "example", .create = create_example, .recurses = true },
-	{ .name = "file(no io_uring)", .create = create_no_uring, .mode = "pread/pwrite",
+	{ .name = "file(no io_uring)",
+	  .create = create_no_uring,
+	  .mode = "pread/pwrite",
 	  .gives_back = true },
 };
 
@@ -580,9 +587,9 @@ static const struct {
 	const char *name;
 	void (*fn)(void **state);
 } common[] = {
-	T(reads_what_was_written), T(an_empty_batch_is_done), T(full_is_full),
-	T(the_last_put_frees), T(event_fd_falls_silent), T(done_may_submit), T(a_direction_is_needed),
-	T(pages_are_freed_by_any_thread),
+	T(reads_what_was_written), T(an_empty_batch_is_done),	     T(full_is_full),
+	T(the_last_put_frees),	   T(event_fd_falls_silent),	     T(done_may_submit),
+	T(a_direction_is_needed),  T(pages_are_freed_by_any_thread),
 };
 
 #define NR(a) (sizeof(a) / sizeof(*(a)))

@@ -232,8 +232,9 @@ static void a_block_device(void **state)
 static void child_of_server(struct zd_device *dev, struct zd_io_page *pages, unsigned int nr,
 			    int parent_gone)
 {
-	struct zd_device_io io = { .dir = ZD_FROM_DEVICE, .nr = nr, .pages = pages,
-				   .done = set_done };
+	struct zd_device_io io = {
+		.dir = ZD_FROM_DEVICE, .nr = nr, .pages = pages, .done = set_done
+	};
 	char byte;
 	unsigned int i, round;
 
@@ -286,8 +287,9 @@ static void the_child_goes_on(void **state)
 	if (!pid) {	/* the server, that goes to the background */
 		char *mem = mmap(NULL, 512 * ZD_PAGE_SIZE, PROT_READ | PROT_WRITE,
 				 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		struct zd_device_io io = { .dir = ZD_TO_DEVICE, .nr = 512, .pages = pages,
-					   .done = set_done };
+		struct zd_device_io io = {
+			.dir = ZD_TO_DEVICE, .nr = 512, .pages = pages, .done = set_done
+		};
 
 		CHECK(!zd_file_device_create(NULL, SIZE, 0, &dev));
 		CHECK(dev->ops->alloc_pages(dev, 512, pfns) == 512);

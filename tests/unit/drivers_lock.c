@@ -61,7 +61,8 @@ static void test_flock(void **state)
 		pmem = open_at(path, ZD_PMEM_READONLY, 0);
 		assert_non_null(pmem);
 		zd_pmem_close(pmem);
-		assert_int_equal(zd_file_device_create(path, MIB, ZD_FILE_FORCE | ZD_FILE_KEEP, &dev),
+		assert_int_equal(zd_file_device_create(path, MIB, ZD_FILE_FORCE | ZD_FILE_KEEP,
+						       &dev),
 				 0);
 		assert_int_equal(zd_device_unregister(dev), 0);
 		assert_int_equal(ftruncate(fd, MIB), 0);

@@ -31,7 +31,8 @@ static void test_open_errors(void **state)
 	assert_int_equal(try_open(path, ZD_PMEM_CREATE | ZD_PMEM_READONLY, MIB, &pmem), -ENOENT);
 	assert_int_equal(try_open("/dev/null", 0, 0, &pmem), -ENOTBLK);
 	assert_int_equal(try_open(getenv("TMPDIR") ? getenv("TMPDIR") : "/var/tmp",
-				  ZD_PMEM_READONLY, 0, &pmem), -ENOTBLK);
+				  ZD_PMEM_READONLY, 0, &pmem),
+			 -ENOTBLK);
 	assert_int_equal(try_open("memfd:x", 0, 0, &pmem), -EINVAL);
 	assert_int_equal(pipe(fds), 0);
 	assert_int_equal(zd_pmem_open_fd(fds[0], NULL, &pmem, NULL, 0), -ENOTBLK);
@@ -131,14 +132,17 @@ static int submit(struct zd_pmem *pmem, struct zd_pmem_request *req)
 static void test_iov(void **state)
 {
 	static char a[5 * SECTOR], b[5 * SECTOR];
-	struct iovec out[] = { { a, 0 }, { a, 100 }, { a + 100, 1 }, { a + 101, 0 },
-			       { a + 101, 4 * SECTOR - 101 } };
+	struct iovec out[] = {
+		{ a, 0 }, { a, 100 }, { a + 100, 1 }, { a + 101, 0 }, { a + 101, 4 * SECTOR - 101 }
+	};
 	struct iovec in[] = { { b, 4 * SECTOR - 7 }, { b + 4 * SECTOR - 7, 7 }, { b, 0 } };
 	struct zd_pmem *pmem = open_at("memfd:iov", 0, MIB);
-	struct zd_pmem_request w = { .op = ZD_PMEM_WRITE, .sector = 13, .nr_sectors = 4,
-				     .iov = out, .nr_iov = 5 };
-	struct zd_pmem_request r = { .op = ZD_PMEM_READ, .sector = 13, .nr_sectors = 4,
-				     .iov = in, .nr_iov = 3 };
+	struct zd_pmem_request w = {
+		.op = ZD_PMEM_WRITE, .sector = 13, .nr_sectors = 4, .iov = out, .nr_iov = 5
+	};
+	struct zd_pmem_request r = {
+		.op = ZD_PMEM_READ, .sector = 13, .nr_sectors = 4, .iov = in, .nr_iov = 3
+	};
 
 	(void)state;
 	assert_non_null(pmem);
@@ -388,14 +392,10 @@ static void test_direct(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_open_errors),
-		cmocka_unit_test(test_info),
-		cmocka_unit_test(test_iov),
-		cmocka_unit_test(test_range),
-		cmocka_unit_test(test_zeroes),
-		cmocka_unit_test(test_queue),
-		cmocka_unit_test(test_freeze_race),
-		cmocka_unit_test(test_direct),
+		cmocka_unit_test(test_open_errors), cmocka_unit_test(test_info),
+		cmocka_unit_test(test_iov),	    cmocka_unit_test(test_range),
+		cmocka_unit_test(test_zeroes),	    cmocka_unit_test(test_queue),
+		cmocka_unit_test(test_freeze_race), cmocka_unit_test(test_direct),
 	};
 
 	return RUN_BOTH(tests);

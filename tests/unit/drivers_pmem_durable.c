@@ -150,7 +150,8 @@ static void test_removal_fails(void **state)
 		assert_int_equal(wr(pmem, 0, 1, buf), 0);
 		sync_calls.fail = 1;
 		assert_int_equal(timed ? zd_pmem_remove_timeout(pmem, 20000, &h) :
-					 zd_pmem_remove(pmem), -EIO);
+					 zd_pmem_remove(pmem),
+				 -EIO);
 		zd_pmem_close(pmem);
 		unlink(path);
 	}

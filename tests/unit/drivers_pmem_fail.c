@@ -41,7 +41,8 @@ static void test_list(void **state)
 		if (nr > SECTORS - from)
 			nr = SECTORS - from;
 		assert_int_equal(set ? zd_badblocks_set(&bb, from, nr) :
-				       zd_badblocks_clear(&bb, from, nr, ZD_BAD_ALWAYS), 0);
+				       zd_badblocks_clear(&bb, from, nr, ZD_BAD_ALWAYS),
+				 0);
 		memset(bad + from, set, nr);
 		check_against(&bb, bad, test_rand(&rand) % SECTORS / 2, test_rand(&rand) % 100);
 	}
@@ -82,7 +83,9 @@ static int request_at(struct zd_pmem *pmem, enum zd_pmem_op op, uint64_t sector,
 {
 	struct iovec iov = { buf, nr * SECTOR };
 	int error = 1;
-	struct zd_pmem_request r = { .op = op, .sector = sector, .nr_sectors = nr,
+	struct zd_pmem_request r = { .op = op,
+				     .sector = sector,
+				     .nr_sectors = nr,
 				     .iov = &iov, .nr_iov = 1, .end_io = end_io,
 				     .private_data = &error };
 
@@ -398,14 +401,10 @@ static void test_full(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_list),
-		cmocka_unit_test(test_poison),
-		cmocka_unit_test(test_truncate),
-		cmocka_unit_test(test_truncate_write),
-		cmocka_unit_test(test_grown),
-		cmocka_unit_test(test_buffer),
-		cmocka_unit_test(test_own_buffer),
-		cmocka_unit_test(test_full),
+		cmocka_unit_test(test_list),	   cmocka_unit_test(test_poison),
+		cmocka_unit_test(test_truncate),   cmocka_unit_test(test_truncate_write),
+		cmocka_unit_test(test_grown),	   cmocka_unit_test(test_buffer),
+		cmocka_unit_test(test_own_buffer), cmocka_unit_test(test_full),
 	};
 
 	return RUN_BOTH(tests);

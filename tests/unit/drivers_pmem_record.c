@@ -387,15 +387,17 @@ static void set_many(struct zd_pmem *pmem, uint64_t nr, bool bad)
 {
 	for (uint64_t i = 0; i < nr; i++)
 		assert_int_equal(bad ? zd_badblocks_set(&pmem->media.bad, i * 1000 % 130003, 1) :
-				 zd_badblocks_clear(&pmem->media.bad, i * 1000 % 130003, 1,
-						    ZD_BAD_ALWAYS), 0);
+				       zd_badblocks_clear(&pmem->media.bad, i * 1000 % 130003, 1,
+							  ZD_BAD_ALWAYS),
+				 0);
 	zd_media_record(&pmem->media, ZD_RECORD_ALL);
 }
 
 static void check_many(struct zd_pmem *pmem, uint64_t nr)
 {
 	for (uint64_t i = 0; i < nr; i++)
-		assert_int_equal(zd_pmem_badblocks_check(pmem, i * 1000 % 130003, 1, NULL, NULL), 1);
+		assert_int_equal(zd_pmem_badblocks_check(pmem, i * 1000 % 130003, 1, NULL, NULL),
+				 1);
 }
 
 /* More than an attribute holds: the list moves to a file, and back. */

@@ -50,10 +50,11 @@ static void test_order(void **state)
 		order[0] = '\0';
 		zd_teardown_hook = on_step;
 		assert_int_equal(k ? zd_pmem_remove_timeout(going, 20000, NULL) :
-				     zd_pmem_remove(going), 0);
+				     zd_pmem_remove(going),
+				 0);
 		zd_teardown_hook = NULL;
 		assert_string_equal(order, "freeze, kill, revoke, put, wait, exit, "
-				    "release queue, unmap, close, ");
+					   "release queue, unmap, close, ");
 		/* only the handle is left, and every call says so */
 		assert_int_equal(zd_pmem_remove(going), -ENODEV);
 		assert_int_equal(zd_pmem_remove_timeout(going, 1, NULL), -ENODEV);
@@ -280,7 +281,8 @@ static void test_dax(void **state)
 	(void)state;
 	assert_non_null(pmem);
 	assert_int_equal(zd_dax_mmap(zd_pmem_dax(pmem), NULL, NULL, 8192, 8192,
-				     PROT_READ | PROT_WRITE, 0, &map), 0);
+				     PROT_READ | PROT_WRITE, 0, &map),
+			 0);
 	memset(zd_dax_mapping_addr(map), 'x', 8192);
 	assert_int_equal(zd_pmem_persist_range(pmem, 8192, 8192), 0);
 	assert_int_equal(rd(pmem, 16, 1, buf), 0);
@@ -305,12 +307,9 @@ static void test_dax(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_order),
-		cmocka_unit_test(test_half_entered),
-		cmocka_unit_test(test_unfreeze),
-		cmocka_unit_test(test_make_race),
-		cmocka_unit_test(test_holders),
-		cmocka_unit_test(test_dax),
+		cmocka_unit_test(test_order),	 cmocka_unit_test(test_half_entered),
+		cmocka_unit_test(test_unfreeze), cmocka_unit_test(test_make_race),
+		cmocka_unit_test(test_holders),	 cmocka_unit_test(test_dax),
 	};
 
 	return RUN_BOTH(tests);

@@ -311,8 +311,8 @@ static void own(uint64_t page, uint32_t from, uint32_t to)
 {
 	if (!__atomic_compare_exchange_n(&owner[page], &from, to, false, __ATOMIC_ACQ_REL,
 					 __ATOMIC_ACQUIRE)) {
-		fprintf(stderr, "page %llu belongs to %u, wanted by %u\n",
-			(unsigned long long)page, from, to);
+		fprintf(stderr, "page %llu belongs to %u, wanted by %u\n", (unsigned long long)page,
+			from, to);
 		abort();
 	}
 }

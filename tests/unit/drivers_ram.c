@@ -13,8 +13,9 @@ static struct zd_device *ram_device(void)
 static void injected_errors_hit_their_pages(void **state)
 {
 	struct zd_device *dev = ram_device();
-	struct zd_ram_faults faults = { .read_error = -EIO, .write_error = -ENOSPC, .first = 3,
-					.nr = 2 };
+	struct zd_ram_faults faults = {
+		.read_error = -EIO, .write_error = -ENOSPC, .first = 3, .nr = 2
+	};
 	struct zd_io_page pages[8];
 	zd_pfn_t pfns[8];
 	char *mem = map_pages(8);
@@ -61,8 +62,8 @@ static void injected_latency_is_kept(void **state)
 	assert_null(io->owner);
 	serve_until(dev, all_done, io);
 	clock_gettime(CLOCK_MONOTONIC, &after);
-	assert_true((after.tv_sec - before.tv_sec) * 1000000000L + after.tv_nsec -
-		    before.tv_nsec >= 20000000L);
+	assert_true((after.tv_sec - before.tv_sec) * 1000000000L + after.tv_nsec - before.tv_nsec >=
+		    20000000L);
 	dev->ops->unalloc_pages(dev, 1, &page.pfn);
 	munmap(page.buf, ZD_PAGE_SIZE);
 	assert_int_equal(zd_device_unregister(dev), 0);

@@ -208,12 +208,8 @@ static const struct {
 	const char *name;
 	void (*fn)(struct record *r);
 } damages[] = {
-	{ "zeroed", zero },
-	{ "flipped", flip },
-	{ "swapped", swap },
-	{ "cut", cut },
-	{ "lengthened", lengthen },
-	{ "torn", tear },
+	{ "zeroed", zero }, { "flipped", flip },	{ "swapped", swap },
+	{ "cut", cut },	    { "lengthened", lengthen }, { "torn", tear },
 };
 
 /* --- what is read --- */
@@ -234,7 +230,8 @@ static void read_all(struct zd_pmem *pmem, bool damaged)
 		if (is_right(pmem, s))
 			continue;
 		fail_msg("sector %llu (%s) of %s, its record %s: wrong", (unsigned long long)s,
-			 w.now[s] == BAD ? "lost" : "good", w.path, damaged ? damage_done : "whole");
+			 w.now[s] == BAD ? "lost" : "good", w.path,
+			 damaged ? damage_done : "whole");
 	}
 }
 
@@ -263,8 +260,8 @@ static void try_image(uint32_t nr)
 		return;
 	same = r.len == w.record.len && !memcmp(r.buf, w.record.buf, r.len);
 	record_put(&r);
-	rc = zd_pmem_check(w.path, nr % 2 ? ZD_PMEM_CHECK_LOOK : 0, NULL, NULL, &out,
-			   err, sizeof(err));
+	rc = zd_pmem_check(w.path, nr % 2 ? ZD_PMEM_CHECK_LOOK : 0, NULL, NULL, &out, err,
+			   sizeof(err));
 	assert_int_equal(rc && !err[0], 0);
 	assert_int_equal(try_open(w.path, ZD_PMEM_READONLY, 0, &pmem), rc);
 	if (rc) {

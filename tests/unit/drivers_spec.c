@@ -9,27 +9,58 @@
 
 static void sizes(void **state)
 {
-	static const struct { const char *text; int ret; uint64_t bytes; } t[] = {
-		{ "0", 0, 0 }, { "4096", 0, 4096 }, { "64M", 0, 64UL << 20 },
-		{ "64m", 0, 64UL << 20 }, { "1k", 0, 1024 }, { "3G", 0, 3UL << 30 },
-		{ "16T", 0, 16UL << 40 }, { "2P", 0, 2UL << 50 }, { "15E", 0, 15UL << 60 },
+	static const struct {
+		const char *text;
+		int ret;
+		uint64_t bytes;
+	} t[] = {
+		{ "0", 0, 0 },
+		{ "4096", 0, 4096 },
+		{ "64M", 0, 64UL << 20 },
+		{ "64m", 0, 64UL << 20 },
+		{ "1k", 0, 1024 },
+		{ "3G", 0, 3UL << 30 },
+		{ "16T", 0, 16UL << 40 },
+		{ "2P", 0, 2UL << 50 },
+		{ "15E", 0, 15UL << 60 },
 		{ "18446744073709551615", 0, UINT64_MAX },
-		{ "18446744073709551616", -ERANGE, 0 }, { "16E", -ERANGE, 0 },
+		{ "18446744073709551616", -ERANGE, 0 },
+		{ "16E", -ERANGE, 0 },
 		{ "20000000000000000000", -ERANGE, 0 },
 		{ "99999999999999999999999M", -ERANGE, 0 },
 		{ "17179869184G", -ERANGE, 0 },
-		{ "", -EINVAL, 0 }, { "M", -EINVAL, 0 }, { "-1", -EINVAL, 0 },
-		{ "+1", -EINVAL, 0 }, { " 1", -EINVAL, 0 }, { "1 ", -EINVAL, 0 },
-		{ "1.5G", 0, 3UL << 29 }, { "10MiB", 0, 10UL << 20 }, { "1gib", 0, 1UL << 30 },
-		{ "0.5k", 0, 512 }, { "1.25KiB", 0, 1280 }, { "0.1G", 0, 107374182 },
+		{ "", -EINVAL, 0 },
+		{ "M", -EINVAL, 0 },
+		{ "-1", -EINVAL, 0 },
+		{ "+1", -EINVAL, 0 },
+		{ " 1", -EINVAL, 0 },
+		{ "1 ", -EINVAL, 0 },
+		{ "1.5G", 0, 3UL << 29 },
+		{ "10MiB", 0, 10UL << 20 },
+		{ "1gib", 0, 1UL << 30 },
+		{ "0.5k", 0, 512 },
+		{ "1.25KiB", 0, 1280 },
+		{ "0.1G", 0, 107374182 },
 		{ "1.00000000000000000000000000G", 0, 1UL << 30 },
 		{ "15.9999999999999999999999E", 0, (15UL << 60) + ((1UL << 60) - 2) },
-		{ "16.0E", -ERANGE, 0 }, { "1.5", -EINVAL, 0 }, { "1.", -EINVAL, 0 },
-		{ "1.G", -EINVAL, 0 }, { ".5G", -EINVAL, 0 }, { "1..5G", -EINVAL, 0 },
-		{ "1.5.5G", -EINVAL, 0 }, { "1,5G", -EINVAL, 0 }, { "1GB", -EINVAL, 0 },
-		{ "1iB", -EINVAL, 0 }, { "1Gi", -EINVAL, 0 }, { "1GiBs", -EINVAL, 0 },
-		{ "0x10", -EINVAL, 0 }, { "1B", -EINVAL, 0 }, { "1\x0d", -EINVAL, 0 },
-		{ "1+", -EINVAL, 0 }, { "1 K", -EINVAL, 0 }, { NULL, -EINVAL, 0 },
+		{ "16.0E", -ERANGE, 0 },
+		{ "1.5", -EINVAL, 0 },
+		{ "1.", -EINVAL, 0 },
+		{ "1.G", -EINVAL, 0 },
+		{ ".5G", -EINVAL, 0 },
+		{ "1..5G", -EINVAL, 0 },
+		{ "1.5.5G", -EINVAL, 0 },
+		{ "1,5G", -EINVAL, 0 },
+		{ "1GB", -EINVAL, 0 },
+		{ "1iB", -EINVAL, 0 },
+		{ "1Gi", -EINVAL, 0 },
+		{ "1GiBs", -EINVAL, 0 },
+		{ "0x10", -EINVAL, 0 },
+		{ "1B", -EINVAL, 0 },
+		{ "1\x0d", -EINVAL, 0 },
+		{ "1+", -EINVAL, 0 },
+		{ "1 K", -EINVAL, 0 },
+		{ NULL, -EINVAL, 0 },
 	};
 	uint64_t bytes;
 	unsigned int i;
@@ -73,8 +104,7 @@ static void wrong_specs(void **state)
 	refused("", -EINVAL, "'' is no device: use ram:size=SIZE or file:PATH,size=SIZE");
 	refused("floppy:size=1G", -EINVAL,
 		"'floppy:size=1G' is no device: use ram:size=SIZE or file:PATH,size=SIZE");
-	refused("ram1G", -EINVAL,
-		"'ram1G' is no device: use ram:size=SIZE or file:PATH,size=SIZE");
+	refused("ram1G", -EINVAL, "'ram1G' is no device: use ram:size=SIZE or file:PATH,size=SIZE");
 	refused("ram", -EINVAL, "ram device: no size: write ram:size=1G");
 	refused("ram:", -EINVAL, "ram device: no size: write ram:size=1G");
 	refused("ram:1G", -EINVAL, "ram device: unknown option '1G': use size=SIZE");
@@ -104,8 +134,7 @@ static void wrong_specs(void **state)
 	memset(longpath, 'x', sizeof(longpath));
 	memcpy(longpath, "file:", 5);
 	longpath[sizeof(longpath) - 1] = '\0';
-	refused(longpath, -ENAMETOOLONG,
-		"file device: the path is too long: use a shorter one");
+	refused(longpath, -ENAMETOOLONG, "file device: the path is too long: use a shorter one");
 	memcpy(longpath, "ram:", 4);
 	refused(longpath, -EINVAL, "an option of the device is too long: use size=SIZE");
 }
@@ -190,15 +219,18 @@ static void regions(void **state)
 		       "pmem region: no path: write pmem:/var/tmp/region,size=8G");
 	refused_region("pmem:btt=on", -EINVAL,
 		       "pmem region: no path: write pmem:/var/tmp/region,size=8G");
-	refused_region("pmem:x,force=on", -EINVAL,
-		       "pmem region: unknown option 'force=on': use size=SIZE or btt=on (a comma in a path is written ,,)");
+	refused_region(
+		"pmem:x,force=on", -EINVAL,
+		"pmem region: unknown option 'force=on': use size=SIZE or btt=on (a comma in a path is written ,,)");
 	refused_region("pmem:x,size=5000", -EINVAL,
 		       "size=5000 is not a multiple of 4096: give one, as in size=8G");
 	refused_region("pmem:x,size=0", -EINVAL,
 		       "size=0 is not a multiple of 4096: give one, as in size=8G");
 	refused_region("pmem:x,btt=1", -EINVAL, "btt=1: write btt=on or btt=off");
 
-	assert_int_equal(zd_spec_parse("pmem:a=,,b,btt=on,size=4k", ZD_DRIVER_SERVE, &spec, NULL, 0), 0);
+	assert_int_equal(zd_spec_parse("pmem:a=,,b,btt=on,size=4k", ZD_DRIVER_SERVE, &spec, NULL,
+				       0),
+			 0);
 	assert_ptr_equal(spec.driver, zd_driver_named("pmem", 4));
 	assert_string_equal(spec.values[0].text, "a=,b");
 	assert_int_equal(spec.values[1].number, 4096);
@@ -219,7 +251,8 @@ static void registry(void **state)
 	for (i = 0; (driver = zd_driver_at(i)); i++) {
 		assert_int_equal(driver->size, sizeof(*driver));
 		assert_int_equal(driver->version, ZD_DRIVER_VERSION);
-		assert_true(driver->commands == ZD_DRIVER_RUN || driver->commands == ZD_DRIVER_SERVE);
+		assert_true(driver->commands == ZD_DRIVER_RUN ||
+			    driver->commands == ZD_DRIVER_SERVE);
 		assert_true(driver->commands != ZD_DRIVER_RUN || driver->create);
 		assert_ptr_equal(zd_driver_named(driver->name, strlen(driver->name)), driver);
 		for (key = driver->keys; key->name; key++) {
@@ -236,12 +269,9 @@ static void registry(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(sizes),
-		cmocka_unit_test(wrong_specs),
-		cmocka_unit_test(wrong_files),
-		cmocka_unit_test(right_specs),
-		cmocka_unit_test(regions),
-		cmocka_unit_test(registry),
+		cmocka_unit_test(sizes),       cmocka_unit_test(wrong_specs),
+		cmocka_unit_test(wrong_files), cmocka_unit_test(right_specs),
+		cmocka_unit_test(regions),     cmocka_unit_test(registry),
 	};
 	char path[256];
 	int ret;

@@ -136,15 +136,17 @@ static void say(struct zd_change c)
 /* Nothing is there, and no mapping of another thread's, a sanitizer's say, shall be. */
 static void leave(uint64_t addr, size_t len)
 {
-	assert_ptr_not_equal(mmap((void *)(uintptr_t)addr, len, PROT_NONE, MAP_PRIVATE |
-				  MAP_ANONYMOUS | MAP_FIXED, -1, 0), MAP_FAILED);
+	assert_ptr_not_equal(mmap((void *)(uintptr_t)addr, len, PROT_NONE,
+				  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+			     MAP_FAILED);
 }
 
 static void unmap(unsigned int place)
 {
 	leave(at(place), BYTES);
 	memset(truth[place], 0, sizeof(truth[place]));
-	say((struct zd_change){ .type = ZD_CHANGE_UNMAP, .start = at(place), .end = at(place) + BYTES });
+	say((struct zd_change){
+		.type = ZD_CHANGE_UNMAP, .start = at(place), .end = at(place) + BYTES });
 }
 
 /* From page @first of a place on, @nr of them, to the same pages of another. */
@@ -266,9 +268,10 @@ static unsigned int check(unsigned int round)
 				lost++;
 			else if (pfn != truth[p][i].pfn || (listed && !truth[p][i].mapped)) {
 				tell();
-				fail_msg("round %u, seed %u: place %u page %u has %llu, not %llu%s", round,
-					 seed, p, i, (unsigned long long)pfn,
-					 (unsigned long long)truth[p][i].pfn, listed ? "" : " (not listed)");
+				fail_msg("round %u, seed %u: place %u page %u has %llu, not %llu%s",
+					 round, seed, p, i, (unsigned long long)pfn,
+					 (unsigned long long)truth[p][i].pfn,
+					 listed ? "" : " (not listed)");
 			}
 		}
 	}
@@ -345,7 +348,9 @@ static void the_place_was_taken(void **state)
  * long as nothing of it is out. */
 static void nothing_before_it_is_still(void **state)
 {
-	struct zd_change remove = { .type = ZD_CHANGE_REMOVE, .start = at(0), .end = at(0) + BYTES };
+	struct zd_change remove = { .type = ZD_CHANGE_REMOVE,
+				    .start = at(0),
+				    .end = at(0) + BYTES };
 
 	(void)state;
 	map(0, true);

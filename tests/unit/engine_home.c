@@ -43,7 +43,8 @@ static void entry_first(void **state)
 		/* again for what the kernel holds for a moment: it compacts memory, say */
 		for (double until = now_s() + 20;
 		     !r || (result.moved + result.already < PAGES && now_s() < until); r++)
-			assert_int_equal(zd_migrate_to_device(mm, mem, PAGES * 4096, dev, &result), 0);
+			assert_int_equal(zd_migrate_to_device(mm, mem, PAGES * 4096, dev, &result),
+					 0);
 		assert_int_equal(result.moved + result.already, PAGES);
 		for (size_t i = 0; i < PAGES; i++) {
 			const char *at = mem + i * 4096;
@@ -77,7 +78,8 @@ static void release(struct zd_mm *m)
 	(void)m;
 }
 
-static const struct zd_mover_ops mover = { .start = refuse_start, .release = release,
+static const struct zd_mover_ops mover = { .start = refuse_start,
+					   .release = release,
 					   .destroy = release };
 
 #define DEVICE	(ZD_DELAYED_PUTS + 8)

@@ -209,12 +209,8 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(first_in_first_out),
-		TEST(membership),
-		TEST(second_chance),
-		TEST(demote_leftovers),
-		TEST(refault_distance),
-		TEST(leftovers_swept),
+		TEST(first_in_first_out), TEST(membership),	  TEST(second_chance),
+		TEST(demote_leftovers),	  TEST(refault_distance), TEST(leftovers_swept),
 		TEST(no_memory),
 	};
 

@@ -107,11 +107,8 @@ static void sampled(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(empty),
-		cmocka_unit_test(edges),
-		cmocka_unit_test(quantiles),
-		cmocka_unit_test(beyond),
-		cmocka_unit_test(sampled),
+		cmocka_unit_test(empty),  cmocka_unit_test(edges),   cmocka_unit_test(quantiles),
+		cmocka_unit_test(beyond), cmocka_unit_test(sampled),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

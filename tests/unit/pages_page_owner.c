@@ -31,7 +31,8 @@ static int setup(void **state)
 	static const struct zd_pagemap_ops ops = { .size = sizeof(ops), .page_free = page_free };
 
 	(void)state;
-	map = (struct zd_pagemap){ .type = ZD_MEMORY_DEVICE_PRIVATE, .ops = &ops,
+	map = (struct zd_pagemap){ .type = ZD_MEMORY_DEVICE_PRIVATE,
+				   .ops = &ops,
 				   .nr_pages = 5000 };
 	nr_logged = 0;
 	zd_set_log(catch_log, NULL);
@@ -60,7 +61,10 @@ static long reported(void)
  * have them. */
 static void check_sized(void)
 {
-	struct { struct zd_page_owner s; uint64_t more; } longer[3];
+	struct {
+		struct zd_page_owner s;
+		uint64_t more;
+	} longer[3];
 	zd_pfn_t pfns[3] = { 0, 0, 42 };
 	long nr = reported();
 
@@ -68,7 +72,8 @@ static void check_sized(void)
 	memset(longer, 0x5a, sizeof(longer));
 	assert_int_equal(zd_page_owner_report_sized(&map, &longer[0].s, 2, sizeof(longer[0])), nr);
 	assert_int_equal(zd_page_owner_report_sized(&map, (struct zd_page_owner *)pfns, 2,
-						    sizeof(pfns[0])), nr);
+						    sizeof(pfns[0])),
+			 nr);
 	for (int i = 0; i < 2; i++) {
 		assert_memory_equal(&longer[i].s, &o[i], sizeof(o[i]));
 		assert_int_equal(longer[i].more, 0);
@@ -267,11 +272,12 @@ static void test_removal_says(void **state)
 	assert_int_equal(nr_logged, 3);
 	snprintf(want, sizeof(want), "1 holds of the pagemap taken at %s:%u, ", me, hold);
 	assert_non_null(strstr(logged[0], want));
-	snprintf(want, sizeof(want), "4000 references taken at %s:%u, the first by thread %d: pfn %#llx",
-		 me, many, gettid(), (unsigned long long)map.pfn + 100);
+	snprintf(want, sizeof(want),
+		 "4000 references taken at %s:%u, the first by thread %d: pfn %#llx", me, many,
+		 gettid(), (unsigned long long)map.pfn + 100);
 	assert_non_null(strstr(logged[1], want));
-	snprintf(want, sizeof(want), "1 pins taken at %s:%u, the first by thread %d: pfn %#llx",
-		 me, one, gettid(), (unsigned long long)map.pfn + 4000);
+	snprintf(want, sizeof(want), "1 pins taken at %s:%u, the first by thread %d: pfn %#llx", me,
+		 one, gettid(), (unsigned long long)map.pfn + 4000);
 	assert_non_null(strstr(logged[2], want));
 
 	for (int i = 100; i < 4100; i++)
@@ -427,7 +433,8 @@ static void test_race(void **state)
 		assert_int_equal(zd_page_init(page_at(i)), 0);
 	for (uintptr_t i = 0; i < 3; i++)
 		assert_int_equal(pthread_create(&t[i], NULL, race_thread,
-						(void *)((seed ^ i << 20) | 1)), 0);
+						(void *)((seed ^ i << 20) | 1)),
+				 0);
 	for (int i = 0; i < 3; i++)
 		pthread_join(t[i], NULL);
 	assert_int_equal(reported(), 3);

@@ -21,7 +21,8 @@ static const struct zd_pagemap_ops ops = { .size = sizeof(ops), .page_free = pag
 
 static struct zd_pagemap make(uint64_t nr_pages)
 {
-	return (struct zd_pagemap){ .type = ZD_MEMORY_DEVICE_PRIVATE, .ops = &ops,
+	return (struct zd_pagemap){ .type = ZD_MEMORY_DEVICE_PRIVATE,
+				    .ops = &ops,
 				    .nr_pages = nr_pages };
 }
 

@@ -97,7 +97,10 @@ static void unmap_start(struct unmapping *u, struct zd_pagemap *map)
 static void test_pinned_short(void **state)
 {
 	static const enum zd_memory_type types[] = {
-		ZD_MEMORY_DEVICE_PRIVATE, ZD_MEMORY_FS_DAX, ZD_MEMORY_GENERIC, ZD_MEMORY_P2PDMA,
+		ZD_MEMORY_DEVICE_PRIVATE,
+		ZD_MEMORY_FS_DAX,
+		ZD_MEMORY_GENERIC,
+		ZD_MEMORY_P2PDMA,
 	};
 
 	(void)state;
@@ -183,8 +186,7 @@ static void puts_inner(struct zd_page *page)
 
 static const struct zd_pagemap_ops removes_ops = { .size = sizeof(removes_ops),
 						   .page_free = removes };
-static const struct zd_pagemap_ops puts_ops = { .size = sizeof(puts_ops),
-						.page_free = puts_inner };
+static const struct zd_pagemap_ops puts_ops = { .size = sizeof(puts_ops), .page_free = puts_inner };
 
 /*
  * From inside page_free: refused.
@@ -381,7 +383,7 @@ static void *remover(void *arg)
 
 		pthread_barrier_wait(&barrier);		/* it is there */
 		rc = i & 1 ? zd_device_unregister(contested) :
-		     zd_device_unregister_timeout(contested, 1000, NULL);
+			     zd_device_unregister_timeout(contested, 1000, NULL);
 		assert_true(rc == 0 || rc == -EBUSY || rc == -EINVAL);
 		__atomic_add_fetch(rc ? &losses : &wins, 1, __ATOMIC_RELAXED);
 		pthread_barrier_wait(&barrier);		/* all have tried */

@@ -54,7 +54,7 @@ static void thrashes(void **state)
 	live(&run, 1, 3 * WINDOW_S, 11000);	/* 0.55 s of each second */
 	assert_int_equal(nr_told, 1);
 	assert_string_equal(told, "sort waits for pages most of the time (11000 a second): "
-			    "all that it has now would fit with --ram 69M");
+				  "all that it has now would fit with --ram 69M");
 	live(&run, 31, 3 * WINDOW_S, 20000);
 	assert_int_equal(nr_told, 1);		/* once */
 }

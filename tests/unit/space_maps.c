@@ -72,7 +72,8 @@ static void kinds(void **state)
 	int self = open("/proc/self/exe", O_RDONLY), mem = memfd_create("mm maps test", 0);
 	char *anon = map_at_hole(3, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
 	char *ro = map_at_hole(1, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1);
-	char *x = map_at_hole(1, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	char *x = map_at_hole(1, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS,
+			      -1);
 	char *shared = map_at_hole(1, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1);
 	char *file = map_at_hole(1, PROT_READ | PROT_WRITE, MAP_PRIVATE, self);
 	struct looked_for l;
@@ -276,12 +277,8 @@ static void gone(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(kinds),
-		cmocka_unit_test(walks),
-		cmocka_unit_test(present),
-		cmocka_unit_test(huge),
-		cmocka_unit_test(exclusive),
-		cmocka_unit_test(gone),
+		cmocka_unit_test(kinds), cmocka_unit_test(walks),     cmocka_unit_test(present),
+		cmocka_unit_test(huge),	 cmocka_unit_test(exclusive), cmocka_unit_test(gone),
 	};
 
 	maps_fd = open("/proc/self/maps", O_RDONLY);

@@ -65,7 +65,8 @@ static void random_ops(void **state)
 
 		if (i + nr > PAGES)
 			nr = PAGES - i;
-		assert_int_equal((add ? zd_ranges_add : zd_ranges_remove)(&r, AT(i), AT(i + nr)), 0);
+		assert_int_equal((add ? zd_ranges_add : zd_ranges_remove)(&r, AT(i), AT(i + nr)),
+				 0);
 		for (int p = i; p < i + nr; p++)
 			model[p] = add;
 		compare(&r);

@@ -53,7 +53,8 @@ static void reserve(void **state)
 	assert_int_equal(zd_table_reserve(&t, 0, (UINT64_C(1) << ZD_VA_BITS) + 1), -ERANGE);
 	/* the last byte of the address space */
 	assert_int_equal(zd_table_reserve(&t, (UINT64_C(1) << ZD_VA_BITS) - 4096,
-					  UINT64_C(1) << ZD_VA_BITS), 0);
+					  UINT64_C(1) << ZD_VA_BITS),
+			 0);
 	zd_entry_store(zd_table_entry(&t, (UINT64_C(1) << ZD_VA_BITS) - 4096), 9);
 
 	/* what is there stays, what is around it comes */
@@ -152,10 +153,8 @@ static void trim_gives_back(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(entries),
-		cmocka_unit_test(reserve),
-		cmocka_unit_test(boundaries),
-		cmocka_unit_test(walk),
+		cmocka_unit_test(entries),	   cmocka_unit_test(reserve),
+		cmocka_unit_test(boundaries),	   cmocka_unit_test(walk),
 		cmocka_unit_test(trim_gives_back),
 	};
 

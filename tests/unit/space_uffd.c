@@ -35,7 +35,8 @@ static int setup(void **state)
 	assert_true(fcntl(uffd, F_GETFL) & O_NONBLOCK);
 	assert_int_equal(zd_uffd_api(uffd, ZD_UFFD_FEATURES), 0);
 	mem = mmap(NULL, PAGES * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	other = mmap(NULL, PAGES * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	other = mmap(NULL, PAGES * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+		     0);
 	assert_true(mem != MAP_FAILED && other != MAP_FAILED);
 	assert_int_equal(zd_uffd_register(uffd, at(0), PAGES * 4096), 0);
 	memset(other, 7, PAGES * 4096);
@@ -101,7 +102,8 @@ static void moving(void **state)
 	assert_int_equal(zd_uffd_move(uffd, at(0), (uintptr_t)other + 4 * 4096, 4096), -EEXIST);
 	/* up to a hole */
 	madvise(other + 6 * 4096, 4096, MADV_DONTNEED);
-	assert_int_equal(zd_uffd_move(uffd, at(4), (uintptr_t)other + 4 * 4096, 4 * 4096), 2 * 4096);
+	assert_int_equal(zd_uffd_move(uffd, at(4), (uintptr_t)other + 4 * 4096, 4 * 4096),
+			 2 * 4096);
 	/* up to the end of a mapping */
 	assert_int_equal(mprotect(other + 10 * 4096, 4096, PROT_READ), 0);
 	rc = zd_uffd_move(uffd, at(7), (uintptr_t)other + 7 * 4096, 4 * 4096);
@@ -113,7 +115,7 @@ static void moving(void **state)
 
 static void *touch(void *p)
 {
-	return (void *)(uintptr_t)*(volatile char *)p;
+	return (void *)(uintptr_t) * (volatile char *)p;
 }
 
 /* A thread that faults is reported, waits, and is woken. */
