@@ -7,7 +7,7 @@
  * zonedev takes no lock before a fork: fork() waits until the process's server has read its
  * userfaultfd event, and the server may be waiting for just that lock.  Instead
  *
- *	locks	belong to a generation (drivers/file_lock.h); one that is held by another
+ *	locks	belong to a generation (base/lock.h); one that is held by another
  *		generation's thread is free
  *	data	under each lock is such that the next holder can start from its state after
  *		any store of a writer; or the next holder is told that it took the lock

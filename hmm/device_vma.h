@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Device vmas: stretches of the address space behind which lie the pages of a device
- * that the CPU can address (drivers/dax/map.c).  They are not managed: nothing migrates,
+ * that the CPU can address (drivers/dax/mapping.c).  They are not managed: nothing migrates,
  * no userfaultfd is involved, the kernel serves their faults.  zonedev only knows which
  * page is where, so that GUP can hold it.
  *

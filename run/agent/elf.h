@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What loads an executable: asked by the supervisor (program.c), and in the program
+/* What loads an executable: asked by the supervisor (run/command.c), and in the program
  * (unmanaged.c). */
 #ifndef ZD_RUN_AGENT_ELF_H
 #define ZD_RUN_AGENT_ELF_H
