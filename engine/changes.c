@@ -96,8 +96,8 @@ void zd_mm_log_change(struct zd_mm *mm, const struct zd_change *c)
 
 void zd_mm_set_behind(struct zd_mm *mm, bool reading)
 {
-	/* before the read() that lets a thread go on; pairs with the load in is_behind()
-	 * (gup.c) */
+	/* before the read() that lets a thread go on; pairs with the load in zd_mm_is_behind()
+	 * (hmm/gup.h) */
 	__atomic_store_n(&mm->behind, reading || mm->nr_changes, __ATOMIC_SEQ_CST);
 }
 

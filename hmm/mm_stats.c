@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/sized.h"
 #include "hmm/hmm.h"
 
 struct stats_cmd {
@@ -23,7 +24,7 @@ int zd_mm_get_stats_sized(struct zd_mm *mm, struct zd_mm_stats *stats, size_t si
 	struct stats_cmd *c;
 	int rc;
 
-	if (!mm || !stats || !size || size > sizeof(*stats))
+	if (!mm || !stats || !size || size > ZD_SIZED_MAX)
 		return -EINVAL;
 	c = zd_alloc(sizeof(*c));
 	if (!c)
@@ -31,7 +32,7 @@ int zd_mm_get_stats_sized(struct zd_mm *mm, struct zd_mm_stats *stats, size_t si
 	c->cmd.step = stats_step;
 	rc = zd_hmm_call(zd_hmm_of(mm), &c->cmd);
 	if (!rc)
-		memcpy(stats, &c->stats, size);
+		zd_fill(stats, size, &c->stats, sizeof(c->stats));
 	zd_free(c);
 	return rc;
 }

@@ -64,7 +64,7 @@ struct process {
 	size_t nr_found, next_found;	/* to be managed from next_found on */
 	uint64_t *unevictable;		/* addresses of pages that stay in RAM, sorted */
 	size_t nr_unevictable;
-	uint64_t patrol_at;		/* address that patrol_step() has come to */
+	uint64_t patrol_at;		/* address that patrol() has come to */
 
 	/* tracer.c */
 	bool traced;			/* a debugger is there: pages stay home */

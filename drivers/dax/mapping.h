@@ -9,7 +9,7 @@
 
 struct zd_dax_mapping {
 	struct zd_device_vma vma;	/* its mm is NULL where GUP doesn't know the mapping */
-	struct zd_dax *dax;		/* maps_lock (mapping.c); NULL once it is revoked */
+	struct zd_dax *dax;		/* mappings_lock (mapping.c); NULL once it is revoked */
 	struct cds_list_head node;	/* in dax->mappings, or on its own once it is revoked */
 	char *addr;
 	uint64_t offset, len;

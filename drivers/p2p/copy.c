@@ -35,11 +35,11 @@ int zd_p2pdma_get_stats_sized(struct zd_p2pdma_stats *stats, size_t size)
 {
 	struct zd_p2pdma_stats now;
 
-	if (!stats || !size || size > sizeof(now))
+	if (!stats || !size || size > ZD_SIZED_MAX)
 		return -EINVAL;
 	now.direct = __atomic_load_n(&totals.direct, __ATOMIC_RELAXED);
 	now.bounced = __atomic_load_n(&totals.bounced, __ATOMIC_RELAXED);
-	memcpy(stats, &now, size);
+	zd_fill(stats, size, &now, sizeof(now));
 	return 0;
 }
 

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/sized.h"
 #include "drivers/btt/block.h"
 #include "drivers/btt/check.h"
 #include "drivers/btt/info.h"
@@ -155,10 +156,10 @@ int zd_pmem_check_sized(const char *path, unsigned int flags, void (*say_fn)(voi
 	struct zd_pmem *pmem;
 	int rc;
 
-	if (!path || !check || size < sizeof(*check) ||
+	if (!path || !check || size < sizeof(*check) || size > ZD_SIZED_MAX ||
 	    flags & ~(ZD_PMEM_CHECK_LOOK | ZD_PMEM_CHECK_DATA))
 		return zd_explain(err, errlen, -EINVAL, "unknown flags");
-	memset(check, 0, sizeof(*check));
+	memset(check, 0, size);	/* also what a newer program has at its end */
 	rc = zd_pmem_open(path, &attr, &pmem, err, errlen);
 	if (rc)
 		return rc;

@@ -111,8 +111,7 @@ int zd_mm_register(struct zd_mm *mm, void *addr, size_t len);
  */
 int zd_mm_unregister(struct zd_mm *mm, void *addr, size_t len);
 
-/* zd_mm_get_stats - a snapshot.  0; -EINVAL: the library is older than the program's struct;
- * -ENOMEM.
+/* zd_mm_get_stats - a snapshot.  0 or -ENOMEM.
  * Device pages of faults that were served before the call have been freed when it
  * returns.
  * Context: may block, parent only; not in the server's thread. */

@@ -18,7 +18,7 @@
  *
  * Removal waits for the holders of pages, and names the pages.
  *
- * After fork: as zonedev/dax.h says.  "Parent only": in a child the calls fail with -EINVAL.
+ * After fork: as zonedev/dax.h says.  "Parent only": in a child the calls that can fail do, with -EINVAL.
  */
 #ifndef ZONEDEV_P2PDMA_H
 #define ZONEDEV_P2PDMA_H
@@ -236,7 +236,7 @@ struct zd_p2pdma_stats {
 	uint64_t bounced;
 };
 
-/* zd_p2pdma_get_stats - 0; -EINVAL: the library is older than the program's struct.
+/* zd_p2pdma_get_stats - 0.
  * Context: signal-safe, fork-safe. */
 int zd_p2pdma_get_stats_sized(struct zd_p2pdma_stats *stats, size_t size);
 

@@ -7,10 +7,12 @@
 #include <linux/membarrier.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
 #include "unit_test.h"
+#include "base/rawsys.h"
 #include "base/static_key.h"
 #include "zonedev/log.h"
 #include "zonedev/static_key.h"
@@ -317,6 +319,58 @@ static void test_protocol(void **state)
 	zd_static_key_observer = NULL;
 	assert_int_equal(watch.bad, 0);
 }
+
+static unsigned int fail_syncs, nr_steps;
+static enum zd_static_key_step first_step;
+
+/* In front of libc's: the next membarrier()s fail. */
+long syscall(long nr, ...)
+{
+	long a[6], ret;
+	va_list ap;
+
+	va_start(ap, nr);
+	for (unsigned int i = 0; i < 6; i++)
+		a[i] = va_arg(ap, long);
+	va_end(ap);
+	if (nr == SYS_membarrier && fail_syncs) {
+		fail_syncs--;
+		errno = ENOMEM;
+		return -1;
+	}
+	ret = raw_syscall(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+	if (ret < 0 && ret > -4096) {
+		errno = -ret;
+		return -1;
+	}
+	return ret;
+}
+
+static void note_first(enum zd_static_key_step step)
+{
+	if (!nr_steps++)
+		first_step = step;
+}
+
+/* The first bytes are written and not every CPU may have seen that: the next patch sees to
+ * that before it writes what comes behind them. */
+static void test_sync_fails(void **state)
+{
+	(void)state;
+	if (!zd_static_keys_patched())
+		return;
+	fail_syncs = 1;
+	assert_int_equal(zd_static_branch_inc(&key), -ENOMEM);
+	assert_int_equal(fail_syncs, 0);
+	assert_int_equal(site_of(&key, 0)[0], 0xa9);
+	nr_steps = 0;
+	zd_static_key_observer = note_first;
+	assert_int_equal(zd_static_branch_inc(&key), 0);
+	zd_static_key_observer = NULL;
+	assert_int_equal(first_step, ZD_STATIC_KEY_SYNCED);
+	assert_true(is_on());
+	assert_int_equal(zd_static_branch_dec(&key), 0);
+}
 #endif
 
 /* A breakpoint of somebody's is left alone. */
@@ -487,6 +541,7 @@ int main(void)
 		cmocka_unit_test(test_race),
 #if defined(__x86_64__)
 		cmocka_unit_test(test_protocol),
+		cmocka_unit_test(test_sync_fails),
 #endif
 	};
 	static char err[65536];
