@@ -31,6 +31,13 @@ void zd_loop_remove(struct zd_loop *loop, struct zd_source *source)
 	epoll_ctl(loop->epfd, EPOLL_CTL_DEL, source->fd, NULL);
 }
 
+void zd_loop_replace(struct zd_loop *loop, struct zd_source *source)
+{
+	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = source };
+
+	epoll_ctl(loop->epfd, EPOLL_CTL_MOD, source->fd, &ev);
+}
+
 int zd_loop_wait(struct zd_loop *loop, int timeout_ms)
 {
 	struct epoll_event ev[READY_MAX];

@@ -26,8 +26,10 @@ void zd_loop_destroy(struct zd_loop *loop);
 /* 0 or -errno. */
 int zd_loop_add(struct zd_loop *loop, struct zd_source *source);
 /* A source that epoll has reported is called in that wait, also when another source's
- * ->ready() has removed it: it must not be freed before the wait is over. */
+ * ->ready() has removed it: only in its own may it be freed before the wait is over. */
 void zd_loop_remove(struct zd_loop *loop, struct zd_source *source);
+/* @source instead of the one that was added with the same descriptor.  Can't fail. */
+void zd_loop_replace(struct zd_loop *loop, struct zd_source *source);
 
 /*
  * Sleep at most @timeout_ms (-1: for ever) until a source can be read, and call all that

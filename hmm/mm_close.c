@@ -46,7 +46,16 @@ struct close_cmd {
 	struct zd_mm *mm;
 	struct zd_homing homing;
 	bool stop;
+	bool set;	/* it is this command that has set hmm->closing */
 };
+
+/* The close is called off, and migrations go on; but not those that the end of the process
+ * has stopped. */
+static void go_on(struct close_cmd *c, struct zd_hmm *hmm)
+{
+	if (c->set)
+		hmm->closing = false;
+}
 
 /* Every address space in turn: this process's, and those of its children, for which no
  * server is left that could bring their pages home later.  The server's thread. */
@@ -58,14 +67,15 @@ static enum zd_cmd_result close_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 	if (c->stop && (hmm->nr_steps || zd_ram_pages_release_all(hmm->mm) ||
 			zd_device_vma_overlaps(hmm->mm, 0, UINT64_MAX))) {
 		cmd->rc = -EBUSY;
-		hmm->closing = false;
+		go_on(c, hmm);
 		return ZD_CMD_DONE;
 	}
 	if (!c->stop)
 		zd_migrate_vma_abandon(hmm);
 	/* At exit other threads may go on migrating: each page that they send out would
 	 * have to come home again. */
-	hmm->closing = true;
+	if (!hmm->closing)
+		c->set = hmm->closing = true;
 	cds_list_for_each_entry(mm, &hmm->server.mms, node) {
 		enum zd_cmd_result r;
 
@@ -86,7 +96,7 @@ static enum zd_cmd_result close_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 		if (r != ZD_CMD_DONE)
 			return r;
 		if (cmd->rc) {
-			hmm->closing = false;
+			go_on(c, hmm);
 			return ZD_CMD_DONE;
 		}
 		mm->poison_owed = false;

@@ -17,7 +17,6 @@
 #include <unistd.h>
 #include <linux/kcmp.h>
 
-#include "base/time.h"
 #include "base/uapi.h"
 #include "engine/exit.h"
 #include "run/agent_end.h"
@@ -151,16 +150,9 @@ static int take_over(struct conn *c, struct process *p, int ring_fd)
 		return rc;
 	}
 	c->pidfd = -1;
-	zd_loop_remove(&c->run->server.loop, &c->source);
 	p->sock.fd = c->source.fd;
 	mover_agent_init(p);
-	rc = zd_loop_add(&c->run->server.loop, &p->sock);
-	if (rc) {	/* the connection is still the caller's, and unheard */
-		p->sock.fd = -1;
-		p->mm->mover_gone = true;
-		p->lost_ns = zd_now_ns();
-		return rc;
-	}
+	zd_loop_replace(&c->run->server.loop, &p->sock);
 	return 0;
 }
 

@@ -254,7 +254,7 @@ int cmd_run(int argc, char **argv)
 	rc = witness_start(&run.witness);
 	if (rc)
 		return cmd_error("can't start: %s", strerrordesc_np(-rc));
-	run.front.fd = -1;
+	run.front.fd = run.sig.fd = run.pass_on.answers.fd = -1;
 	if (run.in.cpu_seconds) {
 		rc = front_run(&run, path, preload);
 		if (rc >= 0)

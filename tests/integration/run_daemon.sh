@@ -54,3 +54,27 @@ pid=$("$ZONEDEV" run --device ram:size=1G --ram "$((size / 3))M" -- \
 supervisor=$(sed -n 's/.*pid \([0-9]*\) keeps serving.*/\1/p' "$T/err")
 kill -KILL "$supervisor"
 wait_for 5 "gone $pid" || fail "the daemon lives without its supervisor"
+
+# Under a limit of CPU time the server is a process of its own; it ends well with the daemon.
+python3 - "$ZONEDEV" <<'PY' || fail "a server under a limit of CPU time"
+import ctypes, os, resource, signal, sys
+
+PR_SET_CHILD_SUBREAPER, PR_CAPBSET_DROP, CAP_SYS_RESOURCE = 36, 24, 24
+libc = ctypes.CDLL(None)
+libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+if not os.fork():
+    resource.setrlimit(resource.RLIMIT_CPU, (100, 100))
+    libc.prctl(PR_CAPBSET_DROP, CAP_SYS_RESOURCE, 0, 0, 0)
+    os.execv(sys.argv[1], [sys.argv[1], "run", "--device", "ram:size=64M", "--ram", "64M", "--",
+                           "sh", "-c", "setsid sleep 1 & exit 0"])
+signal.alarm(30)
+ended = []
+while True:
+    try:
+        ended.append(os.wait())
+    except ChildProcessError:
+        break
+bad = [e for e in ended if e[1] not in (0, signal.SIGKILL)]	# guards are killed
+if bad or len(ended) < 3:	# the front, the server, the daemon
+    sys.exit(f"ended: {ended}")
+PY
