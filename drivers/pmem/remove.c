@@ -103,13 +103,16 @@ static int wait_for_requests(struct zd_pmem *pmem, int ms)
 static int wait_for_holders(struct zd_pmem *pmem, int ms, struct zd_pmem_holders *out)
 {
 	int left = wait_for_requests(pmem, ms), rc;
+	/* Each holds the pagemap.  Counted before the pagemap's references are: a request that
+	 * ends in between must not be told as a holder that isn't known. */
+	uint64_t users = zd_pmem_queue_users(&pmem->queue);
 
 	/* also after a time-out: @out tells of the holders of pages, too */
 	rc = zd_dax_wait(&pmem->dax, left == -ETIMEDOUT ? 0 : left, out ? &out->pages : NULL);
 	if (left == -ETIMEDOUT)
 		rc = -ETIMEDOUT;
 	if (rc && out) {
-		uint64_t users = zd_pmem_queue_users(&pmem->queue), *refs = &out->pages.nr_refs;
+		uint64_t *refs = &out->pages.nr_refs;
 
 		out->nr_requests = users;
 		*refs -= *refs < users ? *refs : users;
