@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * drivers/label.h - does a medium hold somebody's data?
+ * drivers/label.h - does a medium hold data that must not be overwritten?
  *
  * Partition tables, the superblocks of file systems and volume managers stand in a block
  * device's first MiB, the label: a device whose label is all zeros is free to be used.  Of a

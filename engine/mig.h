@@ -10,8 +10,8 @@
  *
  * What happens to the address space meanwhile finds the pages here: an unmap
  * or madvise drops them (mm = NULL), an mremap changes their address, a fork
- * adds a sharer, the end of the process drops them all.  Whoever lands a batch
- * looks at the owners that are left.
+ * adds a sharer, the end of the process drops them all.  What lands a batch
+ * (land.c, home.c) looks at the owners that are left.
  *
  * Invariants.  A locked entry is LOCK alone (out) or DEVICE|LOCK (home), and belongs
  * to exactly one page of one batch, or to one sharer of such a page.  A batch is on

@@ -13,8 +13,9 @@
  *
  * For a sized struct that a call fills, zd_CALL() is an inline function that passes sizeof
  * to zd_CALL_sized(), and that is the symbol in the library, for programs that look symbols
- * up by name or call from another language (libzonedev-ffi has zd_CALL(), too).  A newer library fills as much as the program
- * has room for; what a newer program has and an older library doesn't know is 0.
+ * up by name or call from another language (libzonedev-ffi has zd_CALL(), too).  A newer
+ * library fills as much as the program has room for; what a newer program has and an older
+ * library doesn't know is 0.
  * A sized struct that a call reads may have members that the library doesn't know only
  * if they are 0: else -EINVAL.
  *

@@ -41,7 +41,7 @@ static void step_kill(void *data)
 {
 	int rc = zd_dax_kill(data);
 
-	/* the next steps would wait for a reference that nobody drops */
+	/* the next steps would wait for a reference that no thread drops */
 	ZD_BUG_ON(rc, "a region can't be taken down here: %s", strerrordesc_np(-rc));
 }
 

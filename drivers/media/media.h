@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * drivers/media/media.h - the media of a region: a file that is mapped as a whole, and may
- * fail page by page.  Nobody but the files of this room touches the mapped memory.
+ * fail page by page.  Only the files of this room touch the mapped memory.
  *
  *	transfer.c	reads and writes; what to do about a page that faults
  *	length.c	has the file been cut?

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * drivers/media/record.h - the record of a region: what of its media is lost stays known to
- * whoever opens the region next (media/record.c).
+ * drivers/media/record.h - the record of a region: which sectors of its media are lost is
+ * known again when the region is opened the next time (media/record.c).
  */
 #ifndef ZD_DRIVERS_MEDIA_RECORD_H
 #define ZD_DRIVERS_MEDIA_RECORD_H

@@ -132,8 +132,9 @@ const struct zd_pagemap *zd_p2pdma_pagemap(const struct zd_p2pdma *provider);
  * Returns 0; -ENOMEM: no such piece is free; -ENODEV: being removed; -EINVAL.
  * Mirrors pci_alloc_p2pmem().
  *
- * zd_free_p2pmem - drop those references.  Pages that others hold stay theirs; the rest is
- * back in the pool.  (Linux frees at once.)
+ * zd_free_p2pmem - drop those references.  A page on which there are other references
+ * stays allocated until the last of them is put; the rest is back in the pool.  (Linux
+ * frees at once.)
  * Context of both: any thread, parent only.
  */
 int zd_alloc_p2pmem(struct zd_p2pdma *provider, size_t size, void **mem);

@@ -18,7 +18,7 @@ static void count_log(enum zd_log_level level, const char *msg, void *ctx)
 }
 
 /*
- * Somebody truncates the file: whatever happens next, no page reads as zeros.
+ * The file is truncated while the device has it: whatever happens next, no page reads as zeros.
  * Broken looks like: error 0 and a page that isn't the one written.
  */
 static void cut_file(struct zd_device *dev, const char *path, bool regrown_by_us)
