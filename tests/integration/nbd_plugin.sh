@@ -58,6 +58,8 @@ cmp -n $((1 << 20)) "$T/data" "$T/copy" || fail "memfd: not what was written"
 # In the background, and with a relative path: nbdkit changes directory.
 cd "$T"
 nbdkit -U "$T/plugin.sock" -P "$T/pid" "$plugin" plain size=4M
+# nbdkit writes its number when it is in the background already
+wait_for 20 "[ -s '$T/pid' ]" || fail "nbdkit tells no number"
 pid=$(cat "$T/pid")
 on_exit "grep -qsx nbdkit /proc/$pid/comm && kill $pid"
 nbdcopy "$T/data" "nbd+unix:///?socket=$T/plugin.sock" || fail "nbdkit in the background"

@@ -28,6 +28,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "run_room.h"
+
 #define PAGE	4096UL
 #define BUF	(1UL << 20)
 #define ROUNDS	6
@@ -69,7 +71,7 @@ static void check(const char *what, const char *buf, unsigned int seed)
 	}
 }
 
-/* Use the ballast: everything else goes out meanwhile. */
+/* Use the ballast, and wait for room (run_room.h): everything else goes out meanwhile. */
 static void squeeze(void)
 {
 	static unsigned char round;
@@ -77,6 +79,7 @@ static void squeeze(void)
 	round++;
 	for (size_t i = 0; i < ballast_bytes; i += PAGE)
 		ballast[i] = round;
+	room_wait(room_limit(), 0);
 }
 
 static void uring_io(struct io_uring *ring, int fd, char *buf, int index, bool write)

@@ -8,6 +8,7 @@ requires_run
 
 size=$(scaled 48)
 [ "$size" -ge 24 ] || size=24
+export RUN_MEM_RAM=$((size / 2))
 
 # io DEVICE MODE...
 io() {

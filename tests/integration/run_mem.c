@@ -19,10 +19,7 @@
  *					77: the kernel doesn't swap)
  *
  * With RUN_MEM_RAM=MIB in the environment the program takes memory no faster than zonedev
- * makes room: after every bit that it fills or reads it waits until no more than MIB are in
- * RAM (of both processes together, for a pair).  How far a program gets ahead that uses
- * memory as fast as it can depends on who gets the CPUs; zonedev promises that its use of
- * RAM is always brought back, and soon.
+ * makes room (run_room.h; of both processes together, for a pair).
  *
  * Exit status 1 and a line on stderr if anything reads back wrong.
  */
@@ -37,6 +34,8 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "run_room.h"
 
 #define PAGE	4096UL
 #define WORDS	(PAGE / sizeof(uint64_t))
@@ -81,47 +80,14 @@ static void check_page(const struct area *a, uint64_t page)
 }
 
 #define PACE_PAGES	64
-#define PACE_S		60
 
 static uint64_t pace;		/* pages; 0: none */
 static pid_t other;		/* the other one of a pair */
 
-/* Anonymous pages of the process in RAM; 0 when it is gone. */
-static uint64_t resident(const char *pid)
-{
-	unsigned long long total, all, shared;
-	char path[64];
-	uint64_t anon = 0;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%s/statm", pid);
-	f = fopen(path, "r");
-	if (!f)
-		return 0;
-	if (fscanf(f, "%llu %llu %llu", &total, &all, &shared) == 3)
-		anon = all - shared;
-	fclose(f);
-	return anon;
-}
-
 static void wait_for_room(uint64_t page)
 {
-	struct timespec start, now;
-	char pid[16];
-
-	if (!pace || page % PACE_PAGES)
-		return;
-	clock_gettime(CLOCK_MONOTONIC, &start);
-	snprintf(pid, sizeof(pid), "%d", (int)other);
-	while (resident("self") + (other ? resident(pid) : 0) > pace) {
-		clock_gettime(CLOCK_MONOTONIC, &now);
-		if (now.tv_sec - start.tv_sec > PACE_S) {
-			fprintf(stderr, "run_mem: more than %llu pages in RAM, for %d s\n",
-				(unsigned long long)pace, PACE_S);
-			_exit(1);
-		}
-		usleep(1000);
-	}
+	if (page % PACE_PAGES == 0)
+		room_wait(pace, other);
 }
 
 static void fill(struct area *a)
@@ -360,7 +326,7 @@ static void grow(uint64_t pages)
 
 int main(int argc, char **argv)
 {
-	const char *ram = getenv("RUN_MEM_RAM"), *with = getenv("RUN_MEM_OTHER");
+	const char *with = getenv("RUN_MEM_OTHER");
 	const char *mode = argc > 2 ? argv[1] : "";
 	uint64_t pages = argc > 2 ? strtoull(argv[2], NULL, 10) << 8 : 0;
 	int nr = argc > 3 ? atoi(argv[3]) : 1;
@@ -370,7 +336,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "run_mem: bad usage\n");
 		return 2;
 	}
-	pace = ram ? strtoull(ram, NULL, 10) << 8 : 0;
+	pace = room_limit();
 	other = with ? atoi(with) : 0;
 	if (!strcmp(mode, "pair"))
 		pair(argv);
