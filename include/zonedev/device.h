@@ -87,7 +87,19 @@ struct zd_device_io {
 
 /* In zd_device_ops.flags. */
 #define ZD_DEVICE_NO_MALLOC	(1u << 0)	/* see "malloc() has such locks" above */
-#define ZD_DEVICE_FLAGS		ZD_DEVICE_NO_MALLOC	/* all flags that there are */
+#define ZD_DEVICE_ASYNC		(1u << 1)	/* completes by zd_io_complete_any() */
+#define ZD_DEVICE_FLAGS		(ZD_DEVICE_NO_MALLOC | ZD_DEVICE_ASYNC)	/* all that there are */
+
+/*
+ * struct zd_device_stat - a number that a driver tells of itself, for reports and `zonedev stat`.
+ *
+ * @name: of letters, digits and _, begins small: "ratio", "bytes_stored".  A string that lives as
+ * long as the device.  The struct's size is fixed for ever.
+ */
+struct zd_device_stat {
+	const char *name;
+	double value;
+};
 
 /*
  * struct zd_device_ops - the driver's side.
@@ -124,6 +136,14 @@ struct zd_device_io {
  *	is no longer there fails the page (-EIO, -EFAULT).  -1: it can't be a batch's
  *	buffer, or only by way of RAM.  Any thread, at any time.  NULL: -1.
  * @flags: ZD_DEVICE_...; others are refused.
+ * @ram_bytes: how much RAM the contents of the device's pages take now, for a device that keeps
+ *	them there (compressed, say): it counts inside `zonedev run --ram`.  Called often, by the
+ *	server's thread: one load.  NULL: none.
+ * @stats: store up to @nr of the driver's own statistics; returns how many there are, which may
+ *	be more than @nr.  Any thread, at any time; must not block.  NULL: none.
+ * @resize: from now on give out pages with an index below @nr_pages only, which is at most
+ *	dev->nr_pages; pages above that are live may be read and freed as before.  0 or -errno,
+ *	and nothing has changed.  May block.  NULL: the device can't be resized.
  */
 struct zd_device_ops {
 	size_t size;
@@ -138,6 +158,9 @@ struct zd_device_ops {
 	void (*destroy)(struct zd_device *dev);
 	int (*p2p_distance)(struct zd_device *dev, const void *addr, size_t len);
 	uint64_t flags;
+	uint64_t (*ram_bytes)(struct zd_device *dev);
+	int (*stats)(struct zd_device *dev, struct zd_device_stat *stats, unsigned int nr);
+	int (*resize)(struct zd_device *dev, uint64_t nr_pages);
 };
 
 /*
