@@ -17,6 +17,7 @@
 #include "engine/changes.h"
 #include "engine/evict.h"
 #include "engine/out.h"
+#include "engine/tier.h"
 #include "zonedev/log.h"
 
 #define BATCH_PAGES	256
@@ -149,15 +150,15 @@ static unsigned int pick(struct zd_server *server, struct zd_mm **out, uint64_t 
 	return nr;
 }
 
-static void device_full(struct zd_server *server)
+static void device_full(struct zd_server *server, struct zd_tier *tier)
 {
 	/* logged once, however often the device is full again */
-	if (!server->full)
+	if (!tier->full)
 		zd_log(ZD_LOG_WARN,
 		       "%s is full: pages stay in memory from now on (--ram is exceeded "
 		       "until some are freed); give it a larger size",
-		       server->dev->name);
-	server->full = true;
+		       tier->dev->name);
+	tier->full = true;
 	server->evict_after_ns = zd_now_ns() + PAUSE_MAX_NS;
 }
 
@@ -184,12 +185,12 @@ void zd_server_evict(struct zd_server *server)
 	uint64_t addrs[ZD_MIG_MAX], target;
 	struct zd_mm *mm;
 
-	if (!server->limit || !server->dev || server->hold_evictions)
+	if (!server->limit || !server->nr_tiers || server->hold_evictions)
 		return;
 	if (server->changes_pending)	/* pages of an mm that has a log would be refused */
 		server->changes_pending = !zd_mms_catch_up(server);
 	target = server->limit - margin(server);
-	want.dev = server->dev;
+	want.dev = server->tiers[0]->dev;
 	want.landed = landed;
 	if (server->resident > target + leaving(server))
 		server->host->resync(server);
@@ -215,7 +216,7 @@ void zd_server_evict(struct zd_server *server)
 			put_back(server, mm, addrs, nr);
 			if (rc == -ENOSPC) {
 				server->stats.c.refused_device += nr;
-				device_full(server);
+				device_full(server, server->tiers[0]);
 			}
 			return;
 		}

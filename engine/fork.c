@@ -5,6 +5,7 @@
 
 #include "engine/fork.h"
 #include "engine/mig.h"
+#include "engine/tier.h"
 #include "space/uffd.h"
 #include "zonedev/log.h"
 
@@ -34,8 +35,7 @@ static void fork_range(struct zd_mm *parent, struct zd_mm *mm, const struct zd_r
 		} else if (zd_entry_state(e) == ZD_ENTRY_DEVICE) {
 			zd_get_page(zd_pfn_to_page(zd_entry_val(e)));
 			zd_entry_store(zd_mm_entry(mm, addr), e & ~(ZD_ENTRY_LOCK | ZD_ENTRY_WAIT));
-			mm->nr_device++;
-			mm->server->stats.c.pages_device++;
+			zd_mm_count_device(mm, zd_entry_val(e), 1);
 		} else if (zd_entry_state(e) == ZD_ENTRY_POISON ||
 			   zd_entry_state(e) == ZD_ENTRY_REMOVED) {
 			zd_entry_store(zd_mm_entry(mm, addr), e);

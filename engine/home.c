@@ -23,6 +23,7 @@
 #include "base/trace.h"
 #include "engine/delayed_put.h"
 #include "engine/home.h"
+#include "engine/tier.h"
 #include "space/maps.h"
 #include "space/uffd.h"
 #include "zonedev/log.h"
@@ -41,11 +42,10 @@ static void leave_device(struct zd_mm *mm, uint64_t addr, unsigned int nr, zd_en
 		old[i] = *entry;
 		if (!server->track)
 			zd_entry_store(entry, 0);
+		zd_mm_count_device(mm, zd_entry_val(old[i]), -1);
 	}
 	if (server->track)
 		zd_mm_lru_add(mm, addr, nr, nr == 1 && zd_lru_refault_is_hot(&server->lru, old[0]));
-	mm->nr_device -= nr;
-	server->stats.c.pages_device -= nr;
 }
 
 /* The page of @addr didn't come home: its entry becomes @old again. */
@@ -56,8 +56,7 @@ static void back_on_device(struct zd_mm *mm, uint64_t addr, zd_entry_t old)
 	if (zd_entry_state(*entry) == ZD_ENTRY_PRESENT)
 		zd_lru_forget(&mm->server->lru, *entry);
 	zd_entry_store(entry, old);
-	mm->nr_device++;
-	mm->server->stats.c.pages_device++;
+	zd_mm_count_device(mm, zd_entry_val(old), 1);
 }
 
 /* The program has dropped the page of @addr: put the device page. */
@@ -162,7 +161,7 @@ static int place(struct zd_mm *mm, uint64_t addr, unsigned int nr, const char *c
 /* @content: of the first page. */
 static int home_direct(struct zd_mm *mm, uint64_t addr, unsigned int nr, char *content, bool wake)
 {
-	struct zd_device *dev = mm->server->dev;
+	struct zd_device *dev = zd_server_device(mm->server, zd_entry_val(*zd_mm_entry(mm, addr)));
 	unsigned int done = 0;
 	int rc = 0;
 
@@ -200,9 +199,10 @@ static void unlock(struct zd_mm *mm, uint64_t addr)
 static void unreadable(struct zd_mm *mm, uint64_t addr, int error)
 {
 	zd_entry_t *entry = zd_mm_entry(mm, addr);
+	struct zd_device *dev = zd_server_device(mm->server, zd_entry_val(*entry));
 
-	zd_log(ZD_LOG_ERR, "%s: can't read page %llu: %s", mm->server->dev->name,
-	       (unsigned long long)zd_device_page_index(mm->server->dev, zd_entry_val(*entry)),
+	zd_log(ZD_LOG_ERR, "%s: can't read page %llu: %s", dev->name,
+	       (unsigned long long)zd_device_page_index(dev, zd_entry_val(*entry)),
 	       strerrordesc_np(-error));
 	zd_mm_put_device(mm, entry, 0);
 	zd_mm_poison(mm, addr);
@@ -222,6 +222,7 @@ static void fault_done(struct zd_mig *mig)
 static void note_unreadable(struct zd_mm *mm, uint64_t addr, int error)
 {
 	mm->home_error = error;
+	mm->home_error_dev = zd_server_device(mm->server, zd_entry_val(*zd_mm_entry(mm, addr)));
 	mm->nr_home_errors++;
 	zd_uffd_wake(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE);
 }
@@ -291,6 +292,7 @@ static int home_read(struct zd_mm *mm, uint64_t addr, unsigned int nr, enum zd_h
 		return -ENOBUFS;
 	mig->is_fault = why == ZD_HOME_FAULT;
 	mig->why = why;
+	mig->dev = zd_server_device(server, zd_entry_val(*zd_mm_entry(mm, addr)));
 	mig->needed = needed;
 	mig->start_ns = start_ns;
 	mig->first = addr;
@@ -311,23 +313,45 @@ static int home_read(struct zd_mm *mm, uint64_t addr, unsigned int nr, enum zd_h
 		.done = arrived_in_buffer, .owner = mig,
 	};
 	ZD_PROBE3(migrate_begin, 1, addr, nr);
-	server->dev->ops->submit(server->dev, &mig->io);
+	mig->dev->ops->submit(mig->dev, &mig->io);
 	return nr;
+}
+
+/* Leave of [*addr, *addr + *nr pages) those around @middle that are on the same device. */
+static void one_device(const struct zd_mm *mm, uint64_t *addr, unsigned int *nr, uint64_t middle)
+{
+	uint64_t first = middle, end = middle + ZD_PAGE_SIZE, last = *addr + *nr * ZD_PAGE_SIZE;
+	const struct zd_server *server = mm->server;
+	const struct zd_device *dev;
+
+	if (server->nr_tiers == 1)
+		return;
+	dev = zd_server_device(server, zd_entry_val(*zd_mm_entry(mm, middle)));
+	while (first > *addr &&
+	       zd_server_device(server, zd_entry_val(*zd_mm_entry(mm, first - ZD_PAGE_SIZE))) ==
+		       dev)
+		first -= ZD_PAGE_SIZE;
+	while (end < last && zd_server_device(server, zd_entry_val(*zd_mm_entry(mm, end))) == dev)
+		end += ZD_PAGE_SIZE;
+	*addr = first;
+	*nr = (end - first) / ZD_PAGE_SIZE;
 }
 
 /* The server's thread; doesn't block.  ->submit or ->direct_access of the driver. */
 int zd_home(struct zd_mm *mm, uint64_t addr, unsigned int nr, enum zd_home_for why, uint64_t needed,
 	    uint64_t start_ns)
 {
-	const struct zd_device_ops *ops = mm->server->dev->ops;
+	struct zd_device *dev;
 	/* A fault that is timed is not woken by the copy: on one CPU its thread would
 	 * go on before the server reads the clock again. */
 	bool wake = !start_ns;
 	char *content = NULL;
 	int rc;
 
-	if (ops->direct_access)
-		content = ops->direct_access(mm->server->dev, zd_entry_val(*zd_mm_entry(mm, addr)));
+	one_device(mm, &addr, &nr, why == ZD_HOME_FAULT ? needed : addr);
+	dev = zd_server_device(mm->server, zd_entry_val(*zd_mm_entry(mm, addr)));
+	if (dev->ops->direct_access)
+		content = dev->ops->direct_access(dev, zd_entry_val(*zd_mm_entry(mm, addr)));
 	if (!content)
 		return home_read(mm, addr, nr, why, needed, start_ns);
 	ZD_PROBE3(migrate_begin, 1, addr, nr);

@@ -7,7 +7,8 @@
 
 /*
  * Bring @nr pages from @addr on (all DEVICE, not locked) home; @needed is
- * the one that the fault is about.  Returns how many were done or started, or
+ * the one that the fault is about.  A run ends where the pages
+ * are another device's.  Returns how many were done or started, or
  * -errno for the first: -EAGAIN: an event waits to be read; -ENOBUFS: too many
  * batches in flight; -ENOENT, -ESRCH: the mapping, the address space is gone;
  * -ENOMEM.

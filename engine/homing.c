@@ -5,12 +5,20 @@
 
 #include "engine/home.h"
 #include "engine/homing.h"
+#include "engine/tier.h"
 #include "space/uffd.h"
 #include "zonedev/log.h"
 
 #define PASSES_MAX	2
 
-/* The next DEVICE entry that no batch has, in the managed part of [*pos, end).
+/* Is it a DEVICE entry that the homing is about? */
+static bool is_wanted(const struct zd_mm *mm, const struct zd_homing *h, zd_entry_t e)
+{
+	return zd_entry_state(e) == ZD_ENTRY_DEVICE &&
+	       (!h->dev || zd_server_device(mm->server, zd_entry_val(e)) == h->dev);
+}
+
+/* The next entry of such a page that no batch has, in the managed part of [*pos, end).
  * On the way, lost pages that the kernel doesn't know as poisoned yet become so: after the
  * homing there may be no server for their faults. */
 static bool next_device(struct zd_mm *mm, struct zd_homing *h, uint64_t *limit)
@@ -31,7 +39,7 @@ static bool next_device(struct zd_mm *mm, struct zd_homing *h, uint64_t *limit)
 			if (e & ZD_ENTRY_LOCK || (zd_entry_state(e) == ZD_ENTRY_POISON &&
 						  zd_mm_poison_marked(mm, h->pos) == -EAGAIN))
 				h->pending = true;
-			else if (zd_entry_state(e) == ZD_ENTRY_DEVICE)
+			else if (is_wanted(mm, h, e))
 				return true;
 		}
 	}
@@ -81,7 +89,7 @@ static unsigned int count_device(struct zd_mm *mm, const struct zd_homing *h, ui
 	while (nr < ZD_RUN_MAX && h->pos + nr * ZD_PAGE_SIZE < limit) {
 		zd_entry_t e = *zd_mm_entry(mm, h->pos + nr * ZD_PAGE_SIZE);
 
-		if (zd_entry_state(e) != ZD_ENTRY_DEVICE || (e & ZD_ENTRY_LOCK))
+		if (!is_wanted(mm, h, e) || (e & ZD_ENTRY_LOCK))
 			break;
 		nr++;
 	}
@@ -98,7 +106,7 @@ static void note_errors(struct zd_mm *mm, struct zd_homing *h)
 	h->error = mm->home_error;
 	/* logged once a homing, however many pages there are */
 	zd_log(ZD_LOG_WARN, "%s: pages can't be brought home (%s): they stay there",
-	       mm->server->dev->name, strerrordesc_np(-h->error));
+	       mm->home_error_dev->name, strerrordesc_np(-h->error));
 }
 
 /* The server's thread, between two turns; doesn't block. */

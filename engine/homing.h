@@ -17,6 +17,7 @@ enum zd_cmd_result {
  * pages that the device could not read, which stay there (all others are home). */
 struct zd_homing {
 	uint64_t start, end;
+	const struct zd_device *dev;	/* whose pages; NULL: of any device */
 	bool last;	/* pages that can't be read are lost: no later homing will come */
 	int error;	/* so far */
 	uint64_t pos;

@@ -54,7 +54,7 @@ static void count_refusal(struct zd_mm_stats *c, int error)
 
 static void give_back(struct zd_mig *mig, struct zd_mig_page *p)
 {
-	struct zd_device *dev = mig->server->dev;
+	struct zd_device *dev = mig->dev;
 
 	if (p->pfn)
 		dev->ops->unalloc_pages(dev, 1, &p->pfn);

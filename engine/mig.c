@@ -7,6 +7,7 @@
 #include "base/bug.h"
 #include "base/time.h"
 #include "engine/mig.h"
+#include "engine/tier.h"
 #include "space/uffd.h"
 
 /* A batch is 50 KiB and needs a buffer: landed ones are reused.  The server's thread. */
@@ -61,6 +62,16 @@ void zd_mig_free(struct zd_mig *mig)
 	cds_list_add(&mig->node, &server->spare_migs);
 }
 
+unsigned int zd_migs_to(const struct zd_server *server, const struct zd_device *dev)
+{
+	const struct zd_mig *mig;
+	unsigned int nr = 0;
+
+	cds_list_for_each_entry(mig, &server->migs, node)
+		nr += mig->dir == ZD_TO_DEVICE && mig->dev == dev;
+	return nr;
+}
+
 void zd_migs_free_spares(struct zd_server *server)
 {
 	struct zd_mig *mig, *next;
@@ -77,15 +88,14 @@ void zd_migs_free_spares(struct zd_server *server)
 static void disown(struct zd_mig *mig, struct zd_mm *mm, uint64_t addr, zd_entry_t next)
 {
 	/* the fault that brings a page home waits without setting WAIT */
-	bool wait = *zd_mm_entry(mm, addr) & ZD_ENTRY_WAIT || mig->dir == ZD_FROM_DEVICE;
+	zd_entry_t e = *zd_mm_entry(mm, addr);
+	bool wait = e & ZD_ENTRY_WAIT || mig->dir == ZD_FROM_DEVICE;
 
 	zd_entry_store(zd_mm_entry(mm, addr), next);
 	if (wait)
 		zd_uffd_wake(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE);
-	if (mig->dir == ZD_FROM_DEVICE) {
-		mm->nr_device--;
-		mm->server->stats.c.pages_device--;
-	}
+	if (mig->dir == ZD_FROM_DEVICE)
+		zd_mm_count_device(mm, zd_entry_val(e), -1);
 	mm->server->stats.c.pages_freed++;
 }
 

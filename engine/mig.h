@@ -70,6 +70,7 @@ struct zd_mig {
 	struct zd_server *server;
 	enum zd_io_dir dir;
 	struct zd_mm *mm;		/* whose mover, or whose fault; NULL: @mm has died */
+	struct zd_device *dev;		/* that all pages of the batch come from, or go to */
 	struct zd_pagemap *pgmap;	/* OUT: of the device, held */
 	uint64_t start_ns;
 	uint64_t first;			/* for the probes: address of the first page, */
@@ -110,6 +111,8 @@ int zd_migs_fork(struct zd_mm *parent, struct zd_mm *child);
 void zd_migs_forget_mm(struct zd_mm *mm);
 /* Try again to land those that want it; after new events have been read. */
 void zd_migs_retry(struct zd_server *server);
+/* How many batches are on their way to @dev? */
+unsigned int zd_migs_to(const struct zd_server *server, const struct zd_device *dev);
 /* At the end of the server. */
 void zd_migs_free_spares(struct zd_server *server);
 

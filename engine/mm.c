@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "base/alloc.h"
-#include "engine/mm.h"
+#include "engine/tier.h"
 #include "guard/keeper.h"
 #include "space/uffd.h"
 #include "zonedev/log.h"
@@ -140,19 +140,17 @@ int zd_mm_manage(struct zd_mm *mm, uint64_t start, uint64_t end)
 
 void zd_mm_put_device(struct zd_mm *mm, zd_entry_t *entry, zd_entry_t next)
 {
-	struct zd_page *page = zd_pfn_to_page(zd_entry_val(*entry));
+	zd_pfn_t pfn = zd_entry_val(*entry);
 
 	zd_entry_store(entry, next);
-	mm->nr_device--;
-	mm->server->stats.c.pages_device--;
-	zd_put_page(page);
+	zd_mm_count_device(mm, pfn, -1);
+	zd_put_page(zd_pfn_to_page(pfn));
 }
 
 void zd_mm_set_device(struct zd_mm *mm, uint64_t addr, zd_pfn_t pfn)
 {
 	zd_entry_store(zd_mm_entry(mm, addr), zd_entry_device(pfn, zd_lru_age(&mm->server->lru)));
-	mm->nr_device++;
-	mm->server->stats.c.pages_device++;
+	zd_mm_count_device(mm, pfn, 1);
 }
 
 int zd_mm_poison_marked(struct zd_mm *mm, uint64_t addr)

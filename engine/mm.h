@@ -31,10 +31,12 @@ struct zd_mm {
 	uint64_t stray, stray_since_ns;	/* fault.c */
 	bool dead;			/* its address space is gone */
 	uint64_t nr_device;		/* DEVICE entries */
+	uint64_t on_tier[ZD_TIERS_MAX];	/* of them, by slot (tier.h) */
 	struct zd_ram_pages *ram_pages;	/* descriptors of RAM pages, once asked for */
 	bool poison_owed;		/* a POISON entry has no mark in the kernel */
 	uint64_t nr_home_errors;	/* pages that a move could not bring home */
-	int home_error;			/* of the last such page */
+	int home_error;			/* of the last such page, */
+	struct zd_device *home_error_dev;	/* and whose page it is */
 	bool event_due;			/* EAGAIN: an event waits, behind faults maybe */
 	const struct zd_mover_ops *mover;	/* NULL: nothing can be moved out */
 	void *mover_data;

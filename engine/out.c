@@ -16,23 +16,24 @@
 #include "engine/delayed_put.h"
 #include "engine/land.h"
 #include "engine/out.h"
+#include "engine/tier.h"
 #include "zonedev/log.h"
 
 /* ->done of the device: the buffer's pages are on it, or not. */
 static void stored(struct zd_device_io *io)
 {
 	struct zd_mig *mig = io->owner;
-	struct zd_server *server = mig->server;
+	struct zd_tier *tier = zd_server_find_tier(mig->server, mig->dev);
 
 	for (unsigned int k = 0; k < io->nr; k++) {
 		struct zd_mig_page *p = &mig->page[mig->io_index[k]];
 
 		p->error = io->pages[k].error;
 		p->step = p->error ? ZD_MIG_BACK : ZD_MIG_STORE;
-		if (p->error && !server->write_failed) {
-			server->write_failed = true;
+		if (p->error && !tier->write_failed) {
+			tier->write_failed = true;
 			zd_log(ZD_LOG_WARN, "%s: can't write: %s; its pages stay in memory",
-			       server->dev->name, strerrordesc_np(-p->error));
+			       mig->dev->name, strerrordesc_np(-p->error));
 		}
 	}
 	zd_out_land(mig);
@@ -53,7 +54,7 @@ static bool has_owner(const struct zd_mig_page *p)
 /* Where the content of page @i goes: device memory, if the server can address it. */
 static void *content_of(struct zd_mig *mig, unsigned int i)
 {
-	struct zd_device *dev = mig->server->dev;
+	struct zd_device *dev = mig->dev;
 	void *content = NULL;
 
 	if (!mig->fetched && dev->ops->direct_access)
@@ -124,7 +125,7 @@ static unsigned int sort_out(struct zd_mig *mig, uint16_t *slot)
  * device. */
 static void submit(struct zd_mig *mig, unsigned int nr, const uint16_t *slot)
 {
-	struct zd_device *dev = mig->server->dev;
+	struct zd_device *dev = mig->dev;
 	unsigned int k = 0;
 
 	for (unsigned int j = 0; j < nr; j++) {
@@ -205,10 +206,10 @@ int zd_out_start(struct zd_mm *mm, const uint64_t *addrs, unsigned int nr,
 
 	if (!mm->mover || mm->out || mm->dead || !zd_mm_is_current(mm))
 		return -EBUSY;
-	pgmap = zd_get_dev_pagemap(server->dev->pgmap.pfn);
+	pgmap = zd_get_dev_pagemap(want->dev->pgmap.pfn);
 	if (!pgmap)
 		return -ENODEV;
-	if (want->dev) {
+	if (!want->fetched) {
 		rc = take_pages(server, want->dev, nr, pfns);
 		if (rc <= 0) {
 			rc = rc ? rc : -ENOSPC;
@@ -221,6 +222,7 @@ int zd_out_start(struct zd_mm *mm, const uint64_t *addrs, unsigned int nr,
 		rc = -ENOMEM;
 		goto err_unalloc;
 	}
+	mig->dev = want->dev;
 	mig->pgmap = pgmap;
 	mig->fetched = want->fetched;
 	mig->land = zd_out_land;
@@ -249,7 +251,7 @@ int zd_out_start(struct zd_mm *mm, const uint64_t *addrs, unsigned int nr,
 	return nr;
 
 err_unalloc:
-	if (want->dev)
+	if (!want->fetched)
 		want->dev->ops->unalloc_pages(want->dev, nr, pfns);
 err_put:
 	zd_put_dev_pagemap(pgmap);

@@ -12,8 +12,8 @@
  * -EBUSY: the mover is at work, or there is none; -ENOSPC: the device is full;
  * -ENODEV: it is being removed; -ENOMEM.
  *
- * @dev: the server's device; as many pages are taken as it has room for.
- * @fetched: instead of a device: called when the contents are in the batch's
+ * @dev: one of the server's; as many pages are taken as it has room for.
+ * @fetched: called instead of storing the contents, and no device pages are taken: when the contents are in the batch's
  *	buffer; steps are MOVING for those pages, and the caller sets pfn and step
  *	and calls zd_out_land().
  * @landed: called just before the batch is freed.

@@ -2,7 +2,7 @@
 /*
  * The server: one thread that owns everything that decides.
  *
- * Mechanism.  One epoll loop over userfaultfds, the device's completions and the sources
+ * Mechanism.  One epoll loop over userfaultfds, the devices' completions and the sources
  * that the host adds (sockets, timers, commands).  Entries, ranges, queues and batches
  * belong to this thread alone, so none of them needs a lock: each message, completion and
  * command is handled wholly before the next is looked at.  (Events that can't be followed
@@ -18,14 +18,11 @@
 
 #include "base/time.h"
 #include "engine/server_types.h"
+#include "engine/tier.h"
 
-/* The device goes with zd_server_attach().  0 or -errno. */
+/* Devices come with zd_server_attach() (tier.h).  0 or -errno. */
 int zd_server_init(struct zd_server *server, const struct zd_server_host *host, void *host_data);
 /* When no batch is in flight any more, and no address space is left. */
 void zd_server_destroy(struct zd_server *server);
-/* Where evictions go from now on.  Does not block.  -EBUSY: another server's; -EAGAIN: the
- * device is in use by a thread that drives it without a server; or -errno. */
-int zd_server_attach(struct zd_server *server, struct zd_device *dev);
-void zd_server_detach(struct zd_server *server);
 
 #endif

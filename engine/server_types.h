@@ -42,6 +42,18 @@ struct zd_server_host {
 
 #define ZD_DELAYED_PUTS	64
 
+#define ZD_TIERS_MAX	8
+
+/* A device of the server (tier.h). */
+struct zd_tier {
+	struct zd_device *dev;		/* NULL: this slot is free */
+	unsigned int slot;		/* in server->tier_slots */
+	struct zd_source source;	/* its completions; fd -1: none are announced */
+	uint64_t nr_entries;		/* DEVICE entries of all address spaces */
+	bool full;			/* the device was full, which has been logged */
+	bool write_failed;		/* so did a write, which has been logged */
+};
+
 /* Faults that wait (backlog.c). */
 struct zd_backlog {
 	struct zd_waiting_fault *v;
@@ -61,16 +73,15 @@ struct zd_server {
 	struct cds_list_head spare_migs;	/* landed ones, for reuse */
 	unsigned int nr_migs[ZD_FROM_DEVICE + 1];	/* in flight, by direction */
 	struct zd_keeper *keeper;	/* the host's, of all userfaultfds; or NULL */
-	struct zd_device *dev;		/* where evictions go */
-	struct zd_source dev_source;
+	struct zd_tier *tiers[ZD_TIERS_MAX];	/* where evictions go, fastest first (tier.h) */
+	unsigned int nr_tiers;
+	struct zd_tier tier_slots[ZD_TIERS_MAX];
 	struct zd_lru lru;
 	bool track;			/* pages are queued: there will be evictions */
 	uint64_t limit;			/* pages that may be resident; 0: any */
 	uint64_t resident;		/* pages that are, as far as is known */
 	uint64_t evict_after_ns;	/* no eviction before: the last got none */
 	uint64_t evict_pause_ns;
-	bool full;			/* the device was full, which has been logged */
-	bool write_failed;		/* so did a write, which has been logged */
 	struct zd_backlog backlog;
 	zd_pfn_t delayed_puts[ZD_DELAYED_PUTS];	/* delayed_put.h */
 	unsigned int nr_delayed_puts;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The device that a handle's server drives, and how a removal finds the handle.
+ * The devices that a handle's server drives, and how a removal finds the handle.
  *
  * A thread that removes a device meets a handle that another thread may be closing.  So it
  * pins the handle (memory that is pinned isn't freed), then claims it.  The claim is held
@@ -24,8 +24,8 @@ int zd_hmm_attach(struct zd_hmm *hmm, struct zd_device *dev)
 	struct zd_pagemap *pgmap;
 	int rc;
 
-	if (hmm->server.dev)
-		return hmm->server.dev == dev ? 0 : -EBUSY;
+	if (zd_server_find_tier(&hmm->server, dev))
+		return 0;
 	/* A removal that begins now waits for this hold, and finds the host then. */
 	pgmap = zd_get_dev_pagemap(dev->pgmap.pfn);
 	if (!pgmap)
@@ -107,7 +107,7 @@ void zd_hmm_retire(struct zd_hmm *hmm)
 
 	hmm->closed = true;
 	zd_mutex_lock(&pin_lock);
-	zd_server_detach(&hmm->server);
+	zd_server_detach_all(&hmm->server);
 	pins = hmm->pins;
 	zd_mutex_unlock(&pin_lock);
 	zd_hmm_unclaim(hmm);
@@ -128,6 +128,8 @@ int zd_hmm_call_server_of(struct zd_device *dev, struct zd_cmd *cmd, uint64_t de
 		return 0;
 	rc = zd_hmm_callable(hmm);
 	if (!rc && claim(hmm, deadline_ns)) {
+		if (!cmd)
+			hmm->detached = dev;
 		if (!hmm->closed)
 			rc = zd_hmm_call(hmm, cmd ? cmd : &hmm->detach);
 		zd_hmm_unclaim(hmm);
@@ -143,7 +145,7 @@ enum zd_cmd_result zd_hmm_detach_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 {
 	(void)cmd;
 	zd_mutex_lock(&pin_lock);
-	zd_server_detach(&hmm->server);
+	zd_server_detach(&hmm->server, hmm->detached);
 	zd_mutex_unlock(&pin_lock);
 	return ZD_CMD_DONE;
 }

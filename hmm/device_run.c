@@ -29,7 +29,7 @@ static enum zd_cmd_result run_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 {
 	struct run_cmd *c = caa_container_of(cmd, struct run_cmd, cmd);
 
-	if (!c->submitted && hmm->server.dev != c->dev)
+	if (!c->submitted && !zd_server_find_tier(&hmm->server, c->dev))
 		return ZD_CMD_DONE;
 	c->met = true;
 	if (!c->submitted) {

@@ -37,8 +37,9 @@ struct zd_hmm {
 	struct zd_source wake;		/* eventfd: the inbox has something */
 	struct zd_cmd *inbox;		/* pushed by callers, a stack */
 	struct zd_cmd *active;		/* being stepped, in order of arrival */
-	const struct zd_device_host *device_host;	/* of the server's device */
-	struct zd_cmd detach;		/* that device's removal: one at a time */
+	const struct zd_device_host *device_host;	/* of the server's devices */
+	struct zd_cmd detach;		/* the end of a removal: one at a time, under the claim */
+	struct zd_device *detached;	/* whose */
 	struct zd_mutex device_vma_lock;	/* of the list */
 	struct zd_device_vma *device_vmas;
 	int pagemap_fd;
@@ -76,16 +77,17 @@ void zd_hmm_start_guards(struct zd_hmm *hmm);
 void zd_hmm_stop_guards(struct zd_hmm *hmm);
 
 /*
- * device.c.  Closing the handle and removing its device exclude each other, and a removal
+ * device.c.  Closing the handle and removing a device of its exclude each other, and a removal
  * may have found the handle just before it was closed.  zd_mm_close() claims the handle (may
  * block, for the drain of a removal), and when the server has stopped for good lets go with
- * zd_hmm_retire(), which also detaches the device.
+ * zd_hmm_retire(), which also detaches its devices.
  */
 void zd_hmm_claim(struct zd_hmm *hmm);
 void zd_hmm_unclaim(struct zd_hmm *hmm);
 void zd_hmm_retire(struct zd_hmm *hmm);
-/* Migrations go to @dev from now on.  The server's thread.  0; -EBUSY: there is another
- * device, or @dev is another mm's; -ENODEV: it is being removed; or -errno. */
+/* @dev becomes one of the server's devices, unless it is one.  The server's thread.  0; -EBUSY:
+ * @dev is another mm's; -ENOSPC: there are ZD_TIERS_MAX; -ENODEV: it is being removed; or
+ * -errno. */
 int zd_hmm_attach(struct zd_hmm *hmm, struct zd_device *dev);
 enum zd_cmd_result zd_hmm_detach_step(struct zd_hmm *hmm, struct zd_cmd *cmd);
 /* Have the server of @dev do @cmd, or hmm->detach if @cmd is NULL.  The caller's thread;

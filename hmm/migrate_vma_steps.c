@@ -78,7 +78,9 @@ static unsigned int collect(struct zd_hmm *hmm, struct zd_migrate_vma_cmd *c, ui
 
 static int setup(struct zd_hmm *hmm, struct zd_migrate_vma_cmd *c)
 {
-	struct zd_out_want want = { .fetched = fetched, .landed = landed, .data = c };
+	struct zd_out_want want = {
+		.dev = c->dev, .fetched = fetched, .landed = landed, .data = c,
+	};
 	uint64_t addrs[ZD_MIG_MAX];
 	unsigned int nr;
 	int rc;

@@ -34,7 +34,9 @@ static enum zd_cmd_result drain_mm(struct drain_cmd *c, struct zd_mm *mm)
 {
 	if (c->mm != mm) {
 		c->mm = mm;
-		c->homing = (struct zd_homing){ .end = UINT64_C(1) << ZD_VA_BITS };
+		c->homing = (struct zd_homing){
+			.end = UINT64_C(1) << ZD_VA_BITS, .dev = c->dev,
+		};
 	}
 	return zd_homing_step(mm, &c->homing, &c->cmd.rc);
 }
@@ -51,7 +53,7 @@ static enum zd_cmd_result called_off(struct drain_cmd *c, int error)
 
 static void warn_waiting(struct zd_hmm *hmm, struct drain_cmd *c)
 {
-	const struct zd_mm_stats *s = &hmm->server.stats.c;
+	struct zd_tier *tier = zd_server_find_tier(&hmm->server, c->dev);
 
 	if (!c->warn_ns)
 		c->warn_ns = zd_now_ns() + WARN_AFTER_NS;
@@ -60,32 +62,35 @@ static void warn_waiting(struct zd_hmm *hmm, struct drain_cmd *c)
 	c->warn_ns = UINT64_MAX;
 	zd_log(ZD_LOG_WARN,
 	       "removal of %s still waits for %llu pages to come home, and for %u batches on their way to it",
-	       c->dev->name, (unsigned long long)s->pages_device,
-	       hmm->server.nr_migs[ZD_TO_DEVICE]);
+	       c->dev->name, (unsigned long long)(tier ? tier->nr_entries : 0),
+	       zd_migs_to(&hmm->server, c->dev));
 }
 
 /* One step, for the first address space that has pages on the device. */
 static enum zd_cmd_result drain_all(struct zd_hmm *hmm, struct drain_cmd *c)
 {
+	struct zd_tier *tier = zd_server_find_tier(&hmm->server, c->dev);
 	struct zd_mm *mm;
 
+	if (!tier)
+		return ZD_CMD_DONE;
 	cds_list_for_each_entry(mm, &hmm->server.mms, node) {
 		enum zd_cmd_result r;
 
-		if (!mm->nr_device || mm->dead)
+		if (!mm->on_tier[tier->slot] || mm->dead)
 			continue;
 		r = drain_mm(c, mm);
 		if (c->homing.error || c->cmd.rc)
 			return called_off(c, c->homing.error ? c->homing.error : c->cmd.rc);
 		if (r != ZD_CMD_DONE)
 			return r;
-		if (mm->nr_device) {	/* sent out behind c->homing.pos */
+		if (mm->on_tier[tier->slot]) {	/* sent out behind c->homing.pos */
 			c->mm = NULL;
 			return ZD_CMD_AGAIN;
 		}
 	}
 	/* batches land by themselves; their pages are put back or home */
-	return hmm->server.nr_migs[ZD_TO_DEVICE] ? ZD_CMD_WAIT : ZD_CMD_DONE;
+	return zd_migs_to(&hmm->server, c->dev) ? ZD_CMD_WAIT : ZD_CMD_DONE;
 }
 
 static enum zd_cmd_result drain_step(struct zd_hmm *hmm, struct zd_cmd *cmd)

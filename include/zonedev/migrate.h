@@ -46,10 +46,11 @@ struct zd_migrate_result {
  *
  * @addr, @len: whole pages inside are taken, as in zd_mm_register(); they must
  * lie in registered ranges.  @dev: a registered device; it is attached to the mm
- * at its first use, and an mm has one device.
+ * at its first use.  An mm may have up to 8 devices.
  * @result: may be NULL.
  * Returns 0 when every page that could be tried was tried (look at @result),
- * -EINVAL: not managed, -EBUSY: the device is another mm's, or -ENOMEM.
+ * -EINVAL: not managed, -EBUSY: the device is another mm's, -ENOSPC: the mm has 8
+ * devices, or -ENOMEM.
  * The calling thread, which waits, gives memory that has moved back to the kernel.
  * Like the kernel's migrate_vma with a driver's copy in between, in one call.
  */
@@ -175,7 +176,8 @@ struct zd_migrate_vma {
 };
 
 /* zd_migrate_vma_setup - 0 (cpages may be 0); -EINVAL: bad arguments, or not managed; -EBUSY:
- * the device is another mm's, or a migration is at work just now; -ENOMEM.  After an error
+ * the device is another mm's, or a migration is at work just now; -ENOSPC: the mm has 8 devices;
+ * -ENOMEM.  After an error
  * there is nothing to finalize. */
 int zd_migrate_vma_setup_sized(struct zd_migrate_vma *args, size_t size);
 

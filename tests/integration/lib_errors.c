@@ -107,10 +107,10 @@ static void migration(void)
 
 	evict(mm, p, 8, dev);
 	CHECK_EQ(zd_mm_register(mm2, p + 8 * PAGE, 8 * PAGE), 0);
-	/* another device than the mm has; a device that another mm has */
-	CHECK_EQ(zd_migrate_to_device(mm, p, 8 * PAGE, dev2, &r), -EBUSY);
-	CHECK_EQ(zd_migrate_to_device(mm2, p + 8 * PAGE, 8 * PAGE, dev, &r), -EBUSY);
 	migrate_out(mm2, p + 8 * PAGE, 8 * PAGE, 8, dev2, &r);
+	/* a device that another mm has */
+	CHECK_EQ(zd_migrate_to_device(mm, p, 8 * PAGE, dev2, NULL), -EBUSY);
+	CHECK_EQ(zd_migrate_to_device(mm2, p + 8 * PAGE, 8 * PAGE, dev, NULL), -EBUSY);
 	CHECK_EQ(r.moved, 8);
 	/* another zd_mm's range */
 	CHECK_EQ(zd_mm_register(mm2, p, 8 * PAGE), -EBUSY);

@@ -82,6 +82,7 @@ static int setup(void **state)
 	memory = mmap(NULL, PLACES * 2 * BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	assert_ptr_not_equal(memory, MAP_FAILED);
 	assert_int_equal(zd_ram_device_create(1 << 20, &dev), 0);
+	assert_int_equal(zd_server_attach(&server, dev), 0);
 	__atomic_store_n(&stop, false, __ATOMIC_RELEASE);
 	assert_int_equal(pthread_create(&reader, NULL, read_away, NULL), 0);
 	return 0;

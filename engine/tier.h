@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Tiers: the devices of a server, fastest first.
+ *
+ * Mechanism.  server->tiers[] is the order in which evictions look for room; each points to a
+ * struct zd_tier of server->tier_slots[], which stays where it is while the device is attached,
+ * since epoll knows its address.  Which tier a device page is of follows from its pfn, by a
+ * compare a tier: entries and batches don't name it.
+ *
+ * Invariants.  A tier that a DEVICE entry, a batch or a delayed put has a page of is attached: a
+ * device is detached when none of its pages is live.  mm->on_tier[] counts the DEVICE entries
+ * of an address space by slot; they add up to mm->nr_device.
+ *
+ * Context.  The server's thread, or before it runs; no call blocks.
+ */
+#ifndef ZD_ENGINE_TIER_H
+#define ZD_ENGINE_TIER_H
+
+#include "engine/mm.h"
+#include "engine/server_types.h"
+
+/* @dev becomes the last tier; nothing if it is one.  0; -EBUSY: another server's; -EAGAIN: the
+ * device is in use by a thread that drives it without a server; -ENOSPC: ZD_TIERS_MAX are
+ * attached; or -errno. */
+int zd_server_attach(struct zd_server *server, struct zd_device *dev);
+/* @dev, of which no page is live and no batch is in flight, is no tier any more; nothing if it is
+ * none. */
+void zd_server_detach(struct zd_server *server, struct zd_device *dev);
+void zd_server_detach_all(struct zd_server *server);
+
+/* The tier of @dev; NULL: it isn't attached. */
+struct zd_tier *zd_server_find_tier(const struct zd_server *server, const struct zd_device *dev);
+
+/* The @i-th, fastest first; NULL: there are fewer. */
+static inline struct zd_tier *zd_server_tier(const struct zd_server *server, unsigned int i)
+{
+	return i < server->nr_tiers ? server->tiers[i] : NULL;
+}
+
+/* The tier that the device page @pfn is of. */
+static inline struct zd_tier *zd_server_tier_of(const struct zd_server *server, zd_pfn_t pfn)
+{
+	unsigned int i = 0;
+
+	while (i + 1 < server->nr_tiers &&
+	       zd_device_page_index(server->tiers[i]->dev, pfn) >= server->tiers[i]->dev->nr_pages)
+		i++;
+	return server->tiers[i];
+}
+
+static inline struct zd_device *zd_server_device(const struct zd_server *server, zd_pfn_t pfn)
+{
+	return zd_server_tier_of(server, pfn)->dev;
+}
+
+/* An entry of @mm has become one of the device page @pfn, or isn't any more. */
+static inline void zd_mm_count_device(struct zd_mm *mm, zd_pfn_t pfn, int n)
+{
+	struct zd_tier *tier = zd_server_tier_of(mm->server, pfn);
+
+	mm->nr_device += n;
+	mm->on_tier[tier->slot] += n;
+	tier->nr_entries += n;
+	mm->server->stats.c.pages_device += n;
+}
+
+#endif
