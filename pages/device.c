@@ -5,7 +5,9 @@
  * A driver that was compiled against an older zonedev has a shorter ops struct.
  * zonedev reads dev->ops without looking at its size, so a shorter struct is copied
  * at registration into a full one whose tail is NULL; dev->driver_ops keeps the
- * driver's own, and is NULL where no copy was needed.
+ * driver's own, and is NULL where no copy was needed.  A device that completes from any
+ * thread has a copy as well, in which zonedev's own ->submit, ->reap and ->event_fd stand
+ * (device_async.c).
  */
 #include <errno.h>
 #include <limits.h>
@@ -16,9 +18,10 @@
 #include <zonedev/log.h>
 
 #include "base/alloc.h"
-#include "pages/device_host.h"
 #include "base/lock.h"
 #include "base/sized.h"
+#include "pages/device_async.h"
+#include "pages/device_host.h"
 #include "pages/pagemap.h"
 
 /* Up to ->submit: no driver works without these. */
@@ -52,6 +55,14 @@ static const struct zd_pagemap_ops device_pagemap_ops = {
 	.revoke = device_revoke,
 };
 
+/* The driver's flags: an older driver's ops end before them. */
+static uint64_t ops_flags(const struct zd_device_ops *ops)
+{
+	return ops->size >= offsetof(struct zd_device_ops, flags) + sizeof(ops->flags) ?
+		       ops->flags :
+		       0;
+}
+
 static const char *device_check(const struct zd_device *dev)
 {
 	const struct zd_device_ops *ops = dev->ops;
@@ -64,9 +75,10 @@ static const char *device_check(const struct zd_device *dev)
 		return "ops of another version";
 	if (ops->size < MIN_OPS_SIZE || !zd_tail_is_zero(ops, sizeof(*ops), ops->size))
 		return "ops too short, or with calls that are not known here";
-	if (ops->size >= offsetof(struct zd_device_ops, flags) + sizeof(ops->flags) &&
-	    ops->flags & ~(uint64_t)ZD_DEVICE_FLAGS)
+	if (ops_flags(ops) & ~(uint64_t)ZD_DEVICE_FLAGS)
 		return "flags that are not known here";
+	if (ops_flags(ops) & ZD_DEVICE_ASYNC && (ops->reap || ops->event_fd))
+		return "a driver with ZD_DEVICE_ASYNC has neither reap nor event_fd";
 	if (!ops->alloc_pages || !ops->unalloc_pages || !ops->page_free || !ops->submit)
 		return "alloc_pages, unalloc_pages, page_free and submit are needed";
 	if (!dev->nr_pages)
@@ -76,16 +88,26 @@ static const char *device_check(const struct zd_device *dev)
 
 static int ops_complete(struct zd_device *dev)
 {
+	bool async = ops_flags(dev->ops) & ZD_DEVICE_ASYNC;
 	struct zd_device_ops *full;
+	int err;
 
 	dev->driver_ops = NULL;
-	if (dev->ops->size >= sizeof(*full))
+	dev->async = NULL;
+	if (dev->ops->size >= sizeof(*full) && !async)
 		return 0;
 	full = zd_alloc(sizeof(*full));
 	if (!full)
 		return -ENOMEM;
-	memcpy(full, dev->ops, dev->ops->size);
+	memcpy(full, dev->ops, dev->ops->size < sizeof(*full) ? dev->ops->size : sizeof(*full));
 	full->size = sizeof(*full);
+	if (async) {
+		err = zd_device_async_init(dev, full);
+		if (err) {
+			zd_free(full);
+			return err;
+		}
+	}
 	dev->driver_ops = dev->ops;
 	dev->ops = full;
 	return 0;
@@ -97,6 +119,7 @@ static void ops_restore(struct zd_device *dev)
 
 	if (!dev->driver_ops)
 		return;
+	zd_device_async_exit(dev);
 	dev->ops = dev->driver_ops;
 	dev->driver_ops = NULL;
 	zd_free((void *)full);

@@ -20,7 +20,7 @@
 #include <sys/eventfd.h>
 #include <sys/uio.h>
 
-#include "drivers/ioq.h"
+#include "pages/ioq.h"
 #include "drivers/pool.h"
 #include "zonedev/device.h"
 

@@ -16,7 +16,7 @@
 #include "pages/device_host.h"
 #include "base/fault_guard.h"
 #include "base/sized.h"
-#include "drivers/ioq.h"
+#include "pages/ioq.h"
 #include "drivers/p2p/p2pdma.h"
 #include "zonedev/gup.h"
 #include "zonedev/log.h"

@@ -33,7 +33,7 @@
 #include "base/lock.h"
 #include "base/sized.h"
 #include "base/time.h"
-#include "drivers/ioq.h"
+#include "pages/ioq.h"
 #include "drivers/pool.h"
 #include "zonedev/device.h"
 #include "zonedev/log.h"

@@ -6,8 +6,14 @@
  * meant to): GPU memory, a file, another machine.  A driver fills a
  * struct zd_device_ops, calls zd_device_register(), and from then on answers
  * four requests: give me free pages, copy these pages, what has finished, and
- * "this page is free again".  drivers/example/example.c is the one to copy;
- * drivers/ram/ram.c is the reference.
+ * "this page is free again".  drivers/example/ has the ones to copy, one for each way to
+ * complete a batch; drivers/ram/ram.c is the reference.
+ *
+ * Three ways to complete.  A driver that copies at once calls zd_io_complete() inside ->submit.
+ * A driver that polls something by itself (a completion queue with a descriptor) has ->reap and
+ * ->event_fd, and calls zd_io_complete() there.  A driver that is told by a thread of its own, or
+ * of a library, sets ZD_DEVICE_ASYNC and calls zd_io_complete_any() from that thread.  Drivers
+ * that can only block are written as reads and writes (zonedev/blocking.h).
  *
  * Thread rules.  ->submit, ->reap and ->direct_access of one device are called
  * by one thread at a time (the server's).  ->alloc_pages and ->page_free may be
@@ -42,6 +48,7 @@ extern "C" {
 #pragma GCC visibility push(default)
 
 struct zd_device;
+struct zd_device_async;
 struct zd_device_host;
 struct zd_device_io;
 
@@ -64,10 +71,10 @@ enum zd_io_dir {
 /*
  * struct zd_device_io - a batch of pages to copy.
  *
- * Owned by the driver from ->submit until it calls ->done, which it does
- * exactly once, when no page of the batch is in flight any more: from inside
- * ->submit or from ->reap, never from another thread.  ->done may free the
- * batch and may submit others.
+ * Owned by the driver from ->submit until it calls zd_io_complete() or, with ZD_DEVICE_ASYNC,
+ * zd_io_complete_any(), which it does exactly once, when no page of the batch is in flight any
+ * more.  ->done is called in the thread that drives the device, may free the batch and may
+ * submit others.
  *
  * @driver and @pending are the driver's scratch space while it owns the batch.  The
  * struct's size is fixed for ever.
@@ -87,7 +94,7 @@ struct zd_device_io {
 
 /* In zd_device_ops.flags. */
 #define ZD_DEVICE_NO_MALLOC	(1u << 0)	/* see "malloc() has such locks" above */
-#define ZD_DEVICE_ASYNC		(1u << 1)	/* completes by zd_io_complete_any() */
+#define ZD_DEVICE_ASYNC		(1u << 1)	/* completes by zd_io_complete_any() alone */
 #define ZD_DEVICE_FLAGS		(ZD_DEVICE_NO_MALLOC | ZD_DEVICE_ASYNC)	/* all that there are */
 
 /*
@@ -122,7 +129,8 @@ struct zd_device_stat {
  * @submit: start copying @io.  Must not block.
  * @reap: finish what has completed, calling ->done.  With @wait, block until
  *	at least one batch is done, if any is in flight.  Returns the number of
- *	batches done.  NULL for a driver that completes everything in ->submit.
+ *	batches done.  NULL for a driver that completes everything in ->submit, or by
+ *	zd_io_complete_any().
  * @event_fd: a descriptor that polls readable when ->reap has work to do, or
  *	-1.  Called once, at registration.
  * @direct_access: where the server can read and write the page by plain loads
@@ -180,7 +188,8 @@ struct zd_device {
 	const struct zd_device_host *host;	/* for removal; set with the first server */
 	uint64_t deadline_ns;	/* of a removal; 0: none */
 	const struct zd_device_ops *driver_ops;	/* see pages/device.c; NULL: the same */
-	uint64_t reserved_[3];	/* room: the size is fixed for ever, drivers embed it */
+	struct zd_device_async *async;	/* see pages/device_async.c; NULL: completes by ->done */
+	uint64_t reserved_[2];	/* room: the size is fixed for ever, drivers embed it */
 };
 
 /*
@@ -255,6 +264,18 @@ static inline void zd_io_complete(struct zd_device_io *io)
 {
 	io->done(io);
 }
+
+/*
+ * zd_io_complete_any - complete a whole batch of @dev, which has ZD_DEVICE_ASYNC.
+ *
+ * What the caller has stored in the pages' results and buffers before is seen by io->done(),
+ * which the thread that drives the device calls soon.  The batch isn't the driver's any more
+ * when the call is made, and @dev may only be used while another batch is in flight, or pages
+ * are live.  ->destroy comes after the last call has returned.
+ * Context: any thread of the process that submitted the batch, also in ->submit.  Neither
+ * blocks nor mallocs.
+ */
+void zd_io_complete_any(struct zd_device *dev, struct zd_device_io *io);
 
 #pragma GCC visibility pop
 #ifdef __cplusplus

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * drivers/ioq.h - queues of batches, and calling ->done without recursion.
+ * pages/ioq.h - queues of batches, and calling ->done without recursion.
  *
  * ->done may submit the next batch, which may complete at once, and so on: a
  * driver that called ->done from inside ->submit would go one level deeper
  * with each batch.  Finished batches are queued instead, and the outermost caller
  * empties the queue.  One thread at a time, as ->submit and ->reap are.
  */
-#ifndef ZD_DRIVERS_IOQ_H
-#define ZD_DRIVERS_IOQ_H
+#ifndef ZD_PAGES_IOQ_H
+#define ZD_PAGES_IOQ_H
 
 #include <stdbool.h>
 #include <stddef.h>
