@@ -46,6 +46,7 @@
 #include <zonedev/ram.h>
 #include <zonedev/file.h>
 #include <zonedev/spec.h>
+#include <zonedev/driver.h>
 #include <zonedev/mm.h>
 #include <zonedev/migrate.h>
 #include <zonedev/gup.h>

@@ -47,7 +47,7 @@ static const struct option long_options[] = {
 
 static int help(void)
 {
-	char usage[256];
+	char usage[1024];
 
 	zd_drivers_usage(ZD_DRIVER_SERVE, ZD_USAGE_FULL, " | ", usage, sizeof(usage));
 	printf("usage: zonedev serve %s [OPTION...]\n"
@@ -196,14 +196,14 @@ static int open_region(struct serve *s)
 	static struct region_config config;
 	char err[1024] = "";
 
-	config.path = s->spec.path;
+	config.path = s->spec.text;
 	zd_pmem_attr_by_values(&config.attr, s->spec.values);
 	if (s->readonly)
 		config.attr.flags |= ZD_PMEM_READONLY;
 	if (!region_open(&config, err, sizeof(err)))
 		return 0;
-	return strstr(err, s->spec.path) ? cmd_error("%s", err) :
-					   cmd_error("%s: %s", s->spec.path, err);
+	return strstr(err, s->spec.text) ? cmd_error("%s", err) :
+					   cmd_error("%s: %s", s->spec.text, err);
 }
 
 /* Writes the address to standard output, which is closed then: its reader finds the end. */
@@ -238,7 +238,7 @@ static int sync_region(const struct serve *s)
 
 	if (!ret || ret == -ESHUTDOWN)
 		return 0;
-	server_say("%s: what was written last may not be durable: %s", s->spec.path,
+	server_say("%s: what was written last may not be durable: %s", s->spec.text,
 		   strerrordesc_np(-ret));
 	return EXIT_FAILED;
 }
@@ -246,7 +246,7 @@ static int sync_region(const struct serve *s)
 /* The socket listens; the region is open. */
 static int run(struct serve *s)
 {
-	int rc, ret = control_start(s->spec.path);
+	int rc, ret = control_start(s->spec.text);
 
 	if (ret) {
 		server_say("no control thread: %s", strerrordesc_np(-ret));
@@ -275,7 +275,7 @@ int cmd_serve(int argc, char **argv)
 		return EXIT_FAILED;
 	}
 	/* The socket first: no region is made for a server that can't listen. */
-	rc = serve_listen(&s->socket, s->spec.path);
+	rc = serve_listen(&s->socket, s->spec.text);
 	if (rc)
 		return rc;
 	zd_set_log(log_line, NULL);

@@ -3,8 +3,9 @@
  * drivers/registry/spec.c - devices and regions from the command line.
  *
  *	DRIVER:[PATH,]KEY=VALUE,...
+ *	SCHEME://...,KEY=VALUE,...
  *
- * A comma in PATH is written twice.  What a driver takes stands in its struct zd_driver.  Every
+ * A comma in a value is written twice.  What a driver takes stands in its struct zd_driver.  Every
  * refusal is one line that says what to write instead; the caller puts the program's name in
  * front.
  */
@@ -16,10 +17,12 @@
 
 #include "drivers/explain.h"
 #include "drivers/registry/registry.h"
+#include "drivers/registry/value.h"
 #include "zonedev/spec.h"
 
 struct parser {
 	struct zd_spec *spec;
+	size_t used;			/* of spec->text */
 	const char *noun;		/* what the command opens, for messages */
 	char *err;
 	size_t errlen;
@@ -27,69 +30,31 @@ struct parser {
 
 #define fail(p, rc, ...)	zd_explain((p)->err, (p)->errlen, rc, __VA_ARGS__)
 
-/* The next field of @*text, without its comma; ",," stands for one.  Returns
- * its length or -ENAMETOOLONG; @*text moves past the comma, or is NULL after
- * the last field. */
-static int next_field(const char **text, char *out, size_t outlen)
+/* The next field of @*text, without its comma, in the room of the spec for texts, where it is
+ * @*field; ",," stands for a comma.  Returns its length or -ENAMETOOLONG; @*text moves past the
+ * comma, or is NULL after the last field. */
+static int next_field(struct parser *p, const char **text, char **field)
 {
-	const char *p = *text;
-	size_t n = 0;
+	const char *from = *text;
+	char *out = p->spec->text + p->used;
+	size_t left = sizeof(p->spec->text) - p->used, n = 0;
 
-	while (*p && (*p != ',' || p[1] == ',')) {
-		if (n + 1 == outlen)
+	if (left > PATH_MAX)
+		left = PATH_MAX;
+
+	while (*from && (*from != ',' || from[1] == ',')) {
+		if (n + 1 >= left)
 			return -ENAMETOOLONG;
-		p += *p == ',';
-		out[n++] = *p++;
+		from += *from == ',';
+		out[n++] = *from++;
 	}
+	if (!left)
+		return -ENAMETOOLONG;
 	out[n] = '\0';
-	*text = *p ? p + 1 : NULL;
+	p->used += n + 1;
+	*field = out;
+	*text = *from ? from + 1 : NULL;
 	return (int)n;
-}
-
-/* "2M", of a size that is a whole number of some unit. */
-static const char *format_size(uint64_t bytes, char *buf, size_t len)
-{
-	static const char units[] = "\0KMGTPE";
-	unsigned int unit = 0;
-
-	while (bytes && !(bytes % 1024)) {
-		bytes /= 1024;
-		unit++;
-	}
-	snprintf(buf, len, "%llu%.1s", (unsigned long long)bytes, units + unit);
-	return buf;
-}
-
-static int set_size(struct parser *p, const struct zd_driver_key *key, const char *text,
-		    uint64_t *bytes)
-{
-	int rc = zd_parse_size(text, bytes);
-	char least[32];
-
-	if (rc == -ERANGE)
-		return fail(p, rc, "%s=%s is too large: give less than 16E", key->name, text);
-	if (rc)
-		return fail(
-			p, rc,
-			"%s=%s is not a size: write a number and K, M, G or T (of 1024), as in %s=8G",
-			key->name, text, key->name);
-	if (key->multiple_of && (!*bytes || *bytes % key->multiple_of))
-		return fail(p, -EINVAL, "%s=%s is not a multiple of %llu: give one, as in %s=8G",
-			    key->name, text, (unsigned long long)key->multiple_of, key->name);
-	if (*bytes < key->min)
-		return fail(p, -EINVAL, "%s=%s is too small: give %s or more", key->name, text,
-			    format_size(key->min, least, sizeof(least)));
-	return 0;
-}
-
-static int set_switch(struct parser *p, const struct zd_driver_key *key, const char *text,
-		      uint64_t *on)
-{
-	if (strcmp(text, "on") && strcmp(text, "off"))
-		return fail(p, -EINVAL, "%s=%s: write %s=on or %s=off", key->name, text, key->name,
-			    key->name);
-	*on = !strcmp(text, "on");
-	return 0;
 }
 
 static int set_value(struct parser *p, const struct zd_driver_key *key, const char *text)
@@ -98,12 +63,10 @@ static int set_value(struct parser *p, const struct zd_driver_key *key, const ch
 
 	if (value->given)
 		return fail(p, -EINVAL, "%s is given twice: leave one out", key->name);
-	value->given = true;
-	return key->type == ZD_KEY_SIZE ? set_size(p, key, text, &value->number) :
-					  set_switch(p, key, text, &value->number);
+	return zd_value_parse(key, text, value, p->err, p->errlen);
 }
 
-/* "size=SIZE or force=on": the driver's keys but for its path. */
+/* "size=SIZE or force=on": the driver's keys but for the one that stands first. */
 static const char *list_keys(const struct zd_driver *driver, const char *between, char *buf,
 			     size_t len)
 {
@@ -112,10 +75,9 @@ static const char *list_keys(const struct zd_driver *driver, const char *between
 	size_t n = 0;
 
 	*buf = '\0';
-	for (key = driver->keys; key->name && n < len; key++)
-		if (key->type != ZD_KEY_PATH)
-			n += snprintf(buf + n, len - n, "%s%s", n ? between : "",
-				      zd_driver_key_usage(key, text, sizeof(text)));
+	for (key = driver->keys + zd_driver_first(driver); key->name && n < len; key++)
+		n += snprintf(buf + n, len - n, "%s%s", n ? between : "",
+			      zd_driver_key_usage(driver, key, text, sizeof(text)));
 	return buf;
 }
 
@@ -123,26 +85,35 @@ static const struct zd_driver_key *key_named(const struct zd_driver *driver, con
 {
 	const struct zd_driver_key *key;
 
-	for (key = driver->keys; key->name; key++)
-		if (key->type != ZD_KEY_PATH && !strcmp(key->name, name))
+	for (key = driver->keys + zd_driver_first(driver); key->name; key++)
+		if (!strcmp(key->name, name))
 			return key;
 	return NULL;
 }
 
-static bool takes_path(const struct zd_driver *driver)
+static int fail_unknown(struct parser *p, const char *name, const char *value)
 {
-	return driver->keys[0].type == ZD_KEY_PATH;
+	const struct zd_driver *driver = p->spec->driver;
+	bool first = zd_driver_first(driver);
+	char list[512];
+
+	list_keys(driver, " or ", list, sizeof(list));
+	return fail(p, -EINVAL, "%s %s: unknown option '%s%s%s': %s%s%s%s%s", driver->name, p->noun,
+		    name, value ? "=" : "", value ? value : "", *list ? "use " : "it has none",
+		    list, first ? " (a comma in a " : "",
+		    first ? zd_driver_key_type(&driver->keys[0]) : "",
+		    first ? " is written ,,)" : "");
 }
 
 static int parse_options(struct parser *p, const char *text)
 {
 	const struct zd_driver *driver = p->spec->driver;
 	const struct zd_driver_key *key;
-	char field[256], list[256], *value;
+	char list[512], *field, *value;
 	int rc = 0;
 
 	while (text && !rc) {
-		rc = next_field(&text, field, sizeof(field));
+		rc = next_field(p, &text, &field);
 		if (rc < 0)
 			return fail(p, -EINVAL, "an option of the %s is too long: use %s", p->noun,
 				    list_keys(driver, " and ", list, sizeof(list)));
@@ -150,13 +121,7 @@ static int parse_options(struct parser *p, const char *text)
 		if (value)
 			*value++ = '\0';
 		key = value ? key_named(driver, field) : NULL;
-		if (key)
-			rc = set_value(p, key, value);
-		else
-			rc = fail(p, -EINVAL, "%s %s: unknown option '%s%s%s': use %s%s",
-				  driver->name, p->noun, field, value ? "=" : "",
-				  value ? value : "", list_keys(driver, " or ", list, sizeof(list)),
-				  takes_path(driver) ? " (a comma in a path is written ,,)" : "");
+		rc = key ? set_value(p, key, value) : fail_unknown(p, field, value);
 	}
 	return rc;
 }
@@ -169,27 +134,27 @@ static int fail_missing(struct parser *p, const struct zd_driver_key *key)
 		    driver->example);
 }
 
-static int parse_path(struct parser *p, const char **text)
+/* The value that stands first, a path or a text. */
+static int parse_first(struct parser *p, const char **text)
 {
 	const struct zd_driver *driver = p->spec->driver;
-	char *path = p->spec->path, *value;
-	int len = next_field(text, path, sizeof(p->spec->path));
+	char *first, *value;
+	int len = next_field(p, text, &first);
 
 	if (len < 0)
-		return fail(p, len, "%s %s: the path is too long: use a shorter one", driver->name,
-			    p->noun);
+		return fail(p, len, "%s %s: the %s is too long: use a shorter one", driver->name,
+			    p->noun, driver->keys[0].name);
 	/* size=8G where the path should be: the path was forgotten */
-	value = strchr(path, '=');
+	value = strchr(first, '=');
 	if (value) {
 		*value = '\0';
-		if (key_named(driver, path))
+		if (key_named(driver, first))
 			len = 0;
 		*value = '=';
 	}
 	if (!len)
 		return fail_missing(p, &driver->keys[0]);
-	p->spec->values[0] = (struct zd_driver_value){ .given = true, .text = path };
-	return 0;
+	return set_value(p, &driver->keys[0], first);
 }
 
 static int parse_values(struct parser *p, const char *text)
@@ -197,8 +162,8 @@ static int parse_values(struct parser *p, const char *text)
 	const struct zd_driver_key *key;
 	int rc = 0;
 
-	if (takes_path(p->spec->driver))
-		rc = parse_path(p, &text);
+	if (zd_driver_first(p->spec->driver))
+		rc = parse_first(p, &text);
 	else if (!*text)
 		text = NULL;
 	if (!rc)
@@ -217,15 +182,22 @@ int zd_spec_parse(const char *text, uint32_t command, struct zd_spec *spec, char
 			    .errlen = errlen,
 			    .noun = command == ZD_DRIVER_RUN ? "device" : "region" };
 	size_t len = strcspn(text, ":");
-	char usage[256];
+	const char *values = text[len] ? text + len + 1 : "";
+	char usage[1024];
 
 	memset(spec, 0, sizeof(*spec));
-	spec->driver = zd_driver_named(text, len);
+	if (!strncmp(values, "//", 2)) {
+		spec->driver = zd_driver_of_scheme(text, len);
+		if (spec->driver)
+			values = text;
+	}
+	if (!spec->driver)
+		spec->driver = zd_driver_named(text, len);
 	if (!spec->driver || !(spec->driver->commands & command)) {
 		zd_drivers_usage(command, ZD_USAGE_SHORT, " or ", usage, sizeof(usage));
 		return fail(&p, -EINVAL, "'%.64s' is no %s: use %s", text, p.noun, usage);
 	}
-	return parse_values(&p, text[len] ? text + len + 1 : "");
+	return parse_values(&p, values);
 }
 
 int zd_device_open_spec(const char *text, struct zd_device **dev, char *err, size_t errlen)

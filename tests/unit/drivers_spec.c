@@ -251,14 +251,16 @@ static void registry(void **state)
 	for (i = 0; (driver = zd_driver_at(i)); i++) {
 		assert_int_equal(driver->size, sizeof(*driver));
 		assert_int_equal(driver->version, ZD_DRIVER_VERSION);
-		assert_true(driver->commands == ZD_DRIVER_RUN ||
-			    driver->commands == ZD_DRIVER_SERVE);
-		assert_true(driver->commands != ZD_DRIVER_RUN || driver->create);
+		assert_true(driver->commands);
+		assert_false(driver->commands & ~(ZD_DRIVER_RUN | ZD_DRIVER_SERVE));
+		assert_true(!(driver->commands & ZD_DRIVER_RUN) || driver->create);
 		assert_ptr_equal(zd_driver_named(driver->name, strlen(driver->name)), driver);
+		assert_true(!driver->schemes || driver->keys[0].type == ZD_KEY_TEXT);
+		assert_true(!zd_driver_first(driver) || !driver->keys[0].without);
 		for (key = driver->keys; key->name; key++) {
 			assert_non_null(key->help);
-			assert_true(key->type != ZD_KEY_PATH || key == driver->keys);
 			assert_true(key->type != ZD_KEY_SWITCH || key->without);
+			assert_true(key->type != ZD_KEY_CHOICE || key->choices);
 		}
 		assert_in_range(key - driver->keys, 1, ZD_DRIVER_MAX_KEYS);
 	}
