@@ -4,6 +4,7 @@
 #include "engine/entries.h"
 #include "engine/mig.h"
 #include "engine/ram_page.h"
+#include "engine/tier_queue.h"
 #include "space/maps.h"
 #include "space/uffd.h"
 #include "zonedev/log.h"
@@ -149,6 +150,8 @@ static void remap_entry(struct zd_mm *mm, uint64_t from, uint64_t to)
 		/* holders may ask; zd_page_address() */
 		__atomic_store_n(&zd_pfn_to_page(zd_entry_val(e))->word, to, __ATOMIC_RELAXED);
 	zd_entry_store(zd_mm_entry(mm, to), e & ~ZD_ENTRY_WAIT);
+	if (zd_entry_state(e) == ZD_ENTRY_DEVICE)
+		zd_tier_enter(mm, to);
 	/* a thread that waits at the old address faults again, on what is there now */
 	if (e & ZD_ENTRY_LOCK)
 		zd_uffd_wake(zd_mm_uffd(mm), from, ZD_PAGE_SIZE);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Eviction: keep server->resident at server->limit.
+ * Eviction: keep what is used of RAM (zd_server_used()) at server->limit.
  *
  * Eviction starts a margin below the limit, so that a fault finds room, and takes the
  * oldest inactive runs of one address space at a time, a batch each.  When the
@@ -150,8 +150,11 @@ static unsigned int pick(struct zd_server *server, struct zd_mm **out, uint64_t 
 	return nr;
 }
 
-static void device_full(struct zd_server *server, struct zd_tier *tier)
+/* The last tier is. */
+static void device_full(struct zd_server *server)
 {
+	struct zd_tier *tier = server->tiers[server->nr_tiers - 1];
+
 	/* logged once, however often the device is full again */
 	if (!tier->full)
 		zd_log(ZD_LOG_WARN,
@@ -177,11 +180,30 @@ static void put_back(struct zd_server *server, struct zd_mm *mm, const uint64_t 
 	}
 }
 
+/* zd_out_start() to the first tier that has room for some of the pages. */
+static int start(struct zd_mm *mm, const uint64_t *addrs, unsigned int nr)
+{
+	struct zd_server *server = mm->server;
+	struct zd_tier *tier = NULL;
+	int rc;
+
+	while ((tier = zd_server_next_tier(server, tier))) {
+		struct zd_out_want want = {
+			.dev = tier->dev,
+			.pass_on = zd_server_next_tier(server, tier),
+			.landed = landed,
+		};
+
+		rc = zd_out_start(mm, addrs, nr, &want);
+		if (rc != -ENOSPC && rc != -ENODEV)
+			return rc;
+	}
+	return -ENOSPC;
+}
+
 /* The server's thread; doesn't block. */
 void zd_server_evict(struct zd_server *server)
 {
-	static const struct zd_out_want want_none;
-	struct zd_out_want want = want_none;
 	uint64_t addrs[ZD_MIG_MAX], target;
 	struct zd_mm *mm;
 
@@ -190,11 +212,9 @@ void zd_server_evict(struct zd_server *server)
 	if (server->changes_pending)	/* pages of an mm that has a log would be refused */
 		server->changes_pending = !zd_mms_catch_up(server);
 	target = server->limit - margin(server);
-	want.dev = server->tiers[0]->dev;
-	want.landed = landed;
-	if (server->resident > target + leaving(server))
+	if (zd_server_used(server) > target + leaving(server))
 		server->host->resync(server);
-	while (server->resident > target + leaving(server)) {
+	while (zd_server_used(server) > target + leaving(server)) {
 		unsigned int nr;
 		int rc;
 
@@ -211,12 +231,12 @@ void zd_server_evict(struct zd_server *server)
 				continue;
 			return;
 		}
-		rc = zd_out_start(mm, addrs, nr, &want);
+		rc = start(mm, addrs, nr);
 		if (rc < 0) {
 			put_back(server, mm, addrs, nr);
 			if (rc == -ENOSPC) {
 				server->stats.c.refused_device += nr;
-				device_full(server, server->tiers[0]);
+				device_full(server);
 			}
 			return;
 		}
@@ -231,10 +251,10 @@ void zd_server_evict(struct zd_server *server)
 /* The server's thread; doesn't block. */
 bool zd_server_throttle(struct zd_server *server)
 {
-	if (!server->limit || server->resident < server->limit)
+	if (!server->limit || zd_server_used(server) < server->limit)
 		return false;
 	server->host->resync(server);
-	if (server->resident < server->limit)
+	if (zd_server_used(server) < server->limit)
 		return false;
 	zd_server_evict(server);
 	return leaving(server) > 0;

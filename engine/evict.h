@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Eviction: keep server->resident at server->limit.  The server's thread; neither call blocks. */
+/* Eviction: keep zd_server_used() at server->limit.  The server's thread; neither call blocks. */
 #ifndef ZD_ENGINE_EVICT_H
 #define ZD_ENGINE_EVICT_H
 

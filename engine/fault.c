@@ -19,6 +19,7 @@
 #include "engine/evict.h"
 #include "engine/fault.h"
 #include "engine/home.h"
+#include "engine/shift.h"
 #include "space/maps.h"
 #include "space/uffd.h"
 
@@ -271,6 +272,7 @@ void zd_fault(struct zd_mm *mm, uint64_t addr, uint64_t flags, uint64_t start_ns
 	entry = zd_mm_entry(mm, addr);
 	if (*entry & ZD_ENTRY_LOCK) {
 		zd_entry_store(entry, *entry | ZD_ENTRY_WAIT);
+		zd_shift_fault(mm, addr, start_ns);
 		return;
 	}
 	if (zd_entry_state(*entry) == ZD_ENTRY_POISON) {

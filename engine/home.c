@@ -105,16 +105,7 @@ static unsigned int run_of(const bool *marked, unsigned int nr)
 	return n;
 }
 
-/*
- * Copy [addr, addr + nr pages) from @content and let the device pages go.
- * Returns pages done, or -errno for the first.
- *
- * @wake: the copy also wakes the threads that wait for the copied pages, which saves a
- * system call.  So the entries change first: from the copy on the program may write to
- * the page, and its entry must not lead to the device's older content.  The device pages
- * are put later (delayed_put.h).
- */
-static int place(struct zd_mm *mm, uint64_t addr, unsigned int nr, const char *content, bool wake)
+int zd_home_place(struct zd_mm *mm, uint64_t addr, unsigned int nr, const char *content, bool wake)
 {
 	struct zd_server *server = mm->server;
 	zd_entry_t old[ZD_RUN_MAX];
@@ -139,6 +130,7 @@ static int place(struct zd_mm *mm, uint64_t addr, unsigned int nr, const char *c
 			unsigned int got = rc / ZD_PAGE_SIZE;
 
 			server->resident += got;
+			zd_server_tier_of(server, zd_entry_val(old[done]))->pages_home += got;
 			server->stats.c.pages_home += got;
 			server->stats.c.bytes_from_device += rc;
 			while (got--)
@@ -177,7 +169,7 @@ static int home_direct(struct zd_mm *mm, uint64_t addr, unsigned int nr, char *c
 			if (next != content + run * ZD_PAGE_SIZE)
 				break;
 		}
-		rc = place(mm, at, run, content, wake);
+		rc = zd_home_place(mm, at, run, content, wake);
 		if (rc < 0)
 			break;
 		done += rc;
@@ -265,7 +257,7 @@ static void arrived_in_buffer(struct zd_device_io *io)
 			q->step = ZD_MIG_DONE;
 			unlock(q->mm, q->addr);
 		}
-		rc = place(p->mm, p->addr, run, zd_mig_buffer(mig, i), false);
+		rc = zd_home_place(p->mm, p->addr, run, zd_mig_buffer(mig, i), false);
 		mig->gone += rc > 0 ? rc : 0;
 		if (rc == -ENOMEM && mig->why != ZD_HOME_FAULT)
 			note_unreadable(p->mm, p->addr, rc);

@@ -16,4 +16,15 @@
 int zd_home(struct zd_mm *mm, uint64_t addr, unsigned int nr, enum zd_home_for why, uint64_t needed,
 	    uint64_t start_ns);
 
+/*
+ * Copy [addr, addr + nr pages), DEVICE entries that are not locked, from @content and let the
+ * device pages go.  Returns pages done, or -errno for the first.
+ *
+ * @wake: the copy also wakes the threads that wait for the copied pages, which saves a
+ * system call.  So the entries change first: from the copy on the program may write to
+ * the page, and its entry must not lead to the device's older content.  The device pages
+ * are put later (delayed_put.h).
+ */
+int zd_home_place(struct zd_mm *mm, uint64_t addr, unsigned int nr, const char *content, bool wake);
+
 #endif

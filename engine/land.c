@@ -18,8 +18,11 @@
 #include <errno.h>
 
 #include "base/bug.h"
+#include "base/fault_guard.h"
 #include "base/trace.h"
 #include "engine/land.h"
+#include "engine/tier.h"
+#include "engine/write.h"
 #include "pages/pagemap.h"
 #include "space/maps.h"
 #include "space/uffd.h"
@@ -52,15 +55,6 @@ static void count_refusal(struct zd_mm_stats *c, int error)
 	}
 }
 
-static void give_back(struct zd_mig *mig, struct zd_mig_page *p)
-{
-	struct zd_device *dev = mig->dev;
-
-	if (p->pfn)
-		dev->ops->unalloc_pages(dev, 1, &p->pfn);
-	p->pfn = 0;
-}
-
 /* Unlock an entry whose page is, or may be, in RAM. */
 static void unlock_resident(struct zd_mm *mm, uint64_t addr, bool evictable)
 {
@@ -76,7 +70,7 @@ static void unlock_resident(struct zd_mm *mm, uint64_t addr, bool evictable)
 
 void zd_out_dropped(struct zd_mig *mig, struct zd_mig_page *p)
 {
-	give_back(mig, p);
+	zd_mig_give_back(mig, p);
 	p->step = ZD_MIG_DONE;
 }
 
@@ -94,7 +88,7 @@ void zd_out_refused(struct zd_mig *mig, struct zd_mig_page *p)
 		unlock_resident(p->mm, p->addr, again);
 	ZD_BUG_ON(p->sharers, "a page that did not move has sharers");
 	count_refusal(&mig->server->stats.c, p->error);
-	give_back(mig, p);
+	zd_mig_give_back(mig, p);
 	p->step = ZD_MIG_DONE;
 }
 
@@ -107,8 +101,23 @@ void zd_out_lost(struct zd_mig *mig, struct zd_mig_page *p)
 			zd_mm_poison(s->mm, s->addr);
 	if (p->mm)
 		zd_mm_poison(p->mm, p->addr);
-	give_back(mig, p);
+	zd_mig_give_back(mig, p);
 	p->step = ZD_MIG_DONE;
+}
+
+void zd_out_send_back(struct zd_mig *mig, struct zd_mig_page *p, int error)
+{
+	char *buffer = zd_mig_buffer(mig, p - mig->page);
+
+	/* the device's page is given back now: see write.h */
+	if (p->content != buffer && zd_fault_copy(buffer, p->content, ZD_PAGE_SIZE).left) {
+		zd_out_lost(mig, p);	/* the device's memory is gone as well */
+		return;
+	}
+	zd_mig_give_back(mig, p);
+	p->content = buffer;
+	p->error = error;
+	p->step = ZD_MIG_BACK;
 }
 
 static void record_device(struct zd_mm *mm, uint64_t addr, zd_pfn_t pfn)
@@ -139,7 +148,7 @@ static void store(struct zd_mig *mig, struct zd_mig_page *p)
 	p->step = ZD_MIG_DONE;
 	if (zero) {
 		mig->server->stats.c.pages_zero++;
-		give_back(mig, p);
+		zd_mig_give_back(mig, p);
 		if (p->mm)
 			record_zero(p->mm, p->addr);
 		for (s = p->sharers; s; s = s->next)
@@ -149,15 +158,15 @@ static void store(struct zd_mig *mig, struct zd_mig_page *p)
 	}
 	if (p->live ? zd_percpu_ref_is_dying(&mig->pgmap->priv->ref) : zd_page_init(page)) {
 		/* the device is being removed: keep the content */
-		p->error = -ENODEV;
-		p->step = ZD_MIG_BACK;
 		if (p->live)
 			p->pfn = 0;	/* migrate_vma.c gives it back */
+		zd_out_send_back(mig, p, -ENODEV);
 		return;
 	}
 	page->word = p->addr;	/* taken: migrate_vma.c */
 	mig->gone++;
 	mig->server->stats.c.pages_out++;
+	zd_server_tier_of(mig->server, p->pfn)->pages_in++;
 	mig->server->stats.c.bytes_to_device += ZD_PAGE_SIZE;
 	mig->server->lru.clock++;
 	/* the first owner gets the batch's reference */
@@ -239,7 +248,7 @@ static void back(struct zd_mig *mig, struct zd_mig_page *p)
 	}
 	if (p->error)
 		count_refusal(&mig->server->stats.c, p->error);
-	give_back(mig, p);
+	zd_mig_give_back(mig, p);
 	p->step = ZD_MIG_DONE;
 }
 

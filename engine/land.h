@@ -15,6 +15,8 @@ void zd_out_land(struct zd_mig *mig);
 void zd_out_refused(struct zd_mig *mig, struct zd_mig_page *p);
 /* No owner is left, and the content is of no use. */
 void zd_out_dropped(struct zd_mig *mig, struct zd_mig_page *p);
+/* The content goes back where it was, for want of a device (@error) that may have it. */
+void zd_out_send_back(struct zd_mig *mig, struct zd_mig_page *p, int error);
 /* The content can't be had any more: an owner that lives on must not read zeros instead. */
 void zd_out_lost(struct zd_mig *mig, struct zd_mig_page *p);
 

@@ -1,67 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* The queues; their mechanism is told in lru.h. */
-#include <errno.h>
-#include <string.h>
-
-#include "base/alloc.h"
 #include "engine/lru.h"
-
-#define CHUNK_RUNS	255
-
-struct zd_fifo_chunk {
-	struct zd_fifo_chunk *next;
-	struct zd_run run[CHUNK_RUNS];
-};
-
-static int fifo_push(struct zd_fifo *f, const struct zd_run *run)
-{
-	if (!f->tail || f->tail_pos == CHUNK_RUNS) {
-		struct zd_fifo_chunk *chunk = zd_alloc(sizeof(*chunk));
-
-		if (!chunk)
-			return -ENOMEM;
-		if (f->tail)
-			f->tail->next = chunk;
-		else
-			f->head = chunk;
-		f->tail = chunk;
-		f->tail_pos = 0;
-	}
-	f->tail->run[f->tail_pos++] = *run;
-	f->runs++;
-	f->pages += zd_run_nr(run);
-	return 0;
-}
-
-static bool fifo_peek(const struct zd_fifo *f, struct zd_run *run)
-{
-	if (!f->runs)
-		return false;
-	*run = f->head->run[f->head_pos];
-	return true;
-}
-
-static void fifo_pop(struct zd_fifo *f)
-{
-	struct zd_fifo_chunk *chunk = f->head;
-
-	f->pages -= zd_run_nr(&chunk->run[f->head_pos]);
-	f->runs--;
-	f->head_pos++;
-	if (f->head_pos < (chunk == f->tail ? f->tail_pos : CHUNK_RUNS))
-		return;
-	f->head = chunk->next;
-	f->head_pos = 0;
-	if (!f->head)
-		f->tail = NULL;
-	zd_free(chunk);
-}
 
 void zd_lru_destroy(struct zd_lru *lru)
 {
 	for (int q = 0; q < ZD_LRU_NR; q++)
-		while (lru->fifo[q].runs)
-			fifo_pop(&lru->fifo[q]);
+		zd_fifo_destroy(&lru->fifo[q]);
 }
 
 bool zd_lru_refault_is_hot(const struct zd_lru *lru, zd_entry_t entry)
@@ -80,7 +24,7 @@ int zd_lru_add(struct zd_lru *lru, const struct zd_table *table, unsigned int sl
 		.id = id | (uint64_t)slot << 48,
 	};
 	int q = hot ? ZD_LRU_ACTIVE : ZD_LRU_INACTIVE;
-	int rc = fifo_push(&lru->fifo[q], &run);
+	int rc = zd_fifo_push(&lru->fifo[q], &run);
 
 	for (unsigned int i = 0; i < nr; i++)
 		zd_entry_store(zd_table_entry(table, addr + i * ZD_PAGE_SIZE),
@@ -92,12 +36,12 @@ int zd_lru_add(struct zd_lru *lru, const struct zd_table *table, unsigned int sl
 
 bool zd_lru_peek(struct zd_lru *lru, struct zd_run *run)
 {
-	return fifo_peek(&lru->fifo[ZD_LRU_INACTIVE], run);
+	return zd_fifo_peek(&lru->fifo[ZD_LRU_INACTIVE], run);
 }
 
 void zd_lru_pop(struct zd_lru *lru)
 {
-	fifo_pop(&lru->fifo[ZD_LRU_INACTIVE]);
+	zd_fifo_pop(&lru->fifo[ZD_LRU_INACTIVE]);
 }
 
 void zd_lru_rotate(struct zd_lru *lru)
@@ -105,7 +49,7 @@ void zd_lru_rotate(struct zd_lru *lru)
 	struct zd_run run;
 
 	/* push first, which may fail: the run must not get lost */
-	if (zd_lru_peek(lru, &run) && !fifo_push(&lru->fifo[ZD_LRU_INACTIVE], &run))
+	if (zd_lru_peek(lru, &run) && !zd_fifo_push(&lru->fifo[ZD_LRU_INACTIVE], &run))
 		zd_lru_pop(lru);
 }
 
@@ -138,7 +82,7 @@ static bool demote(struct zd_lru *lru, const struct zd_table *table, const struc
 {
 	if (!run_live(table, run))
 		return true;
-	if (fifo_push(&lru->fifo[ZD_LRU_INACTIVE], run))
+	if (zd_fifo_push(&lru->fifo[ZD_LRU_INACTIVE], run))
 		return false;
 	for (unsigned int i = 0; i < zd_run_nr(run); i++) {
 		uint64_t addr = zd_run_addr(run) + i * ZD_PAGE_SIZE;
@@ -164,10 +108,10 @@ static void sweep(struct zd_fifo *f, zd_lru_table_of *table_of, void *ctx)
 	uint64_t todo = f->runs;
 	struct zd_run run;
 
-	while (todo-- && fifo_peek(f, &run)) {
-		fifo_pop(f);
+	while (todo-- && zd_fifo_peek(f, &run)) {
+		zd_fifo_pop(f);
 		if (run_live(table_of(ctx, zd_run_slot(&run)), &run))
-			fifo_push(f, &run);
+			zd_fifo_push(f, &run);
 	}
 }
 
@@ -181,10 +125,10 @@ void zd_lru_balance(struct zd_lru *lru, zd_lru_table_of *table_of, void *ctx)
 
 	/* a third of the resident pages always stand in line for eviction */
 	while (lru->present[ZD_LRU_ACTIVE] > 2 * lru->present[ZD_LRU_INACTIVE] &&
-	       fifo_peek(&lru->fifo[ZD_LRU_ACTIVE], &run)) {
+	       zd_fifo_peek(&lru->fifo[ZD_LRU_ACTIVE], &run)) {
 		if (!demote(lru, table_of(ctx, zd_run_slot(&run)), &run))
 			return;
-		fifo_pop(&lru->fifo[ZD_LRU_ACTIVE]);
+		zd_fifo_pop(&lru->fifo[ZD_LRU_ACTIVE]);
 	}
 }
 
@@ -194,9 +138,10 @@ bool zd_lru_demote(struct zd_lru *lru, uint64_t nr, zd_lru_table_of *table_of, v
 	bool moved = false;
 	struct zd_run run;
 
-	while (lru->present[ZD_LRU_ACTIVE] > goal && fifo_peek(&lru->fifo[ZD_LRU_ACTIVE], &run) &&
+	while (lru->present[ZD_LRU_ACTIVE] > goal &&
+	       zd_fifo_peek(&lru->fifo[ZD_LRU_ACTIVE], &run) &&
 	       demote(lru, table_of(ctx, zd_run_slot(&run)), &run)) {
-		fifo_pop(&lru->fifo[ZD_LRU_ACTIVE]);
+		zd_fifo_pop(&lru->fifo[ZD_LRU_ACTIVE]);
 		moved = true;
 	}
 	return moved;

@@ -28,42 +28,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include "space/table.h"
-
-#define ZD_RUN_MAX	512	/* pages in a run: one huge page */
-
-struct zd_run {
-	uint64_t addr;		/* page-aligned, nr - 1 in the low bits */
-	uint64_t id;		/* run number, the address space's slot in the high 16 bits */
-};
-
-static inline uint64_t zd_run_addr(const struct zd_run *run)
-{
-	return run->addr & ~(ZD_PAGE_SIZE - 1);
-}
-
-static inline unsigned int zd_run_nr(const struct zd_run *run)
-{
-	return (run->addr & (ZD_PAGE_SIZE - 1)) + 1;
-}
-
-static inline uint64_t zd_run_number(const struct zd_run *run)
-{
-	return run->id & ZD_ENTRY_VAL_MASK;
-}
-
-static inline unsigned int zd_run_slot(const struct zd_run *run)
-{
-	return run->id >> 48;
-}
-
-struct zd_fifo_chunk;
-
-struct zd_fifo {
-	struct zd_fifo_chunk *head, *tail;
-	unsigned int head_pos, tail_pos;
-	uint64_t runs, pages;	/* leftovers included */
-};
+#include "engine/fifo.h"
 
 enum { ZD_LRU_INACTIVE, ZD_LRU_ACTIVE, ZD_LRU_NR };
 

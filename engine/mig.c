@@ -68,7 +68,8 @@ unsigned int zd_migs_to(const struct zd_server *server, const struct zd_device *
 	unsigned int nr = 0;
 
 	cds_list_for_each_entry(mig, &server->migs, node)
-		nr += mig->dir == ZD_TO_DEVICE && mig->dev == dev;
+		nr += (mig->dir == ZD_TO_DEVICE && mig->dev == dev) ||
+		      (mig->from && (mig->dev == dev || mig->from == dev));
 	return nr;
 }
 

@@ -43,9 +43,11 @@ struct zd_mig_page {
 	struct zd_mm *mm;	/* NULL: dropped */
 	uint64_t addr;
 	zd_pfn_t pfn;		/* 0: given back, or passed on */
+	zd_pfn_t from;		/* of a shift: the old page */
 	int error;		/* of the move (EMLINK: shared), then of the device */
 	enum zd_mig_step {
 		ZD_MIG_MOVING,	/* the mover, or the device's read, has it */
+		ZD_MIG_WRITE,	/* content read, in the buffer: a device is to have it (write.h) */
 		ZD_MIG_STORE,	/* content read: becomes a device page */
 		ZD_MIG_BACK,	/* content read: goes back where it was */
 		ZD_MIG_DONE,
@@ -70,7 +72,9 @@ struct zd_mig {
 	struct zd_server *server;
 	enum zd_io_dir dir;
 	struct zd_mm *mm;		/* whose mover, or whose fault; NULL: @mm has died */
-	struct zd_device *dev;		/* that all pages of the batch come from, or go to */
+	struct zd_device *dev;		/* that all pages of the batch come from, or go to; */
+	struct zd_device *from;		/* shift.h: where the pages are until then; else NULL */
+	bool pass_on;			/* OUT: what it doesn't take goes to the next tier */
 	struct zd_pagemap *pgmap;	/* OUT: of the device, held */
 	uint64_t start_ns;
 	uint64_t first;			/* for the probes: address of the first page, */
@@ -111,7 +115,7 @@ int zd_migs_fork(struct zd_mm *parent, struct zd_mm *child);
 void zd_migs_forget_mm(struct zd_mm *mm);
 /* Try again to land those that want it; after new events have been read. */
 void zd_migs_retry(struct zd_server *server);
-/* How many batches are on their way to @dev? */
+/* How many batches are on their way to @dev, or from it to another device? */
 unsigned int zd_migs_to(const struct zd_server *server, const struct zd_device *dev);
 /* At the end of the server. */
 void zd_migs_free_spares(struct zd_server *server);

@@ -8,6 +8,7 @@
 
 #include "base/alloc.h"
 #include "engine/tier.h"
+#include "engine/tier_queue.h"
 #include "guard/keeper.h"
 #include "space/uffd.h"
 #include "zonedev/log.h"
@@ -151,6 +152,7 @@ void zd_mm_set_device(struct zd_mm *mm, uint64_t addr, zd_pfn_t pfn)
 {
 	zd_entry_store(zd_mm_entry(mm, addr), zd_entry_device(pfn, zd_lru_age(&mm->server->lru)));
 	zd_mm_count_device(mm, pfn, 1);
+	zd_tier_enter(mm, addr);
 }
 
 int zd_mm_poison_marked(struct zd_mm *mm, uint64_t addr)

@@ -4,52 +4,18 @@
  *
  *	lock entries, take device pages     zd_out_start
  *	MOVE to staging, mark the place     the mover
- *	content to the device               zd_out_moved, stored
+ *	content to the device, or the next  zd_mig_write
  *	entries become device pages         zd_out_land
  *
  * How each page ends is told in land.c.
  */
 #include <errno.h>
-#include <string.h>
 
 #include "base/trace.h"
-#include "engine/delayed_put.h"
 #include "engine/land.h"
 #include "engine/out.h"
 #include "engine/tier.h"
-#include "zonedev/log.h"
-
-/* ->done of the device: the buffer's pages are on it, or not. */
-static void stored(struct zd_device_io *io)
-{
-	struct zd_mig *mig = io->owner;
-	struct zd_tier *tier = zd_server_find_tier(mig->server, mig->dev);
-
-	for (unsigned int k = 0; k < io->nr; k++) {
-		struct zd_mig_page *p = &mig->page[mig->io_index[k]];
-
-		p->error = io->pages[k].error;
-		p->step = p->error ? ZD_MIG_BACK : ZD_MIG_STORE;
-		if (p->error && !tier->write_failed) {
-			tier->write_failed = true;
-			zd_log(ZD_LOG_WARN, "%s: can't write: %s; its pages stay in memory",
-			       mig->dev->name, strerrordesc_np(-p->error));
-		}
-	}
-	zd_out_land(mig);
-}
-
-static bool has_owner(const struct zd_mig_page *p)
-{
-	const struct zd_mig_sharer *s;
-
-	if (p->mm)
-		return true;
-	for (s = p->sharers; s; s = s->next)
-		if (s->mm)
-			return true;
-	return false;
-}
+#include "engine/write.h"
 
 /* Where the content of page @i goes: device memory, if the server can address it. */
 static void *content_of(struct zd_mig *mig, unsigned int i)
@@ -57,7 +23,7 @@ static void *content_of(struct zd_mig *mig, unsigned int i)
 	struct zd_device *dev = mig->dev;
 	void *content = NULL;
 
-	if (!mig->fetched && dev->ops->direct_access)
+	if (mig->page[i].pfn && dev->ops->direct_access)
 		content = dev->ops->direct_access(dev, mig->page[i].pfn);
 	return content ? content : zd_mig_buffer(mig, i);
 }
@@ -112,7 +78,7 @@ static unsigned int sort_out(struct zd_mig *mig, uint16_t *slot)
 		}
 		if (mig->server->resident)
 			mig->server->resident--;
-		if (!has_owner(p)) {
+		if (!zd_mig_has_owner(p)) {
 			zd_out_dropped(mig, p);
 			continue;
 		}
@@ -121,32 +87,24 @@ static unsigned int sort_out(struct zd_mig *mig, uint16_t *slot)
 	return nr;
 }
 
-/* Content is in p->content: done for direct memory, the rest goes to the
- * device. */
+/* Content is in p->content: done for direct memory and for zeros, the rest is written. */
 static void submit(struct zd_mig *mig, unsigned int nr, const uint16_t *slot)
 {
-	struct zd_device *dev = mig->dev;
-	unsigned int k = 0;
+	unsigned int to_write = 0;
 
 	for (unsigned int j = 0; j < nr; j++) {
 		struct zd_mig_page *p = &mig->page[slot[j]];
+		bool write = p->content == zd_mig_buffer(mig, slot[j]) && !p->zero;
 
-		if (p->content != zd_mig_buffer(mig, slot[j]) || p->zero) {
-			p->step = ZD_MIG_STORE;
-			continue;
-		}
-		mig->io_page[k] = (struct zd_io_page){ p->pfn, p->content, 0 };
-		mig->io_index[k++] = slot[j];
+		p->step = write ? ZD_MIG_WRITE : ZD_MIG_STORE;
+		to_write += write;
 	}
-	if (!k) {
+	/* What is not to be written lands first: the device of the others may be another
+	 * one in the end. */
+	if (to_write < nr || !nr)
 		zd_out_land(mig);
-		return;
-	}
-	mig->io = (struct zd_device_io){
-		.dir = ZD_TO_DEVICE, .nr = k, .pages = mig->io_page,
-		.done = stored, .owner = mig,
-	};
-	dev->ops->submit(dev, &mig->io);
+	if (to_write)
+		zd_mig_write(mig);
 }
 
 /* The server's thread; doesn't block.  May free @mig. */
@@ -167,8 +125,7 @@ void zd_out_moved(struct zd_mig *mig)
 		if (!p->content) {
 			zd_out_lost(mig, p);
 		} else if (!p->marked) {
-			p->error = -EAGAIN;
-			p->step = ZD_MIG_BACK;
+			zd_out_send_back(mig, p, -EAGAIN);
 			mig->retry = true;
 		} else {
 			slot[kept++] = slot[j];
@@ -181,19 +138,6 @@ void zd_out_moved(struct zd_mig *mig)
 	submit(mig, kept, slot);
 }
 
-/* ->alloc_pages; the device must not be full only of pages whose put is delayed. */
-static int take_pages(struct zd_server *server, struct zd_device *dev, unsigned int nr,
-		      zd_pfn_t *pfns)
-{
-	int got = dev->ops->alloc_pages(dev, nr, pfns), more;
-
-	if (got < 0 || got == (int)nr || !server->nr_delayed_puts)
-		return got;
-	zd_flush_delayed_puts(server);
-	more = dev->ops->alloc_pages(dev, nr - got, pfns + got);
-	return more > 0 ? got + more : got;
-}
-
 /* The server's thread; doesn't block.  The mover and the driver are called. */
 int zd_out_start(struct zd_mm *mm, const uint64_t *addrs, unsigned int nr,
 		 const struct zd_out_want *want)
@@ -201,6 +145,7 @@ int zd_out_start(struct zd_mm *mm, const uint64_t *addrs, unsigned int nr,
 	struct zd_server *server = mm->server;
 	zd_pfn_t pfns[ZD_MIG_MAX] = { 0 };
 	struct zd_pagemap *pgmap;
+	unsigned int got = 0;
 	struct zd_mig *mig;
 	int rc;
 
@@ -210,12 +155,15 @@ int zd_out_start(struct zd_mm *mm, const uint64_t *addrs, unsigned int nr,
 	if (!pgmap)
 		return -ENODEV;
 	if (!want->fetched) {
-		rc = take_pages(server, want->dev, nr, pfns);
+		rc = zd_tier_alloc(server, zd_server_find_tier(server, want->dev), nr, pfns);
 		if (rc <= 0) {
 			rc = rc ? rc : -ENOSPC;
 			goto err_put;
 		}
-		nr = rc;
+		got = rc;
+		/* the others go to the next tier (write.h) */
+		if (!want->pass_on)
+			nr = got;
 	}
 	mig = zd_mig_new(server, mm, ZD_TO_DEVICE);
 	if (!mig) {
@@ -224,6 +172,7 @@ int zd_out_start(struct zd_mm *mm, const uint64_t *addrs, unsigned int nr,
 	}
 	mig->dev = want->dev;
 	mig->pgmap = pgmap;
+	mig->pass_on = want->pass_on;
 	mig->fetched = want->fetched;
 	mig->land = zd_out_land;
 	mig->landed = want->landed;
@@ -251,8 +200,8 @@ int zd_out_start(struct zd_mm *mm, const uint64_t *addrs, unsigned int nr,
 	return nr;
 
 err_unalloc:
-	if (!want->fetched)
-		want->dev->ops->unalloc_pages(want->dev, nr, pfns);
+	if (got)
+		want->dev->ops->unalloc_pages(want->dev, got, pfns);
 err_put:
 	zd_put_dev_pagemap(pgmap);
 	return rc;

@@ -13,6 +13,8 @@
  * -ENODEV: it is being removed; -ENOMEM.
  *
  * @dev: one of the server's; as many pages are taken as it has room for.
+ * @pass_on: what @dev has no room for, or doesn't take later, goes to the next tier; @dev must
+ *	have room for one page.
  * @fetched: called instead of storing the contents, and no device pages are taken: when the contents are in the batch's
  *	buffer; steps are MOVING for those pages, and the caller sets pfn and step
  *	and calls zd_out_land().
@@ -20,6 +22,7 @@
  */
 struct zd_out_want {
 	struct zd_device *dev;
+	bool pass_on;
 	void (*fetched)(struct zd_mig *mig);
 	void (*landed)(struct zd_mig *mig);
 	void *data;

@@ -12,6 +12,7 @@
 #include "engine/changes.h"
 #include "engine/delayed_put.h"
 #include "engine/event.h"
+#include "engine/demote.h"
 #include "engine/evict.h"
 #include "engine/fault.h"
 #include "engine/mig.h"
@@ -47,6 +48,8 @@ static int wait_ms(const struct zd_server *server, int timeout_ms)
 
 	cds_list_for_each_entry(mig, &server->migs, node)
 		retry |= mig->retry;
+	if (server->demote_more)
+		return 0;
 	if (retry && (timeout_ms < 0 || timeout_ms > RETRY_MS))
 		return RETRY_MS;
 	return timeout_ms;
@@ -119,6 +122,7 @@ int zd_server_poll(struct zd_server *server, int timeout_ms)
 	if (server->backlog.nr)
 		run_backlog(server);
 	zd_server_evict(server);
+	zd_server_demote(server);
 	zd_flush_delayed_puts(server);
 	return n;
 }

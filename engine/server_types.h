@@ -50,8 +50,19 @@ struct zd_tier {
 	unsigned int slot;		/* in server->tier_slots */
 	struct zd_source source;	/* its completions; fd -1: none are announced */
 	uint64_t nr_entries;		/* DEVICE entries of all address spaces */
+	bool removing;			/* its pages are going, and no others come */
 	bool full;			/* the device was full, which has been logged */
 	bool write_failed;		/* so did a write, which has been logged */
+	uint64_t pages_in, pages_home;	/* ever: came out of RAM or another tier, went home, */
+	uint64_t pages_left, pages_demoted;	/* went to another tier; of these, for room */
+	struct zd_fifo queue;		/* tier_queue.h */
+	struct zd_tier_walk {
+		unsigned int slot;
+		uint64_t pos, after_ns;
+	} walk;				/* so */
+	uint64_t demote_after_ns;	/* demote.h: none could go a moment ago */
+	uint64_t full_until_ns;		/* it had no page a moment ago */
+	uint64_t pause_ns, pause_until_ns;	/* a write failed: others first */
 };
 
 /* Faults that wait (backlog.c). */
@@ -78,7 +89,7 @@ struct zd_server {
 	struct zd_tier tier_slots[ZD_TIERS_MAX];
 	struct zd_lru lru;
 	bool track;			/* pages are queued: there will be evictions */
-	uint64_t limit;			/* pages that may be resident; 0: any */
+	uint64_t limit;			/* pages of RAM that may be used (zd_server_used()); 0: any */
 	uint64_t resident;		/* pages that are, as far as is known */
 	uint64_t evict_after_ns;	/* no eviction before: the last got none */
 	uint64_t evict_pause_ns;
@@ -88,6 +99,10 @@ struct zd_server {
 	struct zd_stats stats;
 	bool changes_pending;		/* some address space has changes to follow */
 	bool hold_evictions;		/* start none */
+	bool in_program;		/* the server is a thread of the program that it serves */
+	unsigned int nr_shifts;		/* in flight (shift.h) */
+	bool demoting;			/* one of them is a demotion */
+	bool demote_more;		/* others are to follow at once */
 	bool stop;
 	struct zd_mm *last_fault;	/* whose fault was served in this turn */
 	bool spin;			/* see spin() in poll.c */

@@ -4,7 +4,12 @@
 #include <string.h>
 
 #include "base/bug.h"
+#include "base/time.h"
 #include "engine/tier.h"
+
+#define PAUSE_MIN_NS	1000000ull
+#define PAUSE_MAX_NS	1000000000ull
+#define FULL_NS		100000000ull	/* a tier that had no page: one may have been freed since */
 
 static void tier_ready(struct zd_source *source, uint32_t events)
 {
@@ -64,8 +69,7 @@ int zd_server_attach(struct zd_server *server, struct zd_device *dev)
 	if (rc)
 		return rc;
 	*tier = (struct zd_tier){
-		.dev = dev,
-		.slot = tier - server->tier_slots,
+		.dev = dev, .slot = tier - server->tier_slots,
 		.source = { .fd = dev->event_fd, .ready = tier_ready },
 	};
 	if (dev->event_fd >= 0) {
@@ -78,6 +82,56 @@ int zd_server_attach(struct zd_server *server, struct zd_device *dev)
 	}
 	server->tiers[server->nr_tiers++] = tier;
 	return 0;
+}
+
+static bool has_room_below(const struct zd_server *server, const struct zd_tier *tier, uint64_t now)
+{
+	for (unsigned int i = server->nr_tiers; i-- && server->tiers[i] != tier;) {
+		const struct zd_tier *t = server->tiers[i];
+
+		if (!t->removing && now >= t->full_until_ns && now >= t->pause_until_ns)
+			return true;
+	}
+	return false;
+}
+
+bool zd_tier_may_take(const struct zd_server *server, const struct zd_tier *tier)
+{
+	uint64_t share = zd_tier_ram_share(server), now;
+
+	if (tier->removing)
+		return false;
+	if (server->nr_tiers == 1)
+		return true;
+	now = zd_now_ns();
+	return !has_room_below(server, tier, now) ||
+	       (now >= tier->pause_until_ns && zd_tier_ram_pages(tier) < share + share / 8);
+}
+
+struct zd_tier *zd_server_next_tier(const struct zd_server *server, const struct zd_tier *tier)
+{
+	unsigned int i = 0;
+
+	while (tier && i < server->nr_tiers && server->tiers[i++] != tier)
+		;
+	for (; i < server->nr_tiers; i++)
+		if (zd_tier_may_take(server, server->tiers[i]))
+			return server->tiers[i];
+	return NULL;
+}
+
+void zd_tier_pause(struct zd_tier *tier)
+{
+	tier->pause_ns = tier->pause_ns ? tier->pause_ns * 2 : PAUSE_MIN_NS;
+	if (tier->pause_ns > PAUSE_MAX_NS)
+		tier->pause_ns = PAUSE_MAX_NS;
+	tier->pause_until_ns = zd_now_ns() + tier->pause_ns;
+}
+
+void zd_tier_took(struct zd_tier *tier, unsigned int asked, int got)
+{
+	if (got < (int)asked)
+		tier->full_until_ns = zd_now_ns() + FULL_NS;
 }
 
 void zd_server_detach(struct zd_server *server, struct zd_device *dev)
@@ -93,6 +147,7 @@ void zd_server_detach(struct zd_server *server, struct zd_device *dev)
 		  (unsigned long long)tier->nr_entries);
 	if (tier->source.fd >= 0)
 		zd_loop_remove(&server->loop, &tier->source);
+	zd_fifo_destroy(&tier->queue);
 	while (server->tiers[i] != tier)
 		i++;
 	server->nr_tiers--;

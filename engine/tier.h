@@ -53,6 +53,42 @@ static inline struct zd_device *zd_server_device(const struct zd_server *server,
 	return zd_server_tier_of(server, pfn)->dev;
 }
 
+/*
+ * May pages go to @tier?  Not while it is being removed.  And not, as long as a tier below has
+ * room: for a moment after a failed write; or when its contents take more than their share of
+ * server->limit.
+ */
+bool zd_tier_may_take(const struct zd_server *server, const struct zd_tier *tier);
+/* The next tier below @tier (NULL: from the first on) that may take pages; NULL: none may. */
+struct zd_tier *zd_server_next_tier(const struct zd_server *server, const struct zd_tier *tier);
+/* A write failed. */
+void zd_tier_pause(struct zd_tier *tier);
+/* Of @asked pages ->alloc_pages gave @got. */
+void zd_tier_took(struct zd_tier *tier, unsigned int asked, int got);
+
+/* Pages of RAM that the contents of @tier take, and that it may take. */
+static inline uint64_t zd_tier_ram_pages(const struct zd_tier *tier)
+{
+	const struct zd_device_ops *ops = tier->dev->ops;
+
+	return ops->ram_bytes ? (ops->ram_bytes(tier->dev) + ZD_PAGE_SIZE - 1) / ZD_PAGE_SIZE : 0;
+}
+
+static inline uint64_t zd_tier_ram_share(const struct zd_server *server)
+{
+	return server->limit ? server->limit / 2 : UINT64_MAX / 2;
+}
+
+/* What counts against server->limit: resident pages, and RAM that holds contents of tiers. */
+static inline uint64_t zd_server_used(const struct zd_server *server)
+{
+	uint64_t used = server->resident;
+
+	for (unsigned int i = 0; i < server->nr_tiers; i++)
+		used += zd_tier_ram_pages(server->tiers[i]);
+	return used;
+}
+
 /* An entry of @mm has become one of the device page @pfn, or isn't any more. */
 static inline void zd_mm_count_device(struct zd_mm *mm, zd_pfn_t pfn, int n)
 {

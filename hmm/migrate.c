@@ -22,6 +22,7 @@ struct migrate_cmd {
 	unsigned int tries;		/* of the page at @pos */
 	bool in_flight;			/* a batch is */
 	uint64_t addrs[ZD_MIG_MAX];	/* of the batch's pages, when it was collected */
+	struct zd_migrate_between between;	/* to_device: from other devices */
 	struct zd_homing homing;	/* to_ram */
 	uint64_t on_device, lost;	/* how many pages were, before */
 };
@@ -57,7 +58,7 @@ static int to_device_begin(struct zd_hmm *hmm, struct migrate_cmd *c)
 
 	if (!zd_is_managed(hmm->mm, c->start, c->end))
 		return -EINVAL;
-	c->result.already = zd_migrate_count_entries(hmm->mm, c->start, c->end, ZD_ENTRY_DEVICE);
+	c->result.already = zd_migrate_count_on(hmm->mm, c->start, c->end, c->dev);
 	rc = zd_hmm_attach(hmm, c->dev);
 	if (rc == -ENODEV)
 		c->result.device = ((c->end - c->start) >> ZD_PAGE_SHIFT) - c->result.already;
@@ -93,6 +94,7 @@ static enum zd_cmd_result to_device_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 {
 	struct migrate_cmd *c = caa_container_of(cmd, struct migrate_cmd, cmd);
 	const struct zd_ranges *ranges = &hmm->mm->ranges;
+	enum zd_cmd_result between;
 	unsigned int nr;
 	uint64_t end;
 	bool whole;
@@ -111,7 +113,13 @@ static enum zd_cmd_result to_device_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 			return ZD_CMD_DONE;
 		}
 		c->begun = true;
+		c->between = (struct zd_migrate_between){
+			c->start, c->end, c->dev, &c->stay, &c->result, false,
+		};
 	}
+	between = zd_migrate_between_step(hmm, &c->between);
+	if (between != ZD_CMD_DONE)
+		return between;
 	/* Parts of the range may have been unmapped since: memory that is not managed stays
 	 * where it is. */
 	i = zd_ranges_first(ranges, c->pos);

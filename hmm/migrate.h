@@ -32,6 +32,20 @@ void zd_migrate_count_rest(struct zd_migrate_result *r, uint64_t nr);
 /* How many entries of [start, end), in managed ranges, are in @state. */
 uint64_t zd_migrate_count_entries(const struct zd_mm *mm, uint64_t start, uint64_t end,
 				  enum zd_entry_state state);
+/* How many are of @dev. */
+uint64_t zd_migrate_count_on(const struct zd_mm *mm, uint64_t start, uint64_t end,
+			     const struct zd_device *dev);
+
+/* migrate_between.c: pages of [pos, end) that are on other devices go to @dev, which is attached,
+ * but for those in @stay; step until DONE. */
+struct zd_migrate_between {
+	uint64_t pos, end;
+	struct zd_device *dev;
+	const struct zd_ranges *stay;
+	struct zd_migrate_result *result;
+	bool in_flight;		/* a batch is */
+};
+enum zd_cmd_result zd_migrate_between_step(struct zd_hmm *hmm, struct zd_migrate_between *b);
 
 /* migrate_vma_steps.c: the process exits; pages between setup and finalize go back where they
  * were. */

@@ -87,7 +87,7 @@ static int setup(struct zd_hmm *hmm, struct zd_migrate_vma_cmd *c)
 
 	if (!zd_is_managed(hmm->mm, c->start, c->end))
 		return -EINVAL;
-	c->result.already = zd_migrate_count_entries(hmm->mm, c->start, c->end, ZD_ENTRY_DEVICE);
+	c->result.already = zd_migrate_count_on(hmm->mm, c->start, c->end, c->dev);
 	rc = zd_hmm_attach(hmm, c->dev);
 	if (rc)
 		return rc;

@@ -150,8 +150,6 @@ int zd_mm_close(struct zd_mm *mm)
 		return rc;
 	}
 	zd_hmm_join_thread(hmm);
-	zd_hmm_retire(hmm);
-	list_del(hmm);
 	cds_list_for_each_entry_safe(each, next, &hmm->server.mms, node) {
 		/* closing the descriptors is not enough: a forked child has them too */
 		for (size_t i = 0; i < each->ranges.nr; i++)
@@ -159,6 +157,9 @@ int zd_mm_close(struct zd_mm *mm)
 					   each->ranges.v[i].end - each->ranges.v[i].start);
 		zd_mm_destroy(each);
 	}
+	/* last: what a child that has ended has of a device is put above */
+	zd_hmm_retire(hmm);
+	list_del(hmm);
 	zd_hmm_family_exit(hmm);
 	close(hmm->wake.fd);
 	close(hmm->pagemap_fd);

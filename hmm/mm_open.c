@@ -121,6 +121,7 @@ int zd_mm_open(const struct zd_mm_attr *attr, struct zd_mm **mm)
 	hmm->device_host = &device_host;
 	hmm->detach.step = zd_hmm_detach_step;
 	rc = zd_server_init(&hmm->server, &server_host, hmm);
+	hmm->server.in_program = true;
 	if (rc)
 		goto err_free;
 	rc = -EMFILE;
