@@ -27,11 +27,11 @@ static const struct {
 
 static void print_usage(void)
 {
-	printf("usage: zonedev info [--devices] [--json]\n"
+	printf("usage: zonedev info [--devices [DRIVER | plugin:FILE]] [--json]\n"
 	       "\n"
 	       "What this host can do, and whether `zonedev run` will work here.\n"
 	       "\n"
-	       "  --devices   list the drivers instead, and what each takes\n"
+	       "  --devices   list the drivers and plugins instead, or one, and what each takes\n"
 	       "  --json      write JSON\n"
 	       "  --help, -h  this text\n"
 	       "\n"
@@ -177,12 +177,13 @@ static int finish(int status)
 	return status;
 }
 
-static int list_devices(bool json)
+/* @name: NULL: all of them. */
+static int list_devices(const char *name, bool json)
 {
-	if (!json)
-		info_devices_text();
-	else if (info_devices_json())
-		return cmd_error("info: out of memory");
+	char err[512];
+
+	if (info_devices(name, json, err, sizeof(err)))
+		return cmd_error("info: %s", err);
 	return finish(0);
 }
 
@@ -215,12 +216,12 @@ int cmd_info(int argc, char **argv)
 					 argv[optind - 1]);
 		}
 	}
-	if (optind < argc)
+	if (optind + devices < argc)
 		return cmd_error("info: takes no argument, got '%s' (try: zonedev info --help)",
-				 argv[optind]);
+				 argv[optind + devices]);
 
 	if (devices)
-		return list_devices(json);
+		return list_devices(argv[optind], json);
 	probe_host(&probe);
 	nr = probe_problems(&probe, problems);
 	if (!json)

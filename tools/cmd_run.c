@@ -38,14 +38,15 @@ static const struct option long_options[] = {
 
 static int help(void)
 {
-	char devices[256];
+	char devices[1024];
 
 	zd_drivers_usage(ZD_DRIVER_RUN, ZD_USAGE_FULL, ", or ", devices, sizeof(devices));
 	printf("usage: zonedev run [OPTION...] -- CMD [ARG...]\n"
 	       "\n"
 	       "Run CMD with at most --ram of its anonymous memory in RAM, the rest on a device.\n"
 	       "\n"
-	       "  --device SPEC  %s\n"
+	       "  --device SPEC  %s,\n"
+	       "                 or plugin:FILE (see zonedev-plugin(7))\n"
 	       "                 (default: an unlinked file in $TMPDIR or /var/tmp)\n"
 	       "  --ram SIZE     RAM for CMD and its children together\n"
 	       "                 (default: half of what is available)\n"

@@ -5,12 +5,20 @@
  * A complete device in a hundred lines: its memory is an array, its copies are
  * memcpy, and it does one thing after the other.  zonedev/device.h says what
  * each callback must do; the comments here say why this driver does it so.
+ *
+ * It is a plugin, too, by what stands at the end.  Built against the installed headers alone,
+ *
+ *	cc -shared -fPIC -o example.so example.c $(pkg-config --cflags zonedev)
+ *	zonedev info --devices plugin:./example.so
+ *	zonedev run --device plugin:./example.so,size=1G --ram 64M -- sort big
  */
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <zonedev/device.h>
+#include <zonedev/driver.h>
 
 struct example {
 	struct zd_device dev;		/* zonedev calls back with this */
@@ -121,3 +129,41 @@ int example_device_create(uint64_t nr_pages, struct zd_device **dev)
 		munmap(ex, bytes);
 	return ret;
 }
+
+/* From here on: the device by its name, for `zonedev run --device` and zd_device_open_spec(). */
+
+enum { EXAMPLE_SIZE };
+
+/* The values are what example_keys asks for: checked, in its order. */
+static int example_create(const struct zd_driver_value *values, struct zd_device **dev, char *err,
+			  size_t errlen)
+{
+	uint64_t bytes = values[EXAMPLE_SIZE].number;
+	int ret = example_device_create(bytes / ZD_PAGE_SIZE, dev);
+
+	if (ret)
+		snprintf(err, errlen, "example device: can't have %llu bytes: give a smaller size",
+			 (unsigned long long)bytes);
+	return ret;
+}
+
+static const struct zd_driver_key example_keys[] = {
+	[EXAMPLE_SIZE] = {
+		.name = "size", .type = ZD_KEY_SIZE, .min = ZD_DRIVER_MIN_BYTES,
+		.help = "how much memory it has",
+	},
+	{ 0 }
+};
+
+static const struct zd_driver example_driver = {
+	.size = sizeof(example_driver),		/* lets the struct grow later */
+	.version = ZD_DRIVER_VERSION,
+	.commands = ZD_DRIVER_RUN,
+	.name = "example",
+	.summary = "an array, to copy the driver from",
+	.example = "plugin:./example.so,size=1G",
+	.keys = example_keys,
+	.create = example_create,
+};
+
+ZD_PLUGIN(example_driver);

@@ -4,6 +4,7 @@
  *
  *	DRIVER:[PATH,]KEY=VALUE,...
  *	SCHEME://...,KEY=VALUE,...
+ *	plugin:FILE,[PATH,]KEY=VALUE,...
  *
  * A comma in a value is written twice.  What a driver takes stands in its struct zd_driver.  Every
  * refusal is one line that says what to write instead; the caller puts the program's name in
@@ -16,6 +17,7 @@
 #include <string.h>
 
 #include "drivers/explain.h"
+#include "drivers/registry/plugin.h"
 #include "drivers/registry/registry.h"
 #include "drivers/registry/value.h"
 #include "zonedev/spec.h"
@@ -174,6 +176,24 @@ static int parse_values(struct parser *p, const char *text)
 	return rc;
 }
 
+/* @*values: of the spec, behind "plugin:"; then those of the plugin's driver. */
+static int load_plugin(struct parser *p, const char **values)
+{
+	char *name;
+	int len = next_field(p, values, &name);
+
+	if (len < 0)
+		return fail(p, len, "plugin: the path is too long: use a shorter one");
+	if (!len)
+		return fail(p, -EINVAL,
+			    "plugin: no file: write plugin:./FILE.so, or plugin:NAME of one in %s",
+			    zd_plugin_dir());
+	p->used = 0;	/* the driver's texts begin where they do for every driver */
+	if (!*values)
+		*values = "";
+	return zd_plugin_load(name, &p->spec->driver, p->err, p->errlen);
+}
+
 int zd_spec_parse(const char *text, uint32_t command, struct zd_spec *spec, char *err,
 		  size_t errlen)
 {
@@ -184,8 +204,13 @@ int zd_spec_parse(const char *text, uint32_t command, struct zd_spec *spec, char
 	size_t len = strcspn(text, ":");
 	const char *values = text[len] ? text + len + 1 : "";
 	char usage[1024];
+	int rc;
 
 	memset(spec, 0, sizeof(*spec));
+	if (command == ZD_DRIVER_RUN && !strncmp(text, "plugin", len) && len == 6) {
+		rc = load_plugin(&p, &values);
+		return rc ? rc : parse_values(&p, values);
+	}
 	if (!strncmp(values, "//", 2)) {
 		spec->driver = zd_driver_of_scheme(text, len);
 		if (spec->driver)

@@ -25,7 +25,10 @@ static const struct {
 	const char *name;
 	uint64_t ms;
 } time_units[] = {
-	{ "h", 3600000 }, { "m", 60000 }, { "s", 1000 }, { "ms", 1 },
+	{ "h", 3600000 },
+	{ "m", 60000 },
+	{ "s", 1000 },
+	{ "ms", 1 },
 };
 #define NR_TIME_UNITS	(sizeof(time_units) / sizeof(time_units[0]))
 
@@ -198,8 +201,8 @@ static int parse_choice(const struct target *t, struct zd_driver_value *value)
 	return fail(t, -EINVAL, "%s=%s: write %s", t->key->name, t->text, list);
 }
 
-int zd_value_parse(const struct zd_driver_key *key, const char *text,
-		   struct zd_driver_value *value, char *err, size_t errlen)
+int zd_value_parse(const struct zd_driver_key *key, const char *text, struct zd_driver_value *value,
+		   char *err, size_t errlen)
 {
 	const struct target t = { key, text, err, errlen };
 

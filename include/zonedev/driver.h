@@ -144,7 +144,7 @@ struct zd_plugin {
  * source files, outside of functions. */
 #define ZD_PLUGIN(driver)                                                                   \
 	ZD_PLUGIN_EXTERN_ const struct zd_plugin zd_plugin                                  \
-		__attribute__((visibility("default"), used));                               \
+		__attribute__((visibility("default")));                                     \
 	const struct zd_plugin zd_plugin = { ZD_PLUGIN_MAGIC,                               \
 					     ZD_DRIVER_VERSION,                             \
 					     (uint32_t)sizeof(struct zd_driver_key),        \

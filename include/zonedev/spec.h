@@ -20,13 +20,14 @@ struct zd_device;
 /*
  * zd_device_open_spec - a device from its command-line form:
  *	ram:size=1G   file:PATH   file:PATH,size=8G   file:PATH,size=8G,force=on
+ *	plugin:./my.so,KEY=VALUE   (zonedev-plugin(7))
  *
  * A comma in PATH is written twice.  Sizes are of zd_parse_size()'s form, 2M or
  * more; ram needs one, file without one takes what the file system has free.
  * @err, @errlen: on failure, one line for the user that says what to do,
  * without prefix or newline.  May be NULL, 0.
  * Returns 0 or -errno.
- * Context: may block, fork-safe.
+ * Context: may block, fork-safe; parent only for a plugin, which is loaded by dlopen(3).
  */
 int zd_device_open_spec(const char *spec, struct zd_device **dev, char *err, size_t errlen);
 

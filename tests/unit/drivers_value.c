@@ -8,9 +8,9 @@
 static const char *const modes[] = { "fast", "small", NULL };
 
 static const struct zd_driver_key size = { .name = "size", .type = ZD_KEY_SIZE, .max = 8 << 20 };
-static const struct zd_driver_key max = {
-	.name = "max", .type = ZD_KEY_SIZE_OR_PERCENT, .min = 2 << 20
-};
+static const struct zd_driver_key max = { .name = "max",
+					  .type = ZD_KEY_SIZE_OR_PERCENT,
+					  .min = 2 << 20 };
 static const struct zd_driver_key number = {
 	.name = "level", .type = ZD_KEY_NUMBER, .min = 1, .max = 12
 };
@@ -18,9 +18,9 @@ static const struct zd_driver_key any = { .name = "seed", .type = ZD_KEY_NUMBER 
 static const struct zd_driver_key timeout = {
 	.name = "timeout", .type = ZD_KEY_TIME, .min = 500, .max = 7200000
 };
-static const struct zd_driver_key mode = {
-	.name = "mode", .type = ZD_KEY_CHOICE, .choices = modes
-};
+static const struct zd_driver_key mode = { .name = "mode",
+					   .type = ZD_KEY_CHOICE,
+					   .choices = modes };
 static const struct zd_driver_key text = { .name = "host", .type = ZD_KEY_TEXT };
 
 static void takes(const struct zd_driver_key *key, const char *given, uint64_t want, bool percent)
