@@ -16,7 +16,7 @@ int zd_hmm_callable(const struct zd_hmm *hmm)
 		zd_warn_once("a zd_mm belongs to the process that opened it, not to its children");
 		return -EINVAL;
 	}
-	if (pthread_equal(pthread_self(), hmm->thread)) {
+	if (pthread_equal(pthread_self(), hmm->thread.thread)) {
 		zd_warn_once("a driver's callback can't migrate memory: it would wait for itself");
 		return -EINVAL;
 	}

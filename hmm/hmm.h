@@ -14,8 +14,8 @@
 #ifndef ZD_HMM_HMM_H
 #define ZD_HMM_HMM_H
 
-#include <pthread.h>
 #include "base/lock.h"
+#include "base/thread.h"
 #include "guard/guard.h"
 #include "guard/keeper.h"
 #include "engine/mig.h"
@@ -32,8 +32,7 @@ struct zd_hmm {
 	struct zd_mm *mm;		/* this process's; the handle */
 	struct zd_hmm *next;		/* all open ones, see mm_close.c */
 	struct zd_process process;
-	pthread_t thread;		/* the server's */
-	void *stack;
+	struct zd_thread thread;	/* the server's */
 	struct zd_source wake;		/* eventfd: the inbox has something */
 	struct zd_cmd *inbox;		/* pushed by callers, a stack */
 	struct zd_cmd *active;		/* being stepped, in order of arrival */

@@ -43,6 +43,7 @@
 #include <zonedev/log.h>
 #include <zonedev/static_key.h>
 #include <zonedev/device.h>
+#include <zonedev/blocking.h>
 #include <zonedev/ram.h>
 #include <zonedev/file.h>
 #include <zonedev/spec.h>

@@ -54,6 +54,7 @@ struct zd_device_async {
 	struct zd_io_finisher finisher;
 	struct zd_process process;	/* whose threads `inside` counts */
 	void (*submit)(struct zd_device *dev, struct zd_device_io *io);	/* the driver's */
+	void (*on_reap)(struct zd_device *dev);	/* or NULL */
 	int event;
 };
 
@@ -150,6 +151,8 @@ static int async_reap(struct zd_device *dev, bool wait)
 		take(a);
 		nr += zd_io_finish(&a->finisher);
 	} while (wait && !nr && a->in_flight);
+	if (a->on_reap)
+		a->on_reap(dev);
 	return nr;
 }
 
@@ -178,6 +181,16 @@ int zd_device_async_init(struct zd_device *dev, struct zd_device_ops *ops)
 	ops->event_fd = async_event_fd;
 	dev->async = a;
 	return 0;
+}
+
+void zd_device_async_on_reap(struct zd_device *dev, void (*on_reap)(struct zd_device *dev))
+{
+	dev->async->on_reap = on_reap;
+}
+
+void zd_device_async_poke(struct zd_device *dev)
+{
+	make_readable(dev->async);
 }
 
 void zd_device_async_exit(struct zd_device *dev)

@@ -15,4 +15,13 @@ int zd_device_async_init(struct zd_device *dev, struct zd_device_ops *ops);
  * left alone. */
 void zd_device_async_exit(struct zd_device *dev);
 
+/* For drivers of zonedev's own. */
+
+/* From now on, @on_reap is called at the end of each ->reap: by the thread that drives the
+ * device.  Before @dev is used. */
+void zd_device_async_on_reap(struct zd_device *dev, void (*on_reap)(struct zd_device *dev));
+
+/* Have ->reap called soon.  Any thread, while @dev is registered; doesn't block. */
+void zd_device_async_poke(struct zd_device *dev);
+
 #endif

@@ -8,9 +8,12 @@
 #include <pthread.h>
 #include <sys/stat.h>
 
+#include "drivers/blocking/blocking.h"
 #include "drivers/file/file.h"
 #include "zonedev/log.h"
 #include "../../drivers/example/example.c"
+#include "../../drivers/example/example_async.c"
+#include "../../drivers/example/example_blocking.c"
 
 #define SIZE (16UL << 20)
 #define NR_PAGES (SIZE / ZD_PAGE_SIZE)
@@ -23,6 +26,7 @@ struct subject {
 	bool gives_back;	/* memory of freed pages; space_used() can tell */
 	bool recurses;		/* calls ->done inside ->submit */
 	bool direct;		/* direct_access works */
+	bool blocking;		/* the adapter's, on the file blocking_path */
 	unsigned int fds;
 	struct zd_device *dev;
 };
@@ -68,6 +72,41 @@ static int create_example(struct zd_device **dev)
 	return example_device_create(NR_PAGES, dev);
 }
 
+static int create_async(struct zd_device **dev)
+{
+	return example_async_device_create(NR_PAGES, dev);
+}
+
+static char blocking_path[64];
+
+static int create_blocking(struct zd_device **dev)
+{
+	int ret;
+
+	snprintf(blocking_path, sizeof(blocking_path), "/dev/shm/zd-blocking-%d", getpid());
+	ret = example_blocking_device_create(blocking_path, NR_PAGES, dev);
+	if (ret)
+		unlink(blocking_path);
+	return ret;
+}
+
+/* Copies by way of the workers' own memory; the deadline is never reached. */
+static int create_deadline(struct zd_device **dev)
+{
+	struct zd_blocking_attr attr = {
+		.size = sizeof(attr), .name = "deadline", .nr_pages = NR_PAGES, .threads = 2,
+		.deadline_ms = PATIENCE_MS, .ops = &example_blocking_ops,
+	};
+	int fd;
+
+	snprintf(blocking_path, sizeof(blocking_path), "/dev/shm/zd-blocking-%d", getpid());
+	fd = open(blocking_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	attr.priv = (void *)(intptr_t)fd;
+	if (fd < 0 || ftruncate(fd, SIZE))
+		return -errno;
+	return zd_blocking_device_create(&attr, dev);
+}
+
 static int create_block(struct zd_device **dev)
 {
 	return zd_file_device_create(loop_path, 0, 0, dev);
@@ -91,6 +130,8 @@ static int teardown(void **state)
 
 	if (!s->dev)
 		return 0;
+	if (s->blocking)
+		unlink(blocking_path);
 	if (zd_device_live_pages(s->dev) || zd_device_unregister(s->dev))
 		return -1;
 	if (count_fds() != s->fds) {
@@ -386,6 +427,10 @@ static uint64_t space_used(struct subject *s)
 	uint64_t nr = 0, i;
 	void *mem;
 
+	if (s->blocking) {
+		assert_int_equal(stat(blocking_path, &st), 0);
+		return st.st_blocks * 512UL;
+	}
 	if (zd_file_device_mode(dev)) {
 		struct zd_file *file = dev->private_data;
 
@@ -406,14 +451,27 @@ static struct {
 	uint64_t bytes;
 } enough;
 
+static bool is_punching(struct zd_device *dev)
+{
+	struct blocking *b = dev->private_data;
+	struct zd_file *file = dev->private_data;
+	bool punching;
+
+	if (zd_file_device_mode(dev))
+		return file->punching;
+	if (!enough.subject->blocking)
+		return false;
+	zd_mutex_lock(&b->lock);
+	punching = b->trim_nr;
+	zd_mutex_unlock(&b->lock);
+	return punching;
+}
+
 /* Less space is used, and no hole is being punched any more. */
 static bool space_is_less(void *arg)
 {
-	struct zd_device *dev = enough.subject->dev;
-	struct zd_file *file = zd_file_device_mode(dev) ? dev->private_data : NULL;
-
 	(void)arg;
-	return space_used(enough.subject) <= enough.bytes && (!file || !file->punching);
+	return space_used(enough.subject) <= enough.bytes && !is_punching(enough.subject->dev);
 }
 
 static void write_all(struct zd_device *dev, struct zd_io_page *pages, unsigned int nr,
@@ -576,6 +634,15 @@ static struct subject subjects[] = {
 	  .strict = true,
 	  .gives_back = true },
 	{ .name = "example", .create = create_example, .recurses = true },
+	{ .name = "example_async", .create = create_async },
+	{ .name = "example_blocking",
+	  .create = create_blocking,
+	  .gives_back = true,
+	  .blocking = true },
+	{ .name = "blocking with a deadline",
+	  .create = create_deadline,
+	  .gives_back = true,
+	  .blocking = true },
 	{ .name = "file(no io_uring)",
 	  .create = create_no_uring,
 	  .mode = "pread/pwrite",
