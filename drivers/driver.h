@@ -12,6 +12,7 @@
 
 extern const struct zd_driver zd_ram_driver;
 extern const struct zd_driver zd_file_driver;
+extern const struct zd_driver zd_lz4_driver;
 extern const struct zd_driver zd_pmem_driver;
 
 #endif

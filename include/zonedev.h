@@ -44,6 +44,7 @@
 #include <zonedev/static_key.h>
 #include <zonedev/device.h>
 #include <zonedev/blocking.h>
+#include <zonedev/lz4.h>
 #include <zonedev/ram.h>
 #include <zonedev/file.h>
 #include <zonedev/spec.h>

@@ -8,6 +8,7 @@
 static const struct zd_driver *const drivers[] = {
 	&zd_ram_driver,
 	&zd_file_driver,
+	&zd_lz4_driver,
 	&zd_pmem_driver,
 };
 #define NR_DRIVERS	(sizeof(drivers) / sizeof(drivers[0]))

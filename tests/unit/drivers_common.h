@@ -47,14 +47,20 @@ static inline void *map_pages(size_t nr)
 	return p;
 }
 
-/* Each word of the page says which page of which generation it is. */
+/* Word @i of a page: it says which page of which generation it is and, every second one, also
+ * which word.  Such a page can be compressed, to two thirds. */
+static inline uint64_t fill_word(uint64_t tag, unsigned int i)
+{
+	return (tag << 10 | (i & 1 ? 0 : i)) * 0x9e3779b97f4a7c15ULL;
+}
+
 static inline void fill(void *buf, uint64_t tag)
 {
 	uint64_t *p = buf;
 	unsigned int i;
 
 	for (i = 0; i < ZD_PAGE_SIZE / 8; i++)
-		p[i] = (tag << 10 | i) * 0x9e3779b97f4a7c15ULL;
+		p[i] = fill_word(tag, i);
 }
 
 static inline bool filled(const void *buf, uint64_t tag)
@@ -63,7 +69,7 @@ static inline bool filled(const void *buf, uint64_t tag)
 	unsigned int i;
 
 	for (i = 0; i < ZD_PAGE_SIZE / 8; i++)
-		if (p[i] != (tag << 10 | i) * 0x9e3779b97f4a7c15ULL)
+		if (p[i] != fill_word(tag, i))
 			return false;
 	return true;
 }

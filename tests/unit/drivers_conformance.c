@@ -10,7 +10,9 @@
 
 #include "drivers/blocking/blocking.h"
 #include "drivers/file/file.h"
+#include "drivers/lz4/lz4.h"
 #include "zonedev/log.h"
+#include "zonedev/lz4.h"
 #include "../../drivers/example/example.c"
 #include "../../drivers/example/example_async.c"
 #include "../../drivers/example/example_blocking.c"
@@ -44,6 +46,17 @@ static int create_slow_ram(struct zd_device **dev)
 	int ret = zd_ram_device_create(SIZE, dev);
 
 	return ret ? ret : zd_ram_device_inject(*dev, &slow);
+}
+
+/* Every page may be as large as it can get. */
+static int create_lz4(struct zd_device **dev)
+{
+	return zd_lz4_create(NR_PAGES, NR_PAGES, ZD_LZ4_LEVEL_FAST, dev);
+}
+
+static int create_lz4hc(struct zd_device **dev)
+{
+	return zd_lz4_create(NR_PAGES, NR_PAGES, 3, dev);
 }
 
 static int create_disk(struct zd_device **dev)
@@ -622,6 +635,8 @@ static void direct_access_is_the_page(void **state)
 static struct subject subjects[] = {
 	{ .name = "ram", .create = create_ram, .gives_back = true, .direct = true },
 	{ .name = "ram+latency", .create = create_slow_ram },
+	{ .name = "lz4", .create = create_lz4 },
+	{ .name = "lz4hc", .create = create_lz4hc },
 	{ .name = "file", .create = create_disk, .mode = "io_uring, O_DIRECT", .gives_back = true },
 	{ .name = "file(tmpfs)",
 	  .create = create_tmpfs,

@@ -101,10 +101,12 @@ static void wrong_specs(void **state)
 	char longpath[5000];
 
 	(void)state;
-	refused("", -EINVAL, "'' is no device: use ram:size=SIZE or file:PATH,size=SIZE");
+	refused("", -EINVAL,
+		"'' is no device: use ram:size=SIZE or file:PATH,size=SIZE or lz4:max=SIZE|PERCENT");
 	refused("floppy:size=1G", -EINVAL,
-		"'floppy:size=1G' is no device: use ram:size=SIZE or file:PATH,size=SIZE");
-	refused("ram1G", -EINVAL, "'ram1G' is no device: use ram:size=SIZE or file:PATH,size=SIZE");
+		"'floppy:size=1G' is no device: use ram:size=SIZE or file:PATH,size=SIZE or lz4:max=SIZE|PERCENT");
+	refused("ram1G", -EINVAL,
+		"'ram1G' is no device: use ram:size=SIZE or file:PATH,size=SIZE or lz4:max=SIZE|PERCENT");
 	refused("ram", -EINVAL, "ram device: no size: write ram:size=1G");
 	refused("ram:", -EINVAL, "ram device: no size: write ram:size=1G");
 	refused("ram:1G", -EINVAL, "ram device: unknown option '1G': use size=SIZE");
@@ -176,6 +178,14 @@ static void right_specs(void **state)
 	(void)state;
 	assert_int_equal(zd_device_open_spec("ram:size=2M", &dev, err, sizeof(err)), 0);
 	assert_int_equal(dev->nr_pages, 512);
+	assert_int_equal(zd_device_unregister(dev), 0);
+
+	assert_int_equal(zd_device_open_spec("lz4:max=2M,level=12", &dev, err, sizeof(err)), 0);
+	assert_int_equal(dev->nr_pages, 16 * 512);
+	assert_int_equal(zd_device_unregister(dev), 0);
+	assert_int_equal(zd_device_open_spec("lz4:max=10%", &dev, err, sizeof(err)), 0);
+	assert_int_equal(zd_device_unregister(dev), 0);
+	assert_int_equal(zd_device_open_spec("lz4", &dev, err, sizeof(err)), 0);
 	assert_int_equal(zd_device_unregister(dev), 0);
 
 	snprintf(spec, sizeof(spec), "file:%s/a,,b,size=4M", dir);
