@@ -13,7 +13,7 @@
 
 /* Parts of a thousand: a span of one page more has to save that much.  A span of a class is
  * half empty on average, so small ones are worth something. */
-#define PAGE_COST	3
+#define PAGE_COST	10
 
 static unsigned int slots_of(unsigned int pages, unsigned int size)
 {

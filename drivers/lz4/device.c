@@ -25,13 +25,6 @@
 #define MIN_BYTES	(UINT64_C(2) << 20)
 #define MAX_BYTES	(UINT64_C(1) << 40)	/* of a page of the device's index, 32 bits are kept */
 
-struct zd_lz4 {
-	struct zd_device dev;
-	struct zd_lz4_store store;
-	struct zd_lz4_worker worker;
-	struct zd_lz4_codec codec;	/* of the thread that submits */
-};
-
 static struct zd_lz4 *to_lz4(const struct zd_device *dev)
 {
 	return dev->private_data;

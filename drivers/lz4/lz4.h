@@ -132,6 +132,13 @@ void zd_lz4_run_batch(struct zd_lz4_store *store, struct zd_lz4_codec *codec,
 
 /* --- device.c --- */
 
+struct zd_lz4 {
+	struct zd_device dev;
+	struct zd_lz4_store store;
+	struct zd_lz4_worker worker;
+	struct zd_lz4_codec codec;	/* of the thread that submits */
+};
+
 /* zd_lz4_device_create(), with another number of pages; nothing is checked. */
 int zd_lz4_create(uint64_t nr_pages, uint64_t max_pages, int level, struct zd_device **dev);
 

@@ -32,9 +32,9 @@
 #define PLACE_BITS	40
 
 #define TIDY_MOVES	16	/* objects, with the lock held */
-#define TIDY_MIN_PAGES	16	/* that may be empty, or sparse, however small the pool is */
+#define TIDY_MIN_PAGES	8	/* that may be empty, or sparse, however small the pool is */
 #define EMPTY_SHARE	64	/* one page in so many may be empty, to be used again */
-#define SPARSE_SHARE	24	/* and so many may be what compaction would gain */
+#define SPARSE_SHARE	32	/* and so many may be what compaction would gain */
 
 static uint64_t make_word(uint64_t place, unsigned int bytes, uint64_t moves)
 {
