@@ -31,7 +31,8 @@ static bool in_run(const struct zd_server *server, const struct zd_tier *tier,
 {
 	const zd_entry_t *entry = zd_table_lookup(&mm->table, addr);
 
-	return entry && may_take(server, tier, *entry) && zd_entry_age(*entry) == zd_run_number(run);
+	return entry && may_take(server, tier, *entry) &&
+	       zd_entry_age(*entry) == zd_run_number(run);
 }
 
 static bool is_leftover(const struct zd_server *server, const struct zd_tier *tier,

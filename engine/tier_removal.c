@@ -62,7 +62,7 @@ static int shift_away(struct zd_server *server, const struct zd_tier *tier,
 	for (unsigned int i = 1; i < server->nr_tiers; i++) {
 		struct zd_shift_want want = {
 			.to = server->tiers[at + i < server->nr_tiers ? at + i :
-									 at + i - server->nr_tiers],
+									at + i - server->nr_tiers],
 		};
 
 		if (!may_follow(server, tier, want.to))
@@ -118,7 +118,8 @@ static void begin_mm(struct zd_tier_removal *r, struct zd_mm *mm)
 	r->homing = (struct zd_homing){ .end = UINT64_C(1) << ZD_VA_BITS, .dev = r->dev };
 }
 
-enum zd_cmd_result zd_tier_removal_step(struct zd_server *server, struct zd_tier_removal *r, int *rc)
+enum zd_cmd_result zd_tier_removal_step(struct zd_server *server, struct zd_tier_removal *r,
+					int *rc)
 {
 	struct zd_tier *tier = zd_server_find_tier(server, r->dev);
 	struct zd_mm *mm;
