@@ -21,7 +21,7 @@ static bool is_above_mark(const struct zd_server *server, const struct zd_tier *
 		return false;
 	if (headroom > HEADROOM_MAX)
 		headroom = HEADROOM_MAX;
-	return tier->nr_entries + headroom > tier->dev->nr_pages || now < tier->full_until_ns ||
+	return tier->nr_entries + headroom > tier->dev->nr_pages || tier->owed ||
 	       zd_tier_ram_pages(tier) > zd_tier_ram_share(server);
 }
 
@@ -31,6 +31,7 @@ static void landed(struct zd_mig *mig)
 
 	mig->server->demoting = false;
 	tier->pages_demoted += mig->gone;
+	tier->owed -= tier->owed < mig->gone ? tier->owed : mig->gone;
 	if (!mig->gone)
 		tier->demote_after_ns = zd_now_ns() + PAUSE_NS;
 	for (unsigned int i = 0; i < mig->nr; i++) {

@@ -143,6 +143,7 @@ int zd_out_start(struct zd_mm *mm, const uint64_t *addrs, unsigned int nr,
 		 const struct zd_out_want *want)
 {
 	struct zd_server *server = mm->server;
+	struct zd_tier *tier = zd_server_find_tier(server, want->dev);
 	zd_pfn_t pfns[ZD_MIG_MAX] = { 0 };
 	struct zd_pagemap *pgmap;
 	unsigned int got = 0;
@@ -155,14 +156,14 @@ int zd_out_start(struct zd_mm *mm, const uint64_t *addrs, unsigned int nr,
 	if (!pgmap)
 		return -ENODEV;
 	if (!want->fetched) {
-		rc = zd_tier_alloc(server, zd_server_find_tier(server, want->dev), nr, pfns);
+		rc = zd_tier_alloc(server, tier, nr, pfns);
 		if (rc <= 0) {
 			rc = rc ? rc : -ENOSPC;
 			goto err_put;
 		}
 		got = rc;
-		/* the others go to the next tier (write.h) */
-		if (!want->pass_on)
+		/* the others may go to the next tier (write.h) */
+		if (!want->pass_on || !zd_tier_has_room_below(server, tier))
 			nr = got;
 	}
 	mig = zd_mig_new(server, mm, ZD_TO_DEVICE);

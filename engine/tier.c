@@ -10,6 +10,7 @@
 #define PAUSE_MIN_NS	1000000ull
 #define PAUSE_MAX_NS	1000000000ull
 #define FULL_NS		100000000ull	/* a tier that had no page: one may have been freed since */
+#define OWED_MIN	1024		/* pages that it sends on then */
 
 static void tier_ready(struct zd_source *source, uint32_t events)
 {
@@ -84,8 +85,15 @@ int zd_server_attach(struct zd_server *server, struct zd_device *dev)
 	return 0;
 }
 
-static bool has_room_below(const struct zd_server *server, const struct zd_tier *tier, uint64_t now)
+static bool is_paused(const struct zd_tier *tier)
 {
+	return tier->pause_until_ns && zd_now_ns() < tier->pause_until_ns;
+}
+
+bool zd_tier_has_room_below(const struct zd_server *server, const struct zd_tier *tier)
+{
+	uint64_t now = zd_now_ns();
+
 	for (unsigned int i = server->nr_tiers; i-- && server->tiers[i] != tier;) {
 		const struct zd_tier *t = server->tiers[i];
 
@@ -97,15 +105,14 @@ static bool has_room_below(const struct zd_server *server, const struct zd_tier 
 
 bool zd_tier_may_take(const struct zd_server *server, const struct zd_tier *tier)
 {
-	uint64_t share = zd_tier_ram_share(server), now;
+	uint64_t share = zd_tier_ram_share(server);
 
 	if (tier->removing)
 		return false;
 	if (server->nr_tiers == 1)
 		return true;
-	now = zd_now_ns();
-	return !has_room_below(server, tier, now) ||
-	       (now >= tier->pause_until_ns && zd_tier_ram_pages(tier) < share + share / 8);
+	return (!is_paused(tier) && zd_tier_ram_pages(tier) < share + share / 8) ||
+	       !zd_tier_has_room_below(server, tier);
 }
 
 struct zd_tier *zd_server_next_tier(const struct zd_server *server, const struct zd_tier *tier)
@@ -130,8 +137,10 @@ void zd_tier_pause(struct zd_tier *tier)
 
 void zd_tier_took(struct zd_tier *tier, unsigned int asked, int got)
 {
-	if (got < (int)asked)
-		tier->full_until_ns = zd_now_ns() + FULL_NS;
+	if (got >= (int)asked)
+		return;
+	tier->full_until_ns = zd_now_ns() + FULL_NS;
+	tier->owed = asked < OWED_MIN ? OWED_MIN : asked;
 }
 
 void zd_server_detach(struct zd_server *server, struct zd_device *dev)

@@ -59,6 +59,8 @@ static inline struct zd_device *zd_server_device(const struct zd_server *server,
  * server->limit.
  */
 bool zd_tier_may_take(const struct zd_server *server, const struct zd_tier *tier);
+/* Is there a tier below @tier that, as far as is known, has room and works? */
+bool zd_tier_has_room_below(const struct zd_server *server, const struct zd_tier *tier);
 /* The next tier below @tier (NULL: from the first on) that may take pages; NULL: none may. */
 struct zd_tier *zd_server_next_tier(const struct zd_server *server, const struct zd_tier *tier);
 /* A write failed. */

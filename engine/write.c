@@ -78,7 +78,7 @@ static void written(struct zd_device_io *io)
 {
 	struct zd_mig *mig = io->owner;
 	struct zd_tier *tier = zd_server_find_tier(mig->server, mig->dev);
-	bool dying = zd_percpu_ref_is_dying(&mig->pgmap->priv->ref);
+	bool leaves = tier->removing || zd_percpu_ref_is_dying(&mig->pgmap->priv->ref);
 	unsigned int left;
 	int failed = 0;
 
@@ -87,7 +87,7 @@ static void written(struct zd_device_io *io)
 		int error = io->pages[k].error;
 
 		/* the device is being removed: another may have the page */
-		if (!error && dying && mig->pass_on)
+		if (!error && leaves && mig->pass_on)
 			error = -ENODEV;
 		else if (error && error != -EAGAIN && (!failed || failed == -ENOSPC))
 			failed = error;

@@ -355,13 +355,17 @@ static void first_with_room(void **state)
 	assert_int_equal(nr_logged, 0);
 }
 
-/* No page of any: what was moved goes back. */
+/* No page of any: what was moved goes back, and while that is known nothing is moved. */
 static void no_room_at_all(void **state)
 {
 	struct stub *a = add(10), *b = add(5);
 
 	(void)state;
 	out(0, 20);
+	zd_mm_drop(mm, at(0), at(1));
+	assert_int_equal(start_out(20, 4), 1);
+	zd_mm_drop(mm, at(20), at(21));
+	assert_int_equal(start_out(0, 1), 1);
 	assert_int_equal(nr_on(a), 10);
 	assert_int_equal(nr_on(b), 5);
 	for (unsigned int i = 15; i < 20; i++)
@@ -877,7 +881,6 @@ static void removed_in_flight(void **state)
 	a->hold = true;
 	out(0, 20);
 	assert_int_equal(zd_tier_removal_step(&server, &r, &rc), ZD_CMD_WAIT);
-	a->write_error = -EIO;	/* it fails all the same */
 	let_go(a);
 	assert_int_equal(zd_tier_removal_step(&server, &r, &rc), ZD_CMD_DONE);
 	assert_int_equal(rc, 0);
@@ -885,7 +888,6 @@ static void removed_in_flight(void **state)
 	/* and nothing new goes there */
 	assert_false(zd_tier_may_take(&server, server.tiers[0]));
 	zd_tier_removal_cancel(&server, &r);
-	server.tiers[0]->pause_until_ns = 0;
 	assert_true(zd_tier_may_take(&server, server.tiers[0]));
 }
 
@@ -920,30 +922,18 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(first_with_room),
-		TEST(no_room_at_all),
-		TEST(one_does_not_fit),
-		TEST(a_device_fails),
-		TEST(a_device_is_away),
-		TEST(dropped_on_the_way),
-		TEST(ram_counts),
-		TEST(coldest_first),
-		TEST(ram_above_share),
-		TEST(found_by_a_walk),
-		TEST(stays_on_error),
-		TEST(while_it_reads),
-		TEST(while_it_writes),
-		TEST(ends_meanwhile),
-		TEST(fault_meanwhile),
-		TEST(direct),
-		TEST(home_of_one_device),
-		TEST(remove_first),
-		TEST(remove_middle),
-		TEST(remove_last),
-		TEST(remove_all),
-		TEST(removal_called_off),
-		TEST(removed_in_flight),
-		TEST(removal_without_memory),
+		TEST(first_with_room),	  TEST(no_room_at_all),
+		TEST(one_does_not_fit),	  TEST(a_device_fails),
+		TEST(a_device_is_away),	  TEST(dropped_on_the_way),
+		TEST(ram_counts),	  TEST(coldest_first),
+		TEST(ram_above_share),	  TEST(found_by_a_walk),
+		TEST(stays_on_error),	  TEST(while_it_reads),
+		TEST(while_it_writes),	  TEST(ends_meanwhile),
+		TEST(fault_meanwhile),	  TEST(direct),
+		TEST(home_of_one_device), TEST(remove_first),
+		TEST(remove_middle),	  TEST(remove_last),
+		TEST(remove_all),	  TEST(removal_called_off),
+		TEST(removed_in_flight),  TEST(removal_without_memory),
 	};
 	int fd = zd_uffd_open(), rc = fd < 0 ? fd : zd_uffd_api(fd, ZD_UFFD_FEATURES);
 
