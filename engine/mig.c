@@ -10,15 +10,19 @@
 #include "engine/tier.h"
 #include "space/uffd.h"
 
-/* A batch is 50 KiB and needs a buffer: landed ones are reused.  The server's thread. */
+#define SPARES_MAX	8
+
+/* A batch is 60 KiB and needs a buffer: landed ones are reused.  The server's thread. */
 struct zd_mig *zd_mig_new(struct zd_server *server, struct zd_mm *mm, enum zd_io_dir dir)
 {
 	struct zd_mig *mig;
+	unsigned int committed;
 	char *buffer;
 
 	if (!cds_list_empty(&server->spare_migs)) {
 		mig = cds_list_first_entry(&server->spare_migs, struct zd_mig, node);
 		cds_list_del(&mig->node);
+		server->nr_spare_migs--;
 	} else {
 		mig = zd_alloc(sizeof(*mig));
 		if (!mig)
@@ -30,8 +34,10 @@ struct zd_mig *zd_mig_new(struct zd_server *server, struct zd_mm *mm, enum zd_io
 		}
 	}
 	buffer = mig->buffer;
+	committed = mig->committed;
 	memset(mig, 0, offsetof(struct zd_mig, page));
 	mig->buffer = buffer;
+	mig->committed = committed;
 	mig->server = server;
 	mig->mm = mm;
 	mig->dir = dir;
@@ -39,6 +45,41 @@ struct zd_mig *zd_mig_new(struct zd_server *server, struct zd_mm *mm, enum zd_io
 	server->nr_migs[dir]++;
 	cds_list_add_tail(&mig->node, &server->migs);
 	return mig;
+}
+
+static void destroy(struct zd_mig *mig)
+{
+	zd_unreserve(mig->buffer, ZD_STAGING_BYTES);
+	zd_free(mig);
+}
+
+/* How much of its buffer has the batch used? */
+static unsigned int used(struct zd_mig *mig)
+{
+	unsigned int nr = mig->nr;
+
+	while (nr && mig->dir == ZD_TO_DEVICE &&
+	       mig->page[nr - 1].content != zd_mig_buffer(mig, nr - 1))
+		nr--;
+	return nr;
+}
+
+/* The batch is kept, to be used again, if there are not many of these. */
+static void spare(struct zd_server *server, struct zd_mig *mig)
+{
+	unsigned int nr = used(mig);
+
+	if (server->nr_spare_migs == SPARES_MAX) {
+		server->buffer_pages -= mig->committed;
+		destroy(mig);
+		return;
+	}
+	if (nr > mig->committed) {
+		server->buffer_pages += nr - mig->committed;
+		mig->committed = nr;
+	}
+	server->nr_spare_migs++;
+	cds_list_add(&mig->node, &server->spare_migs);
 }
 
 void zd_mig_free(struct zd_mig *mig)
@@ -59,7 +100,7 @@ void zd_mig_free(struct zd_mig *mig)
 		zd_put_dev_pagemap(mig->pgmap);
 	cds_list_del(&mig->node);
 	server->nr_migs[mig->dir]--;
-	cds_list_add(&mig->node, &server->spare_migs);
+	spare(server, mig);
 }
 
 unsigned int zd_migs_to(const struct zd_server *server, const struct zd_device *dev)
@@ -78,8 +119,10 @@ void zd_migs_free_spares(struct zd_server *server)
 	struct zd_mig *mig, *next;
 
 	cds_list_for_each_entry_safe(mig, next, &server->spare_migs, node) {
-		zd_unreserve(mig->buffer, ZD_STAGING_BYTES);
-		zd_free(mig);
+		cds_list_del(&mig->node);
+		server->nr_spare_migs--;
+		server->buffer_pages -= mig->committed;
+		destroy(mig);
 	}
 }
 

@@ -122,7 +122,7 @@ struct zd_device_stat {
  *	Returns how many were stored; 0: no page is free now (full, or the last
  *	ones are just being given back to the medium); or -errno.
  * @unalloc_pages: give back pages that ->alloc_pages gave and that were never
- *	initialised.
+ *	initialised; they may have been written to.
  * @page_free: the last reference to @page was put; it belongs to the driver
  *	again.  For a page that came home: soon after the program goes on, many
  *	in a row.  Must not block.
@@ -206,7 +206,8 @@ int zd_device_register(struct zd_device *dev);
  * zd_device_unregister - take the device away; calls ->destroy.
  *
  * New pages can't be had from the moment of the call.  Pages of managed memory
- * that are on the device come home, those on their way to it go back, while the
+ * that are on the device go to other devices of their zd_mm that have room, as far as these
+ * have ZD_DEVICE_NO_MALLOC or @dev hasn't, or come home; those on their way to it go back, while the
  * program goes on; then the call waits until all other references to the device's
  * pages are put.  Nothing is forced.  After 10 s the log says what it waits for.
  *

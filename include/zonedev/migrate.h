@@ -23,10 +23,10 @@ extern "C" {
 struct zd_migrate_result {
 	uint64_t moved;
 	uint64_t zero;		/* all zeros: dropped, no device page needed */
-	uint64_t already;	/* were on the wanted side (home: or nowhere) */
+	uint64_t already;	/* were on the wanted side: on that device (home: or nowhere) */
 	/* never written, or swapped out; and as in the kernel's migrate_vma, a page that
 	 * the kernel itself is moving just then (to compact memory, say), which goes when
-	 * the migration is tried again */
+	 * the migration is tried again; migrate_vma: or on another device */
 	uint64_t absent;
 	uint64_t pinned;	/* pinned by the kernel (I/O in flight, registered buffers) */
 	uint64_t shared;	/* shared after a fork and not written since */
@@ -42,11 +42,13 @@ struct zd_migrate_result {
 };
 
 /*
- * zd_migrate_to_device - move the resident pages of a managed range out.
+ * zd_migrate_to_device - move the resident pages of a managed range out, and those that are
+ * on another device of the mm to @dev.
  *
  * @addr, @len: whole pages inside are taken, as in zd_mm_register(); they must
  * lie in registered ranges.  @dev: a registered device; it is attached to the mm
- * at its first use.  An mm may have up to 8 devices.
+ * at its first use.  An mm may have up to 8 devices; zd_device_live_pages() says how many pages
+ * each has.  A page goes where it is asked to go, and stays if @dev doesn't take it.
  * @result: may be NULL.
  * Returns 0 when every page that could be tried was tried (look at @result),
  * -EINVAL: not managed, -EBUSY: the device is another mm's, -ENOSPC: the mm has 8
@@ -79,8 +81,8 @@ static inline int zd_migrate_to_ram(struct zd_mm *mm, void *addr, size_t len,
 /*
  * zd_migrate_device_pfns - the device pages that hold a range.
  *
- * pfns[i] is the device page of the i-th whole page, or 0 for one that is not
- * on the device.  A snapshot: good only as long as the program doesn't touch,
+ * pfns[i] is the device page of the i-th whole page, whichever device's it is
+ * (zd_device_page_index()), or 0 for one that is on none.  A snapshot: good only as long as the program doesn't touch,
  * free or fork the range, which the caller must know (a device that computes
  * on memory that the CPU uses at the same time needs more than that).
  * @nr: the number of whole pages in the range.  Returns 0 or -EINVAL.

@@ -3,7 +3,7 @@
  * zonedev/mm.h - managed ranges of this process's address space.
  *
  * A struct zd_mm manages ranges of private anonymous memory (malloc's mappings
- * included): their pages can be migrated to a device (zonedev/migrate.h) and
+ * included): their pages can be migrated to devices (zonedev/migrate.h) and
  * come home when the CPU touches them.  One thread, the server, serves the
  * faults; it is started by zd_mm_open() and ended by zd_mm_close().
  *
@@ -51,7 +51,7 @@ struct zd_mm_stats {
 	uint64_t faults;	/* faults served, of any kind */
 	uint64_t faults_zero;	/* of them on untouched memory */
 	uint64_t faults_home;	/* of them on device pages */
-	uint64_t pages_out;	/* moved to the device */
+	uint64_t pages_out;	/* moved from memory to a device */
 	uint64_t pages_home;	/* brought home */
 	uint64_t pages_freed;	/* freed without coming home */
 	uint64_t pages_zero;	/* taken out as all zeros: no device page needed */
@@ -63,9 +63,9 @@ struct zd_mm_stats {
 	uint64_t refused_absent;	/* stayed: not present */
 	uint64_t refused_protection;	/* stayed: not writable, or mlocked */
 	uint64_t refused_busy;		/* stayed: the address space was changing */
-	uint64_t refused_device;	/* stayed: the device was full or failed */
+	uint64_t refused_device;	/* stayed: a device was full or failed */
 	uint64_t events;	/* fork, mremap, madvise, munmap */
-	uint64_t pages_device;	/* on the device now */
+	uint64_t pages_device;	/* on devices now */
 };
 
 /*

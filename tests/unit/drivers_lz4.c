@@ -284,7 +284,8 @@ static void ram_is_counted(void **state)
 	counted = dev->ops->ram_bytes(dev);
 	assert_true(counted > (long)NR * 1000);
 	if (!SANITIZED)
-		assert_in_range(taken, counted - counted / 10, counted + counted / 10 + (256 << 10));
+		assert_in_range(taken, counted - counted / 10,
+				counted + counted / 10 + (256 << 10));
 	give_pages(0, NR);
 	wait_for(nearly_nothing);
 	if (!SANITIZED)
@@ -354,7 +355,8 @@ static void in_a_child(void)
 {
 	struct zd_lz4 *lz4 = dev->private_data;
 
-	memset(&lz4->store.objects.class[20].group, 0xee, sizeof(lz4->store.objects.class[20].group));
+	memset(&lz4->store.objects.class[20].group, 0xee,
+	       sizeof(lz4->store.objects.class[20].group));
 	lz4->store.objects.sparse_pages = 12345;
 	memset(mem, 0xee, NR * ZD_PAGE_SIZE);
 	do_io_ok(dev, ZD_FROM_DEVICE, pages, NR);
@@ -422,10 +424,10 @@ static void wrong_arguments(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(one_by_one), T(in_large_batches), HC(one_by_one), HC(in_large_batches),
-		T(stored_again), T(a_repeated_word_takes_no_pool), T(full_is_answered),
-		T(waste_stays_small), T(ram_is_counted), T(loads_beside_moves), T(a_child_goes_on),
-		cmocka_unit_test(wrong_arguments),
+		T(one_by_one),	       T(in_large_batches),  HC(one_by_one),
+		HC(in_large_batches),  T(stored_again),	     T(a_repeated_word_takes_no_pool),
+		T(full_is_answered),   T(waste_stays_small), T(ram_is_counted),
+		T(loads_beside_moves), T(a_child_goes_on),   cmocka_unit_test(wrong_arguments),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -227,8 +227,8 @@ static void tables_are_made_anew(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(each_size_has_a_close_class), T(little_is_wasted_after_churn),
-		T(pages_go_back), T(the_limit_is_kept), T(tables_are_made_anew),
+		T(each_size_has_a_close_class), T(little_is_wasted_after_churn), T(pages_go_back),
+		T(the_limit_is_kept),		T(tables_are_made_anew),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

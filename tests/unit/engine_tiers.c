@@ -902,7 +902,6 @@ static void removal_without_memory(void **state)
 		out(first, 150);
 		server.tiers[0]->removing = false;
 		zd_migs_free_spares(&server);
-		CDS_INIT_LIST_HEAD(&server.spare_migs);
 		zd_alloc_fail_nth(nth);
 		rc = take_away(a);
 		zd_alloc_fail_nth(0);
