@@ -42,7 +42,8 @@ struct zd_mover_ops {
 	 * Only between read_begin and read_end. */
 	void (*cancel)(struct zd_mm *mm, struct zd_mig *mig);
 	/* Copy @nr slots, slot[i] to dst[i]; zero[i]: that page is all zeros.
-	 * 0 or -errno (the process died). */
+	 * 0; -EFAULT: a dst[i] is a device's memory and failed, and nothing is known of
+	 * any of the copies; another -errno: the process died. */
 	int (*fetch)(struct zd_mm *mm, unsigned int nr, const uint16_t *slot, void *const *dst,
 		     bool *zero);
 	/* The slots of the last request are no longer needed. */

@@ -17,19 +17,19 @@
 #include "engine/tier.h"
 #include "engine/write.h"
 
-/* Where the content of page @i goes: device memory, if the server can address it. */
-static void *content_of(struct zd_mig *mig, unsigned int i)
+/* Where the content of page @i goes: device memory, if the server can address it; else, and
+ * if not @direct, the buffer. */
+static void *content_of(struct zd_mig *mig, unsigned int i, bool direct)
 {
 	struct zd_device *dev = mig->dev;
 	void *content = NULL;
 
-	if (mig->page[i].pfn && dev->ops->direct_access)
+	if (direct && mig->page[i].pfn && dev->ops->direct_access)
 		content = dev->ops->direct_access(dev, mig->page[i].pfn);
 	return content ? content : zd_mig_buffer(mig, i);
 }
 
-/* Read what was moved and has not been read yet. */
-static int fetch(struct zd_mm *mm, struct zd_mig *mig)
+static int fetch_to(struct zd_mm *mm, struct zd_mig *mig, bool direct)
 {
 	uint16_t slot[ZD_MIG_MAX];
 	void *dst[ZD_MIG_MAX];
@@ -43,7 +43,7 @@ static int fetch(struct zd_mm *mm, struct zd_mig *mig)
 		if (p->step != ZD_MIG_MOVING || p->error || p->content)
 			continue;
 		slot[nr] = i;
-		dst[nr++] = content_of(mig, i);
+		dst[nr++] = content_of(mig, i, direct);
 	}
 	if (!nr)
 		return 0;
@@ -54,6 +54,15 @@ static int fetch(struct zd_mm *mm, struct zd_mig *mig)
 		mig->page[slot[k]].zero = zero[k] && !mig->fetched;
 	}
 	return rc;
+}
+
+/* Read what was moved and has not been read yet.  Where the device's memory fails under a store
+ * the pages go by the buffer, and ->submit says of each what is wrong. */
+static int fetch(struct zd_mm *mm, struct zd_mig *mig)
+{
+	int rc = fetch_to(mm, mig, true);
+
+	return rc == -EFAULT ? fetch_to(mm, mig, false) : rc;
 }
 
 void zd_out_prefetch(struct zd_mig *mig)

@@ -132,12 +132,10 @@ static enum zd_mig_step step_after_read(struct zd_mig *mig, struct zd_mig_page *
 		return ZD_MIG_BACK;
 	if (p->pfn && dev->ops->direct_access)
 		memory = dev->ops->direct_access(dev, p->pfn);
-	if (!memory)
-		return ZD_MIG_WRITE;
-	if (copy_page(memory, p->content))
+	if (memory && copy_page(memory, p->content))
 		return ZD_MIG_STORE;
-	p->error = -EIO;
-	return ZD_MIG_BACK;
+	/* where the memory fails under the store, too: ->submit says what is wrong with the page */
+	return ZD_MIG_WRITE;
 }
 
 /* Every page has been read, or can't be. */

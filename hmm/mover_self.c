@@ -33,6 +33,7 @@
 #include "base/alloc.h"
 #include "base/bug.h"
 #include "base/copy.h"
+#include "base/fault_guard.h"
 #include "hmm/hmm.h"
 #include "space/maps.h"
 #include "engine/out.h"
@@ -57,7 +58,7 @@ struct self {
 	struct zd_completion *helper;	/* the server's: what a helping caller waits for */
 };
 
-static char *slot_at(struct self *self, unsigned int slot)
+static char *slot_at(const struct self *self, unsigned int slot)
 {
 	return self->area->staging + slot * ZD_PAGE_SIZE;
 }
@@ -114,19 +115,34 @@ static int start(struct zd_mm *mm, struct zd_mig *mig)
 	return 0;
 }
 
+struct fetched {
+	const struct self *self;
+	unsigned int nr;
+	const uint16_t *slot;
+	void *const *dst;
+	bool *zero;
+};
+
+static void copy_slots(void *arg)
+{
+	const struct fetched *f = arg;
+
+	for (unsigned int i = 0; i < f->nr; i++) {
+		const char *src = slot_at(f->self, f->slot[i]);
+
+		f->zero[i] = zd_page_is_zero(src);
+		zd_copy_out(f->dst[i], src);
+	}
+	zd_copy_out_end();
+}
+
 static int fetch(struct zd_mm *mm, unsigned int nr, const uint16_t *slot, void *const *dst,
 		 bool *zero)
 {
-	struct self *self = mm->mover_data;
+	struct fetched f = { mm->mover_data, nr, slot, dst, zero };
 
-	for (unsigned int i = 0; i < nr; i++) {
-		const char *src = slot_at(self, slot[i]);
-
-		zero[i] = zd_page_is_zero(src);
-		zd_copy_out(dst[i], src);
-	}
-	zd_copy_out_end();
-	return 0;
+	/* a page's copy may lie in memory of a device, which may fail: anywhere, to the guard */
+	return zd_fault_guard_call(copy_slots, &f, NULL, SIZE_MAX, NULL);
 }
 
 /* Free the pages of @area, which is the calling thread's: BUSY, or the server's own. */

@@ -19,6 +19,7 @@
 #include <linux/futex.h>
 
 #include "base/copy.h"
+#include "base/fault_guard.h"
 #include "engine/mig.h"
 #include "engine/out.h"
 #include "run/agent/agent_proto.h"
@@ -152,10 +153,14 @@ void mover_agent_done(struct process *p)
  * as a vfork()'s child does when its parent is dead. */
 static int fetch_by_mm(struct process *p, unsigned int nr, const uint16_t *slot, void *const *dst)
 {
-	for (unsigned int i = 0; i < nr; i++)
-		if (pread(p->mem_fd, dst[i], ZD_PAGE_SIZE, p->staging + slot[i] * ZD_PAGE_SIZE) !=
-		    (ssize_t)ZD_PAGE_SIZE)
-			return -ESRCH;
+	for (unsigned int i = 0; i < nr; i++) {
+		ssize_t n = pread(p->mem_fd, dst[i], ZD_PAGE_SIZE,
+				  p->staging + slot[i] * ZD_PAGE_SIZE);
+
+		/* EFAULT is about dst[i]; of the process's own memory the kernel says EIO */
+		if (n != (ssize_t)ZD_PAGE_SIZE)
+			return n < 0 && errno == EFAULT ? -EFAULT : -ESRCH;
+	}
 	return 0;
 }
 
@@ -187,14 +192,28 @@ static int fetch_all(struct process *p, unsigned int nr, const uint16_t *slot, v
 	return fetch_by_mm(p, nr, slot, dst);
 }
 
+struct fetched {
+	unsigned int nr;
+	void *const *dst;
+	bool *zero;
+};
+
+static void find_zeros(void *arg)
+{
+	const struct fetched *f = arg;
+
+	for (unsigned int i = 0; i < f->nr; i++)
+		f->zero[i] = zd_page_is_zero(f->dst[i]);
+}
+
 static int fetch(struct zd_mm *mm, unsigned int nr, const uint16_t *slot, void *const *dst,
 		 bool *zero)
 {
+	struct fetched f = { nr, dst, zero };
 	int rc = fetch_all(process_of(mm), nr, slot, dst);
 
-	for (unsigned int i = 0; !rc && i < nr; i++)
-		zero[i] = zd_page_is_zero(dst[i]);
-	return rc;
+	/* the copies may lie in memory of a device, which may fail: anywhere, to the guard */
+	return rc ? rc : zd_fault_guard_call(find_zeros, &f, NULL, SIZE_MAX, NULL);
 }
 
 static void release(struct zd_mm *mm)

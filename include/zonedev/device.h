@@ -136,7 +136,10 @@ struct zd_device_stat {
  * @direct_access: where the server can read and write the page by plain loads
  *	and stores, ZD_PAGE_SIZE bytes; consecutive pfns need not be consecutive
  *	addresses.  NULL op or NULL result: use ->submit.  A page whose memory
- *	can't be read (EFAULT: its file was truncated) counts as a read error.
+ *	can't be read (EFAULT: its file was truncated) counts as a read error.  A page whose
+ *	memory can't be written to (SIGBUS) is given to ->submit; that is for zonedev's own
+ *	drivers, which install the handler (zonedev/pmem.h), and another driver mustn't
+ *	give such memory out.
  * @destroy: the device is unregistered, none of its pages is live.
  * @p2p_distance: how far the memory [addr, addr + len), a peer's (zonedev/p2pdma.h), is
  *	from the device.  0: ->submit loads and stores it; 1 or more: the device's own
