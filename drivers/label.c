@@ -2,7 +2,9 @@
 #include "drivers/label.h"
 
 #include <errno.h>
+#include <linux/fs.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #include "base/alloc.h"
 
@@ -39,4 +41,14 @@ int zd_scan_has_data(const struct zd_scan_ops *ops, void *medium, uint64_t end)
 	}
 	zd_free(buf);
 	return rc;
+}
+
+int zd_label_clear(int fd, uint64_t bytes)
+{
+	uint64_t range[2] = { 0, bytes };
+
+	ioctl(fd, BLKDISCARD, range);	/* where it can */
+	if (range[1] > ZD_LABEL_BYTES)
+		range[1] = ZD_LABEL_BYTES;
+	return ioctl(fd, BLKZEROOUT, range) ? -errno : 0;
 }

@@ -33,4 +33,10 @@ struct zd_scan_ops {
  */
 int zd_scan_has_data(const struct zd_scan_ops *ops, void *medium, uint64_t end);
 
+/*
+ * zd_label_clear - give the storage of a block device's first @bytes back, and see to it that
+ * its label is zeros.  0 or -errno.  Blocks.
+ */
+int zd_label_clear(int fd, uint64_t bytes);
+
 #endif

@@ -276,6 +276,21 @@ void zd_pool_return_idle(struct zd_pool *pool, uint64_t first, uint64_t nr)
 	zd_mutex_unlock(&pool->lock);
 }
 
+bool zd_pool_punch(struct zd_pool *pool, unsigned int max_words,
+		   void (*punch)(void *arg, uint64_t first, uint64_t nr), void *arg)
+{
+	uint64_t first, nr = 0;
+
+	while (max_words && (nr = zd_pool_take_idle(pool, max_words, &first))) {
+		punch(arg, first, nr);
+		zd_pool_return_idle(pool, first, nr);
+		max_words -= (nr + ZD_POOL_WORD_PAGES - 1) / ZD_POOL_WORD_PAGES;
+	}
+	if (!nr)
+		zd_pool_age(pool);
+	return nr;
+}
+
 uint64_t zd_pool_idle_words(struct zd_pool *pool)
 {
 	uint64_t nr;

@@ -84,6 +84,14 @@ uint64_t zd_pool_take_idle(struct zd_pool *pool, unsigned int max_words, uint64_
 /* Put the @nr pages from @first on, as they were taken, back into circulation. */
 void zd_pool_return_idle(struct zd_pool *pool, uint64_t first, uint64_t nr);
 
+/*
+ * zd_pool_punch - have up to @max_words idle words, old ones, punched by @punch, run by run;
+ * then, if no old one is left, the young words become old.  True: old ones are left.
+ * Any thread, no lock held; blocks as @punch does.
+ */
+bool zd_pool_punch(struct zd_pool *pool, unsigned int max_words,
+		   void (*punch)(void *arg, uint64_t first, uint64_t nr), void *arg);
+
 /* Idle words, old and young, and pages that are free (snapshots). */
 uint64_t zd_pool_idle_words(struct zd_pool *pool);
 uint64_t zd_pool_free_pages(struct zd_pool *pool);

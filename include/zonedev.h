@@ -58,6 +58,7 @@
 #include <zonedev/pmem_access.h>
 #include <zonedev/pmem_badblocks.h>
 #include <zonedev/pmem_check.h>
+#include <zonedev/pmem_device.h>
 #include <zonedev/pmem_request.h>
 
 #ifdef __cplusplus

@@ -166,25 +166,39 @@ static void add_all(json_t *root)
 	free(entries);
 }
 
+/* Those that are called so: a name may be a device's and a region's.  How many there are. */
+static unsigned int add_named(json_t *root, const char *name)
+{
+	const struct zd_driver *driver;
+	unsigned int nr = 0;
+
+	for (unsigned int i = 0; (driver = zd_driver_at(i)); i++) {
+		if (strcmp(driver->name, name))
+			continue;
+		if (!root && nr)
+			printf("\n");
+		add_driver(root, "devices", driver, NULL);
+		nr++;
+	}
+	return nr;
+}
+
 static int add_one(json_t *root, const char *name, char *err, size_t errlen)
 {
 	const struct zd_driver *driver;
-	bool plugin = !strncmp(name, "plugin:", 7);
-	int rc = 0;
+	int rc;
 
-	if (plugin)
-		rc = zd_plugin_load(name + 7, &driver, err, errlen);
-	else
-		driver = zd_driver_named(name, strlen(name));
-	if (rc)
-		return rc;
-	if (!driver) {
+	if (strncmp(name, "plugin:", 7)) {
+		if (add_named(root, name))
+			return 0;
 		snprintf(err, errlen, "'%.64s' is no driver: zonedev info --devices lists them",
 			 name);
 		return -ENOENT;
 	}
-	add_driver(root, "devices", driver, plugin ? name + 7 : NULL);
-	return 0;
+	rc = zd_plugin_load(name + 7, &driver, err, errlen);
+	if (!rc)
+		add_driver(root, "devices", driver, name + 7);
+	return rc;
 }
 
 int info_devices(const char *name, bool json, char *err, size_t errlen)

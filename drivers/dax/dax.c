@@ -3,13 +3,13 @@
 #include "drivers/dax/dax.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/fault_guard.h"
+#include "drivers/empty_file.h"
 #include "pages/pagemap.h"
 #include "zonedev/gup.h"
 #include "zonedev/log.h"
@@ -98,22 +98,6 @@ int zd_dax_get_page(struct zd_dax *dax, struct zd_page *page)
 	return rc;
 }
 
-/* A memfd that stays empty: a thread that touches a mapping of it gets SIGBUS. */
-static int make_empty_file(void)
-{
-	int fd = memfd_create("zonedev-revoked", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	int rc;
-
-	if (fd < 0)
-		return -errno;
-	if (fcntl(fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SEAL)) {
-		rc = -errno;
-		close(fd);
-		return rc;
-	}
-	return fd;
-}
-
 static int map_base(struct zd_dax *dax)
 {
 	int prot = dax->cfg.rdonly ? PROT_READ : PROT_READ | PROT_WRITE;
@@ -151,7 +135,7 @@ int zd_dax_setup(struct zd_dax *dax, const struct zd_dax_config *cfg)
 	dax->cfg = *cfg;
 	dax->process = zd_this_process();
 	CDS_INIT_LIST_HEAD(&dax->mappings);
-	dax->empty_fd = make_empty_file();
+	dax->empty_fd = zd_make_empty_file();
 	if (dax->empty_fd < 0)
 		return dax->empty_fd;
 	rc = map_base(dax);

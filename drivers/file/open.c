@@ -271,16 +271,13 @@ int zd_file_open(const char *path, uint64_t size, unsigned int flags, struct zd_
 	return 0;
 }
 
-/* Give the block device's storage back, and make sure that its label is zeros. */
+/* The device is at its end: an error can only be told. */
 static void clear_block(struct zd_file_target *target)
 {
-	uint64_t range[2] = { 0, target->size };
+	int rc = zd_label_clear(target->fd, target->size);
 
-	ioctl(target->fd, BLKDISCARD, range);
-	if (range[1] > ZD_LABEL_BYTES)
-		range[1] = ZD_LABEL_BYTES;
-	if (ioctl(target->fd, BLKZEROOUT, range))
-		zd_log(ZD_LOG_WARN, "file device: can't clear the first MiB: %s", strerror(errno));
+	if (rc)
+		zd_log(ZD_LOG_WARN, "file device: can't clear the first MiB: %s", strerror(-rc));
 }
 
 void zd_file_close(struct zd_file_target *target)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The pmem driver by its name. */
+/* The pmem driver of regions, by its name.  (As a device: device_driver.c.) */
 #include "drivers/pmem/driver.h"
 
 #include "zonedev/page.h"

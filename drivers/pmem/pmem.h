@@ -12,6 +12,8 @@
  *	badblocks.c	the list of bad blocks, for its users
  *	check.c		examined, and mended, while it isn't open
  *
+ * (device*.c make the media a device instead: device.h.)
+ *
  * Requests go io.c -> btt/, if there is a BTT -> media/; only media/ touches mapped memory.
  *
  * Lock order: BTT lanes, BTT group (btt.h), then one lock of the media (media.h) or

@@ -224,24 +224,22 @@ static void wait_until(uint64_t due)
 		;
 }
 
+static void punch_pages(void *arg, uint64_t first, uint64_t nr)
+{
+	struct zd_ram *ram = arg;
+
+	if (madvise(ram->mem + first * ZD_PAGE_SIZE, nr * ZD_PAGE_SIZE, MADV_REMOVE))
+		zd_warn_once("ram device: can't give memory back: %s", strerrordesc_np(errno));
+}
+
 /* Give back the memory of words that were free all through the last period.  The rest of
  * them is for the next ->reap; younger words are for the end of another period. */
 static void punch(struct zd_ram *ram)
 {
-	unsigned int budget = RAM_PUNCH_WORDS;
-	uint64_t first, nr = 0;
+	bool more = zd_pool_punch(&ram->pool, RAM_PUNCH_WORDS, punch_pages, ram);
 
-	while (budget && (nr = zd_pool_take_idle(&ram->pool, budget, &first))) {
-		if (madvise(ram->mem + first * ZD_PAGE_SIZE, nr * ZD_PAGE_SIZE, MADV_REMOVE))
-			zd_warn_once("ram device: can't give memory back: %s",
-				     strerrordesc_np(errno));
-		zd_pool_return_idle(&ram->pool, first, nr);
-		budget -= (nr + ZD_POOL_WORD_PAGES - 1) / ZD_POOL_WORD_PAGES;
-	}
-	if (!nr)
-		zd_pool_age(&ram->pool);
 	if (zd_pool_idle_words(&ram->pool))
-		schedule_punch(ram, nr ? 0 : RAM_IDLE_NS);
+		schedule_punch(ram, more ? 0 : RAM_IDLE_NS);
 }
 
 static int ram_reap(struct zd_device *dev, bool wait)

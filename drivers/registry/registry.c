@@ -9,6 +9,8 @@ static const struct zd_driver *const drivers[] = {
 	&zd_ram_driver,
 	&zd_file_driver,
 	&zd_lz4_driver,
+	&zd_pmem_device_driver,
+	&zd_dax_device_driver,
 	&zd_pmem_driver,
 };
 #define NR_DRIVERS	(sizeof(drivers) / sizeof(drivers[0]))
@@ -18,10 +20,11 @@ const struct zd_driver *zd_driver_at(unsigned int i)
 	return i < NR_DRIVERS ? drivers[i] : NULL;
 }
 
-const struct zd_driver *zd_driver_named(const char *name, size_t len)
+const struct zd_driver *zd_driver_named(const char *name, size_t len, uint32_t command)
 {
 	for (size_t i = 0; i < NR_DRIVERS; i++)
-		if (strlen(drivers[i]->name) == len && !memcmp(drivers[i]->name, name, len))
+		if (drivers[i]->commands & command && strlen(drivers[i]->name) == len &&
+		    !memcmp(drivers[i]->name, name, len))
 			return drivers[i];
 	return NULL;
 }

@@ -14,8 +14,9 @@
 /* zd_driver_at - the @i-th driver, from 0; NULL: there are no more. */
 const struct zd_driver *zd_driver_at(unsigned int i);
 
-/* zd_driver_named - the driver whose name is the first @len bytes of @name; NULL: there is none. */
-const struct zd_driver *zd_driver_named(const char *name, size_t len);
+/* zd_driver_named - the driver for @command whose name is the first @len bytes of @name; NULL:
+ * there is none. */
+const struct zd_driver *zd_driver_named(const char *name, size_t len, uint32_t command);
 
 /* zd_driver_of_scheme - the driver that has the URI scheme which is the first @len bytes of
  * @scheme; NULL: there is none. */

@@ -217,7 +217,7 @@ int zd_spec_parse(const char *text, uint32_t command, struct zd_spec *spec, char
 			values = text;
 	}
 	if (!spec->driver)
-		spec->driver = zd_driver_named(text, len);
+		spec->driver = zd_driver_named(text, len, command);
 	if (!spec->driver || !(spec->driver->commands & command)) {
 		zd_drivers_usage(command, ZD_USAGE_SHORT, " or ", usage, sizeof(usage));
 		return fail(&p, -EINVAL, "'%.64s' is no %s: use %s", text, p.noun, usage);

@@ -98,7 +98,8 @@ struct zd_driver_value {
  * @size: sizeof(struct zd_driver) as the driver was compiled; the struct only grows, at the end.
  *	@version: ZD_DRIVER_VERSION.
  * @commands: ZD_DRIVER_RUN or ZD_DRIVER_SERVE.
- * @name: what stands before the colon: small letters, digits and -.
+ * @name: what stands before the colon: small letters, digits and -.  One driver for a command
+ *	has it.
  * @summary: what the device is, as @help of a key.
  * @example: a complete argument, for messages.
  * @keys: at most ZD_DRIVER_MAX_KEYS, and one without a name behind them.

@@ -11,8 +11,10 @@
 #include "drivers/blocking/blocking.h"
 #include "drivers/file/file.h"
 #include "drivers/lz4/lz4.h"
+#include "drivers/pmem/device.h"
 #include "zonedev/log.h"
 #include "zonedev/lz4.h"
+#include "zonedev/pmem_device.h"
 #include "../../drivers/example/example.c"
 #include "../../drivers/example/example_async.c"
 #include "../../drivers/example/example_blocking.c"
@@ -125,12 +127,66 @@ static int create_block(struct zd_device **dev)
 	return zd_file_device_create(loop_path, 0, 0, dev);
 }
 
+static int create_pmem(const char *path, uint64_t bytes, unsigned int flags, struct zd_device **dev)
+{
+	char err[256];
+	int rc = zd_pmem_device_create(path, bytes, flags, dev, err, sizeof(err));
+
+	if (rc)
+		print_error("%s: %s\n", path, err);
+	return rc;
+}
+
+static int create_pmem_memfd(struct zd_device **dev)
+{
+	return create_pmem("memfd:conformance", SIZE, 0, dev);
+}
+
+static int create_pmem_new(struct zd_device **dev)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/dev/shm/zd-conformance-%d", getpid());
+	return create_pmem(path, SIZE, 0, dev);
+}
+
+/* With a name as long as the device is made: another process could cut it. */
+static int create_on_file(unsigned int flags, struct zd_device **dev)
+{
+	char path[64];
+	int fd, rc;
+
+	snprintf(path, sizeof(path), "/dev/shm/zd-conformance-%d", getpid());
+	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+	if (fd < 0 || ftruncate(fd, SIZE) || close(fd))
+		return -errno;
+	rc = create_pmem(path, 0, flags, dev);
+	unlink(path);
+	return rc;
+}
+
+static int create_pmem_old(struct zd_device **dev)
+{
+	return create_on_file(0, dev);
+}
+
+static int create_dax(struct zd_device **dev)
+{
+	return create_on_file(ZD_PMEM_DEVICE_DAX, dev);
+}
+
+static int create_pmem_block(struct zd_device **dev)
+{
+	return create_pmem(loop_path, 0, 0, dev);
+}
+
 static int setup(void **state)
 {
 	struct subject *s = *state;
 
 	s->dev = NULL;
-	if (s->create == create_block && loop_fd < 0 && attach_loop(SIZE))
+	if ((s->create == create_block || s->create == create_pmem_block) && loop_fd < 0 &&
+	    attach_loop(SIZE))
 		return 0;	/* no loop devices here: device() skips */
 	s->fds = count_fds();
 	return s->create(&s->dev);
@@ -163,8 +219,8 @@ static struct zd_device *device(void **state)
 		print_message("SKIP: %s: no such device here\n", s->name);
 		skip();
 	}
-	mode = zd_file_device_mode(s->dev);
-	if (s->mode && strncmp(mode, s->mode, strlen(s->mode))) {
+	mode = s->mode ? zd_file_device_mode(s->dev) : NULL;
+	if (mode && strncmp(mode, s->mode, strlen(s->mode))) {
 		if (s->strict && have_io_uring())
 			fail_msg("%s: works by %s", s->name, mode);
 		print_message("SKIP: %s: works by %s here\n", s->name, mode);
@@ -450,6 +506,12 @@ static uint64_t space_used(struct subject *s)
 		assert_int_equal(fstat(file->target.block ? loop_back : file->target.fd, &st), 0);
 		return st.st_blocks * 512UL;
 	}
+	if (dev->ops == &zd_pmem_device_ops) {
+		struct zd_pmem_device *pmem = dev->private_data;
+
+		assert_int_equal(fstat(pmem->media.fd, &st), 0);
+		return st.st_blocks * 512UL;
+	}
 	mem = dev->ops->direct_access(dev, dev->pgmap.pfn);
 	vec = calloc(NR_PAGES, 1);
 	assert_int_equal(mincore(mem, SIZE, vec), 0);
@@ -648,6 +710,11 @@ static struct subject subjects[] = {
 	  .mode = "io_uring, O_DIRECT",
 	  .strict = true,
 	  .gives_back = true },
+	{ .name = "pmem(memfd)", .create = create_pmem_memfd, .gives_back = true, .direct = true },
+	{ .name = "pmem(new file)", .create = create_pmem_new, .gives_back = true, .direct = true },
+	{ .name = "pmem(file)", .create = create_pmem_old, .gives_back = true },
+	{ .name = "pmem(block)", .create = create_pmem_block, .direct = true },
+	{ .name = "dax(file)", .create = create_dax, .gives_back = true },
 	{ .name = "example", .create = create_example, .recurses = true },
 	{ .name = "example_async", .create = create_async },
 	{ .name = "example_blocking",

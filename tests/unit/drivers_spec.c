@@ -96,17 +96,25 @@ static void refused(const char *spec, int ret, const char *want)
 	assert_int_equal(zd_device_open_spec(text, &dev, NULL, 0), ret);
 }
 
+/* The answer lists the drivers that there are. */
+static void no_such_driver(const char *spec)
+{
+	char list[512], want[1024];
+
+	zd_drivers_usage(ZD_DRIVER_RUN, ZD_USAGE_SHORT, " or ", list, sizeof(list));
+	assert_non_null(strstr(list, "ram:size=SIZE or file:PATH,size=SIZE or lz4:max=SIZE|PERCENT"));
+	snprintf(want, sizeof(want), "'%s' is no device: use %s", spec, list);
+	refused(spec, -EINVAL, want);
+}
+
 static void wrong_specs(void **state)
 {
 	char longpath[5000];
 
 	(void)state;
-	refused("", -EINVAL,
-		"'' is no device: use ram:size=SIZE or file:PATH,size=SIZE or lz4:max=SIZE|PERCENT");
-	refused("floppy:size=1G", -EINVAL,
-		"'floppy:size=1G' is no device: use ram:size=SIZE or file:PATH,size=SIZE or lz4:max=SIZE|PERCENT");
-	refused("ram1G", -EINVAL,
-		"'ram1G' is no device: use ram:size=SIZE or file:PATH,size=SIZE or lz4:max=SIZE|PERCENT");
+	no_such_driver("");
+	no_such_driver("floppy:size=1G");
+	no_such_driver("ram1G");
 	refused("ram", -EINVAL, "ram device: no size: write ram:size=1G");
 	refused("ram:", -EINVAL, "ram device: no size: write ram:size=1G");
 	refused("ram:1G", -EINVAL, "ram device: unknown option '1G': use size=SIZE");
@@ -160,6 +168,13 @@ static void wrong_files(void **state)
 	assert_non_null(fgets(path, sizeof(path), f));
 	fclose(f);
 	assert_string_equal(path, "my thesis");		/* not touched */
+	refused("pmem:%s/full,size=5000", -EINVAL,
+		"size=5000 is not a multiple of 4096: give one, as in size=8G");
+	refused("pmem:%s/full", -EINVAL,
+		"%s/full has 9 bytes, which is not a multiple of 4096: use truncate -s %%4096");
+	refused("pmem:%s/x,btt=on", -EINVAL,
+		"pmem device: unknown option 'btt=on': use size=SIZE or force=on (a comma in a path is written ,,)");
+	refused("dax:", -EINVAL, "dax device: no path: write dax:/dev/dax0.0");
 	refused("file:%s,size=2M", -EISDIR, "%s is a directory: name a file in it");
 	refused("file:%s/no/x,size=2M", -ENOENT,
 		"%s/no/x: there is no such directory: make it or name another");
@@ -241,7 +256,7 @@ static void regions(void **state)
 	assert_int_equal(zd_spec_parse("pmem:a=,,b,btt=on,size=4k", ZD_DRIVER_SERVE, &spec, NULL,
 				       0),
 			 0);
-	assert_ptr_equal(spec.driver, zd_driver_named("pmem", 4));
+	assert_ptr_equal(spec.driver, zd_driver_named("pmem", 4, ZD_DRIVER_SERVE));
 	assert_string_equal(spec.values[0].text, "a=,b");
 	assert_int_equal(spec.values[1].number, 4096);
 	assert_int_equal(spec.values[2].number, 1);
@@ -264,7 +279,9 @@ static void registry(void **state)
 		assert_true(driver->commands);
 		assert_false(driver->commands & ~(ZD_DRIVER_RUN | ZD_DRIVER_SERVE));
 		assert_true(!(driver->commands & ZD_DRIVER_RUN) || driver->create);
-		assert_ptr_equal(zd_driver_named(driver->name, strlen(driver->name)), driver);
+		assert_ptr_equal(zd_driver_named(driver->name, strlen(driver->name),
+						 driver->commands),
+				 driver);
 		assert_true(!driver->schemes || driver->keys[0].type == ZD_KEY_TEXT);
 		assert_true(!zd_driver_first(driver) || !driver->keys[0].without);
 		for (key = driver->keys; key->name; key++) {
@@ -274,8 +291,8 @@ static void registry(void **state)
 		}
 		assert_in_range(key - driver->keys, 1, ZD_DRIVER_MAX_KEYS);
 	}
-	assert_null(zd_driver_named("ra", 2));
-	assert_null(zd_driver_named("", 0));
+	assert_null(zd_driver_named("ra", 2, ZD_DRIVER_RUN));
+	assert_null(zd_driver_named("", 0, ZD_DRIVER_RUN));
 }
 
 int main(void)
