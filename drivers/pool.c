@@ -147,6 +147,33 @@ unsigned int zd_pool_alloc(struct zd_pool *pool, unsigned int nr, uint64_t base,
 	return got;
 }
 
+#define GOOD_TRIES	16	/* a medium that has lost a great part must not keep its server busy */
+
+unsigned int zd_pool_alloc_good(struct zd_pool *pool, unsigned int nr, uint64_t base, uint64_t *out,
+				bool (*is_bad)(void *arg, uint64_t index), void *arg,
+				uint64_t *nr_bad)
+{
+	unsigned int good = 0, bad, n;
+
+	for (int tries = 0; good < nr && tries < GOOD_TRIES; tries++) {
+		uint64_t *found = out + good;
+
+		n = zd_pool_alloc(pool, nr - good, base, found);
+		if (!n)
+			break;
+		bad = 0;
+		for (unsigned int i = 0; i < n; i++) {
+			if (is_bad && is_bad(arg, found[i] - base))
+				bad++;
+			else
+				out[good++] = found[i];
+		}
+		if (bad)
+			__atomic_add_fetch(nr_bad, bad, __ATOMIC_RELAXED);
+	}
+	return good;
+}
+
 /* The first used page in [from, to), or @to. */
 static uint64_t first_used(const struct zd_pool *pool, uint64_t from, uint64_t to)
 {

@@ -65,6 +65,15 @@ void zd_pool_exit(struct zd_pool *pool);
  * fewer than @nr only if no other page is free. */
 unsigned int zd_pool_alloc(struct zd_pool *pool, unsigned int nr, uint64_t base, uint64_t *out);
 
+/*
+ * zd_pool_alloc_good - the same without the pages that @is_bad says are bad, by their index; NULL:
+ * none is.  Bad ones stay used for good, and *@nr_bad (__atomic) counts them.  Where many are bad,
+ * fewer than @nr may be stored though others are free: later calls find them.
+ */
+unsigned int zd_pool_alloc_good(struct zd_pool *pool, unsigned int nr, uint64_t base, uint64_t *out,
+				bool (*is_bad)(void *arg, uint64_t index), void *arg,
+				uint64_t *nr_bad);
+
 /* Take @nr pages in a row (> 0); stores the first one's index.  False: no such run is
  * free. */
 bool zd_pool_alloc_run(struct zd_pool *pool, uint64_t nr, uint64_t *first);

@@ -94,6 +94,7 @@ struct blocking {
 	uint64_t activity;		/* counts calls and batches, for the watch */
 	bool stop;
 	unsigned int late_writes;	/* __atomic: free_index() looks first */
+	uint64_t bad_pages;		/* __atomic */
 	uint64_t late, retries, errors, discard_pages;
 
 	struct zd_thread watch;

@@ -7,9 +7,12 @@
 
 int zd_blocking_alloc_pages(struct zd_device *dev, unsigned int nr, zd_pfn_t *pfns)
 {
+	struct blocking *b = to_blocking(dev);
+
 	if (nr > INT_MAX)
 		nr = INT_MAX;
-	return zd_pool_alloc(&to_blocking(dev)->pool, nr, dev->pgmap.pfn, pfns);
+	return (int)zd_pool_alloc_good(&b->pool, nr, dev->pgmap.pfn, pfns, b->ops.is_bad,
+				       b->attr.priv, &b->bad_pages);
 }
 
 /* A late write of the page goes on: the page is free when that has returned. */

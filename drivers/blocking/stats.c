@@ -42,6 +42,7 @@ int zd_blocking_stats(struct zd_device *dev, struct zd_device_stat *stats, unsig
 	add(&list, "late", b->late);
 	add(&list, "retries", b->retries);
 	add(&list, "errors", b->errors);
+	add(&list, "bad_pages", __atomic_load_n(&b->bad_pages, __ATOMIC_RELAXED));
 	zd_mutex_unlock(&b->lock);
 	if (b->ops.stats) {
 		unsigned int at = list.nr < nr ? list.nr : nr;

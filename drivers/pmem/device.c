@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A medium as device memory: pages by address, or by guarded copies.
+ * A medium that is memory as device memory: pages by address, or by guarded copies.
  *
  * Mechanism.  ->direct_access answers with the page's place in the medium's mapping.  Where
  * that isn't safe, or the page is listed as bad, the answer is NULL, and the server comes by
- * ->submit, which copies through media/transfer.c and tells of each page how it went.  A store
- * by address that fails comes by ->submit, too (engine/out.c); a load that fails is a read
- * error.
+ * ->submit, which copies (device_copy.c) and tells of each page how it went.  A store by address
+ * that fails comes by ->submit, too (engine/out.c); a load that fails is a read error.
  *
  * Invariants:
  *  - A page that is listed as bad when it is allocated isn't given out: it stays used in the
@@ -14,30 +13,18 @@
  *  - Only a medium that can't be cut under the device is used by address: see pmem_device.h.
  *  - Storage is given back of pages that the pool has taken out of circulation: no thread
  *    reads or writes them.
- *
- * Nothing is flushed or synced: the pages are worth nothing without the process whose memory
- * they hold.  So a bad page isn't healed by a write either, which would have to be durable to
- * be believed by the next opener; there are other pages.
  */
 #include <errno.h>
 #include <limits.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/time.h"
-#include "drivers/empty_file.h"
-#include "drivers/explain.h"
 #include "drivers/pmem/device.h"
-#include "drivers/pmem/device_medium.h"
-#include "zonedev/log.h"
-#include "zonedev/pmem_device.h"
 
 #define KICK_WORDS	64		/* 16 MiB of idle words: storage is to be given back */
-#define ALLOC_TRIES	16		/* of one ->alloc_pages, while it finds bad pages */
 #define IDLE_NS		1000000000ull	/* storage that is given back wasn't used for so long */
 #define PUNCH_WORDS	16		/* at most this many in one reap: a fault may wait */
 
@@ -46,45 +33,17 @@ static struct zd_pmem_device *to_pmem(const struct zd_device *dev)
 	return dev->private_data;
 }
 
-static bool is_bad(struct zd_pmem_device *d, uint64_t index)
-{
-	return zd_badblocks_check(&d->media.bad, index * ZD_PAGE_SECTORS, ZD_PAGE_SECTORS, NULL,
-				  NULL);
-}
-
 /* --- free pages --- */
-
-/* Keep those of the @nr pages that aren't bad; the bad ones stay used.  How many are kept. */
-static unsigned int drop_bad(struct zd_pmem_device *d, unsigned int nr, zd_pfn_t *pfns)
-{
-	unsigned int kept = 0;
-
-	if (!zd_badblocks_any(&d->media.bad))
-		return nr;
-	for (unsigned int i = 0; i < nr; i++)
-		if (!is_bad(d, zd_device_page_index(&d->dev, pfns[i])))
-			pfns[kept++] = pfns[i];
-	__atomic_add_fetch(&d->nr_bad, nr - kept, __ATOMIC_RELAXED);
-	return kept;
-}
 
 static int pmem_alloc_pages(struct zd_device *dev, unsigned int nr, zd_pfn_t *pfns)
 {
 	struct zd_pmem_device *d = to_pmem(dev);
-	unsigned int got = 0;
+	bool any = zd_badblocks_any(&d->medium->media.bad);
 
 	if (nr > INT_MAX)
 		nr = INT_MAX;
-	/* a medium that has lost a great part must not keep the server busy: the rest of the bad
-	 * pages is found by the next calls */
-	for (int tries = 0; got < nr && tries < ALLOC_TRIES; tries++) {
-		unsigned int n = zd_pool_alloc(&d->pool, nr - got, dev->pgmap.pfn, pfns + got);
-
-		if (!n)
-			break;
-		got += drop_bad(d, n, pfns + got);
-	}
-	return got;
+	return (int)zd_pool_alloc_good(&d->pool, nr, dev->pgmap.pfn, pfns,
+				       any ? zd_device_medium_is_bad : NULL, d->medium, &d->nr_bad);
 }
 
 /* Called with d->lock held.  The timer isn't readable before it is due. */
@@ -108,7 +67,7 @@ static void schedule_punch(struct zd_pmem_device *d, uint64_t delay_ns)
 
 static void free_index(struct zd_pmem_device *d, uint64_t index)
 {
-	if (zd_pool_free(&d->pool, index) && d->media.has_holes)
+	if (zd_pool_free(&d->pool, index) && d->medium->media.has_holes)
 		schedule_punch(d, IDLE_NS);
 }
 
@@ -130,47 +89,9 @@ static void *pmem_direct_access(struct zd_device *dev, zd_pfn_t pfn)
 	struct zd_pmem_device *d = to_pmem(dev);
 	uint64_t index = zd_device_page_index(dev, pfn);
 
-	if (!d->by_address || is_bad(d, index))
+	if (!d->by_address || zd_device_medium_is_bad(d->medium, index))
 		return NULL;
-	return d->media.base + index * ZD_PAGE_SIZE;
-}
-
-/* Has the file been cut?  Told once. */
-static void look_for_cut(struct zd_pmem_device *d)
-{
-	uint64_t bad;
-
-	if (d->told_cut || !zd_media_check_end(&d->media, 0, d->media.bytes, &bad))
-		return;
-	d->told_cut = true;
-	zd_log(ZD_LOG_ERR, "%s: truncated by somebody else: what it held from byte %llu on is lost",
-	       d->dev.name, (unsigned long long)bad);
-}
-
-static int read_page(struct zd_pmem_device *d, uint64_t index, void *buf)
-{
-	int rc = zd_media_get(&d->media, index * ZD_PAGE_SIZE, buf, ZD_PAGE_SIZE);
-
-	if (rc == -EIO)
-		look_for_cut(d);
-	return rc;
-}
-
-static int write_page(struct zd_pmem_device *d, uint64_t index, void *buf)
-{
-	struct iovec iov = { buf, ZD_PAGE_SIZE };
-	struct zd_iter it = { .iov = &iov, .nr = 1 };
-	uint64_t at = index * ZD_PAGE_SIZE, bad;
-	int rc = zd_media_write(&d->media, at, &it, ZD_PAGE_SIZE, &bad);
-
-	if (!rc)
-		rc = zd_media_check_end(&d->media, at, ZD_PAGE_SIZE, &bad);
-	if (rc == -EIO)
-		look_for_cut(d);
-	/* one page of the medium is broken: this page finds no room there, the next one does */
-	if (!d->told_cut && (rc == -EIO || !rc) && is_bad(d, index))
-		return -ENOSPC;
-	return rc;
+	return d->medium->media.base + index * ZD_PAGE_SIZE;
 }
 
 static void pmem_submit(struct zd_device *dev, struct zd_device_io *io)
@@ -184,9 +105,9 @@ static void pmem_submit(struct zd_device *dev, struct zd_device_io *io)
 		if (!zd_io_dir_is_known(io->dir))
 			page->error = -EINVAL;
 		else if (io->dir == ZD_TO_DEVICE)
-			page->error = write_page(d, index, page->buf);
+			page->error = zd_device_medium_write(d->medium, index, page->buf);
 		else
-			page->error = read_page(d, index, page->buf);
+			page->error = zd_device_medium_read(d->medium, index, page->buf);
 	}
 	zd_ioq_push(&d->finisher.done, io);
 	zd_io_finish(&d->finisher);
@@ -198,7 +119,7 @@ static void punch(void *arg, uint64_t first, uint64_t nr)
 {
 	struct zd_pmem_device *d = arg;
 
-	zd_media_punch(&d->media, first * ZD_PAGE_SIZE, nr * ZD_PAGE_SIZE);
+	zd_media_punch(&d->medium->media, first * ZD_PAGE_SIZE, nr * ZD_PAGE_SIZE);
 }
 
 /* Is the punch due?  It is not any more, then: the caller does it. */
@@ -251,7 +172,7 @@ static int pmem_stats(struct zd_device *dev, struct zd_device_stat *stats, unsig
 	uint64_t used = dev->nr_pages - zd_pool_free_pages(&d->pool);
 	const struct zd_device_stat all[] = {
 		{ "pages_used", (double)(used > bad ? used - bad : 0) },
-		{ "pages_bad", (double)bad },
+		{ "bad_pages", (double)bad },
 		{ "by_address", d->by_address },
 	};
 	unsigned int known = sizeof(all) / sizeof(all[0]);
@@ -261,12 +182,10 @@ static int pmem_stats(struct zd_device *dev, struct zd_device_stat *stats, unsig
 	return (int)known;
 }
 
+/* All but the medium. */
 static void release(struct zd_pmem_device *d)
 {
-	zd_device_medium_close(&d->media);
 	zd_pool_exit(&d->pool);
-	if (d->empty_fd >= 0)
-		close(d->empty_fd);
 	if (d->timer >= 0)
 		close(d->timer);
 	zd_free(d);
@@ -275,9 +194,11 @@ static void release(struct zd_pmem_device *d)
 static void pmem_destroy(struct zd_device *dev)
 {
 	struct zd_pmem_device *d = to_pmem(dev);
+	struct zd_device_medium *medium = d->medium;
 
-	zd_device_medium_clear(&d->media, dev->name);
 	release(d);
+	zd_device_medium_clear(medium);
+	zd_device_medium_close(medium);
 }
 
 const struct zd_device_ops zd_pmem_device_ops = {
@@ -296,69 +217,30 @@ const struct zd_device_ops zd_pmem_device_ops = {
 	.stats = pmem_stats,
 };
 
-/* The medium is open. */
-static int set_up(struct zd_pmem_device *d)
+int zd_pmem_device_in_memory(struct zd_device_medium *medium, struct zd_device **dev)
 {
-	struct zd_media *m = &d->media;
+	const struct zd_media *m = &medium->media;
+	struct zd_pmem_device *d = zd_alloc(sizeof(*d));
 	int rc;
 
-	m->pages.owner = d;
-	m->pages.lock = &d->page_lock;
+	if (!d)
+		return -ENOMEM;
+	d->medium = medium;
 	d->by_address = m->created || !m->can_shrink;
 	d->dev.ops = &zd_pmem_device_ops;
-	d->dev.name = d->name;
+	d->dev.name = medium->name;
 	d->dev.nr_pages = m->bytes / ZD_PAGE_SIZE;
 	d->dev.private_data = d;
-	/* memory that is backed already is used again first */
-	rc = zd_pool_init(&d->pool, d->dev.nr_pages, ZD_POOL_COMPACT, KICK_WORDS, true);
-	if (rc)
-		return rc;
 	d->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-	return d->timer < 0 ? -errno : zd_device_register(&d->dev);
-}
-
-int zd_pmem_device_create(const char *path, uint64_t bytes, unsigned int flags,
-			  struct zd_device **dev, char *err, size_t errlen)
-{
-	bool dax = flags & ZD_PMEM_DEVICE_DAX;
-	struct zd_pmem_device *d;
-	int rc;
-
-	if (!path || !dev || flags & ~(ZD_PMEM_DEVICE_FORCE | ZD_PMEM_DEVICE_DAX))
-		return zd_explain(err, errlen, -EINVAL, "no path, or unknown flags");
-	d = zd_alloc(sizeof(*d));
-	if (!d)
-		return zd_explain(err, errlen, -ENOMEM, "no memory");
-	d->empty_fd = d->timer = -1;
-	snprintf(d->name, sizeof(d->name), "%s:%s", dax ? "dax" : "pmem", path);
-	rc = zd_device_medium_open(path, bytes, flags, &d->media, err, errlen);
-	if (rc) {
-		zd_free(d);
-		return rc;
-	}
-	rc = set_up(d);
-	if (rc) {
+	rc = d->timer < 0 ? -errno : 0;
+	/* memory that is backed already is used again first */
+	if (!rc)
+		rc = zd_pool_init(&d->pool, d->dev.nr_pages, ZD_POOL_COMPACT, KICK_WORDS, true);
+	if (!rc)
+		rc = zd_device_register(&d->dev);
+	if (rc)
 		release(d);
-		return zd_explain(err, errlen, rc, "%s can't be a device: %s", path,
-				  strerrordesc_np(-rc));
-	}
-	*dev = &d->dev;
-	return 0;
-}
-
-int zd_pmem_device_inject_poison(struct zd_device *dev, uint64_t page, uint64_t nr)
-{
-	struct zd_pmem_device *d;
-	int fd;
-
-	if (!dev || dev->ops != &zd_pmem_device_ops || page > dev->nr_pages ||
-	    nr > dev->nr_pages - page)
-		return -EINVAL;
-	d = to_pmem(dev);
-	zd_mutex_lock(&d->lock);
-	fd = d->empty_fd < 0 ? zd_make_empty_file() : d->empty_fd;
-	if (fd >= 0)
-		d->empty_fd = d->media.pages.sigbus_fd = fd;
-	zd_mutex_unlock(&d->lock);
-	return fd < 0 ? fd : zd_media_inject_poison(&d->media, page, nr);
+	else
+		*dev = &d->dev;
+	return rc;
 }

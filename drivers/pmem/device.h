@@ -2,9 +2,12 @@
 /*
  * drivers/pmem/device.h - a medium as device memory.
  *
- *	device_driver.c	its names, pmem and dax
- *	device.c	the device: create, destroy, pages, ->submit and ->direct_access
- *	device_medium.c	from a path to a medium that is safe to use
+ *	device_driver.c		its names, pmem and dax
+ *	device_create.c		which kind of device it becomes
+ *	device.c		a device, where the medium is memory
+ *	device_disk.c		a device, where its pages may have to wait for a disk
+ *	device_copy.c		a page copied
+ *	device_medium.c		from a path to a medium that is safe to use
  *
  * Each calls those below it only.
  *
@@ -19,7 +22,7 @@
 
 #include "base/lock.h"
 #include "pages/ioq.h"
-#include "drivers/media/media.h"
+#include "drivers/pmem/device_medium.h"
 #include "drivers/pool.h"
 #include "zonedev/device.h"
 
@@ -27,25 +30,25 @@
  * @by_address: ->direct_access gives pages out; constant.
  * @nr_bad: pages with a bad block, which the pool counts as used for good; atomic.
  * @due: when storage is given back, 0: no need; guarded by @lock, a leaf, with which the timer
- * is set.  @page_lock: that of the medium's struct zd_media_pages, a leaf.
- * @empty_fd: a file without a byte, for injected poison; -1: none was injected.
+ * is set.
  */
 struct zd_pmem_device {
 	struct zd_device dev;
-	struct zd_media media;
+	struct zd_device_medium *medium;
 	struct zd_pool pool;
 	bool by_address;
-	bool told_cut;			/* the server's thread */
 	uint64_t nr_bad;
 	int timer;
 	struct zd_mutex lock;
 	uint64_t due;
-	struct zd_mutex page_lock;
-	int empty_fd;
 	struct zd_io_finisher finisher;
-	char name[64];
 };
 
 extern const struct zd_device_ops zd_pmem_device_ops;
+
+/* Make a device of @medium, which is the device's then, and ends with it.  0 or -errno.  The
+ * thread that creates the device; they block. */
+int zd_pmem_device_in_memory(struct zd_device_medium *medium, struct zd_device **dev);
+int zd_pmem_device_on_disk(struct zd_device_medium *medium, struct zd_device **dev);
 
 #endif

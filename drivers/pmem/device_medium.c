@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/alloc.h"
 #include "drivers/explain.h"
 #include "drivers/label.h"
 #include "drivers/media/record.h"
@@ -113,8 +114,6 @@ static int map_medium(struct opening *o)
 	madvise(m->base, m->bytes, MADV_DOFORK);
 	if (m->align >= HUGE_BYTES)
 		madvise(m->base, m->bytes, MADV_HUGEPAGE);	/* where there are any */
-	m->pages.is_live = no_page_is_live;
-	m->pages.sigbus_fd = -1;
 	return 0;
 }
 
@@ -136,8 +135,9 @@ static int clear(struct zd_media *m)
 	return rc ? rc : zd_media_sync_range(m, 0, label);
 }
 
-void zd_device_medium_clear(struct zd_media *m, const char *name)
+void zd_device_medium_clear(struct zd_device_medium *medium)
 {
+	struct zd_media *m = &medium->media;
 	int rc;
 
 	/* of a file without a name, or a memfd, nothing is left in any case */
@@ -145,45 +145,73 @@ void zd_device_medium_clear(struct zd_media *m, const char *name)
 		return;
 	rc = clear(m);
 	if (rc)
-		zd_log(ZD_LOG_WARN, "%s: can't clear what it held: %s", name, strerrordesc_np(-rc));
+		zd_log(ZD_LOG_WARN, "%s: can't clear what it held: %s", medium->name,
+		       strerrordesc_np(-rc));
 	if (zd_badblocks_any(&m->bad))
 		zd_media_record(m, ZD_RECORD_ALL);
 }
 
-void zd_device_medium_close(struct zd_media *m)
+void zd_device_medium_close(struct zd_device_medium *medium)
 {
+	struct zd_media *m = &medium->media;
+
 	if (m->base)
 		zd_media_unmap(m);
 	zd_badblocks_exit(&m->bad);
 	zd_badblocks_exit(&m->mended);
 	zd_pmem_close_file(m);
+	if (medium->empty_fd >= 0)
+		close(medium->empty_fd);
+	zd_free(medium);
 }
 
 /* --- from a path --- */
 
-int zd_device_medium_open(const char *path, uint64_t bytes, unsigned int flags, struct zd_media *m,
-			  char *err, size_t errlen)
+static int open_medium(struct opening *o, struct zd_device_medium *medium, uint64_t bytes)
 {
-	struct opening o = { .path = path, .flags = flags, .m = m, .err = err, .errlen = errlen };
 	struct zd_pmem_attr attr = {
-		.size = sizeof(attr), .flags = wants_dax(&o) ? 0 : ZD_PMEM_CREATE, .bytes = bytes,
+		.size = sizeof(attr), .flags = wants_dax(o) ? 0 : ZD_PMEM_CREATE, .bytes = bytes,
 	};
-	int rc = check_kind(&o);
+	int rc = check_kind(o);
 
 	if (!rc)
-		rc = zd_pmem_open_file(path, &attr, m, err, errlen);
-	if (rc)
+		rc = zd_pmem_open_file(o->path, &attr, o->m, o->err, o->errlen);
+	if (rc) {
+		zd_free(medium);
 		return rc;
-	if (m->created)
-		unlink(path);		/* the device's alone, from now on */
-	rc = check_align(&o);
+	}
+	if (o->m->created)
+		unlink(o->path);	/* the device's alone, from now on */
+	rc = check_align(o);
 	if (!rc)
-		rc = map_medium(&o);
+		rc = map_medium(o);
+	o->m->pages = (struct zd_media_pages){
+		.owner = medium, .lock = &medium->page_lock, .is_live = no_page_is_live,
+		.sigbus_fd = -1,
+	};
 	if (!rc)
-		rc = check_data(&o);
+		rc = check_data(o);
 	if (!rc)
-		rc = hide(&o);
+		rc = hide(o);
 	if (rc)
-		zd_device_medium_close(m);
+		zd_device_medium_close(medium);
+	return rc;
+}
+
+int zd_device_medium_open(const char *path, uint64_t bytes, unsigned int flags,
+			  struct zd_device_medium **out, char *err, size_t errlen)
+{
+	struct opening o = { .path = path, .flags = flags, .err = err, .errlen = errlen };
+	struct zd_device_medium *medium = zd_alloc(sizeof(*medium));
+	int rc;
+
+	if (!medium)
+		return fail(&o, -ENOMEM, "no memory");
+	medium->empty_fd = -1;
+	snprintf(medium->name, sizeof(medium->name), "%s:%s", wants_dax(&o) ? "dax" : "pmem", path);
+	o.m = &medium->media;
+	rc = open_medium(&o, medium, bytes);
+	if (!rc)
+		*out = medium;
 	return rc;
 }

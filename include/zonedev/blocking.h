@@ -60,6 +60,8 @@ extern "C" {
  *	while nobody reads or writes them.  NULL: the device can't use that.
  * @stats, @ram_bytes, @resize: as in zd_device_ops; may be NULL.
  * @close: the device is unregistered, and no other call is running; may be NULL.
+ * @is_bad: is page @index of the device known to be broken?  It isn't given out then, nor asked for
+ *	again.  Any thread, at any time; must not block.  NULL: none is.
  */
 struct zd_blocking_ops {
 	size_t size;
@@ -71,6 +73,7 @@ struct zd_blocking_ops {
 	uint64_t (*ram_bytes)(void *priv);
 	int (*resize)(void *priv, uint64_t nr_pages);
 	void (*close)(void *priv);
+	bool (*is_bad)(void *priv, uint64_t index);
 };
 
 /*
@@ -98,7 +101,8 @@ struct zd_blocking_attr {
  * Its statistics (zd_device_ops.stats) are, before the driver's own: reads and writes, in calls;
  * read_pages and write_pages; read_us and write_us, from submission to answer, the mean, and
  * read_p99_us and write_p99_us; discard_pages; queued, pages that wait for a worker; running,
- * calls; late, pages whose deadline has passed; retries, pages tried alone; errors, pages.
+ * calls; late, pages whose deadline has passed; retries, pages tried alone; errors, pages;
+ * bad_pages, which aren't given out.
  *
  * Returns 0; -EINVAL: an attribute, or ops of another version; -ENOMEM; -EAGAIN: no threads;
  * -errno of zd_device_register().  After a failure @priv is the caller's, and ->close was not

@@ -19,13 +19,14 @@
  * is.  So nothing is flushed or synced, and there is no BTT; and what outlives the device is
  * left without data.
  *
- * By address or by copy.  A file that another process can cut by its name reads as zeros where
- * it was cut, which only a look at its length after the copy can tell.  So pages of a file that
- * was there before are copied by ->submit; those of a file that the device made (which has no
- * name any more), of memfd:, a block device and device-dax are read and written where they are.
- *
- * Where the medium is the page cache of a disk, a load or a store may wait for the disk, and
- * the server with it: a device of zonedev/file.h suits a disk better.
+ * By address, by copy, or by threads.  Memory (memfd:, a file in a tmpfs or on a DAX mount,
+ * device-dax) is read and written where it is.  But a file that another process can cut by its name
+ * reads as zeros where it was cut, which only a look at its length after the copy can tell: so
+ * pages of a file in memory that was there before are copied by ->submit, and only those of one
+ * that the device made, and which has no name any more, go by address.  On a disk (a file
+ * elsewhere, a block device) a load or a store may have to wait for it: threads do the
+ * copies (zonedev/blocking.h), and a device of zonedev/file.h, without the page cache in between, is
+ * the better one.
  */
 #ifndef ZONEDEV_PMEM_DEVICE_H
 #define ZONEDEV_PMEM_DEVICE_H
@@ -73,7 +74,8 @@ int zd_pmem_device_create(const char *path, uint64_t bytes, unsigned int flags,
  * zd_pmem_device_inject_poison - for tests: the device's pages [page, page + nr) raise a real
  * SIGBUS from now on when they are read.  A page that is free is bad once it has been written
  * to, and isn't given out again.
- * 0; -EINVAL: not such a device, or beyond its end; -EOPNOTSUPP: its mapping has larger pages;
+ * 0; -EINVAL: not such a device, on a disk, or beyond its end; -EOPNOTSUPP: its mapping has larger
+ * pages;
  * -ENOMEM.
  * Context: may block, fork-safe.
  */

@@ -9,7 +9,7 @@ requires_run
 shm=$(mktemp -d /dev/shm/zd-run-pmem.XXXXXX) || skip "/dev/shm is not writable"
 on_exit "rm -rf '$shm'"
 
-# --- sort, on a file that is made: by address; and on one that is there: by copy ---
+# --- sort, on a file that is made: by address; on one that is there, by copy, and on a disk, by threads ---
 mb=$(scaled 24)
 awk -v n=$((mb * 10486)) 'BEGIN {
 	srand(2017)
@@ -17,8 +17,8 @@ awk -v n=$((mb * 10486)) 'BEGIN {
 		printf "%08x%08x %010d %072d\n", rand() * 4294967296, rand() * 4294967296, i, i
 }' >"$T/in"
 sort -S 1G --parallel=1 "$T/in" -o "$T/plain"
-truncate -s 256M "$T/old"
-for device in "pmem:$shm/new,size=256M" "pmem:memfd:swap,size=256M" "pmem:$T/old"; do
+truncate -s 256M "$T/old" "$shm/old"
+for device in "pmem:$shm/new,size=256M" "pmem:memfd:swap,size=256M" "pmem:$shm/old" "pmem:$T/old"; do
 	zd_run --device "$device" --ram "$((mb * 12 / 10))M" -- \
 		sort -S 1G --parallel=1 "$T/in" -o "$T/managed" || fail "$device: sort ended with $?"
 	cmp "$T/plain" "$T/managed" >&2 || fail "$device: sorted differently"
@@ -26,8 +26,10 @@ for device in "pmem:$shm/new,size=256M" "pmem:memfd:swap,size=256M" "pmem:$T/old
 		'pages["poisoned"] == 0'
 done
 [ ! -e "$shm/new" ] || fail "the file that was made is still there"
-[ "$(stat -c '%a %s %b' "$T/old")" = "600 268435456 0" ] ||
-	fail "the program's memory was left in the file: $(stat "$T/old")"
+for file in "$shm/old" "$T/old"; do
+	[ "$(stat -c '%a %s %b' "$file")" = "600 268435456 0" ] ||
+		fail "the program's memory was left in the file: $(stat "$file")"
+done
 
 # --- a medium that is in use, or holds data ---
 mkfifo "$T/in1" "$T/in2"

@@ -509,7 +509,7 @@ static uint64_t space_used(struct subject *s)
 	if (dev->ops == &zd_pmem_device_ops) {
 		struct zd_pmem_device *pmem = dev->private_data;
 
-		assert_int_equal(fstat(pmem->media.fd, &st), 0);
+		assert_int_equal(fstat(pmem->medium->media.fd, &st), 0);
 		return st.st_blocks * 512UL;
 	}
 	mem = dev->ops->direct_access(dev, dev->pgmap.pfn);
@@ -713,7 +713,7 @@ static struct subject subjects[] = {
 	{ .name = "pmem(memfd)", .create = create_pmem_memfd, .gives_back = true, .direct = true },
 	{ .name = "pmem(new file)", .create = create_pmem_new, .gives_back = true, .direct = true },
 	{ .name = "pmem(file)", .create = create_pmem_old, .gives_back = true },
-	{ .name = "pmem(block)", .create = create_pmem_block, .direct = true },
+	{ .name = "pmem(block)", .create = create_pmem_block },
 	{ .name = "dax(file)", .create = create_dax, .gives_back = true },
 	{ .name = "example", .create = create_example, .recurses = true },
 	{ .name = "example_async", .create = create_async },

@@ -90,10 +90,10 @@ static int page_io(struct zd_device *dev, enum zd_io_dir dir, zd_pfn_t pfn, uint
 
 static double stat_of(struct zd_device *dev, const char *name)
 {
-	struct zd_device_stat stats[8];
-	int nr = dev->ops->stats(dev, stats, 8);
+	struct zd_device_stat stats[32];
+	int nr = dev->ops->stats(dev, stats, 32);
 
-	assert_in_range(nr, 1, 8);
+	assert_in_range(nr, 1, 32);
 	assert_int_equal(dev->ops->stats(dev, NULL, 0), nr);
 	for (int i = 0; i < nr; i++)
 		if (!strcmp(stats[i].name, name))
@@ -225,7 +225,8 @@ static void what_dax_takes(void **state)
 		"%s has 4198400 bytes, which is not a multiple of 2 MiB: use truncate -s %%2M");
 	assert_int_equal(truncate(path, SIZE), 0);
 	dev = create(path, 0, ZD_PMEM_DEVICE_DAX);
-	assert_int_equal((uintptr_t)((struct zd_pmem_device *)dev->private_data)->media.base %
+	assert_int_equal((uintptr_t)((struct zd_pmem_device *)dev->private_data)
+					 ->medium->media.base %
 				 (2 * MIB),
 			 0);
 	assert_int_equal(zd_device_unregister(dev), 0);
@@ -264,7 +265,7 @@ static void a_file_that_is_cut(void **state)
 	give_all(dev, NR_PAGES);
 	/* the lost pages aren't given out again */
 	assert_int_equal(take_all(dev), 256);
-	assert_int_equal(stat_of(dev, "pages_bad"), NR_PAGES - 256);
+	assert_int_equal(stat_of(dev, "bad_pages"), NR_PAGES - 256);
 	give_all(dev, 256);
 	assert_int_equal(zd_device_unregister(dev), 0);
 	unlink(path);
@@ -298,7 +299,7 @@ static void poison(void **state)
 	assert_int_equal(nr, NR_PAGES - 2);
 	for (unsigned int i = 0; i < nr; i++)
 		assert_false(all[i] == first + 100 || all[i] == first + 101);
-	assert_int_equal(stat_of(dev, "pages_bad"), 2);
+	assert_int_equal(stat_of(dev, "bad_pages"), 2);
 	assert_int_equal(stat_of(dev, "pages_used"), nr);
 	give_all(dev, nr);
 	assert_int_equal(stat_of(dev, "pages_used"), 0);
@@ -327,6 +328,51 @@ static void bad_blocks_are_known(void **state)
 	assert_int_equal(bad, 81);
 	assert_int_equal(nr, 8);
 	zd_pmem_close(pmem);
+	unlink(path);
+}
+
+/* On a disk threads copy; what fails, and what is left, is the same. */
+static void on_a_disk(void **state)
+{
+	struct zd_device *dev;
+	struct zd_pmem *pmem;
+	char path[128];
+	int fd;
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/zd-pmem-disk.%d", test_dir(), getpid());
+	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, SIZE), 0);
+	assert_int_equal(zd_pmem_open(path, NULL, &pmem, err, sizeof(err)), 0);
+	assert_int_equal(zd_pmem_badblocks_set(pmem, 81, 8), 0);	/* two pages */
+	zd_pmem_close(pmem);
+	dev = create(path, 0, 0);
+	if (dev->ops->direct_access) {
+		print_message("SKIP: %s is in memory\n", path);
+	} else {
+		unsigned int nr = take_all(dev);
+
+		assert_int_equal(nr, NR_PAGES - 2);
+		assert_int_equal(stat_of(dev, "bad_pages"), 2);
+		for (unsigned int i = 0; i < nr; i++) {
+			uint64_t index = zd_device_page_index(dev, all[i]);
+
+			assert_false(index == 10 || index == 11);
+			assert_int_equal(page_io(dev, ZD_TO_DEVICE, all[i], index), 0);
+		}
+		assert_int_equal(ftruncate(fd, 3 * MIB + 100), 0);
+		for (unsigned int i = 0; i < nr; i += 5) {
+			uint64_t index = zd_device_page_index(dev, all[i]);
+
+			assert_int_equal(page_io(dev, ZD_FROM_DEVICE, all[i], index),
+					 index < 768 ? 0 : -EIO);
+		}
+		give_all(dev, nr);
+	}
+	assert_int_equal(zd_device_unregister(dev), 0);
+	assert_in_range(file_stat(path).st_blocks, 0, 8);	/* of the list of bad blocks */
+	close(fd);
 	unlink(path);
 }
 
@@ -370,6 +416,7 @@ int main(void)
 		cmocka_unit_test(a_file_that_is_cut),
 		cmocka_unit_test(poison),
 		cmocka_unit_test(bad_blocks_are_known),
+		cmocka_unit_test(on_a_disk),
 		cmocka_unit_test(the_creator_forks),
 	};
 	int rc;

@@ -102,7 +102,8 @@ static void no_such_driver(const char *spec)
 	char list[512], want[1024];
 
 	zd_drivers_usage(ZD_DRIVER_RUN, ZD_USAGE_SHORT, " or ", list, sizeof(list));
-	assert_non_null(strstr(list, "ram:size=SIZE or file:PATH,size=SIZE or lz4:max=SIZE|PERCENT"));
+	assert_non_null(strstr(list,
+			       "ram:size=SIZE or file:PATH,size=SIZE or lz4:max=SIZE|PERCENT"));
 	snprintf(want, sizeof(want), "'%s' is no device: use %s", spec, list);
 	refused(spec, -EINVAL, want);
 }
