@@ -84,7 +84,7 @@ struct blocking {
 	struct blocking_lane lane[NR_LANES];
 	unsigned int reads_in_row;	/* while writes waited */
 	unsigned int nr_slow;		/* workers that write or discard */
-	uint64_t trim_first, trim_nr;	/* idle words, taken; 0: none */
+	uint64_t trim_first, trim_nr;	/* idle words, taken, with a hold for the call; 0: none */
 	bool trim_queued;		/* for a worker to begin */
 	bool trim_wanted;		/* __atomic; ->reap is to take idle words */
 	unsigned int asleep;		/* workers */

@@ -44,6 +44,7 @@ static void blocking_submit(struct zd_device *dev, struct zd_device_io *io)
 static void blocking_reaped(struct zd_device *dev)
 {
 	struct blocking *b = to_blocking(dev);
+	struct zd_pagemap *pgmap;
 	uint64_t first, nr;
 	bool busy;
 
@@ -55,9 +56,17 @@ static void blocking_reaped(struct zd_device *dev)
 	busy = b->trim_nr;
 	zd_mutex_unlock(&b->lock);
 	/* One at a time, whose end asks for the next; and only this thread begins one. */
-	nr = busy ? 0 : zd_pool_take_idle(&b->pool, TRIM_WORDS, &first);
-	if (!nr)
+	if (busy)
 		return;
+	/* The worker's hold.  By a lookup, since a device that is being removed may have no
+	 * pagemap any more, and its number may be another's. */
+	pgmap = zd_get_dev_pagemap(dev->pgmap.pfn);
+	nr = pgmap == &dev->pgmap ? zd_pool_take_idle(&b->pool, TRIM_WORDS, &first) : 0;
+	if (!nr) {
+		if (pgmap)
+			zd_put_dev_pagemap(pgmap);
+		return;
+	}
 	zd_mutex_lock(&b->lock);
 	b->trim_first = first;
 	b->trim_nr = nr;

@@ -106,7 +106,7 @@ static void take_run(struct blocking *b, struct blocking_lane *lane, struct bloc
 
 static bool take_trim(struct blocking *b, struct blocking_worker *w)
 {
-	if (!b->trim_queued || !zd_percpu_ref_tryget_live(&b->dev.pgmap.priv->ref))
+	if (!b->trim_queued)
 		return false;
 	b->trim_queued = false;
 	w->io = NULL;

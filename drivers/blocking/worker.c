@@ -133,9 +133,10 @@ static void read_or_write(struct blocking *b, struct blocking_worker *w)
 
 static void discard(struct blocking *b, struct blocking_worker *w)
 {
-	int rc = b->ops.discard(b->attr.priv, w->first, w->nr);
+	bool going = zd_percpu_ref_is_dying(&b->dev.pgmap.priv->ref);
+	int rc = going ? -ENODEV : b->ops.discard(b->attr.priv, w->first, w->nr);
 
-	if (rc)
+	if (rc && !going)
 		zd_warn_once("%s: can't give back freed pages: %s", b->dev.name,
 			     strerror(rc < 0 ? -rc : EIO));
 	zd_pool_return_idle(&b->pool, w->first, w->nr);
@@ -145,7 +146,8 @@ static void discard(struct blocking *b, struct blocking_worker *w)
 	b->nr_slow--;
 	w->work = WORK_NONE;
 	zd_mutex_unlock(&b->lock);
-	zd_blocking_want_trim(b);	/* there may be more */
+	if (!going)
+		zd_blocking_want_trim(b);	/* there may be more */
 }
 
 /* With the lock. */

@@ -26,8 +26,8 @@
  * is ignored, and pages of a late write are not used again before.  Without a deadline the
  * driver reads and writes the batch's own memory, and a batch takes as long as its calls.
  *
- * Removal.  What waits to be written when the device is being removed is not begun any more,
- * and stays in RAM.  Each call into the driver holds the device (zd_pagemap_holders.nr_refs):
+ * Removal.  What waits to be written or discarded when the device is being removed is not begun
+ * any more; pages that were to be written stay in RAM.  Each call into the driver holds the device (zd_pagemap_holders.nr_refs):
  * a removal waits for calls that have begun, or times out.  A call that has not returned for
  * 10 s is named in the log.
  */
