@@ -13,6 +13,7 @@
 extern const struct zd_driver zd_ram_driver;
 extern const struct zd_driver zd_file_driver;
 extern const struct zd_driver zd_lz4_driver;
+extern const struct zd_driver zd_nbd_driver;
 extern const struct zd_driver zd_pmem_driver;		/* a region, to be served */
 extern const struct zd_driver zd_pmem_device_driver;
 extern const struct zd_driver zd_dax_device_driver;

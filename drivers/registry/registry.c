@@ -11,6 +11,7 @@ static const struct zd_driver *const drivers[] = {
 	&zd_lz4_driver,
 	&zd_pmem_device_driver,
 	&zd_dax_device_driver,
+	&zd_nbd_driver,
 	&zd_pmem_driver,
 };
 #define NR_DRIVERS	(sizeof(drivers) / sizeof(drivers[0]))
