@@ -8,7 +8,7 @@ requires_run
 
 size=$(scaled 96)
 export GO=$T/go
-for device in ram:size=1G "file:$T/dev,size=512M"; do
+for device in ${TEST_DEVICE:-ram:size=1G "file:$T/dev,size=512M"}; do
 	rm -f "$GO"
 	began=$SECONDS
 	status=0

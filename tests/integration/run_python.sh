@@ -30,7 +30,7 @@ for i in range(nr):
 print(len(table), "left")
 END
 python=$(python3 -c 'import sys; print(sys.executable)')
-got=$(zd_run --device ram:size=1G --ram "$(scaled 128)M" -- \
+got=$(zd_run --device "${TEST_DEVICE:-ram:size=1G}" --ram "$(scaled 128)M" -- \
 	"$python" "$T/build.py" "$nr") || fail "python3 ended with $?"
 [ "$got" = "0 left" ] || fail "said: $got"
 expect_report pages.out -gt 1000

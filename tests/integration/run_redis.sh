@@ -33,7 +33,7 @@ digest() {
 }
 
 mkdir "$T/managed" "$T/plain" "$T/loaded"
-start "$ZONEDEV" run --report "$T/report.json" --device ram:size=1G \
+start "$ZONEDEV" run --report "$T/report.json" --device "${TEST_DEVICE:-ram:size=1G}" \
 	--ram "$(scaled 32)M" -- \
 	"${redis[@]}" --unixsocket "$T/managed.sock" --dir "$T/managed"
 managed=$PID

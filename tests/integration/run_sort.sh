@@ -14,7 +14,7 @@ awk -v n=$((mb * 10486)) 'BEGIN {
 }' >"$T/in"
 sort -S 1G --parallel=1 "$T/in" -o "$T/plain"
 
-zd_run --device "file:$T/dev,size=256M" --ram "${ram}M" -- \
+zd_run --device "${TEST_DEVICE:-file:$T/dev,size=256M}" --ram "${ram}M" -- \
 	sort -S 1G --parallel=1 "$T/in" -o "$T/managed" || fail "sort ended with $?"
 cmp "$T/plain" "$T/managed" >&2 || fail "sorted differently"
 expect_report pages.out -gt 0

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: MIT
+# Memory of another machine: sort, and a daemon that outlives its supervisor's first process, with
+# nbdkit's memory, and with a file of qemu-nbd's.
+# shellcheck source=tests/lib/lib.sh
+. "$(dirname "$0")/../lib/lib.sh"
+# shellcheck source=tests/lib/remote.sh
+. "$(dirname "$0")/../lib/remote.sh"
+requires_run
+requires nbdkit qemu-nbd
+
+remote memory 1G
+under "$URI" run_sort
+under "nbd:$URI,connections=4,timeout=1m" run_daemon
+# What the programs have given back, or left, is trimmed or free: a new device finds all.
+zd_run --device "nbd:$URI,size=64M" --ram 8M -- "$H/run_mem" check 24 || fail "ended with $?"
+expect_report pages.live -eq 0
+end "$REMOTE"
+
+truncate -s 256M "$T/disk"
+start qemu-nbd --format=raw --shared=4 --persistent --socket="$T/qemu.sock" \
+	--export-name=memory "$T/disk"
+wait_for 20 "[ -S '$T/qemu.sock' ]" || fail "qemu-nbd doesn't start"
+under "nbd+unix:///memory?socket=$T/qemu.sock" run_sort
