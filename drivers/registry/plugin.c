@@ -51,24 +51,25 @@ static int find(const struct loader *l, const char *name, char *path)
 	struct stat st;
 	int n;
 
-	n = strchr(name, '/') ? snprintf(path, PATH_MAX, "%s", name) :
-				snprintf(path, PATH_MAX, "%s/%s%s", zd_plugin_dir(), name,
-					 so ? "" : ".so");
+	n = strchr(name, '/') ?
+		    snprintf(path, PATH_MAX, "%s", name) :
+		    snprintf(path, PATH_MAX, "%s/%s%s", zd_plugin_dir(), name, so ? "" : ".so");
 	if (n >= PATH_MAX)
-		return fail(l, -ENAMETOOLONG,
-			    "plugin: the path is too long: use a shorter one");
+		return fail(l, -ENAMETOOLONG, "plugin: the path is too long: use a shorter one");
 	if (stat(path, &st)) {
 		int rc = -errno;
 
 		if (strchr(name, '/'))
 			return fail(l, rc, "plugin %s: %s: name a file that you may read", path,
 				    strerrordesc_np(-rc));
-		return fail(l, rc, "plugin %s: %s: install it there, or name its path, as in ./%s%s",
-			    path, strerrordesc_np(-rc), name, so ? "" : ".so");
+		return fail(l, rc,
+			    "plugin %s: %s: install it there, or name its path, as in ./%s%s", path,
+			    strerrordesc_np(-rc), name, so ? "" : ".so");
 	}
 	/* a FIFO, say, would be waited for */
 	if (!S_ISREG(st.st_mode))
-		return fail(l, -EINVAL, "plugin %s: not a regular file: name a shared object", path);
+		return fail(l, -EINVAL, "plugin %s: not a regular file: name a shared object",
+			    path);
 	return 0;
 }
 
@@ -154,18 +155,21 @@ static int check(const struct loader *l, void *handle, const struct zd_plugin *p
 	const char *what;
 
 	if (!plugin || plugin->magic != ZD_PLUGIN_MAGIC)
-		return fail(l, -ENOEXEC,
-			    "plugin %s: not a plugin of zonedev: one has ZD_PLUGIN() (zonedev/driver.h)",
-			    l->path);
+		return fail(
+			l, -ENOEXEC,
+			"plugin %s: not a plugin of zonedev: one has ZD_PLUGIN() (zonedev/driver.h)",
+			l->path);
 	if (plugin->version != ZD_DRIVER_VERSION)
-		return fail(l, -ENOEXEC,
-			    "plugin %s was built for interface %u, this zonedev has %u: build it again",
-			    l->path, plugin->version, ZD_DRIVER_VERSION);
+		return fail(
+			l, -ENOEXEC,
+			"plugin %s was built for interface %u, this zonedev has %u: build it again",
+			l->path, plugin->version, ZD_DRIVER_VERSION);
 	/* The handle's symbols are the plugin's and those of the libraries that it needs. */
 	if (version && version != (const void *)zd_version)
-		return fail(l, -ENOEXEC,
-			    "plugin %s brings a libzonedev of its own: link it without (no -lzonedev)",
-			    l->path);
+		return fail(
+			l, -ENOEXEC,
+			"plugin %s brings a libzonedev of its own: link it without (no -lzonedev)",
+			l->path);
 	if (plugin->key_bytes != sizeof(struct zd_driver_key) ||
 	    plugin->value_bytes != sizeof(struct zd_driver_value))
 		what = "its structs have other sizes: build it again";

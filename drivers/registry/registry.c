@@ -6,13 +6,8 @@
 #include <string.h>
 
 static const struct zd_driver *const drivers[] = {
-	&zd_ram_driver,
-	&zd_file_driver,
-	&zd_lz4_driver,
-	&zd_pmem_device_driver,
-	&zd_dax_device_driver,
-	&zd_nbd_driver,
-	&zd_pmem_driver,
+	&zd_ram_driver,	       &zd_file_driver, &zd_lz4_driver,	 &zd_pmem_device_driver,
+	&zd_dax_device_driver, &zd_nbd_driver,	&zd_pmem_driver,
 };
 #define NR_DRIVERS	(sizeof(drivers) / sizeof(drivers[0]))
 

@@ -37,10 +37,15 @@ enum fault {
 };
 
 static const char *const faults[] = {
-	"none",		"create-error",	 "create-nothing",   "alloc-error", "alloc-range",
-	"alloc-same",	"alloc-live",	 "alloc-more",	     "submit-error", "submit-forgotten",
-	"home-error",	"home-forgotten", "submit-twice",    "home-never",  "out-never",
-	"free-misses",	"destroy-blocks", NULL,
+	"none",		  "create-error",
+	"create-nothing", "alloc-error",
+	"alloc-range",	  "alloc-same",
+	"alloc-live",	  "alloc-more",
+	"submit-error",	  "submit-forgotten",
+	"home-error",	  "home-forgotten",
+	"submit-twice",	  "home-never",
+	"out-never",	  "free-misses",
+	"destroy-blocks", NULL,
 };
 
 struct faulty {

@@ -86,7 +86,7 @@ static inline void contents_fill(void *page, enum contents kind, uint64_t tag)
 		for (unsigned int i = 0; i < CONTENTS_PAGE / 8; i++) {
 			uint64_t r = contents_random(&state);
 
-			w[i] = kind == CONTENTS_SAME	? state = (tag + 1) * 0x9e3779b97f4a7c15ULL :
+			w[i] = kind == CONTENTS_SAME ? state = (tag + 1) * 0x9e3779b97f4a7c15ULL :
 			       kind == CONTENTS_NUMBERS ? 0x3ff0000000000000 | r >> 12 :
 							  r;
 		}
