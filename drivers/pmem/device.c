@@ -168,11 +168,8 @@ static int pmem_p2p_distance(struct zd_device *dev, const void *addr, size_t len
 static int pmem_stats(struct zd_device *dev, struct zd_device_stat *stats, unsigned int nr)
 {
 	struct zd_pmem_device *d = to_pmem(dev);
-	uint64_t bad = __atomic_load_n(&d->nr_bad, __ATOMIC_RELAXED);
-	uint64_t used = dev->nr_pages - zd_pool_free_pages(&d->pool);
 	const struct zd_device_stat all[] = {
-		{ "pages_used", (double)(used > bad ? used - bad : 0) },
-		{ "bad_pages", (double)bad },
+		{ "bad_pages", (double)__atomic_load_n(&d->nr_bad, __ATOMIC_RELAXED) },
 		{ "by_address", d->by_address },
 	};
 	unsigned int known = sizeof(all) / sizeof(all[0]);

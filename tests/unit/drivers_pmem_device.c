@@ -159,7 +159,6 @@ static void a_file_that_was_there_is_left_without_data(void **state)
 	assert_int_equal(st.st_mode & 0777, 0600);
 	assert_int_equal(stat_of(dev, "by_address"), 0);
 	assert_int_equal(take_all(dev), NR_PAGES);
-	assert_int_equal(stat_of(dev, "pages_used"), NR_PAGES);
 	for (unsigned int i = 0; i < NR_PAGES; i += 100)
 		assert_int_equal(page_io(dev, ZD_TO_DEVICE, all[i], i), 0);
 	give_all(dev, NR_PAGES);
@@ -300,9 +299,7 @@ static void poison(void **state)
 	for (unsigned int i = 0; i < nr; i++)
 		assert_false(all[i] == first + 100 || all[i] == first + 101);
 	assert_int_equal(stat_of(dev, "bad_pages"), 2);
-	assert_int_equal(stat_of(dev, "pages_used"), nr);
 	give_all(dev, nr);
-	assert_int_equal(stat_of(dev, "pages_used"), 0);
 	assert_int_equal(zd_device_unregister(dev), 0);
 }
 
