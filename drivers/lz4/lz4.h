@@ -94,6 +94,8 @@ int zd_lz4_store_put(struct zd_lz4_store *store, struct zd_lz4_codec *codec, uin
 		     const void *page);
 /* 0 or -EIO.  Waits for no other thread. */
 int zd_lz4_store_get(struct zd_lz4_store *store, uint64_t index, void *page);
+/* For zd_lz4_objects_compact(): the object of page @index is at @place now. */
+void zd_lz4_store_moved(void *store, uint32_t index, uint64_t place);
 /* A step towards a smaller pool.  False: there is nothing to do.  Any thread; may block. */
 bool zd_lz4_store_tidy(struct zd_lz4_store *store);
 /* In the child of a fork, which goes on with the device.  The first call of it there. */

@@ -178,7 +178,7 @@ static void set(struct zd_lz4_store *store, uint64_t index, enum zd_lz4_kind kin
 	__atomic_store_n(&store->kind[index], kind, __ATOMIC_RELEASE);
 }
 
-static void moved(void *arg, uint32_t index, uint64_t place)
+void zd_lz4_store_moved(void *arg, uint32_t index, uint64_t place)
 {
 	struct zd_lz4_store *store = arg;
 	uint64_t word = store->word[index];
@@ -195,7 +195,7 @@ static bool pack(struct zd_lz4_store *store, struct zd_lz4_codec *codec, uint64_
 	uint64_t place = zd_lz4_object_get(&store->objects, bytes, index);
 
 	if (place == ZD_LZ4_NO_PLACE &&
-	    zd_lz4_objects_compact(&store->objects, TIDY_MOVES, moved, store))
+	    zd_lz4_objects_compact(&store->objects, TIDY_MOVES, zd_lz4_store_moved, store))
 		place = zd_lz4_object_get(&store->objects, bytes, index);
 	if (place == ZD_LZ4_NO_PLACE)
 		return false;
@@ -270,7 +270,7 @@ bool zd_lz4_store_tidy(struct zd_lz4_store *store)
 	if (too_empty(&store->objects))
 		run = zd_lz4_objects_take_empty(&store->objects);
 	else if (too_sparse(&store->objects))
-		zd_lz4_objects_compact(&store->objects, TIDY_MOVES, moved, store);
+		zd_lz4_objects_compact(&store->objects, TIDY_MOVES, zd_lz4_store_moved, store);
 	unlock(store);
 	if (run.pages)
 		zd_lz4_objects_release(&store->objects, run);

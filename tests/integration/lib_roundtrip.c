@@ -119,9 +119,11 @@ int main(int argc, char **argv)
 {
 	uint64_t rng = seed(argc, argv);
 
-	for (int kind = 0; kind < 3; kind++) {
+	for (int kind = 0; kind < 4; kind++) {
 		struct zd_mm *mm = open_mm();
-		struct zd_device *dev = kind == 2 ? file_device(2 * N) : ram_device(2 * N);
+		struct zd_device *dev = kind == 3 ? lz4_device(2 * N) :
+					kind == 2 ? file_device(2 * N) :
+						    ram_device(2 * N);
 
 		if (kind == 1)
 			set_latency(dev, 200);

@@ -126,9 +126,10 @@ static inline char *map(size_t pages)
 	return p;
 }
 
+/* Every second word is the page's: then a device that compresses takes it, too. */
 static inline uint64_t word(uint64_t tag, size_t page, size_t i)
 {
-	return ((tag << 40 | (uint64_t)page << 10 | i) + 1) * 0x9e3779b97f4a7c15ull;
+	return ((tag << 40 | (uint64_t)page << 10 | (i & 1 ? 1 : i)) + 1) * 0x9e3779b97f4a7c15ull;
 }
 
 static inline void fill(void *mem, size_t pages, uint64_t tag)
@@ -208,6 +209,14 @@ static inline struct zd_device *file_device(size_t pages)
 	struct zd_device *dev;
 
 	CHECK_EQ(zd_file_device_create(NULL, pages * PAGE, 0, &dev), 0);
+	return dev;
+}
+
+static inline struct zd_device *lz4_device(size_t pages)
+{
+	struct zd_device *dev;
+
+	CHECK_EQ(zd_lz4_device_create(pages * PAGE, 0, &dev), 0);
 	return dev;
 }
 
