@@ -147,6 +147,20 @@ void zd_out_moved(struct zd_mig *mig)
 	submit(mig, kept, slot);
 }
 
+static void lock_pages(struct zd_mig *mig, const uint64_t *addrs, const zd_pfn_t *pfns)
+{
+	for (unsigned int i = 0; i < mig->nr; i++) {
+		zd_entry_t *entry = zd_mm_entry(mig->mm, addrs[i]);
+
+		mig->page[i] = (struct zd_mig_page){
+			.mm = mig->mm, .addr = addrs[i], .pfn = pfns[i], .error = -EINPROGRESS,
+		};
+		if (zd_entry_state(*entry) == ZD_ENTRY_PRESENT)
+			zd_lru_forget(&mig->server->lru, *entry);
+		zd_entry_store(entry, ZD_ENTRY_LOCK);
+	}
+}
+
 /* The server's thread; doesn't block.  The mover and the driver are called. */
 int zd_out_start(struct zd_mm *mm, const uint64_t *addrs, unsigned int nr,
 		 const struct zd_out_want *want)
@@ -188,16 +202,7 @@ int zd_out_start(struct zd_mm *mm, const uint64_t *addrs, unsigned int nr,
 	mig->landed = want->landed;
 	mig->data = want->data;
 	mig->nr = nr;
-	for (unsigned int i = 0; i < nr; i++) {
-		zd_entry_t *entry = zd_mm_entry(mm, addrs[i]);
-
-		mig->page[i] = (struct zd_mig_page){
-			.mm = mm, .addr = addrs[i], .pfn = pfns[i], .error = -EINPROGRESS,
-		};
-		if (zd_entry_state(*entry) == ZD_ENTRY_PRESENT)
-			zd_lru_forget(&server->lru, *entry);
-		zd_entry_store(entry, ZD_ENTRY_LOCK);
-	}
+	lock_pages(mig, addrs, pfns);
 	mig->first = addrs[0];
 	mig->gone = 0;
 	ZD_PROBE3(migrate_begin, 0, addrs[0], nr);
