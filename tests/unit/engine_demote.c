@@ -252,15 +252,9 @@ static void direct(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(coldest_first),
-		TEST(ram_above_share),
-		TEST(found_by_a_walk),
-		TEST(stays_on_error),
-		TEST(while_it_reads),
-		TEST(while_it_writes),
-		TEST(ends_meanwhile),
-		TEST(fault_meanwhile),
-		TEST(direct),
+		TEST(coldest_first),  TEST(ram_above_share), TEST(found_by_a_walk),
+		TEST(stays_on_error), TEST(while_it_reads),  TEST(while_it_writes),
+		TEST(ends_meanwhile), TEST(fault_meanwhile), TEST(direct),
 	};
 
 	return run_all(tests, sizeof(tests) / sizeof(tests[0]));

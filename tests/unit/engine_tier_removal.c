@@ -176,12 +176,9 @@ static void removal_without_memory(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(remove_first),
-		TEST(remove_all),
-		TEST(remove_middle),
-		TEST(remove_last),
-		TEST(removal_called_off),
-		TEST(removed_in_flight),
+		TEST(remove_first),	      TEST(remove_all),
+		TEST(remove_middle),	      TEST(remove_last),
+		TEST(removal_called_off),     TEST(removed_in_flight),
 		TEST(removal_without_memory),
 	};
 

@@ -190,8 +190,8 @@ static inline int mover_start(struct zd_mm *m, struct zd_mig *mig)
 	return 0;
 }
 
-static inline int mover_fetch(struct zd_mm *m, unsigned int nr, const uint16_t *slot, void *const *dst,
-		       bool *zero)
+static inline int mover_fetch(struct zd_mm *m, unsigned int nr, const uint16_t *slot,
+			      void *const *dst, bool *zero)
 {
 	(void)m;
 	for (unsigned int k = 0; k < nr; k++) {
