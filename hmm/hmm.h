@@ -43,6 +43,8 @@ struct zd_hmm {
 	struct zd_device_vma *device_vmas;
 	int pagemap_fd;
 	bool closing;			/* nothing goes out any more */
+	bool own_mappings;		/* ZD_MM_OWN_MAPPINGS */
+	bool arenas_stay;		/* __atomic; see malloc_rule.c */
 	unsigned int nr_steps;		/* migrate_vma: begun and not finalized */
 	uint32_t claimed, pins;		/* futexes, see device.c */
 	bool closed;			/* a thread that waited for the claim is too late */
@@ -98,6 +100,11 @@ int zd_hmm_call_server_of(struct zd_device *dev, struct zd_cmd *cmd, uint64_t de
 void zd_hmm_device_detach(struct zd_device *dev);
 int zd_hmm_device_drain(struct zd_device *dev);
 int zd_hmm_device_run(struct zd_device *dev, struct zd_device_io *io);
+
+/* mm_register.c.  Bring the pages of [start, end) home, also those on their way out; what of it
+ * isn't managed is left alone.  The caller's thread; blocks.  0; -EBUSY: a
+ * zd_migrate_vma_setup() waits for its finalize; or -errno. */
+int zd_hmm_bring_home(struct zd_mm *mm, uint64_t start, uint64_t end);
 
 /* mm_close.c: @hmm is open; its pages come home at exit. */
 void zd_hmm_list_add(struct zd_hmm *hmm);

@@ -6,6 +6,7 @@
 #include "base/sized.h"
 #include "engine/out.h"
 #include "hmm/hmm.h"
+#include "hmm/malloc_rule.h"
 #include "hmm/migrate.h"
 #include "hmm/mover_self.h"
 #include "hmm/span.h"
@@ -18,7 +19,8 @@ struct migrate_cmd {
 	struct zd_device *dev;
 	struct zd_migrate_result result;
 	bool begun;
-	struct zd_ranges stay;		/* to_device: what must stay in RAM */
+	struct zd_ranges stay;		/* to_device: what must stay in RAM, */
+	bool strict;			/* by which rule (malloc_rule.h) */
 	unsigned int tries;		/* of the page at @pos */
 	bool in_flight;			/* a batch is */
 	uint64_t addrs[ZD_MIG_MAX];	/* of the batch's pages, when it was collected */
@@ -103,6 +105,10 @@ static enum zd_cmd_result to_device_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 	cmd->rc = 0;
 	if (c->in_flight || hmm->closing)
 		return ZD_CMD_WAIT;
+	if (zd_malloc_rule_changed(hmm, c->strict)) {
+		cmd->rc = -ESTALE;	/* send_to_device() asks again */
+		return ZD_CMD_DONE;
+	}
 	if (!c->begun) {
 		cmd->rc = to_device_begin(hmm, c);
 		if (cmd->rc == -EAGAIN)		/* a thread drives the device by itself */
@@ -176,6 +182,31 @@ static enum zd_cmd_result to_ram_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 
 /* --- the caller's thread; blocks --- */
 
+static int send(struct zd_mm *mm, struct migrate_cmd *c)
+{
+	int rc = zd_hmm_send(zd_hmm_of(mm), &c->cmd);
+
+	if (rc)
+		return rc;
+	zd_mover_self_help(mm, &c->cmd.done);
+	return c->cmd.rc;
+}
+
+/* Where the rule becomes stricter meanwhile, the rest goes by that. */
+static int send_to_device(struct zd_mm *mm, struct migrate_cmd *c)
+{
+	int rc;
+
+	do {
+		zd_ranges_destroy(&c->stay);
+		rc = zd_malloc_rule(zd_hmm_of(mm), c->start, c->end, c->dev, &c->stay, &c->strict);
+		if (!rc)
+			rc = send(mm, c);
+	} while (rc == -ESTALE);
+	zd_ranges_destroy(&c->stay);
+	return rc;
+}
+
 static int migrate_call(struct zd_mm *mm, void *addr, size_t len, struct zd_device *dev,
 			struct zd_migrate_result *result,
 			enum zd_cmd_result (*step)(struct zd_hmm *, struct zd_cmd *))
@@ -196,15 +227,8 @@ static int migrate_call(struct zd_mm *mm, void *addr, size_t len, struct zd_devi
 	c->start = c->pos = c->homing.start = start;
 	c->end = c->homing.end = end;
 	c->dev = dev;
-	rc = dev ? zd_migrate_must_stay(start, end, dev, &c->stay) : 0;
-	if (!rc)
-		rc = zd_hmm_send(zd_hmm_of(mm), &c->cmd);
-	if (!rc) {
-		zd_mover_self_help(mm, &c->cmd.done);
-		rc = c->cmd.rc;
-	}
+	rc = dev ? send_to_device(mm, c) : send(mm, c);
 	*result = c->result;
-	zd_ranges_destroy(&c->stay);
 	zd_free(c);
 	return rc;
 }

@@ -17,11 +17,6 @@ unsigned int zd_migrate_collect(struct zd_hmm *hmm, uint64_t *from, uint64_t end
 				const struct zd_ranges *stay, struct zd_migrate_result *result,
 				uint64_t *addrs, bool *whole);
 
-/* migrate_collect.c: what of [start, end) must not go to @dev, into @stay (zeroed); as
- * zd_malloc_arenas(), and in the same threads. */
-int zd_migrate_must_stay(uint64_t start, uint64_t end, const struct zd_device *dev,
-			 struct zd_ranges *stay);
-
 /* migrate_count.c: count how the page of a landed batch ended. */
 void zd_migrate_count(struct zd_migrate_result *r, const struct zd_mig_page *p);
 

@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Which pages a migration may take, and in which batches.  The server's thread, but for
- * zd_migrate_must_stay(). */
+/* Which pages a migration may take, and in which batches.  The server's thread. */
 #include "engine/ram_page.h"
-#include "hmm/malloc_arenas.h"
 #include "hmm/migrate.h"
 #include "space/maps.h"
-#include "zonedev/log.h"
 
 /* May the page of @entry, in RAM, be tried?  Takes its descriptor away, if it has one that
  * nothing holds. */
@@ -35,21 +32,6 @@ static bool whole_huge(struct zd_mm *mm, uint64_t a, uint64_t end, const struct 
 		if (!may_leave(zd_mm_entry(mm, a + i * ZD_PAGE_SIZE), now))
 			return false;
 	return true;
-}
-
-int zd_migrate_must_stay(uint64_t start, uint64_t end, const struct zd_device *dev,
-			 struct zd_ranges *stay)
-{
-	int rc;
-
-	if (dev->ops->flags & ZD_DEVICE_NO_MALLOC)
-		return 0;
-	rc = zd_malloc_arenas(start, end, stay);
-	if (!rc && stay->nr)
-		zd_warn_once(
-			"%s: its driver may call malloc() (no ZD_DEVICE_NO_MALLOC), so what is malloc's own stays in RAM",
-			dev->name);
-	return rc;
 }
 
 /* Count the page at @addr, which is resident and isn't taken; @stays: because of where it

@@ -25,6 +25,7 @@
 
 #include "base/alloc.h"
 #include "base/sized.h"
+#include "hmm/malloc_rule.h"
 #include "hmm/migrate.h"
 #include "hmm/migrate_vma.h"
 #include "zonedev/log.h"
@@ -90,10 +91,13 @@ int zd_migrate_vma_setup_sized(struct zd_migrate_vma *args, size_t size)
 	c->end = end_of(args);
 	c->dev = args->dev;
 	c->size = size;
-	rc = zd_migrate_must_stay(c->start, c->end, args->dev, &c->stay);
-	if (!rc)
-		rc = run(args, c, zd_migrate_vma_setup_step);
-	zd_ranges_destroy(&c->stay);
+	do {
+		rc = zd_malloc_rule(zd_hmm_of(args->mm), c->start, c->end, c->dev, &c->stay,
+				    &c->strict);
+		if (!rc)
+			rc = run(args, c, zd_migrate_vma_setup_step);
+		zd_ranges_destroy(&c->stay);
+	} while (rc == -ESTALE);
 	if (rc) {
 		zd_free(c);
 		return rc;

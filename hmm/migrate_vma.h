@@ -16,7 +16,8 @@ struct zd_migrate_vma_cmd {
 	struct zd_cmd cmd;
 	uint64_t start, end, pos;
 	struct zd_device *dev;
-	struct zd_ranges stay;	/* what must stay in RAM */
+	struct zd_ranges stay;	/* what must stay in RAM, */
+	bool strict;		/* by which rule (malloc_rule.h) */
 	struct zd_mig *mig;	/* NULL: no page was collected, or all have landed */
 	struct zd_migrate_result result;
 	size_t size;		/* of the caller's struct zd_migrate_vma */

@@ -6,6 +6,7 @@
 
 #include "engine/land.h"
 #include "engine/out.h"
+#include "hmm/malloc_rule.h"
 #include "hmm/migrate.h"
 #include "hmm/migrate_vma.h"
 #include "hmm/span.h"
@@ -107,7 +108,7 @@ enum zd_cmd_result zd_migrate_vma_setup_step(struct zd_hmm *hmm, struct zd_cmd *
 
 	if (hmm->closing)
 		return ZD_CMD_WAIT;
-	cmd->rc = setup(hmm, c);
+	cmd->rc = zd_malloc_rule_changed(hmm, c->strict) ? -ESTALE : setup(hmm, c);
 	if (cmd->rc == -EAGAIN)		/* a thread drives the device by itself */
 		return ZD_CMD_AGAIN;
 	if (cmd->rc == -ENODEV) {

@@ -105,14 +105,28 @@ static int open_mm(struct zd_hmm *hmm, const struct zd_mm_attr *attr)
 	return rc;
 }
 
+/* Of programs that were compiled before there were flags, @attr ends before them. */
+static uint64_t flags_of(const struct zd_mm_attr *attr)
+{
+	return attr && attr->size >= offsetof(struct zd_mm_attr, flags) + sizeof(attr->flags) ?
+		       attr->flags :
+		       0;
+}
+
+static bool good_attr(const struct zd_mm_attr *attr)
+{
+	return !attr || (attr->size >= sizeof(attr->size) + sizeof(attr->fault_around) &&
+			 zd_tail_is_zero(attr, sizeof(*attr), attr->size) &&
+			 !(flags_of(attr) & ~(uint64_t)ZD_MM_OWN_MAPPINGS));
+}
+
 /* The caller's thread, no locks; blocks for system calls only. */
 int zd_mm_open(const struct zd_mm_attr *attr, struct zd_mm **mm)
 {
 	struct zd_hmm *hmm;
 	int rc = -ENOMEM;
 
-	if (!mm || (attr && (attr->size < sizeof(attr->size) + sizeof(attr->fault_around) ||
-			     !zd_tail_is_zero(attr, sizeof(*attr), attr->size))))
+	if (!mm || !good_attr(attr))
 		return -EINVAL;
 	hmm = zd_alloc(sizeof(*hmm));
 	if (!hmm)
@@ -120,6 +134,7 @@ int zd_mm_open(const struct zd_mm_attr *attr, struct zd_mm **mm)
 	hmm->process = zd_this_process();
 	hmm->device_host = &device_host;
 	hmm->detach.step = zd_hmm_detach_step;
+	hmm->own_mappings = flags_of(attr) & ZD_MM_OWN_MAPPINGS;
 	rc = zd_server_init(&hmm->server, &server_host, hmm);
 	hmm->server.in_program = true;
 	if (rc)

@@ -55,17 +55,37 @@ static bool is_away(const struct zd_mm *mm, uint64_t start, uint64_t end)
 	return false;
 }
 
-static enum zd_cmd_result unregister_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
+static enum zd_cmd_result bring_home_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 {
 	struct range_cmd *c = caa_container_of(cmd, struct range_cmd, cmd);
 	enum zd_cmd_result r = zd_homing_step(hmm->mm, &c->homing, &cmd->rc);
 
+	if (r != ZD_CMD_DONE || cmd->rc || !is_away(hmm->mm, c->start, c->end))
+		return r;
+	c->homing.pos = c->start;
+	return ZD_CMD_AGAIN;
+}
+
+/* Pages between zd_migrate_vma_setup() and finalize may be the caller's own, who would wait for
+ * itself. */
+static enum zd_cmd_result bring_home_now_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
+{
+	struct range_cmd *c = caa_container_of(cmd, struct range_cmd, cmd);
+	enum zd_cmd_result r = bring_home_step(hmm, cmd);
+
+	if (r == ZD_CMD_DONE || !hmm->nr_steps || !is_away(hmm->mm, c->start, c->end))
+		return r;
+	cmd->rc = -EBUSY;
+	return ZD_CMD_DONE;
+}
+
+static enum zd_cmd_result unregister_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
+{
+	struct range_cmd *c = caa_container_of(cmd, struct range_cmd, cmd);
+	enum zd_cmd_result r = bring_home_step(hmm, cmd);
+
 	if (r != ZD_CMD_DONE || cmd->rc)
 		return r;
-	if (is_away(hmm->mm, c->start, c->end)) {
-		c->homing.pos = c->start;
-		return ZD_CMD_AGAIN;
-	}
 	cmd->rc = zd_uffd_unregister(zd_mm_uffd(hmm->mm), c->start, c->end - c->start);
 	if (!cmd->rc || cmd->rc == -EINVAL || cmd->rc == -ENOMEM) {
 		/* EINVAL, ENOMEM: the range has been unmapped already */
@@ -175,4 +195,9 @@ int zd_mm_unregister(struct zd_mm *mm, void *addr, size_t len)
 		return -EINVAL;
 	rc = zd_whole_pages(addr, len, &start, &end);
 	return rc ? rc : range_call(mm, start, end, unregister_step);
+}
+
+int zd_hmm_bring_home(struct zd_mm *mm, uint64_t start, uint64_t end)
+{
+	return range_call(mm, start, end, bring_home_now_step);
 }

@@ -24,14 +24,22 @@
  * the program (zd_mm_open), take a lock that a thread of the program may hold while it
  * touches managed memory: that thread may be the one that waits for this very page.
  *
- * malloc() has such locks.  A driver none of whose callbacks calls malloc, free or a function
- * that does (as most libraries do) says so by ZD_DEVICE_NO_MALLOC.  To any other driver the
- * pages of malloc's own arenas are refused (zd_migrate_result.protection) and stay in RAM:
- * small blocks, and what lies beside them.  A block that malloc mapped by itself, as it does
- * with large ones, is taken.  glibc's malloc is recognised, except for memory that it maps
- * where brk(2) has no room left, or with huge pages of its own (glibc.malloc.hugetlb); with
- * these, or another malloc, the program must not give memory of its heap to a driver without
- * the flag.
+ * malloc() has such locks.  A driver none of whose code calls malloc, free or a function that
+ * does (as most libraries do) says so by ZD_DEVICE_NO_MALLOC.  Others:
+ *
+ *	under zonedev run	may call malloc as they like, for it isn't the program's.
+ *	in a program (zd_mm)	must have ZD_DEVICE_ASYNC, and may call malloc in threads of their
+ *				own, for which no callback waits; never in a callback.  (The
+ *				blocking adapter's workers are such threads.)  Any other driver
+ *				is refused at its first use: -EOPNOTSUPP.
+ *
+ * From the first use of a driver whose threads may call malloc, the pages of malloc's own arenas
+ * stay in RAM (zd_migrate_result.protection), or come back to it: small blocks, and what lies
+ * beside them.  A block that malloc mapped by itself, as it does with large ones, is taken.
+ * Where malloc's own memory can't be told from other memory the driver is refused, too: malloc
+ * isn't glibc's, glibc.malloc.hugetlb asks for huge pages, or brk(2) had no room.  A program
+ * that registers mappings of its own only says ZD_MM_OWN_MAPPINGS (zonedev/mm.h), and gives
+ * them to any device.
  */
 #ifndef ZONEDEV_DEVICE_H
 #define ZONEDEV_DEVICE_H

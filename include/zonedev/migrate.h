@@ -30,8 +30,8 @@ struct zd_migrate_result {
 	uint64_t absent;
 	uint64_t pinned;	/* pinned by the kernel (I/O in flight, registered buffers) */
 	uint64_t shared;	/* shared after a fork and not written since */
-	/* not writable, mlocked, or not anonymous; or malloc's own, and the driver may call
-	 * malloc (zonedev/device.h) */
+	/* not writable, mlocked, or not anonymous; or malloc's own, and a driver of the mm may
+	 * call malloc (zonedev/device.h) */
 	uint64_t protection;
 	/* the address space was changing, another migration had it, or a
 	 * madvise(MADV_DONTNEED, MADV_FREE) did a moment ago */
@@ -52,7 +52,9 @@ struct zd_migrate_result {
  * @result: may be NULL.
  * Returns 0 when every page that could be tried was tried (look at @result),
  * -EINVAL: not managed, -EBUSY: the device is another mm's, -ENOSPC: the mm has 8
- * devices, or -ENOMEM.
+ * devices, or -ENOMEM.  Where the device's driver may call malloc (zonedev/device.h): -EOPNOTSUPP, and a
+ * line in the log: not here; and at its first use -EBUSY: a zd_migrate_vma_setup() waits for its
+ * finalize, or the error of a device that can't read back what of malloc's own is on it.
  * The calling thread, which waits, gives memory that has moved back to the kernel.
  * Like the kernel's migrate_vma with a driver's copy in between, in one call.
  */

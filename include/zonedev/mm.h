@@ -33,16 +33,22 @@ extern "C" {
 
 struct zd_mm;
 
+/* In zd_mm_attr.flags.  No memory that is registered is malloc's, or anything else that the
+ * program's malloc touches with a lock held: the program has mapped it by itself. */
+#define ZD_MM_OWN_MAPPINGS	(1u << 0)
+
 /*
  * struct zd_mm_attr - how to open; zero is a good default for each.
  *
  * @size: sizeof(struct zd_mm_attr).
  * @fault_around: most pages that one fault brings home (it starts with one and
  *	grows while the accesses look sequential); 0: 64; 1: only the page.
+ * @flags: ZD_MM_OWN_MAPPINGS, or 0.
  */
 struct zd_mm_attr {
 	size_t size;
 	unsigned int fault_around;
+	uint64_t flags;
 };
 
 /* struct zd_mm_stats - totals since the mm was opened; pages of 4 KiB.  Grows at the end:
