@@ -195,7 +195,7 @@ static int start(struct zd_mm *mm, const uint64_t *addrs, unsigned int nr)
 		};
 
 		rc = zd_out_start(mm, addrs, nr, &want);
-		if (rc != -ENOSPC && rc != -ENODEV)
+		if (rc != -ENOSPC && rc != -ENODEV && rc != -EIO)
 			return rc;
 	}
 	return -ENOSPC;

@@ -22,6 +22,7 @@
 
 #include "base/trace.h"
 #include "engine/delayed_put.h"
+#include "engine/distrust.h"
 #include "engine/home.h"
 #include "engine/tier.h"
 #include "space/maps.h"
@@ -232,6 +233,7 @@ static void arrived_in_buffer(struct zd_device_io *io)
 {
 	struct zd_mig *mig = io->owner;
 
+	zd_mig_answered(mig);
 	for (unsigned int i = 0; i < mig->nr; i++)
 		mig->page[i].error = io->pages[i].error;
 	for (unsigned int i = 0; i < mig->nr; i++) {
@@ -300,12 +302,8 @@ static int home_read(struct zd_mm *mm, uint64_t addr, unsigned int nr, enum zd_h
 		mig->io_page[i] = (struct zd_io_page){ pfn, zd_mig_buffer(mig, i), 0 };
 		zd_entry_store(entry, *entry | ZD_ENTRY_LOCK);
 	}
-	mig->io = (struct zd_device_io){
-		.dir = ZD_FROM_DEVICE, .nr = nr, .pages = mig->io_page,
-		.done = arrived_in_buffer, .owner = mig,
-	};
 	ZD_PROBE3(migrate_begin, 1, addr, nr);
-	mig->dev->ops->submit(mig->dev, &mig->io);
+	zd_mig_submit(mig, mig->dev, ZD_FROM_DEVICE, nr, arrived_in_buffer);
 	return nr;
 }
 

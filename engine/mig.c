@@ -100,6 +100,8 @@ void zd_mig_free(struct zd_mig *mig)
 		zd_put_dev_pagemap(mig->pgmap);
 	cds_list_del(&mig->node);
 	server->nr_migs[mig->dir]--;
+	if (mig->unanswered)
+		return;		/* nobody else's, for ever */
 	spare(server, mig);
 }
 

@@ -80,6 +80,8 @@ struct zd_mig {
 	uint64_t first;			/* for the probes: address of the first page, */
 	unsigned int gone;		/* and how many went */
 	bool is_fault;
+	struct zd_device *asked;	/* whose driver has the batch, or had it last */
+	bool unanswered;		/* the driver may still be using the buffer (distrust.h) */
 	enum zd_home_for why;	/* HOME */
 	uint64_t needed;	/* HOME_FAULT: the address of the fault */
 	/* migrate_vma: the content is in the buffer, the caller decides */

@@ -12,6 +12,7 @@
 #include <errno.h>
 
 #include "base/trace.h"
+#include "engine/distrust.h"
 #include "engine/land.h"
 #include "engine/out.h"
 #include "engine/tier.h"
@@ -180,10 +181,8 @@ int zd_out_start(struct zd_mm *mm, const uint64_t *addrs, unsigned int nr,
 		return -ENODEV;
 	if (!want->fetched) {
 		rc = zd_tier_alloc(server, tier, nr, pfns);
-		if (rc <= 0) {
-			rc = rc ? rc : -ENOSPC;
+		if (rc < 0)
 			goto err_put;
-		}
 		got = rc;
 		/* the others may go to the next tier (write.h) */
 		if (!want->pass_on || !zd_tier_has_room_below(server, tier))
@@ -215,8 +214,7 @@ int zd_out_start(struct zd_mm *mm, const uint64_t *addrs, unsigned int nr,
 	return nr;
 
 err_unalloc:
-	if (got)
-		want->dev->ops->unalloc_pages(want->dev, got, pfns);
+	zd_tier_unalloc(want->dev, got, pfns);
 err_put:
 	zd_put_dev_pagemap(pgmap);
 	return rc;

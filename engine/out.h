@@ -9,7 +9,7 @@
  * Out: try to take @nr pages (in managed ranges, entries NONE or PRESENT, not
  * locked) of @mm out.  How many it was tried for (the first ones; their batch may
  * have landed already), or -errno and nothing happened:
- * -EBUSY: the mover is at work, or there is none; -ENOSPC: the device is full;
+ * -EBUSY: the mover is at work, or there is none; -ENOSPC: the device is full; -EIO: its driver fails;
  * -ENODEV: it is being removed; -ENOMEM.
  *
  * @dev: one of the server's; as many pages are taken as it has room for.

@@ -53,6 +53,7 @@ struct zd_tier {
 	bool removing;			/* its pages are going, and no others come */
 	bool full;			/* the device was full, which has been logged */
 	bool write_failed;		/* so did a write, which has been logged */
+	bool broken;			/* its driver can't be relied on (distrust.h) */
 	uint64_t pages_in, pages_home;	/* ever: came out of RAM or another tier, went home, */
 	uint64_t pages_left, pages_demoted;	/* went to another tier; of these, for room */
 	struct zd_fifo queue;		/* tier_queue.h */

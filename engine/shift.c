@@ -4,6 +4,7 @@
 
 #include "base/fault_guard.h"
 #include "engine/delayed_put.h"
+#include "engine/distrust.h"
 #include "engine/home.h"
 #include "engine/shift.h"
 #include "engine/tier.h"
@@ -161,6 +162,7 @@ static void have_read(struct zd_device_io *io)
 {
 	struct zd_mig *mig = io->owner;
 
+	zd_mig_answered(mig);
 	for (unsigned int k = 0; k < io->nr; k++) {
 		struct zd_mig_page *p = &mig->page[mig->io_index[k]];
 
@@ -195,11 +197,7 @@ static void read_all(struct zd_mig *mig)
 		after_read(mig);
 		return;
 	}
-	mig->io = (struct zd_device_io){
-		.dir = ZD_FROM_DEVICE, .nr = nr, .pages = mig->io_page,
-		.done = have_read, .owner = mig,
-	};
-	from->ops->submit(from, &mig->io);
+	zd_mig_submit(mig, from, ZD_FROM_DEVICE, nr, have_read);
 }
 
 static void lock_pages(struct zd_mig *mig, const struct zd_place *places, const zd_pfn_t *pfns)
@@ -231,13 +229,13 @@ int zd_shift(struct zd_server *server, const struct zd_place *places, unsigned i
 	if (!pgmap)
 		return -ENODEV;
 	got = zd_tier_alloc(server, want->to, nr, pfns);
-	if (got <= 0) {
+	if (got < 0) {
 		zd_put_dev_pagemap(pgmap);
-		return got ? got : -ENOSPC;
+		return got;
 	}
 	mig = zd_mig_new(server, NULL, ZD_FROM_DEVICE);
 	if (!mig) {
-		to->ops->unalloc_pages(to, got, pfns);
+		zd_tier_unalloc(to, got, pfns);
 		zd_put_dev_pagemap(pgmap);
 		return -ENOMEM;
 	}

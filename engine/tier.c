@@ -97,7 +97,8 @@ bool zd_tier_has_room_below(const struct zd_server *server, const struct zd_tier
 	for (unsigned int i = server->nr_tiers; i-- && server->tiers[i] != tier;) {
 		const struct zd_tier *t = server->tiers[i];
 
-		if (!t->removing && now >= t->full_until_ns && now >= t->pause_until_ns)
+		if (!t->removing && !t->broken && now >= t->full_until_ns &&
+		    now >= t->pause_until_ns)
 			return true;
 	}
 	return false;
@@ -107,7 +108,7 @@ bool zd_tier_may_take(const struct zd_server *server, const struct zd_tier *tier
 {
 	uint64_t share = zd_tier_ram_share(server);
 
-	if (tier->removing)
+	if (tier->removing || tier->broken)
 		return false;
 	if (server->nr_tiers == 1)
 		return true;

@@ -3,30 +3,16 @@
 #include <errno.h>
 #include <string.h>
 
-#include "engine/delayed_put.h"
+#include "engine/distrust.h"
 #include "engine/tier.h"
 #include "engine/write.h"
 #include "pages/pagemap.h"
 #include "zonedev/log.h"
 
-int zd_tier_alloc(struct zd_server *server, struct zd_tier *tier, unsigned int nr, zd_pfn_t *pfns)
-{
-	struct zd_device *dev = tier->dev;
-	int got = dev->ops->alloc_pages(dev, nr, pfns), more;
-
-	if (got >= 0 && got < (int)nr && server->nr_delayed_puts) {
-		zd_flush_delayed_puts(server);
-		more = dev->ops->alloc_pages(dev, nr - got, pfns + got);
-		got += more > 0 ? more : 0;
-	}
-	zd_tier_took(tier, nr, got);
-	return got;
-}
-
 void zd_mig_give_back(struct zd_mig *mig, struct zd_mig_page *p)
 {
 	if (p->pfn)
-		mig->dev->ops->unalloc_pages(mig->dev, 1, &p->pfn);
+		zd_tier_unalloc(mig->dev, 1, &p->pfn);
 	p->pfn = 0;
 }
 
@@ -82,6 +68,7 @@ static void written(struct zd_device_io *io)
 	unsigned int left;
 	int failed = 0;
 
+	zd_mig_answered(mig);
 	for (unsigned int k = 0; k < io->nr; k++) {
 		struct zd_mig_page *p = &mig->page[mig->io_index[k]];
 		int error = io->pages[k].error;
@@ -142,7 +129,7 @@ static bool turn_to(struct zd_mig *mig, struct zd_tier *tier)
 	if (!pgmap)
 		return false;
 	got = zd_tier_alloc(mig->server, tier, nr, pfns);
-	if (got <= 0) {
+	if (got < 0) {
 		zd_put_dev_pagemap(pgmap);
 		return false;
 	}
@@ -188,9 +175,5 @@ void zd_mig_write(struct zd_mig *mig)
 		mig->land(mig);
 		return;
 	}
-	mig->io = (struct zd_device_io){
-		.dir = ZD_TO_DEVICE, .nr = nr, .pages = mig->io_page,
-		.done = written, .owner = mig,
-	};
-	mig->dev->ops->submit(mig->dev, &mig->io);
+	zd_mig_submit(mig, mig->dev, ZD_TO_DEVICE, nr, written);
 }

@@ -22,10 +22,6 @@
 /* May free @mig. */
 void zd_mig_write(struct zd_mig *mig);
 
-/* Take up to @nr pages of @tier; as ->alloc_pages.  A device is not full for pages that have
- * come home. */
-int zd_tier_alloc(struct zd_server *server, struct zd_tier *tier, unsigned int nr, zd_pfn_t *pfns);
-
 /* The batch owns the device page of @p, if there is one, no more. */
 void zd_mig_give_back(struct zd_mig *mig, struct zd_mig_page *p);
 

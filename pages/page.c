@@ -29,7 +29,7 @@
 #include "pages/pagemap.h"
 #include "pages/pfn_range.h"
 
-#define ID_MASK	(~(ZD_PAGE_LIVE | ZD_PAGE_FOLIO))
+#define ID_MASK	(~(ZD_PAGE_LIVE | ZD_PAGE_FOLIO | ZD_PAGE_TAKEN))
 
 #define PAGE_FMT "pfn %#llx count %d pagemap %u%s word %#llx"
 #define PAGE_ARGS(p) (unsigned long long)zd_page_to_pfn(p), (int)zd_page_count(p),	\

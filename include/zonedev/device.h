@@ -62,7 +62,8 @@ struct zd_device_io;
 
 /* One page of a batch.  @buf: ZD_PAGE_SIZE bytes, ZD_PAGE_SIZE-aligned: memory of the
  * server's, or, if the driver has ->p2p_distance, a peer's.  @error: set by
- * the driver before it completes the batch: 0 or -errno for this page alone.
+ * the driver before it completes the batch: 0 or -errno for this page alone; -EINPROGRESS
+ * until then, and a page that is left so was not copied.
  * The struct's size is fixed for ever: batches are arrays of it. */
 struct zd_io_page {
 	zd_pfn_t pfn;

@@ -61,6 +61,8 @@ extern "C" {
 /* In zd_page.pgmap_id, while the page is live. */
 #define ZD_PAGE_LIVE	(1u << 31)
 #define ZD_PAGE_FOLIO	(1u << 30)	/* its pins are counted elsewhere: zonedev/gup.h */
+/* The same, while it is free: a device gave it out, to zonedev. */
+#define ZD_PAGE_TAKEN	(1u << 29)
 
 /*
  * struct zd_page - a page's descriptor.
