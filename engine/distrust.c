@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "engine/delayed_put.h"
+#include "engine/silence.h"
 #include "engine/tier.h"
 #include "pages/pagemap.h"
 #include "zonedev/log.h"
@@ -100,6 +101,7 @@ void zd_mig_submit(struct zd_mig *mig, struct zd_device *dev, enum zd_io_dir dir
 		.dir = dir, .nr = nr, .pages = mig->io_page, .done = done, .owner = mig,
 	};
 	mig->asked = dev;
+	zd_silence_begin(mig);
 	dev->ops->submit(dev, &mig->io);
 }
 
@@ -118,6 +120,7 @@ void zd_mig_answered(struct zd_mig *mig)
 	struct zd_tier *tier = zd_server_find_tier(mig->server, mig->asked);
 
 	mig->io.done = done_again;
+	zd_silence_end(mig);
 	for (unsigned int k = 0; k < mig->io.nr; k++) {
 		if (mig->io_page[k].error != -EINPROGRESS)
 			continue;

@@ -79,6 +79,7 @@ struct zd_mig {
 	uint64_t start_ns;
 	uint64_t first;			/* for the probes: address of the first page, */
 	unsigned int gone;		/* and how many went */
+	uint64_t submit_ns;		/* when the driver was given the batch; 0: it hasn't it */
 	bool is_fault;
 	struct zd_device *asked;	/* whose driver has the batch, or had it last */
 	bool unanswered;		/* the driver may still be using the buffer (distrust.h) */

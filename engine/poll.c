@@ -17,6 +17,7 @@
 #include "engine/fault.h"
 #include "engine/mig.h"
 #include "engine/poll.h"
+#include "engine/silence.h"
 
 #define SPIN_NS		30000	/* about what a wake-up costs */
 #define SPIN_FAULTS	32	/* then the other sources get a look */
@@ -41,7 +42,7 @@ static void run_backlog(struct zd_server *server)
 	zd_backlog_drop_first(backlog, nr);
 }
 
-static int wait_ms(const struct zd_server *server, int timeout_ms)
+static int wait_ms(struct zd_server *server, int timeout_ms)
 {
 	bool retry = server->backlog.nr || server->changes_pending;
 	struct zd_mig *mig;
@@ -52,6 +53,9 @@ static int wait_ms(const struct zd_server *server, int timeout_ms)
 		return 0;
 	if (retry && (timeout_ms < 0 || timeout_ms > RETRY_MS))
 		return RETRY_MS;
+	/* zd_silence_check() wants a turn */
+	if (!cds_list_empty(&server->migs) && (timeout_ms < 0 || timeout_ms > ZD_SILENCE_MS))
+		return ZD_SILENCE_MS;
 	return timeout_ms;
 }
 
@@ -124,5 +128,6 @@ int zd_server_poll(struct zd_server *server, int timeout_ms)
 	zd_server_evict(server);
 	zd_server_demote(server);
 	zd_flush_delayed_puts(server);
+	zd_silence_check(server);
 	return n;
 }

@@ -53,6 +53,7 @@ struct zd_tier {
 	bool removing;			/* its pages are going, and no others come */
 	bool full;			/* the device was full, which has been logged */
 	bool write_failed;		/* so did a write, which has been logged */
+	bool silent;			/* it doesn't answer, which has been logged (silence.h) */
 	bool broken;			/* its driver can't be relied on (distrust.h) */
 	uint64_t pages_in, pages_home;	/* ever: came out of RAM or another tier, went home, */
 	uint64_t pages_left, pages_demoted;	/* went to another tier; of these, for room */
@@ -92,6 +93,7 @@ struct zd_server {
 	unsigned int nr_tiers;
 	struct zd_tier tier_slots[ZD_TIERS_MAX];
 	struct zd_lru lru;
+	uint64_t silence_ns;		/* when to look again for a device that doesn't answer */
 	bool track;			/* pages are queued: there will be evictions */
 	uint64_t limit;			/* pages of RAM that may be used (zd_server_used()); 0: any */
 	uint64_t resident;		/* pages that are, as far as is known */

@@ -10,8 +10,10 @@
 
 #include "base/time.h"
 #include "engine/poll.h"
+#include "engine/silence.h"
 #include "guard/family.h"
 #include "run/background.h"
+#include "run/close.h"
 #include "run/exit.h"
 #include "run/front.h"
 #include "run/host.h"
@@ -83,15 +85,16 @@ static void teardown(struct run *run)
 	else
 		signals_close(run);
 	zd_server_destroy(&run->server);
-	zd_device_unregister(run->dev);
+	close_device(run->dev);
 }
 
 /* Batches count as well: they hold the device, and once teardown() waits for the device their
- * completions are not read any more. */
+ * completions are not read any more.  But for those of a device that doesn't answer: no program
+ * needs them any more. */
 static bool busy(struct run *run)
 {
 	return !run->child.done || !cds_list_empty(&run->processes) ||
-	       !cds_list_empty(&run->server.migs);
+	       (!cds_list_empty(&run->server.migs) && !zd_server_is_silent(&run->server));
 }
 
 /* True: this half is to report and exit. */
@@ -121,7 +124,7 @@ static int end(struct run *run)
 {
 	int rc = report_all(run);
 
-	if (cds_list_empty(&run->processes)) {
+	if (cds_list_empty(&run->processes) && cds_list_empty(&run->server.migs)) {
 		if (!run->child.managed && !run->nr_processes && !run->nr_unmanaged &&
 		    !run->opt.quiet)
 			zd_log(ZD_LOG_WARN, "%s never loaded zonedev's agent: it ran unmanaged",
@@ -157,6 +160,7 @@ int supervise(struct run *run, const char *path, const char *preload)
 		return end(run);
 	if (run->opt.report)
 		report_write(run);
-	teardown(run);
+	if (cds_list_empty(&run->server.migs))
+		teardown(run);
 	_exit(0);
 }

@@ -4,7 +4,7 @@
  *
  *	plugin_prog SPEC	pages go to the device and come home; exit status 1 and the
  *				reason on stderr if there is no device, 3 if anything reads back
- *				wrong, 77 where zd_mm_open() can't work
+ *				wrong, 4 if no page went, 77 where zd_mm_open() can't work
  *
  * With -DOWN_LIBRARY the program isn't linked to the library but loads it for itself, as a module of
  * an interpreter does.
@@ -42,15 +42,17 @@ static int round_trip(struct zd_mm *mm, struct zd_device *dev)
 	size_t len = PAGES * ZD_PAGE_SIZE;
 	struct zd_migrate_result res;
 	uint64_t *words;
+	int rc;
 
 	words = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (words == MAP_FAILED)
-		return 3;
+		return 5;
 	for (size_t i = 0; i < len / 8; i++)
 		words[i] = i * 0x9e3779b97f4a7c15ULL + 1;
-	if (zd_mm_register(mm, words, len) || zd_migrate_to_device(mm, words, len, dev, &res))
-		return 3;
-	fprintf(stderr, "%llu of %d pages moved\n", (unsigned long long)res.moved, PAGES);
+	if (zd_mm_register(mm, words, len))
+		return 5;
+	rc = zd_migrate_to_device(mm, words, len, dev, &res);
+	fprintf(stderr, "moved %llu of %d pages, %d\n", (unsigned long long)res.moved, PAGES, rc);
 	for (size_t i = 0; i < len / 8; i++)
 		if (words[i] != i * 0x9e3779b97f4a7c15ULL + 1)
 			return 3;
