@@ -21,6 +21,9 @@
  * io->pages, and in the buffers, is seen by ->done.  Nothing is popped but the whole stack, so
  * a head that has come back (ABA) is still the head.
  *
+ * A batch that is completed a second time before its ->done is marked (ZD_IO_COMPLETED), and the
+ * second time ignored; once it is at rest that can't be told any more, and in_flight is wrong.
+ *
  * The end.  The thread that completes the last batch may still be about to write to the eventfd
  * when the driving thread has already called ->done and the device is unregistered.  So
  * `inside` counts the threads in zd_io_complete_any(), and zd_device_async_exit() waits until
@@ -44,6 +47,7 @@
 #include "base/rawsys.h"
 #include "pages/ioq.h"
 #include "zonedev/device.h"
+#include "zonedev/log.h"
 
 struct zd_device_async {
 	struct zd_device_io *stack;	/* __atomic; completed, the last one first */
@@ -87,6 +91,14 @@ void zd_io_complete_any(struct zd_device *dev, struct zd_device_io *io)
 
 	ZD_BUG_ON(!a, "%s: a device without ZD_DEVICE_ASYNC completes a batch from any thread",
 		  dev->name);
+	/* A batch that were linked twice would make a list without an end.  Relaxed: the mark is
+	 * of the batch that this thread owns; it is for a driver whose threads both believe so. */
+	if (__atomic_fetch_or((uint32_t *)&io->dir, ZD_IO_COMPLETED, __ATOMIC_RELAXED) &
+	    ZD_IO_COMPLETED) {
+		zd_warn_once("%s: its driver completes a batch twice: the second time is ignored",
+			     dev->name);
+		return;
+	}
 	/* Relaxed: only this thread itself can have stored what it compares equal to. */
 	if (__atomic_load_n(&a->submitter, __ATOMIC_RELAXED) == this_thread()) {
 		finished(a, io);

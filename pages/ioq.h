@@ -49,6 +49,9 @@ struct zd_io_finisher {
 	bool running;
 };
 
+/* In io->dir, from a batch's completion from any thread until its ->done (device_async.c). */
+#define ZD_IO_COMPLETED	(1u << 31)
+
 /* Call ->done of all batches that are queued.  Returns how many; 0 when a caller
  * further up the stack does it already. */
 static inline int zd_io_finish(struct zd_io_finisher *f)
@@ -61,6 +64,7 @@ static inline int zd_io_finish(struct zd_io_finisher *f)
 	f->running = true;
 	while ((io = zd_ioq_pop(&f->done))) {
 		nr++;
+		io->dir = (enum zd_io_dir)(io->dir & ~ZD_IO_COMPLETED);
 		zd_io_complete(io);
 	}
 	f->running = false;

@@ -328,6 +328,31 @@ static void what_zonedev_does_the_driver_may_not(void **state)
 	assert_int_equal(zd_device_unregister(&other), 0);
 }
 
+static void complete_now_twice(struct zd_device_io *io)
+{
+	zd_io_complete_any(&dev, io);
+	zd_io_complete_any(&dev, io);
+}
+
+/* Before ->done, in the driver's ->submit and from elsewhere. */
+static void a_second_completion_is_ignored(void **state)
+{
+	struct zd_device_io io[2];
+
+	(void)state;
+	submit_all(io, 2);
+	complete_now_twice(&io[0]);
+	zd_io_complete_any(&dev, &io[1]);
+	zd_io_complete_any(&dev, &io[0]);
+	assert_int_equal(dev.ops->reap(&dev, false), 2);
+	assert_int_equal(nr_done, 2);
+	assert_int_equal(io[0].dir, ZD_TO_DEVICE);
+	on_submit = complete_now_twice;
+	submit_all(io, 1);
+	assert_int_equal(nr_done, 3);
+	assert_int_equal(dev.ops->reap(&dev, false), 0);
+}
+
 static void complete_twice(void)
 {
 	struct zd_device_io io = { .done = done };
@@ -367,6 +392,7 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(what_zonedev_does_the_driver_may_not, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(a_second_completion_is_ignored, setup, teardown),
 		cmocka_unit_test_setup_teardown(broken_drivers_abort, setup, teardown),
 	};
 
