@@ -192,8 +192,10 @@ static void unlock(struct zd_mm *mm, uint64_t addr)
 static void unreadable(struct zd_mm *mm, uint64_t addr, int error)
 {
 	zd_entry_t *entry = zd_mm_entry(mm, addr);
-	struct zd_device *dev = zd_server_device(mm->server, zd_entry_val(*entry));
+	struct zd_tier *tier = zd_server_tier_of(mm->server, zd_entry_val(*entry));
+	struct zd_device *dev = tier->dev;
 
+	tier->nr_errors++;
 	zd_log(ZD_LOG_ERR, "%s: can't read page %llu: %s", dev->name,
 	       (unsigned long long)zd_device_page_index(dev, zd_entry_val(*entry)),
 	       strerrordesc_np(-error));

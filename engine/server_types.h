@@ -57,6 +57,8 @@ struct zd_tier {
 	bool broken;			/* its driver can't be relied on (distrust.h) */
 	uint64_t pages_in, pages_home;	/* ever: came out of RAM or another tier, went home, */
 	uint64_t pages_left, pages_demoted;	/* went to another tier; of these, for room */
+	uint64_t nr_errors;		/* ever: pages that it failed to write, or to read for a
+					 * thread that needed them */
 	struct zd_fifo queue;		/* tier_queue.h */
 	struct zd_tier_walk {
 		unsigned int slot;

@@ -78,6 +78,8 @@ static void written(struct zd_device_io *io)
 			error = -ENODEV;
 		else if (error && error != -EAGAIN && (!failed || failed == -ENOSPC))
 			failed = error;
+		if (error && error != -EAGAIN && error != -ENOSPC && error != -ENODEV)
+			tier->nr_errors++;
 		p->error = error;
 		p->step = ZD_MIG_STORE;
 		if (!error)

@@ -5,6 +5,7 @@
  */
 #include "run/advice.h"
 #include "run/run.h"
+#include "run/tiers.h"
 #include "zonedev/log.h"
 
 #define WINDOW_NS	10000000000ull
@@ -19,7 +20,7 @@ void advise(struct run *run, uint64_t now)
 		return;
 	waited = faults * (zd_hist_quantile(&run->server.stats.latency, 0.5) + WAKE_NS);
 	if (run->advice_ns && waited > (now - run->advice_ns) / 2) {
-		pages = run->server.resident + zd_device_live_pages(run->dev);
+		pages = run->server.resident + tiers_live(run);
 		zd_log(ZD_LOG_WARN,
 		       "%s waits for pages most of the time (%llu a second): all that it "
 		       "has now would fit with --ram %lluM",

@@ -7,6 +7,7 @@
 #include "run/background.h"
 #include "run/front.h"
 #include "run/process.h"
+#include "run/removal.h"
 #include "run/report.h"
 #include "run/run.h"
 #include "run/scout.h"
@@ -43,14 +44,17 @@ static unsigned int count(const struct run *run)
 }
 
 /*
- * Nothing may be in flight to the device across the fork.  Batches that an agent has (which
- * may be stopped) or that wait to be put back are only memory: those may.
+ * Nothing may be in flight to a device across the fork.  Batches that an agent has (which
+ * may be stopped) or that wait to be put back are only memory: those may.  The thread that
+ * unregisters a device wouldn't be in the copy.
  */
 bool background_is_ready(struct run *run)
 {
 	struct zd_mig *mig;
 
 	run->server.hold_evictions = true;
+	if (removal_has_thread(run))
+		return false;
 	cds_list_for_each_entry(mig, &run->server.migs, node)
 		if (!mig->retry && !(mig->mm && mig->mm->out == mig))
 			return false;

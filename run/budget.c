@@ -20,6 +20,7 @@
 #include "run/process.h"
 #include "run/run.h"
 #include "run/scan.h"
+#include "run/tiers.h"
 
 #define RESYNC_NS	300000ull
 #define PSS_NS		100000000ull
@@ -93,7 +94,7 @@ void budget_resync(struct zd_server *server)
 		total += pages;
 		exempt += p->traced ? pages : 0;
 	}
-	if (total > run->peak)
-		run->peak = total;
+	if (total + tiers_ram(run) / ZD_PAGE_SIZE > run->peak)
+		run->peak = total + tiers_ram(run) / ZD_PAGE_SIZE;
 	server->resident = total - exempt;
 }

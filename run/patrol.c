@@ -8,6 +8,7 @@
  * with a rest after each round.
  */
 #include "base/time.h"
+#include "engine/tier.h"
 #include "run/manage.h"
 #include "run/patrol.h"
 #include "run/process.h"
@@ -65,7 +66,7 @@ void patrol(struct run *run, uint64_t now)
 	struct process *p = run->patrolled;
 
 	if (!run->engaged || cds_list_empty(&run->processes) || now < run->patrol_after_ns ||
-	    run->server.resident < run->server.limit - run->server.limit / 8)
+	    zd_server_used(&run->server) < run->server.limit - run->server.limit / 8)
 		return;
 	if (!p)
 		p = cds_list_first_entry(&run->processes, struct process, node);

@@ -12,25 +12,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/time.h"
 #include "run/report.h"
+#include "run/report_json.h"
 #include "run/run.h"
+#include "run/tiers.h"
 #include "zonedev/log.h"
 
 #define MIB	(1024.0 * 1024.0)
-
-static double us(const struct run *run, double q)
-{
-	return zd_hist_quantile(&run->server.stats.latency, q) / 1000.0;
-}
-
-static double seconds(const struct run *run)
-{
-	return ((run->child.end_ns ? run->child.end_ns : zd_now_ns()) - run->start_ns) / 1e9;
-}
 
 int report_open(struct run *run)
 {
@@ -51,47 +42,6 @@ int report_open(struct run *run)
 		return -EBADF;
 	run->report_fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 	return run->report_fd < 0 ? -errno : 0;
-}
-
-static json_t *num(uint64_t v)
-{
-	return json_integer(v);
-}
-
-static json_t *build(const struct run *run)
-{
-	const struct zd_mm_stats *c = &run->server.stats.c;
-	bool exited = WIFEXITED(run->child.status);
-
-	return json_pack("{s:i, s:s, s:s, s:o, s:f, s:{s:o,s:o}, s:o, s:o,"
-			 " s:{s:o,s:o,s:o,s:o,s:o,s:o},"
-			 " s:o, s:o, s:o, s:{s:f,s:f,s:f,s:f}, s:{s:o,s:o},"
-			 " s:{s:o,s:o,s:o,s:o,s:o,s:o}, s:o,"
-			 " s:{s:o,s:o,s:o,s:o,s:o,s:o,s:o}}",
-			 "version", 1, "command", run->opt.argv[0], "device", run->dev->name,
-			 "device_size", num(run->dev->nr_pages * ZD_PAGE_SIZE), "seconds",
-			 seconds(run), "status", "exit",
-			 exited ? num(WEXITSTATUS(run->child.status)) : json_null(), "signal",
-			 exited ? json_null() : num(WTERMSIG(run->child.status)), "ram",
-			 num(run->opt.ram), "peak_ram", num(run->peak * ZD_PAGE_SIZE), "pages",
-			 "out", num(c->pages_out), "home", num(c->pages_home), "freed",
-			 num(c->pages_freed), "zero", num(c->pages_zero), "poisoned",
-			 num(c->pages_poisoned), "live", num(zd_device_live_pages(run->dev)),
-			 "faults", num(c->faults), "faults_home", num(c->faults_home),
-			 "faults_zero", num(c->faults_zero), "fault_latency_us", "p50",
-			 us(run, 0.5), "p90", us(run, 0.9), "p99", us(run, 0.99), "max",
-			 run->server.stats.latency.max / 1000.0, "bytes", "to_device",
-			 num(c->bytes_to_device), "from_device", num(c->bytes_from_device),
-			 "refused", "pinned", num(c->refused_pinned), "shared",
-			 num(c->refused_shared), "absent", num(c->refused_absent), "protection",
-			 num(c->refused_protection), "busy", num(c->refused_busy), "device",
-			 num(c->refused_device), "processes", num(run->nr_processes), "unmanaged",
-			 "static", num(run->unmanaged[ZD_UNMANAGED_STATIC]), "privileged",
-			 num(run->unmanaged[ZD_UNMANAGED_SUID]), "32bit",
-			 num(run->unmanaged[ZD_UNMANAGED_32BIT]), "environment",
-			 num(run->unmanaged[ZD_UNMANAGED_ENV]), "hidden",
-			 num(run->unmanaged[ZD_UNMANAGED_HIDDEN]), "libc",
-			 num(run->unmanaged[ZD_UNMANAGED_LIBC]), "refused", num(run->nr_unmanaged));
 }
 
 struct reason {
@@ -161,7 +111,7 @@ int report_write(struct run *run)
 	if (run->report_again &&
 	    (ftruncate(run->report_fd, 0) || lseek(run->report_fd, 0, SEEK_SET)))
 		rc = -errno;
-	root = build(run);
+	root = report_json(run);
 	errno = EIO;
 	if (!rc && (!root || json_dumpfd(root, run->report_fd, JSON_INDENT(2)) ||
 		    write(run->report_fd, "\n", 1) != 1))
@@ -183,6 +133,19 @@ void report_background(struct run *run)
 	run->report_fd = -1;
 }
 
+static void summary_devices(struct run *run)
+{
+	tiers_count(run);
+	for (unsigned int i = 0; i < run->nr_tiers; i++) {
+		const struct tier *tier = &run->tiers[i];
+
+		fprintf(stderr, "zonedev:   device  %s: %.1f MiB to, %.1f MiB from%s\n",
+			tier->device, tier->counts.in * ZD_PAGE_SIZE / MIB,
+			tier->counts.home * ZD_PAGE_SIZE / MIB,
+			tier->state == TIER_USED ? "" : "; removed");
+	}
+}
+
 static void report_summary(struct run *run)
 {
 	const struct zd_mm_stats *c = &run->server.stats.c;
@@ -190,17 +153,16 @@ static void report_summary(struct run *run)
 	fprintf(stderr,
 		"zonedev: %s: %.1f s, %llu process%s, peak RAM %.1f of %.1f MiB\n"
 		"zonedev:   pages   out %llu  home %llu  freed %llu  zero %llu  live %llu\n"
-		"zonedev:   faults  %llu (home %llu, new memory %llu), p50 %.0f us, p99 %.0f us\n"
-		"zonedev:   device  %s: %.1f MiB to, %.1f MiB from\n",
-		run->opt.argv[0], seconds(run), (unsigned long long)run->nr_processes,
+		"zonedev:   faults  %llu (home %llu, new memory %llu), p50 %.0f us, p99 %.0f us\n",
+		run->opt.argv[0], report_seconds(run), (unsigned long long)run->nr_processes,
 		run->nr_processes == 1 ? "" : "es", run->peak * ZD_PAGE_SIZE / MIB,
 		run->opt.ram / MIB, (unsigned long long)c->pages_out,
 		(unsigned long long)c->pages_home, (unsigned long long)c->pages_freed,
-		(unsigned long long)c->pages_zero,
-		(unsigned long long)zd_device_live_pages(run->dev), (unsigned long long)c->faults,
-		(unsigned long long)c->faults_home, (unsigned long long)c->faults_zero,
-		us(run, 0.5), us(run, 0.99), run->dev->name, c->bytes_to_device / MIB,
-		c->bytes_from_device / MIB);
+		(unsigned long long)c->pages_zero, (unsigned long long)tiers_live(run),
+		(unsigned long long)c->faults, (unsigned long long)c->faults_home,
+		(unsigned long long)c->faults_zero, report_latency_us(run, 0.5),
+		report_latency_us(run, 0.99));
+	summary_devices(run);
 	report_stayed(c);
 	if (c->pages_poisoned)
 		fprintf(stderr,
@@ -210,8 +172,21 @@ static void report_summary(struct run *run)
 
 #define PROGRESS_NS	1000000000ull
 
+/* " lz4 12.0 file 3.1" */
+static void where(const struct run *run, char *text, size_t len)
+{
+	size_t n = 0;
+
+	*text = '\0';
+	for (unsigned int i = 0; i < run->nr_tiers && n < len; i++)
+		if (run->tiers[i].dev)
+			n += snprintf(text + n, len - n, " %s %.1f", run->tiers[i].name,
+				      zd_device_live_pages(run->tiers[i].dev) * ZD_PAGE_SIZE / MIB);
+}
+
 void report_progress(struct run *run, bool last)
 {
+	char on[ZD_TIERS_MAX * (TIER_NAME + 16)];
 	const struct zd_mm_stats *c = &run->server.stats.c;
 	bool tty = isatty(STDERR_FILENO);
 	uint64_t now = zd_now_ns();
@@ -219,13 +194,11 @@ void report_progress(struct run *run, bool last)
 	if (!last && now < run->progress_ns)
 		return;
 	run->progress_ns = now + PROGRESS_NS;
-	fprintf(stderr,
-		"%szonedev: %5.1f s  RAM %.1f of %.1f MiB  out %.1f  home %.1f  "
-		"on device %.1f MiB%s",
+	where(run, on, sizeof(on));
+	fprintf(stderr, "%szonedev: %5.1f s  RAM %.1f of %.1f MiB  out %.1f  home %.1f  on%s MiB%s",
 		tty ? "\r" : "", (now - run->start_ns) / 1e9,
-		run->server.resident * ZD_PAGE_SIZE / MIB, run->opt.ram / MIB,
-		c->pages_out * ZD_PAGE_SIZE / MIB, c->pages_home * ZD_PAGE_SIZE / MIB,
-		zd_device_live_pages(run->dev) * ZD_PAGE_SIZE / MIB,
+		(run->server.resident * ZD_PAGE_SIZE + tiers_ram(run)) / MIB, run->opt.ram / MIB,
+		c->pages_out * ZD_PAGE_SIZE / MIB, c->pages_home * ZD_PAGE_SIZE / MIB, on,
 		tty && !last ? "\033[K" : "\n");
 }
 

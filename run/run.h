@@ -31,13 +31,15 @@
  *	agent/         the agent itself, which lives in the program
  *
  *   What is done about them
+ *	tiers.c        the devices, under the user's names
+ *	removal.c      a device is taken away
  *	budget.c       how much RAM they use
  *	tracer.c       debuggers
  *	patrol.c       looking for pages that no queue has
  *	reap.c         processes whose end is near or has come
  *	host.c         what the server asks
  *	advice.c       more RAM would help
- *	report.c       what happened
+ *	report*.c      what happened
  *	tick.c         all of this from time to time
  *
  *   All together
@@ -61,14 +63,16 @@
 #include "run/guards.h"
 #include "run/inherit.h"
 #include "run/pass_on.h"
+#include "run/removal.h"
+#include "run/tiers.h"
 #include "run/witness.h"
 
 struct process;
 struct scout;
-struct zd_device;
 
 struct options {
-	const char *device;
+	const char *device[ZD_TIERS_MAX];	/* as they were named, fastest first */
+	unsigned int nr_devices;	/* 0: the default */
 	uint64_t ram;			/* bytes */
 	const char *report;
 	bool progress, no_children, quiet, verbose;
@@ -78,7 +82,8 @@ struct options {
 struct run {
 	struct options opt;
 	struct zd_server server;
-	struct zd_device *dev;
+	struct tier tiers[ZD_TIERS_MAX];
+	unsigned int nr_tiers;
 	uint64_t start_ns;
 
 	/* the program, and what it inherits */
@@ -107,7 +112,7 @@ struct run {
 	/* tick.c, budget.c, patrol.c */
 	bool engaged;			/* memory is being registered */
 	uint64_t resync_ns, tick_ns, patrol_after_ns;
-	uint64_t peak;			/* resident pages */
+	uint64_t peak;			/* pages: resident ones, and what devices keep in RAM */
 	struct process *patrolled;	/* NULL: a round begins */
 
 	/* advice.c: at the last look */
@@ -118,6 +123,8 @@ struct run {
 	int report_fd;
 	bool report_again;		/* the report can be written anew */
 	uint64_t progress_ns;
+
+	struct removal removal;
 
 	/* front.c */
 	struct zd_source front;		/* to the other process; fd -1: there is only this one */

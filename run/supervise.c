@@ -13,20 +13,20 @@
 #include "engine/silence.h"
 #include "guard/family.h"
 #include "run/background.h"
-#include "run/close.h"
 #include "run/exit.h"
 #include "run/front.h"
 #include "run/host.h"
 #include "run/launch.h"
 #include "run/link.h"
+#include "run/removal.h"
 #include "run/report.h"
 #include "run/run.h"
 #include "run/scout.h"
 #include "run/signals.h"
 #include "run/supervise.h"
 #include "run/tick.h"
+#include "run/tiers.h"
 #include "run/user_fds.h"
-#include "zonedev/device.h"
 #include "zonedev/log.h"
 
 static int setup(struct run *run)
@@ -36,11 +36,11 @@ static int setup(struct run *run)
 	CDS_INIT_LIST_HEAD(&run->processes);
 	rc = zd_server_init(&run->server, &run_host, run);
 	if (rc)
-		return rc;
+		goto err_tiers;
 	run->server.limit = run->opt.ram / ZD_PAGE_SIZE;
 	run->server.track = true;
 	run->server.spin = true;
-	rc = zd_server_attach(&run->server, run->dev);
+	rc = tiers_attach(run);
 	if (rc)
 		goto err_server;
 	if (run->front.fd < 0)
@@ -70,6 +70,8 @@ err_signals:
 		signals_close(run);
 err_server:
 	zd_server_destroy(&run->server);
+err_tiers:
+	tiers_close(run);
 	return rc;
 }
 
@@ -84,8 +86,10 @@ static void teardown(struct run *run)
 		zd_loop_remove(&run->server.loop, &run->front);
 	else
 		signals_close(run);
+	removal_stop(run);
+	zd_server_detach_all(&run->server);
+	tiers_close(run);
 	zd_server_destroy(&run->server);
-	close_device(run->dev);
 }
 
 /* Batches count as well: they hold the device, and once teardown() waits for the device their

@@ -6,11 +6,13 @@
  * programs could take meanwhile.
  */
 #include "base/time.h"
+#include "engine/tier.h"
 #include "run/advice.h"
 #include "run/budget.h"
 #include "run/patrol.h"
 #include "run/process.h"
 #include "run/reap.h"
+#include "run/removal.h"
 #include "run/report.h"
 #include "run/run.h"
 #include "run/scan.h"
@@ -55,10 +57,10 @@ void tick_survey_made(void *ctx)
 static int next_tick(const struct run *run)
 {
 	uint64_t goal = run->engaged ? run->server.limit : engage_at(run);
-	uint64_t room = goal > run->server.resident ? goal - run->server.resident : 0;
+	uint64_t used = zd_server_used(&run->server), room = goal > used ? goal - used : 0;
 	uint64_t ms = room / GROWTH;
 
-	if (tracer_is_busy(run) || reap_is_near(run))
+	if (tracer_is_busy(run) || reap_is_near(run) || removal_is_active(run))
 		return TICK_MIN_MS;
 	return ms < TICK_MIN_MS ? TICK_MIN_MS : ms > TICK_MAX_MS ? TICK_MAX_MS : ms;
 }
@@ -71,9 +73,10 @@ int tick(struct run *run)
 	int ms;
 
 	if (now < run->tick_ns)
-		return (run->tick_ns - now) / 1000000 + 1;
+		/* a removal waits for batches: each turn may have landed some */
+		return removal_step(run) ? 0 : (run->tick_ns - now) / 1000000 + 1;
 	budget_resync(&run->server);
-	if (!run->engaged && run->server.resident >= engage_at(run))
+	if (!run->engaged && zd_server_used(&run->server) >= engage_at(run))
 		run->engaged = true;
 	cds_list_for_each_entry(p, &run->processes, node)
 		look_at(p, now);
@@ -82,6 +85,7 @@ int tick(struct run *run)
 	patrol(run, now);
 	reap_processes(run);
 	advise(run, now);
+	more |= removal_step(run);
 	if (run->opt.progress)
 		report_progress(run, false);
 	ms = more ? 0 : next_tick(run);

@@ -13,6 +13,7 @@
 #include "drivers/registry/registry.h"
 #include "tools/cmd.h"
 #include "tools/probe.h"
+#include "tools/run_devices.h"
 #include "run/command.h"
 #include "run/front.h"
 #include "run/report.h"
@@ -47,7 +48,8 @@ static int help(void)
 	       "\n"
 	       "  --device SPEC  %s,\n"
 	       "                 or plugin:FILE (see zonedev-plugin(7))\n"
-	       "                 (default: an unlinked file in $TMPDIR or /var/tmp)\n"
+	       "                 (default: an unlinked file in $TMPDIR or /var/tmp);\n"
+	       "                 several, fastest first: pages go to the first that has room\n"
 	       "  --ram SIZE     RAM for CMD and its children together\n"
 	       "                 (default: half of what is available)\n"
 	       "  --report FILE  write a JSON report instead of the summary; -: to standard output\n"
@@ -96,14 +98,15 @@ static int parse(int argc, char **argv, struct options *opt)
 	optind = 0;
 	opterr = 0;
 	while ((c = getopt_long(argc, argv, "+:h", long_options, NULL)) != -1) {
-		if ((c == 'd' && opt->device) || (c == 'r' && opt->ram) ||
-		    (c == 'o' && opt->report))
-			return cmd_error("--%s is given twice: leave one out", c == 'd' ? "device" :
-									       c == 'r' ? "ram" :
-											  "report");
+		if ((c == 'r' && opt->ram) || (c == 'o' && opt->report))
+			return cmd_error("--%s is given twice: leave one out",
+					 c == 'r' ? "ram" : "report");
 		switch (c) {
 		case 'd':
-			opt->device = optarg;
+			if (opt->nr_devices == ZD_TIERS_MAX)
+				return cmd_error("--device %s: there can be %d devices, no more",
+						 optarg, ZD_TIERS_MAX);
+			opt->device[opt->nr_devices++] = optarg;
 			break;
 		case 'r':
 			rc = zd_parse_size(optarg, &opt->ram);
@@ -157,66 +160,6 @@ static int check_host(void)
 	return 0;
 }
 
-/* @spec in @out, with size=@bytes in place of the size that it has.  0 or -errno. */
-static int with_size(const char *spec, uint64_t bytes, char *out, size_t len)
-{
-	const char *size = strstr(spec, ",size=");
-	size_t before = size ? (size_t)(size - spec) : strlen(spec);
-	const char *after = size ? strchrnul(size + 1, ',') : "";
-
-	return (size_t)snprintf(out, len, "%.*s,size=%llu%s", (int)before, spec,
-				(unsigned long long)bytes, after) < len ?
-		       0 :
-		       -ENAMETOOLONG;
-}
-
-/* After @rc = -EFBIG: where the user's limit of file sizes can't be raised, it binds the
- * supervisor as well.  Then the file is as large as it may be, and what doesn't fit stays in
- * RAM. */
-static int open_within_limit(struct run *run, int rc, char *err, size_t len)
-{
-	struct rlimit limit;
-	char spec[PATH_MAX + 256];
-
-	if (rc != -EFBIG || getrlimit(RLIMIT_FSIZE, &limit) || limit.rlim_cur == RLIM_INFINITY ||
-	    with_size(run->opt.device, limit.rlim_cur, spec, sizeof(spec)))
-		return rc;
-	rc = zd_device_open_spec(spec, &run->dev, err, len);
-	if (!rc)
-		zd_log(ZD_LOG_WARN, "ulimit -f lets a file have %llu KiB: the device is no larger",
-		       (unsigned long long)limit.rlim_cur >> 10);
-	else if (rc == -EINVAL || rc == -EFBIG)
-		snprintf(err, len,
-			 "ulimit -f lets a file have %llu KiB only: raise it, or name a "
-			 "block device or ram:size=SIZE",
-			 (unsigned long long)limit.rlim_cur >> 10);
-	return rc;
-}
-
-static int open_device(struct run *run)
-{
-	char err[512];
-	int rc;
-
-	if (run->opt.device) {
-		rc = zd_device_open_spec(run->opt.device, &run->dev, err, sizeof(err));
-		if (rc && open_within_limit(run, rc, err, sizeof(err)))
-			return cmd_error("--device %s: %s", run->opt.device, err);
-		return 0;
-	}
-	rc = zd_file_device_create(NULL, 0, 0, &run->dev);
-	if (rc == -EINVAL && run->in.limit[RLIMIT_FSIZE].rlim_max != RLIM_INFINITY)
-		return cmd_error(
-			"ulimit -f lets a file have %llu KiB only, too little for a device: "
-			"raise it, or name a device with --device",
-			(unsigned long long)run->in.limit[RLIMIT_FSIZE].rlim_max >> 10);
-	if (rc)
-		return cmd_error("can't make a file for the device in $TMPDIR or /var/tmp: %s "
-				 "(name a device with --device)",
-				 strerrordesc_np(-rc));
-	return 0;
-}
-
 int cmd_run(int argc, char **argv)
 {
 	char preload[PATH_MAX], path[PATH_MAX];
@@ -261,7 +204,7 @@ int cmd_run(int argc, char **argv)
 		if (rc >= 0)
 			return rc;
 	}
-	rc = open_device(&run);
+	rc = run_devices_open(&run);
 	if (rc && run.front.fd >= 0)
 		front_failed(&run, rc);
 	if (rc)

@@ -56,13 +56,14 @@ twice() {
 	shift
 	expect_error "$option is given twice" "$ZONEDEV" "$@"
 }
-twice --device run --device ram:size=64M --device ram:size=32M -- true
 twice --ram run --ram 64M --ram=32M -- true
 twice --report run --report "$T/a" --report "$T/b" -- true
 twice --socket serve --socket "$T/a" --socket "$T/b" "pmem:$T/p,size=4M"
 twice --port serve --port 1 --port 2 "pmem:$T/p,size=4M"
 twice --bind serve --bind ::1 --bind :: "pmem:$T/p,size=4M"
 twice --timeout remove --timeout 1 --timeout 2 "$T/p"
+# but for devices, of which there can be several
+expect_error "no more" "$ZONEDEV" run --device=ram:size={1,2,3,4,5,6,7,8,9}G -- true
 
 # Output that can't be written is not a success.
 got=0

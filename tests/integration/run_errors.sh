@@ -43,6 +43,8 @@ error "$T/no/where" --device "file:$T/no/where,size=64M"
 error "$T" --device "file:$T,size=64M"
 error /dev/null --device file:/dev/null,size=64M
 error "$ZONEDEV/under" --device "file:$ZONEDEV/under,size=64M"
+# of several, the one that is wrong is named
+error "--device tape:x" --device ram:size=64M --device "file:$T/d,size=64M" --device tape:x
 [ ! -e "$T/d" ] || fail "an error left $T/d behind"
 
 # A file that isn't empty is not overwritten, unless with force=on.

@@ -38,7 +38,8 @@ static void begin(struct run *run)
 {
 	memset(run, 0, sizeof(*run));
 	run->opt.argv = argv;
-	run->dev = dev;
+	run->tiers[0].dev = dev;
+	run->nr_tiers = 1;
 	run->server.resident = (64 << 20) / ZD_PAGE_SIZE;
 	advise(run, 1);
 	nr_told = 0;

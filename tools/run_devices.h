@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef ZD_TOOLS_RUN_DEVICES_H
+#define ZD_TOOLS_RUN_DEVICES_H
+
+struct run;
+
+/*
+ * run_devices_open - open the devices of run->opt, and give them to the run (run/tiers.h).
+ *
+ * Where none were named: an unlinked file.  Returns 0, or the exit status, when the user has been
+ * told; then none is open.  May block.
+ */
+int run_devices_open(struct run *run);
+
+#endif
