@@ -40,6 +40,7 @@
  *	host.c         what the server asks
  *	advice.c       more RAM would help
  *	report*.c      what happened
+ *	control.c      the socket for `zonedev stat` and `zonedev remove`
  *	tick.c         all of this from time to time
  *
  *   All together
@@ -60,6 +61,7 @@
 #include "guard/keeper.h"
 #include "run/agent/agent_proto.h"
 #include "run/child.h"
+#include "run/control.h"
 #include "run/guards.h"
 #include "run/inherit.h"
 #include "run/pass_on.h"
@@ -125,6 +127,7 @@ struct run {
 	uint64_t progress_ns;
 
 	struct removal removal;
+	struct run_control control;
 
 	/* front.c */
 	struct zd_source front;		/* to the other process; fd -1: there is only this one */

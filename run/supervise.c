@@ -13,6 +13,7 @@
 #include "engine/silence.h"
 #include "guard/family.h"
 #include "run/background.h"
+#include "run/control.h"
 #include "run/exit.h"
 #include "run/front.h"
 #include "run/host.h"
@@ -58,6 +59,7 @@ static int setup(struct run *run)
 	rc = scout_start(&run->server, tick_survey_made, run, &run->scout);
 	if (rc)
 		goto err_guards;
+	control_open(run);
 	return 0;
 
 err_guards:
@@ -89,6 +91,7 @@ static void teardown(struct run *run)
 	removal_stop(run);
 	zd_server_detach_all(&run->server);
 	tiers_close(run);
+	control_close(run);
 	zd_server_destroy(&run->server);
 }
 

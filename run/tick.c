@@ -9,6 +9,7 @@
 #include "engine/tier.h"
 #include "run/advice.h"
 #include "run/budget.h"
+#include "run/control.h"
 #include "run/patrol.h"
 #include "run/process.h"
 #include "run/reap.h"
@@ -86,6 +87,7 @@ int tick(struct run *run)
 	reap_processes(run);
 	advise(run, now);
 	more |= removal_step(run);
+	control_step(run);
 	if (run->opt.progress)
 		report_progress(run, false);
 	ms = more ? 0 : next_tick(run);

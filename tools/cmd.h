@@ -18,6 +18,7 @@ int cmd_serve(int argc, char **argv);
 int cmd_remove(int argc, char **argv);
 int cmd_add(int argc, char **argv);
 int cmd_check(int argc, char **argv);
+int cmd_stat(int argc, char **argv);
 
 /*
  * cmd_error - one line on stderr, "zonedev: ...", that says what to do.

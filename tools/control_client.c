@@ -105,10 +105,7 @@ static int need_servers(const char *path, struct servers *servers)
 
 /* --- the talk --- */
 
-#define NOT_CONCERNED	(-1)	/* the region of this server is in that state already */
-
-/* What one server answers in the end: the exit status, or NOT_CONCERNED and @why. */
-static int hear(const char *path, int fd, char *why)
+int control_hear(const char *path, const char *after, int fd, char *why)
 {
 	char line[CONTROL_MESSAGE];
 	ssize_t n;
@@ -131,7 +128,11 @@ static int hear(const char *path, int fd, char *why)
 			continue;
 		}
 		if (!strncmp(line, "held ", 5)) {
-			cmd_error("%s: still held by %s; it goes when they end", path, line + 5);
+			cmd_error("%s: still held by %s; %s", path, line + 5, after);
+			return EXIT_HELD;
+		}
+		if (!strncmp(line, "stays ", 6)) {
+			cmd_error("%s stays: %s", path, line + 6);
 			return EXIT_HELD;
 		}
 		if (!strncmp(line, "lost ", 5)) {
@@ -141,15 +142,22 @@ static int hear(const char *path, int fd, char *why)
 		if (strncmp(line, "no ", 3))
 			return cmd_error("%s", strncmp(line, "error ", 6) ? line : line + 6);
 		strcpy(why, line + 3);
-		return NOT_CONCERNED;
+		return CONTROL_NOT_CONCERNED;
 	}
+}
+
+void control_set_bound(int fd, long long ms)
+{
+	const struct timeval answer = { (ms + ANSWER_MS) / 1000, (ms + ANSWER_MS) % 1000 * 1000 };
+
+	if (ms >= 0)
+		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &answer, sizeof(answer));
 }
 
 /* Asks all servers, then waits for all.  A server that isn't concerned decides the exit status
  * only where all of them say so. */
 int control_ask(const char *path, const char *request, long long ms)
 {
-	struct timeval answer = { (ms + ANSWER_MS) / 1000, (ms + ANSWER_MS) % 1000 * 1000 };
 	struct servers servers = { .nr = 0 };
 	char why[CONTROL_MESSAGE];
 	int rc = need_servers(path, &servers), one;
@@ -157,16 +165,15 @@ int control_ask(const char *path, const char *request, long long ms)
 	if (rc >= 0)
 		return rc;
 	for (unsigned int i = 0; i < servers.nr; i++) {
-		if (ms >= 0)
-			setsockopt(servers.fd[i], SOL_SOCKET, SO_RCVTIMEO, &answer, sizeof(answer));
+		control_set_bound(servers.fd[i], ms);
 		/* A server that has gone is noticed below, when it doesn't answer. */
 		if (send(servers.fd[i], request, strlen(request), MSG_NOSIGNAL) < 0)
 			continue;
 	}
 	for (unsigned int i = 0; i < servers.nr; i++) {
-		one = hear(path, servers.fd[i], why);
+		one = control_hear(path, "it goes when they end", servers.fd[i], why);
 		rc = one > rc ? one : rc;
 		close(servers.fd[i]);
 	}
-	return rc == NOT_CONCERNED ? cmd_error("%s", why) : rc;
+	return rc == CONTROL_NOT_CONCERNED ? cmd_error("%s", why) : rc;
 }

@@ -13,8 +13,9 @@ static const struct command {
 	const char *summary;
 } commands[] = {
 	{ "run", cmd_run, "run a program with part of its memory on a device" },
+	{ "stat", cmd_stat, "how runs stand: RAM, devices, faults" },
 	{ "serve", cmd_serve, "serve a region of persistent memory to NBD clients" },
-	{ "remove", cmd_remove, "take a served region away from its clients" },
+	{ "remove", cmd_remove, "take a device from a run, or a region from its clients" },
 	{ "add", cmd_add, "bring it back" },
 	{ "check", cmd_check, "examine a region that is not in use, and mend it" },
 	{ "info", cmd_info, "what this host can do" },

@@ -14,7 +14,7 @@ preload=$(json "$T/info.json" preload)
 [ "$(realpath "$preload")" = "$(realpath "$LIBDIR/zonedev/libzonedev-preload.so")" ] ||
 	fail "preload library: $preload"
 
-for page in man1/zonedev.1 man1/zonedev-run.1 man1/zonedev-info.1 man1/zonedev-check.1 man7/zonedev-plugin.7 man7/zonedev.7; do
+for page in man1/zonedev.1 man1/zonedev-run.1 man1/zonedev-info.1 man1/zonedev-check.1 man1/zonedev-stat.1 man7/zonedev-plugin.7 man7/zonedev.7; do
 	[ -s "$ROOT/share/man/$page" ] || fail "no $page"
 done
 

@@ -62,8 +62,13 @@ twice --socket serve --socket "$T/a" --socket "$T/b" "pmem:$T/p,size=4M"
 twice --port serve --port 1 --port 2 "pmem:$T/p,size=4M"
 twice --bind serve --bind ::1 --bind :: "pmem:$T/p,size=4M"
 twice --timeout remove --timeout 1 --timeout 2 "$T/p"
+twice --interval stat -i 1 --interval 2
 # but for devices, of which there can be several
 expect_error "no more" "$ZONEDEV" run --device=ram:size={1,2,3,4,5,6,7,8,9}G -- true
+expect_error "one region, or" "$ZONEDEV" remove
+expect_error "one region, or" "$ZONEDEV" remove 1 2 3
+expect_error "not a process id" "$ZONEDEV" remove "$T/a" "$T/b"
+expect_error "no \`zonedev run\`" "$ZONEDEV" remove 1 ram
 
 # Output that can't be written is not a success.
 got=0
