@@ -48,7 +48,7 @@ static int help(void)
 	       "\n"
 	       "  --device SPEC  %s,\n"
 	       "                 or plugin:FILE (see zonedev-plugin(7))\n"
-	       "                 (default: an unlinked file in $TMPDIR or /var/tmp);\n"
+	       "                 (default: lz4, then an unlinked file in $TMPDIR or /var/tmp);\n"
 	       "                 several, fastest first: pages go to the first that has room\n"
 	       "  --ram SIZE     RAM for CMD and its children together\n"
 	       "                 (default: half of what is available)\n"

@@ -12,6 +12,9 @@
 #include "tools/run_devices.h"
 #include "zonedev/device.h"
 #include "zonedev/log.h"
+#include "zonedev/lz4.h"
+
+#define LZ4_MAX		(UINT64_C(1) << 40)	/* what zd_lz4_device_create() takes */
 
 /* @spec in @out, with size=@bytes in place of the size that it has.  0 or -errno. */
 static int with_size(const char *spec, uint64_t bytes, char *out, size_t len)
@@ -83,22 +86,55 @@ static int add_device(struct run *run, const char *driver, struct zd_device *dev
 	return cmd_error("can't start: %s", strerrordesc_np(-rc));
 }
 
-/* An unlinked file. */
-static int open_default(struct run *run)
+/* --- where none are named --- */
+
+/* The file: what doesn't compress, and more than compressed RAM may hold.  0, and @why says nothing;
+ * or why there is none. */
+static int open_unlinked_file(const struct run *run, struct zd_device **dev, char *why, size_t len)
 {
-	struct zd_device *dev;
-	int rc = zd_file_device_create(NULL, 0, 0, &dev);
+	int rc = zd_file_device_create(NULL, 0, 0, dev);
 
 	if (rc == -EINVAL && run->in.limit[RLIMIT_FSIZE].rlim_max != RLIM_INFINITY)
-		return cmd_error(
-			"ulimit -f lets a file have %llu KiB only, too little for a device: "
-			"raise it, or name a device with --device",
-			(unsigned long long)run->in.limit[RLIMIT_FSIZE].rlim_max >> 10);
-	if (rc)
-		return cmd_error("can't make a file for the device in $TMPDIR or /var/tmp: %s "
-				 "(name a device with --device)",
-				 strerrordesc_np(-rc));
-	return add_device(run, "file", dev);
+		snprintf(why, len, "ulimit -f lets a file have %llu KiB only, too little for a device",
+			 (unsigned long long)run->in.limit[RLIMIT_FSIZE].rlim_max >> 10);
+	else if (rc)
+		snprintf(why, len, "can't make a file for a device in $TMPDIR or /var/tmp: %s",
+			 strerrordesc_np(-rc));
+	return rc;
+}
+
+/* Compressed RAM, which at its largest could be all of --ram; the server keeps it to its share. */
+static int open_compressed(const struct run *run, struct zd_device **dev)
+{
+	uint64_t max = run->opt.ram < LZ4_MAX ? run->opt.ram : LZ4_MAX;
+
+	return zd_lz4_device_create(max, 0, dev);
+}
+
+/* Compressed RAM, then a file: the one that can be had where the other can't. */
+static int open_default(struct run *run)
+{
+	struct zd_device *lz4, *file;
+	char why[256];
+	int no_lz4 = open_compressed(run, &lz4), no_file, rc = 0;
+
+	no_file = open_unlinked_file(run, &file, why, sizeof(why));
+	if (no_lz4 && no_file)
+		return cmd_error("%s: mend that, or name a device with --device", why);
+	if (no_lz4)
+		zd_log(ZD_LOG_WARN, "no compressed RAM: %s; all that goes out goes to a file",
+		       strerrordesc_np(-no_lz4));
+	else
+		rc = add_device(run, "lz4", lz4);
+	if (no_file)
+		zd_log(ZD_LOG_WARN, "%s: pages that don't compress stay in RAM (name a device with "
+				    "--device)",
+		       why);
+	else if (rc)
+		zd_device_unregister(file);
+	else
+		rc = add_device(run, "file", file);
+	return rc;
 }
 
 int run_devices_open(struct run *run)

@@ -74,3 +74,15 @@ for first in ram:size=8M lz4; do
 		'pages["live"] == 0 == pages["poisoned"]'
 done
 expect_in_report 'devices[0]["stats"]' 'devices[0]["ram"] < 1 << 20'
+
+# --- the default: compressed RAM, then a file ---
+zd_run --ram "$(scaled 20)M" -- "$python" "$T/graph.py" "$nr" >"$T/out" || fail "the default: ended with $?"
+[ "$(cat "$T/out")" = "$graph" ] || fail "the default: the graph is $(cat "$T/out")"
+expect_in_report '[d["name"] for d in devices] == ["lz4", "file"]' 'devices[0]["out"] > 0' \
+	'pages["live"] == 0 == pages["poisoned"]'
+# Without a place for the file it is compressed RAM alone, and the user is told.
+expect_status 0 env TMPDIR="$T/none" "$ZONEDEV" run --report "$T/report.json" --ram "$(scaled 20)M" -- \
+	"$python" "$T/graph.py" "$nr"
+[ "$OUT" = "$graph" ] || fail "lz4 alone: the graph is $OUT"
+grep -q "can't make a file .*stay in RAM" <<<"$ERR" || fail "no word on the file: $ERR"
+expect_in_report '[d["name"] for d in devices] == ["lz4"]' 'pages["live"] == 0 == pages["poisoned"]'
