@@ -95,7 +95,8 @@ static int open_unlinked_file(const struct run *run, struct zd_device **dev, cha
 	int rc = zd_file_device_create(NULL, 0, 0, dev);
 
 	if (rc == -EINVAL && run->in.limit[RLIMIT_FSIZE].rlim_max != RLIM_INFINITY)
-		snprintf(why, len, "ulimit -f lets a file have %llu KiB only, too little for a device",
+		snprintf(why, len,
+			 "ulimit -f lets a file have %llu KiB only, too little for a device",
 			 (unsigned long long)run->in.limit[RLIMIT_FSIZE].rlim_max >> 10);
 	else if (rc)
 		snprintf(why, len, "can't make a file for a device in $TMPDIR or /var/tmp: %s",
@@ -127,8 +128,9 @@ static int open_default(struct run *run)
 	else
 		rc = add_device(run, "lz4", lz4);
 	if (no_file)
-		zd_log(ZD_LOG_WARN, "%s: pages that don't compress stay in RAM (name a device with "
-				    "--device)",
+		zd_log(ZD_LOG_WARN,
+		       "%s: pages that don't compress stay in RAM (name a device with "
+		       "--device)",
 		       why);
 	else if (rc)
 		zd_device_unregister(file);
