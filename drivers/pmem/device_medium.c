@@ -73,11 +73,16 @@ static int check_align(struct opening *o)
 
 static int check_data(struct opening *o)
 {
-	int has = o->m->created ? 0 : zd_pmem_has_data(o->m);
+	int has;
 
+	if (o->m->created || o->flags & ZD_PMEM_DEVICE_FORCE)
+		return 0;
+	has = zd_pmem_has_data(o->m);
 	if (has < 0)
-		return fail(o, has, "%s can't be read: %s", o->path, strerrordesc_np(-has));
-	if (!has || o->flags & ZD_PMEM_DEVICE_FORCE)
+		return fail(o, has,
+			    "%s can't be read: %s: name another, or overwrite it with force=on",
+			    o->path, strerrordesc_np(-has));
+	if (!has)
 		return 0;
 	return fail(o, -EEXIST,
 		    "%s holds data: name a new or empty file, or overwrite it with force=on",

@@ -62,7 +62,7 @@ struct zd_device;
  * The creator may fork while no batch is in flight and go on in the child.
  *
  * Returns 0; -EEXIST: the medium holds data (of one without holes the first MiB is looked at)
- * and ZD_PMEM_DEVICE_FORCE was not given; -EBUSY: it is a region or a device already, or in use;
+ * and ZD_PMEM_DEVICE_FORCE was not given, or (-EIO) it can't be told; -EBUSY: it is a region or a device already, or in use;
  * -EINVAL: bad flags or sizes; -ENOTBLK: nothing that can be a device; others as zd_pmem_open()
  * has them.
  * Context: may block, fork-safe.

@@ -328,6 +328,26 @@ static void bad_blocks_are_known(void **state)
 	unlink(path);
 }
 
+/* What is lost may be data: so it is for the user to say. */
+static void bad_blocks_in_data(void **state)
+{
+	const char *path = make_file("bad", SIZE, "my thesis");
+	struct zd_device *dev;
+	struct zd_pmem *pmem;
+
+	(void)state;
+	assert_int_equal(zd_pmem_open(path, NULL, &pmem, err, sizeof(err)), 0);
+	assert_int_equal(zd_pmem_badblocks_set(pmem, 2 * MIB / 512, 8), 0);
+	zd_pmem_close(pmem);
+	refused(path, 0, 0, -EIO,
+		"%s can't be read: Input/output error: name another, or overwrite it with force=on");
+	dev = create(path, 0, ZD_PMEM_DEVICE_FORCE);
+	assert_int_equal(take_all(dev), NR_PAGES - 1);
+	give_all(dev, NR_PAGES - 1);
+	assert_int_equal(zd_device_unregister(dev), 0);
+	unlink(path);
+}
+
 /* On a disk threads copy; what fails, and what is left, is the same. */
 static void on_a_disk(void **state)
 {
@@ -413,6 +433,7 @@ int main(void)
 		cmocka_unit_test(a_file_that_is_cut),
 		cmocka_unit_test(poison),
 		cmocka_unit_test(bad_blocks_are_known),
+		cmocka_unit_test(bad_blocks_in_data),
 		cmocka_unit_test(on_a_disk),
 		cmocka_unit_test(the_creator_forks),
 	};
