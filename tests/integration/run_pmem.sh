@@ -37,12 +37,17 @@ exec 8<>"$T/in1" 9<>"$T/in2"
 size=$(scaled 96)
 [ "$size" -ge 48 ] || size=48
 
-# hold FIFO DEVICE: a program with its memory on DEVICE, as $RUN; ends with the fifo
+# hold FIFO DEVICE...: a program with its memory on these, as $RUN; ends with the fifo
 hold() {
-	start "$ZONEDEV" run --report "$T/report.json" --device "$2" --ram "$((size / 3))M" -- \
-		"$H/run_mem" hold "$size" <"$1" >"$T/out" 2>"$T/err" 8>&- 9>&-
+	local fifo=$1 devices=()
+	shift
+	for device; do
+		devices+=(--device "$device")
+	done
+	start "$ZONEDEV" run --report "$T/report.json" "${devices[@]}" --ram "$((size / 3))M" -- \
+		"$H/run_mem" hold "$size" <"$fifo" >"$T/out" 2>"$T/err" 8>&- 9>&-
 	RUN=$PID
-	wait_for 20 "grep -q ready '$T/out'" || fail "$2: didn't start: $(cat "$T/err")"
+	wait_for 20 "grep -q ready '$T/out'" || fail "$*: didn't start: $(cat "$T/err")"
 }
 
 truncate -s 512M "$shm/shared"
@@ -81,7 +86,21 @@ status=0
 wait "$RUN" || status=$?
 [ "$status" = $((128 + 7)) ] || fail "the file was cut, and: $status: $(cat "$T/out" "$T/err")"
 expect_in_report 'status["signal"] == 7' 'pages["poisoned"] > 0' 'pages["live"] == 0'
+
+# --- three of them, and each is taken away while the program looks at all of its memory ---
+truncate -s 8M "$shm/dax"
+hold "$T/in2" pmem:memfd:first,size=8M "dax:$shm/dax" "pmem:$T/old"
+for device in pmem dax pmem-2; do
+	: >"$T/out"
+	echo >&9
+	expect_status 0 "$ZONEDEV" remove --timeout 60 "$RUN" "$device"
+	wait_for 60 "grep -q ok '$T/out'" || fail "without $device: $(cat "$T/err")"
+done
 exec 8>&- 9>&-
+wait "$RUN" || fail "ended with $?: $(cat "$T/err")"
+expect_in_report 'all(d["state"] == "removed" and d["out"] > 0 for d in devices)' \
+	'len(devices) == 3' 'pages["live"] == 0' 'pages["poisoned"] == 0'
+[ "$(stat -c %b "$shm/dax")" = 0 ] || fail "the program's memory was left in the file"
 
 # --- no room for what the file's size promises: stores by address fail, and nothing is lost ---
 if mkdir "$T/small" && mount -t tmpfs -o "size=$((size / 6))M" tmpfs "$T/small" 2>/dev/null; then
