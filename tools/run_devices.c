@@ -39,7 +39,7 @@ static int open_spec(const char *text, const char **driver, struct zd_device **d
 	if (rc)
 		return rc;
 	*driver = spec.driver->name;
-	return spec.driver->create(spec.values, dev, err, len);
+	return zd_spec_create(&spec, dev, err, len);
 }
 
 /* After @rc = -EFBIG: where the user's limit of file sizes can't be raised, it binds the

@@ -227,25 +227,31 @@ int zd_spec_parse(const char *text, uint32_t command, struct zd_spec *spec, char
 }
 
 /* A plugin's ->create may be wrong in ways that the built-in ones aren't. */
-int zd_device_open_spec(const char *text, struct zd_device **dev, char *err, size_t errlen)
+int zd_spec_create(const struct zd_spec *spec, struct zd_device **dev, char *err, size_t errlen)
 {
+	const struct zd_driver *driver = spec->driver;
 	struct zd_device *made = NULL;
-	struct zd_spec spec;
-	int rc = zd_spec_parse(text, ZD_DRIVER_RUN, &spec, err, errlen);
+	int rc;
 
-	if (rc)
-		return rc;
 	zd_explain(err, errlen, 0, "%s", "");
-	rc = spec.driver->create(spec.values, &made, err, errlen);
+	rc = driver->create(spec->values, &made, err, errlen);
 	if (rc > 0 || (!rc && (!made || !made->pgmap.priv)))
 		return zd_explain(
 			err, errlen, -EINVAL,
 			"%s: a mistake in its driver: it makes no device that is registered",
-			spec.driver->name);
+			driver->name);
 	if (rc && err && errlen && !*err)
-		return zd_explain(err, errlen, rc, "%s device: %s", spec.driver->name,
+		return zd_explain(err, errlen, rc, "%s device: %s", driver->name,
 				  strerrordesc_np(-rc));
 	if (!rc)
 		*dev = made;
 	return rc;
+}
+
+int zd_device_open_spec(const char *text, struct zd_device **dev, char *err, size_t errlen)
+{
+	struct zd_spec spec;
+	int rc = zd_spec_parse(text, ZD_DRIVER_RUN, &spec, err, errlen);
+
+	return rc ? rc : zd_spec_create(&spec, dev, err, errlen);
 }

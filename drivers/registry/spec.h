@@ -26,4 +26,8 @@ struct zd_spec {
 int zd_spec_parse(const char *text, uint32_t command, struct zd_spec *spec, char *err,
 		  size_t errlen);
 
+/* zd_spec_create - the device that is spelt so, of a driver for ZD_DRIVER_RUN; as
+ * zd_device_open_spec() has it. */
+int zd_spec_create(const struct zd_spec *spec, struct zd_device **dev, char *err, size_t errlen);
+
 #endif

@@ -149,6 +149,7 @@ static void faulty_destroy(struct zd_device *dev)
 static const struct zd_device_ops faulty_ops = {
 	.size = sizeof(faulty_ops),
 	.version = ZD_DEVICE_OPS_VERSION,
+	.flags = ZD_DEVICE_NO_MALLOC,
 	.alloc_pages = faulty_alloc_pages,
 	.unalloc_pages = faulty_unalloc_pages,
 	.page_free = faulty_page_free,

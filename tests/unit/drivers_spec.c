@@ -266,6 +266,28 @@ static void regions(void **state)
 	assert_int_equal(spec.values[2].number, 0);
 }
 
+/* A URI names its driver by itself, and ends at the first comma that stands alone. */
+static void uris(void **state)
+{
+	const struct zd_driver *nbd = zd_driver_named("nbd", 3, ZD_DRIVER_RUN);
+	struct zd_spec spec;
+
+	(void)state;
+	assert_int_equal(zd_spec_parse("nbds://h:1/a=b,,c,timeout=2m", ZD_DRIVER_RUN, &spec, NULL,
+				       0),
+			 0);
+	assert_ptr_equal(spec.driver, nbd);
+	assert_string_equal(spec.values[0].text, "nbds://h:1/a=b,c");
+	assert_int_equal(zd_spec_parse("nbd:nbd+unix:///?socket=/s", ZD_DRIVER_RUN, &spec, NULL, 0),
+			 0);
+	assert_ptr_equal(spec.driver, nbd);
+	assert_string_equal(spec.values[0].text, "nbd+unix:///?socket=/s");
+	assert_int_equal(zd_spec_parse("nbd+unix:///?socket=/s", ZD_DRIVER_RUN, &spec, NULL, 0), 0);
+	assert_string_equal(spec.values[0].text, "nbd+unix:///?socket=/s");
+	assert_int_equal(zd_spec_parse("http://h/", ZD_DRIVER_RUN, &spec, NULL, 0), -EINVAL);
+	assert_int_equal(zd_spec_parse("nbd://h", ZD_DRIVER_SERVE, &spec, NULL, 0), -EINVAL);
+}
+
 /* What the table's users rely on. */
 static void registry(void **state)
 {
@@ -301,7 +323,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sizes),       cmocka_unit_test(wrong_specs),
 		cmocka_unit_test(wrong_files), cmocka_unit_test(right_specs),
-		cmocka_unit_test(regions),     cmocka_unit_test(registry),
+		cmocka_unit_test(regions),     cmocka_unit_test(uris),
+		cmocka_unit_test(registry),
 	};
 	char path[256];
 	int ret;
