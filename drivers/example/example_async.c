@@ -22,7 +22,7 @@ struct async_example {
 	bool stop;
 	pthread_t thread;
 	pid_t process;			/* that the thread is of */
-	size_t bytes;
+	size_t bytes;			/* of this struct */
 	char *memory;
 	bool used[];
 };
@@ -106,6 +106,9 @@ static int async_start(struct async_example *ex)
 	sigset_t all, old;
 	int ret;
 
+	/* new in a forked copy, too: there the thread that waits is missing */
+	pthread_mutex_init(&ex->lock, NULL);
+	pthread_cond_init(&ex->more, NULL);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	ret = pthread_create(&ex->thread, NULL, async_thread, ex);
@@ -138,6 +141,13 @@ static void async_submit(struct zd_device *dev, struct zd_device_io *io)
 	pthread_mutex_unlock(&ex->lock);
 }
 
+static void async_free(struct async_example *ex)
+{
+	if (ex->memory != MAP_FAILED)
+		munmap(ex->memory, ex->dev.nr_pages * ZD_PAGE_SIZE);
+	munmap(ex, ex->bytes);
+}
+
 static void async_destroy(struct zd_device *dev)	/* may block */
 {
 	struct async_example *ex = dev->private_data;
@@ -149,7 +159,7 @@ static void async_destroy(struct zd_device *dev)	/* may block */
 		pthread_mutex_unlock(&ex->lock);
 		pthread_join(ex->thread, NULL);
 	}
-	munmap(ex, ex->bytes);
+	async_free(ex);
 }
 
 static const struct zd_device_ops async_example_ops = {
@@ -165,31 +175,31 @@ static const struct zd_device_ops async_example_ops = {
 
 int example_async_device_create(uint64_t nr_pages, struct zd_device **dev)
 {
-	size_t head = sizeof(struct async_example) + nr_pages * sizeof(bool);
-	size_t bytes = (head + nr_pages * ZD_PAGE_SIZE + ~ZD_PAGE_MASK) & ZD_PAGE_MASK;
+	size_t bytes = sizeof(struct async_example) + nr_pages * sizeof(bool);
 	struct async_example *ex;
 	int ret;
 
-	ex = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	/* Private: a forked copy has its own queue, and the first process's thread another. */
+	ex = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (ex == MAP_FAILED)
 		return -ENOMEM;
 	ex->bytes = bytes;
-	ex->memory = (char *)ex + head;
-	pthread_mutex_init(&ex->lock, NULL);
-	pthread_cond_init(&ex->more, NULL);
+	ex->memory = mmap(NULL, nr_pages * ZD_PAGE_SIZE, PROT_READ | PROT_WRITE,
+			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	ex->dev = (struct zd_device){
 		.ops = &async_example_ops,
 		.name = "example_async",
 		.nr_pages = nr_pages,
 		.private_data = ex,
 	};
-	ret = async_start(ex);
-	if (!ret)
-		ret = zd_device_register(&ex->dev);
-	*dev = &ex->dev;
-	if (ret && ex->process)
+	*dev = &ex->dev;		/* zd_device_unregister() ends it */
+	ret = ex->memory == MAP_FAILED ? -ENOMEM : async_start(ex);
+	if (ret) {
+		async_free(ex);
+		return ret;
+	}
+	ret = zd_device_register(&ex->dev);
+	if (ret)
 		async_destroy(&ex->dev);
-	else if (ret)
-		munmap(ex, bytes);
 	return ret;
 }

@@ -15,6 +15,12 @@
  * of a library, sets ZD_DEVICE_ASYNC and calls zd_io_complete_any() from that thread.  Drivers
  * that can only block are written as reads and writes (zonedev/blocking.h).
  *
+ * Threads and forks.  `zonedev run` goes on in a forked copy of itself when the program leaves
+ * processes behind, with no batch in flight; the first process ends soon.  The copy has none of a
+ * driver's threads.  A driver starts them in ->submit when getpid() has changed, makes their
+ * locks anew, keeps no state in memory that both processes share, and begins nothing in the
+ * first process by itself (drivers/example/example_async.c; the blocking adapter does all that).
+ *
  * Thread rules.  ->submit, ->reap and ->direct_access of one device are called
  * by one thread at a time (the server's).  ->alloc_pages and ->page_free may be
  * called by any thread, at the same time as anything else: guard them with a
