@@ -16,6 +16,7 @@
 #include "engine/delayed_put.h"
 #include "engine/mig.h"
 #include "engine/tier.h"
+#include "run/close.h"
 #include "run/process.h"
 #include "run/removal.h"
 #include "run/run.h"
@@ -32,7 +33,7 @@ static void *unregister(void *arg)
 	static const uint64_t one = 1;
 	struct removal *r = arg;
 
-	zd_device_unregister(r->dev);
+	close_device(r->dev);
 	/* a new eventfd's counter has room */
 	if (write(r->done.fd, &one, sizeof(one)) < 0)
 		return NULL;

@@ -31,6 +31,7 @@
  *	agent/         the agent itself, which lives in the program
  *
  *   What is done about them
+ *	close.c        the end of a device
  *	tiers.c        the devices, under the user's names
  *	removal.c      a device is taken away
  *	budget.c       how much RAM they use
