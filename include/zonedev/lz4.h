@@ -8,6 +8,13 @@
  * pages go to another device, or stay where they are.
  *
  * What is stored is trusted as all RAM is: there is no checksum over it.
+ *
+ * Its statistics (zd_device_ops.stats): pages_compressed and pages_same, of one word, which are
+ * there now; incompressible and no_room, how often a page was refused; bytes_stored, of the
+ * compressed pages, and pool_bytes, the RAM that is there for them; ratio, of the pages' bytes to
+ * all that they take, tables too; waste_percent, of pool_bytes what is no compressed byte; and
+ * moves, pages that were moved to make the pool smaller.  waste_percent stays below 15, but for
+ * pools of a few MiB, of which up to one MiB may be waste.
  */
 #ifndef ZONEDEV_LZ4_H
 #define ZONEDEV_LZ4_H

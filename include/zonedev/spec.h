@@ -20,6 +20,7 @@ struct zd_device;
 /*
  * zd_device_open_spec - a device from its command-line form:
  *	ram:size=1G   file:PATH   file:PATH,size=8G   file:PATH,size=8G,force=on
+ *	lz4   lz4:max=2G,level=3
  *	plugin:./my.so,KEY=VALUE   (zonedev-plugin(7))
  *
  * A comma in PATH is written twice.  Sizes are of zd_parse_size()'s form, 2M or
