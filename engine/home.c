@@ -31,7 +31,7 @@
 
 #define HOME_BATCHES	64	/* in flight at a time */
 
-/* The entries of [addr, addr + nr pages) become those of pages in RAM; @old gets what they
+/* The entries of [addr, addr + nr pages), all of one device, become those of pages in RAM; @old gets what they
  * were. */
 static void leave_device(struct zd_mm *mm, uint64_t addr, unsigned int nr, zd_entry_t *old)
 {
@@ -43,8 +43,8 @@ static void leave_device(struct zd_mm *mm, uint64_t addr, unsigned int nr, zd_en
 		old[i] = *entry;
 		if (!server->track)
 			zd_entry_store(entry, 0);
-		zd_mm_count_device(mm, zd_entry_val(old[i]), -1);
 	}
+	zd_mm_count_device(mm, zd_entry_val(old[0]), -(int)nr);
 	if (server->track)
 		zd_mm_lru_add(mm, addr, nr, nr == 1 && zd_lru_refault_is_hot(&server->lru, old[0]));
 }

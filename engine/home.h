@@ -17,8 +17,8 @@ int zd_home(struct zd_mm *mm, uint64_t addr, unsigned int nr, enum zd_home_for w
 	    uint64_t start_ns);
 
 /*
- * Copy [addr, addr + nr pages), DEVICE entries that are not locked, from @content and let the
- * device pages go.  Returns pages done, or -errno for the first.
+ * Copy [addr, addr + nr pages), DEVICE entries of one device that are not locked, from @content and
+ * let the device pages go.  Returns pages done, or -errno for the first.
  *
  * @wake: the copy also wakes the threads that wait for the copied pages, which saves a
  * system call.  So the entries change first: from the copy on the program may write to

@@ -166,7 +166,6 @@ static void store(struct zd_mig *mig, struct zd_mig_page *p)
 	page->word = p->addr;	/* taken: migrate_vma.c */
 	mig->gone++;
 	mig->server->stats.c.pages_out++;
-	zd_server_tier_of(mig->server, p->pfn)->pages_in++;
 	mig->server->stats.c.bytes_to_device += ZD_PAGE_SIZE;
 	mig->server->lru.clock++;
 	/* the first owner gets the batch's reference */
@@ -255,6 +254,7 @@ static void back(struct zd_mig *mig, struct zd_mig_page *p)
 /* The server's thread; doesn't block.  May free @mig. */
 void zd_out_land(struct zd_mig *mig)
 {
+	unsigned int before = mig->gone;
 	bool done = true;
 
 	mig->retry = false;
@@ -267,6 +267,8 @@ void zd_out_land(struct zd_mig *mig)
 			back(mig, p);
 		done &= p->step == ZD_MIG_DONE;
 	}
+	if (mig->gone > before)
+		zd_server_find_tier(mig->server, mig->dev)->pages_in += mig->gone - before;
 	if (!done)
 		return;
 	ZD_PROBE3(migrate_end, 0, mig->first, mig->gone);

@@ -47,6 +47,8 @@ struct zd_server_host {
 /* A device of the server (tier.h). */
 struct zd_tier {
 	struct zd_device *dev;		/* NULL: this slot is free */
+	zd_pfn_t pfn;			/* of its pages, */
+	uint64_t nr_pages;		/* so many */
 	unsigned int slot;		/* in server->tier_slots */
 	struct zd_source source;	/* its completions; fd -1: none are announced */
 	uint64_t nr_entries;		/* DEVICE entries of all address spaces */

@@ -70,7 +70,8 @@ int zd_server_attach(struct zd_server *server, struct zd_device *dev)
 	if (rc)
 		return rc;
 	*tier = (struct zd_tier){
-		.dev = dev, .slot = tier - server->tier_slots,
+		.dev = dev, .pfn = dev->pgmap.pfn, .nr_pages = dev->nr_pages,
+		.slot = tier - server->tier_slots,
 		.source = { .fd = dev->event_fd, .ready = tier_ready },
 	};
 	if (dev->event_fd >= 0) {
