@@ -165,6 +165,20 @@ static void device_full(struct zd_server *server)
 	server->evict_after_ns = zd_now_ns() + PAUSE_MAX_NS;
 }
 
+/* Next to nothing is resident: is it what the last tier takes of RAM that exceeds the limit? */
+static void check_ram_taken(const struct zd_server *server)
+{
+	struct zd_tier *tier = server->tiers[server->nr_tiers - 1];
+
+	if (tier->full || zd_server_used(server) <= server->limit ||
+	    zd_tier_ram_pages(tier) <= server->limit / 2)
+		return;
+	tier->full = true;
+	zd_log(ZD_LOG_WARN,
+	       "%s: what it holds takes %llu MiB of RAM, more than --ram has room for; give a larger --ram, or another device behind it",
+	       tier->dev->name, (unsigned long long)zd_tier_ram_pages(tier) / 256);
+}
+
 /* Pages that were picked and can't go now: to the end of the queue, the only place where
  * a FIFO takes them. */
 static void put_back(struct zd_server *server, struct zd_mm *mm, const uint64_t *addrs,
@@ -218,9 +232,12 @@ void zd_server_evict(struct zd_server *server)
 		unsigned int nr;
 		int rc;
 
-		if (zd_now_ns() < server->evict_after_ns ||
-		    zd_lru_present(&server->lru) <= MIN_PAGES)
+		if (zd_now_ns() < server->evict_after_ns)
 			return;
+		if (zd_lru_present(&server->lru) <= MIN_PAGES) {
+			check_ram_taken(server);
+			return;
+		}
 		zd_lru_balance(&server->lru, table_of, server);
 		nr = pick(server, &mm, addrs);
 		if (!nr) {

@@ -173,6 +173,35 @@ static void removal_without_memory(void **state)
 	assert_true(nr_on(b) > 0);
 }
 
+/* In a program pages may be malloc's own: they go to no driver that may call malloc, unless they
+ * are on such a one. */
+static void no_malloc(void **state)
+{
+	static struct zd_device_ops ops;
+	struct stub *a = add(100), *b = add(100);
+
+	(void)state;
+	ops = stub_ops;
+	ops.flags = ZD_DEVICE_NO_MALLOC;
+	server.in_program = true;
+	out(0, 10);
+	a->dev.ops = &ops;
+	assert_int_equal(take_away(a), 0);
+	for (unsigned int i = 0; i < 10; i++)
+		is_home(i);
+	server.tiers[0]->removing = false;
+	out(10, 10);
+	b->dev.ops = &ops;
+	assert_int_equal(take_away(a), 0);
+	assert_int_equal(nr_on(b), 10);
+	server.tiers[0]->removing = false;
+	a->dev.ops = &stub_ops;
+	b->dev.ops = &stub_ops;
+	out(20, 10);
+	assert_int_equal(take_away(a), 0);
+	assert_int_equal(nr_on(b), 20);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -180,6 +209,7 @@ int main(void)
 		TEST(remove_middle),	      TEST(remove_last),
 		TEST(removal_called_off),     TEST(removed_in_flight),
 		TEST(removal_without_memory),
+		TEST(no_malloc),
 	};
 
 	return run_all(tests, sizeof(tests) / sizeof(tests[0]));

@@ -160,6 +160,21 @@ static void ram_counts(void **state)
 	server.tiers[1]->pause_until_ns = 0;
 }
 
+/* A tier alone that takes more RAM than there is: told once, and the last pages stay. */
+static void ram_for_nothing_else(void **state)
+{
+	struct stub *a = add(PAGES);
+
+	(void)state;
+	queue(0, 64);
+	server.limit = 1000;
+	a->ram_pages = 1000;
+	for (int i = 0; i < 3; i++)
+		zd_server_evict(&server);
+	assert_int_equal(nr_on(a), 0);
+	assert_int_equal(nr_logged, 1);
+}
+
 /* --- home --- */
 
 /* A fault brings neighbours, but of one device. */
@@ -186,7 +201,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(first_with_room), TEST(no_room_at_all),	 TEST(one_does_not_fit),
 		TEST(a_device_fails),  TEST(a_device_is_away),	 TEST(dropped_on_the_way),
-		TEST(ram_counts),      TEST(home_of_one_device),
+		TEST(ram_counts), TEST(ram_for_nothing_else),      TEST(home_of_one_device),
 	};
 
 	return run_all(tests, sizeof(tests) / sizeof(tests[0]));
