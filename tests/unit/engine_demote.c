@@ -103,6 +103,7 @@ static void stays_on_error(void **state)
 	struct stub *a = add(PAGES), *b = add(PAGES);
 
 	(void)state;
+	may_log = true;
 	server.limit = 1000;
 	out(0, 64);
 	a->ram_pages = 600;

@@ -106,6 +106,7 @@ static void removal_called_off(void **state)
 	struct stub *a = add(100), *b = add(100);
 
 	(void)state;
+	may_log = true;
 	out(0, 50);
 	a->read_error = -EIO;
 	a->every = 10;
@@ -154,6 +155,7 @@ static void removal_without_memory(void **state)
 	int rc;
 
 	(void)state;
+	may_log = true;
 	for (unsigned int nth = 1, first = 0; nth < 6; nth++, first += 150) {
 		out(first, 150);
 		server.tiers[0]->removing = false;

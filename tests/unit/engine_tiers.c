@@ -52,6 +52,7 @@ static void one_does_not_fit(void **state)
 	struct stub *a = add(100), *b = add(100);
 
 	(void)state;
+	may_log = true;
 	a->write_error = -ENOSPC;
 	a->every = 3;
 	out(0, 30);
@@ -73,6 +74,7 @@ static void a_device_fails(void **state)
 	struct stub *a = add(100), *b = add(100);
 
 	(void)state;
+	may_log = true;
 	a->write_error = -EIO;
 	out(0, 10);
 	assert_int_equal(nr_on(b), 10);
@@ -166,6 +168,7 @@ static void ram_for_nothing_else(void **state)
 	struct stub *a = add(PAGES);
 
 	(void)state;
+	may_log = true;
 	queue(0, 64);
 	server.limit = 1000;
 	a->ram_pages = 1000;

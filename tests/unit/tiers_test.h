@@ -45,6 +45,7 @@ static struct zd_server server;
 static struct zd_mm *mm;
 static char *memory;	/* PAGES pages, managed, never touched but by the server */
 static unsigned int nr_logged;
+static bool may_log;	/* or any log, a reference put too many, say, is a failure */
 
 static inline struct stub *stub_of(struct zd_device *dev)
 {
@@ -233,6 +234,7 @@ static inline int setup(void **state)
 
 	(void)state;
 	nr_logged = 0;
+	may_log = false;
 	memset(stub, 0, sizeof(stub));
 	assert_int_equal(zd_uffd_api(uffd, ZD_UFFD_FEATURES), 0);
 	assert_int_equal(zd_server_init(&server, &host, NULL), 0);
@@ -275,6 +277,7 @@ static inline int teardown(void **state)
 		free(stub[i].memory);
 	}
 	munmap(memory, PAGES * ZD_PAGE_SIZE);
+	assert_true(may_log || !nr_logged);
 	return 0;
 }
 
