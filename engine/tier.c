@@ -10,7 +10,7 @@
 #define PAUSE_MIN_NS	1000000ull
 #define PAUSE_MAX_NS	1000000000ull
 #define FULL_NS		100000000ull	/* a tier that had no page: one may have been freed since */
-#define OWED_MIN	1024		/* pages that it sends on then */
+#define OWED_MAX	1024		/* pages that it sends on then */
 
 static void tier_ready(struct zd_source *source, uint32_t events)
 {
@@ -142,7 +142,7 @@ void zd_tier_took(struct zd_tier *tier, unsigned int asked, int got)
 	if (got >= (int)asked)
 		return;
 	tier->full_until_ns = zd_now_ns() + FULL_NS;
-	tier->owed = asked < OWED_MIN ? OWED_MIN : asked;
+	tier->owed = tier->nr_entries / 8 < OWED_MAX ? tier->nr_entries / 8 : OWED_MAX;
 }
 
 void zd_server_detach(struct zd_server *server, struct zd_device *dev)

@@ -42,7 +42,8 @@ static inline struct zd_tier *zd_server_tier_of(const struct zd_server *server, 
 {
 	unsigned int i = 0;
 
-	while (i + 1 < server->nr_tiers && pfn - server->tiers[i]->pfn >= server->tiers[i]->nr_pages)
+	while (i + 1 < server->nr_tiers &&
+	       pfn - server->tiers[i]->pfn >= server->tiers[i]->nr_pages)
 		i++;
 	return server->tiers[i];
 }

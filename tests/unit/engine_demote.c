@@ -81,6 +81,27 @@ static void ram_above_share(void **state)
 	assert_int_equal(nr_on(a), 256 - 3 * 64 - 8);
 }
 
+/* No room, though there seem to be pages: some are sent on, once. */
+static void had_no_room(void **state)
+{
+	struct stub *a = add(PAGES), *b = add(PAGES);
+
+	(void)state;
+	a->most = 100;
+	out(0, 110);
+	assert_int_equal(nr_on(a), 100);
+	turns(10);
+	assert_int_equal(nr_on(a), 100);	/* nothing was there to be sent on when it said so */
+	zd_mm_drop(mm, at(0), at(1));
+	out(200, 10);
+	turns(10);
+	assert_int_equal(nr_on(a), 36);
+	out(300, 10);
+	turns(10);
+	assert_int_equal(nr_on(a), 46);
+	assert_int_equal(nr_on(b), 83);
+}
+
 /* Pages that no run names: the queue is made anew. */
 static void found_by_a_walk(void **state)
 {
@@ -253,9 +274,10 @@ static void direct(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(coldest_first),  TEST(ram_above_share), TEST(found_by_a_walk),
-		TEST(stays_on_error), TEST(while_it_reads),  TEST(while_it_writes),
-		TEST(ends_meanwhile), TEST(fault_meanwhile), TEST(direct),
+		TEST(coldest_first),   TEST(ram_above_share), TEST(had_no_room),
+		TEST(found_by_a_walk), TEST(stays_on_error),  TEST(while_it_reads),
+		TEST(while_it_writes), TEST(ends_meanwhile),  TEST(fault_meanwhile),
+		TEST(direct),
 	};
 
 	return run_all(tests, sizeof(tests) / sizeof(tests[0]));

@@ -210,8 +210,7 @@ int main(void)
 		TEST(remove_first),	      TEST(remove_all),
 		TEST(remove_middle),	      TEST(remove_last),
 		TEST(removal_called_off),     TEST(removed_in_flight),
-		TEST(removal_without_memory),
-		TEST(no_malloc),
+		TEST(removal_without_memory), TEST(no_malloc),
 	};
 
 	return run_all(tests, sizeof(tests) / sizeof(tests[0]));

@@ -202,9 +202,9 @@ static void home_of_one_device(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(first_with_room), TEST(no_room_at_all),	 TEST(one_does_not_fit),
-		TEST(a_device_fails),  TEST(a_device_is_away),	 TEST(dropped_on_the_way),
-		TEST(ram_counts), TEST(ram_for_nothing_else),      TEST(home_of_one_device),
+		TEST(first_with_room), TEST(no_room_at_all),	   TEST(one_does_not_fit),
+		TEST(a_device_fails),  TEST(a_device_is_away),	   TEST(dropped_on_the_way),
+		TEST(ram_counts),      TEST(ram_for_nothing_else), TEST(home_of_one_device),
 	};
 
 	return run_all(tests, sizeof(tests) / sizeof(tests[0]));

@@ -30,7 +30,7 @@ struct stub {
 	struct zd_device dev;
 	char *memory;
 	bool taken[PAGES];
-	unsigned int nr_taken;
+	unsigned int nr_taken, most;	/* 0: as many as there are */
 	int write_error, read_error;	/* of all pages, */
 	unsigned int every;		/* or only of each page whose number is a multiple */
 	bool hold;			/* batches wait for let_go() */
@@ -70,6 +70,8 @@ static inline int stub_alloc(struct zd_device *dev, unsigned int nr, zd_pfn_t *p
 	unsigned int got = 0;
 
 	for (unsigned int i = 0; i < dev->nr_pages && got < nr; i++) {
+		if (s->most && s->nr_taken == s->most)
+			break;
 		if (s->taken[i])
 			continue;
 		s->taken[i] = true;
