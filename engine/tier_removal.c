@@ -68,7 +68,7 @@ static int shift_away(struct zd_server *server, const struct zd_tier *tier,
 		if (!may_follow(server, tier, want.to))
 			continue;
 		rc = zd_shift(server, places, nr, &want);
-		if (rc != -ENOSPC && rc != -ENODEV)
+		if (rc != -ENOSPC && rc != -ENODEV && rc != -EIO)
 			return rc;
 	}
 	return rc;
