@@ -26,7 +26,7 @@ void zd_nbd_cmds_init(struct zd_nbd *nbd)
 		CDS_INIT_LIST_HEAD(&nbd->again[dir]);
 		nbd->queue[dir].head = NULL;
 	}
-	nbd->nr_trims = 0;
+	nbd->nr_reads = nbd->nr_trims = 0;
 	nbd->stats.in_flight = 0;
 }
 
@@ -135,6 +135,7 @@ bool zd_nbd_cmd_send(struct zd_nbd *nbd, struct zd_nbd_cmd *cmd, struct zd_nbd_c
 			cookie = nbd->lib.aio_pwrite(conn->handle, buf, cmd->bytes, offset,
 						     callback, fua);
 		} else {
+			nbd->nr_reads++;
 			cookie = nbd->lib.aio_pread(conn->handle, buf, cmd->bytes, offset, callback,
 						    0);
 		}
@@ -154,6 +155,8 @@ static void take_off(struct zd_nbd *nbd, struct zd_nbd_cmd *cmd)
 		conn->bytes -= cmd->bytes;
 		if (dir_of(cmd) == ZD_NBD_WRITE)
 			conn->write_bytes -= cmd->bytes;
+		else
+			nbd->nr_reads--;
 	}
 	cmd->conn = NULL;
 	zd_nbd_count(&nbd->stats.in_flight, -1);
@@ -298,8 +301,10 @@ static void failed(struct zd_nbd *nbd, struct zd_nbd_cmd *cmd, uint64_t now)
 static void succeeded(struct zd_nbd *nbd, struct zd_nbd_cmd *cmd, uint64_t now)
 {
 	zd_nbd_count(&nbd->stats.pages, cmd->bytes / ZD_PAGE_SIZE);
-	if (dir_of(cmd) == ZD_NBD_READ)
-		zd_nbd_count_latency(nbd, now - cmd->sent_ns);
+	if (dir_of(cmd) == ZD_NBD_READ) {
+		nbd->read_ns = now - cmd->sent_ns;
+		zd_nbd_count_latency(nbd, nbd->read_ns);
+	}
 	if (!cmd->single) {
 		zd_nbd_cmd_end(nbd, cmd, 0);
 	} else if (page_done(cmd, 0)) {

@@ -67,6 +67,7 @@ static void nbd_submit(struct zd_device *dev, struct zd_device_io *io)
 	}
 	zd_mutex_lock(&nbd->inbox_lock);
 	zd_ioq_push(&nbd->inbox, io);
+	__atomic_store_n(&nbd->has_mail, true, __ATOMIC_RELAXED);
 	asleep = nbd->asleep;
 	nbd->asleep = false;
 	zd_mutex_unlock(&nbd->inbox_lock);

@@ -160,6 +160,7 @@ struct zd_nbd {
 	 * stores, with no other lock held, and none is taken inside. */
 	struct zd_mutex inbox_lock;
 	struct zd_ioq inbox;
+	bool has_mail;			/* __atomic; a hint, for who doesn't hold the lock */
 	bool asleep;			/* the I/O thread waits for wake_fd, or is about to */
 	bool stop;
 	int wake_fd;
@@ -175,7 +176,8 @@ struct zd_nbd {
 	struct cds_list_head again[ZD_NBD_DIRS];	/* commands to be sent again */
 	struct cds_list_head free_cmds;
 	struct zd_nbd_cmd *cmds;
-	unsigned int nr_trims;
+	unsigned int nr_reads, nr_trims;	/* in flight */
+	uint64_t read_ns;		/* that the last read took */
 	uint64_t down_ns;		/* since when no connection is up; 0: one is, or none was yet */
 	uint64_t heard_ns;		/* the last answer, or when the first command was sent */
 	uint64_t end_ns;		/* the thread is to end then; 0: it isn't to end */

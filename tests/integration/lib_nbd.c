@@ -11,7 +11,7 @@
 #define N	64
 
 static char dir[] = "/dev/shm/zd-lib-nbd.XXXXXX";
-static char path[64], sock[64];
+static char path[64], sock[64], ready[64];
 static pid_t server;
 
 static void start_server(void)
@@ -19,14 +19,15 @@ static void start_server(void)
 	struct stat st;
 
 	unlink(sock);
+	unlink(ready);
 	server = fork();
 	if (!server) {
-		execlp("nbdkit", "nbdkit", "-f", "--exit-with-parent", "-U", sock, "file", path,
-		       (char *)NULL);
+		execlp("nbdkit", "nbdkit", "-f", "--exit-with-parent", "-U", sock, "-P", ready,
+		       "file", path, (char *)NULL);
 		_exit(127);
 	}
 	CHECK(server > 0);
-	WAIT_FOR(!stat(sock, &st));
+	WAIT_FOR(!stat(ready, &st));
 }
 
 static void kill_server(void)
@@ -182,6 +183,7 @@ int main(void)
 		skip("needs nbdkit");
 	CHECK(mkdtemp(dir));
 	snprintf(path, sizeof(path), "%s/data", dir);
+	snprintf(ready, sizeof(ready), "%s/ready", dir);
 	snprintf(sock, sizeof(sock), "%s/s", dir);
 	close(open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600));
 	CHECK(!truncate(path, 16 << 20));

@@ -9,11 +9,11 @@
 # id, $URI its address, and its messages go to $T/remote.err.  It doesn't inherit descriptor 8, by
 # which tests talk to a program.
 remote() {
-	rm -f "$T/remote.sock"
-	start nbdkit --foreground --unix "$T/remote.sock" "$@" >/dev/null 2>>"$T/remote.err" 8>&-
+	rm -f "$T/remote.sock" "$T/remote.ready"
+	start nbdkit --foreground --unix "$T/remote.sock" --pidfile "$T/remote.ready" "$@" >/dev/null 2>>"$T/remote.err" 8>&-
 	REMOTE=$PID
 	URI="nbd+unix:///?socket=$T/remote.sock"
-	wait_for 20 "[ -S '$T/remote.sock' ] || gone $REMOTE" && [ -S "$T/remote.sock" ] ||
+	wait_for 20 "[ -s '$T/remote.ready' ] || gone $REMOTE" && [ -s "$T/remote.ready" ] ||
 		fail "nbdkit $*: $(cat "$T/remote.err")"
 }
 

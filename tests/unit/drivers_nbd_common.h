@@ -15,7 +15,7 @@
 #define NR_PAGES	(SIZE_MIB << 8)
 
 static char dir[64];		/* of the test: the socket, and what is exported */
-static char socket_path[96], log_path[96], uri[128];
+static char socket_path[96], ready_path[96], log_path[96], uri[128];
 static pid_t server;
 
 static inline bool have_nbdkit(void)
@@ -26,13 +26,15 @@ static inline bool have_nbdkit(void)
 /* nbdkit with these arguments, up to NULL. */
 static inline void start_server(const char *const *args)
 {
-	const char *argv[24] = { "nbdkit", "-f", "--exit-with-parent", "-U", socket_path };
+	const char *argv[24] = { "nbdkit", "-f",      "--exit-with-parent", "-U", socket_path,
+				 "-P",	   ready_path };
 	uint64_t until = zd_now_ns() + PATIENCE_MS * UINT64_C(1000000);
-	unsigned int n = 5;
+	unsigned int n = 7;
 
 	while (*args)
 		argv[n++] = *args++;
 	unlink(socket_path);
+	unlink(ready_path);
 	server = fork();
 	if (!server) {
 		dup2(open(log_path, O_WRONLY | O_CREAT | O_APPEND, 0600), 2);
@@ -40,7 +42,7 @@ static inline void start_server(const char *const *args)
 		_exit(127);
 	}
 	assert_true(server > 0);
-	while (access(socket_path, F_OK)) {
+	while (access(ready_path, F_OK)) {
 		assert_true(zd_now_ns() < until);
 		assert_int_equal(waitpid(server, NULL, WNOHANG), 0);
 		usleep(1000);
@@ -74,6 +76,7 @@ static inline int make_dir(void **state)
 	if (!mkdtemp(dir))
 		return -1;
 	snprintf(socket_path, sizeof(socket_path), "%s/s", dir);
+	snprintf(ready_path, sizeof(ready_path), "%s/ready", dir);
 	snprintf(log_path, sizeof(log_path), "%s/log", dir);
 	snprintf(uri, sizeof(uri), "nbd+unix:///?socket=%s", socket_path);
 	return 0;
