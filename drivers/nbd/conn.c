@@ -44,6 +44,9 @@ static void note_error(struct zd_nbd_conn *conn)
 	const struct zd_nbd_lib *lib = &conn->nbd->lib;
 	const char *why = lib->get_error();
 
+	/* Not the name of libnbd's function. */
+	if (why && !strncmp(why, "nbd_aio_", strlen("nbd_aio_")) && strstr(why, ": "))
+		why = strstr(why, ": ") + 2;
 	conn->timed_out = lib->get_errno() == ETIMEDOUT;
 	snprintf(conn->why, sizeof(conn->why), "%s", why ? why : "");
 }

@@ -129,7 +129,7 @@ static int connect_first(struct zd_nbd *nbd, char *err, size_t errlen)
 	if (conn->state == ZD_NBD_UP)
 		return 0;
 	return zd_explain(err, errlen, -ECONNREFUSED,
-			  "can't connect to %s: %s: start its server, or name another", nbd->uri,
+			  "can't connect to %s: %s: start the server, or correct the URI", nbd->uri,
 			  *conn->why ? conn->why : "the server has closed the connection");
 }
 

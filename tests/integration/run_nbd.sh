@@ -22,3 +22,11 @@ start qemu-nbd --format=raw --shared=4 --persistent --socket="$T/qemu.sock" \
 	--export-name=memory "$T/disk"
 wait_for 20 "[ -S '$T/qemu.sock' ]" || fail "qemu-nbd doesn't start"
 under "nbd+unix:///memory?socket=$T/qemu.sock" run_sort
+
+# Over TLS, with a key that both sides know; and not without it.
+printf 'alice:%s\n' "$(od -An -tx1 -N 32 /dev/urandom | tr -d ' \n')" >"$T/keys.psk"
+remote --tls=require --tls-psk="$T/keys.psk" memory 256M
+zd_run --device "nbds+unix://alice@/?socket=$T/remote.sock&tls-psk-file=$T/keys.psk" --ram 8M -- \
+	"$H/run_mem" check 24 || fail "ended with $?"
+expect_report pages.out -gt 0
+expect_error "requires TLS" "$ZONEDEV" run --device "$URI" -- true

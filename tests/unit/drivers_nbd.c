@@ -161,7 +161,7 @@ static void expect_refusal(const char *text, uint64_t size)
 static void what_is_no_device_is_refused(void **state)
 {
 	(void)state;
-	expect_refusal("start its server", 0);
+	expect_refusal("start the server", 0);
 	start_nbdkit("-r", "memory", "16M");
 	expect_refusal("is read-only", 0);
 	kill_server();
