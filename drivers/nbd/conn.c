@@ -129,7 +129,6 @@ void zd_nbd_conn_start(struct zd_nbd_conn *conn, uint64_t now)
 
 	conn->started_ns = now;
 	conn->timed_out = false;
-	conn->why[0] = '\0';
 	conn->handle = lib->create();
 	if (!conn->handle)
 		goto err;
@@ -186,7 +185,8 @@ static bool same_export(struct zd_nbd_conn *conn)
 	zd_nbd_export_read(nbd, conn->handle, &export);
 	if (!zd_nbd_export_check(&export, nbd->uri, conn->why, sizeof(conn->why)) &&
 	    export.bytes / ZD_PAGE_SIZE >= nbd->dev.nr_pages &&
-	    export.max_bytes >= nbd->export.max_bytes && (export.fua || !nbd->fua))
+	    export.max_bytes >= nbd->export.max_bytes && (export.fua || !nbd->fua) &&
+	    (export.multi_conn || nbd->nr_conns == 1))
 		return true;
 	zd_warn_once(
 		"%s: the server that answers exports something else than before: it isn't used",
@@ -203,6 +203,7 @@ static void is_up(struct zd_nbd_conn *conn, uint64_t now)
 		return;
 	}
 	conn->state = ZD_NBD_UP;
+	conn->why[0] = '\0';
 	conn->backoff_ns = ZD_NBD_BACKOFF_MIN_NS;
 	set_keepalive(conn);
 	if (conn->retry_ns)
@@ -228,13 +229,27 @@ bool zd_nbd_conn_has_news(struct zd_nbd_conn *conn)
 	return !cds_list_empty(&conn->answered) || is_dead(conn);
 }
 
+/* While no connection is up one is tried at a time: each attempt may look a name up. */
+static bool may_start(const struct zd_nbd_conn *conn)
+{
+	const struct zd_nbd *nbd = conn->nbd;
+
+	for (unsigned int i = 0; i < nbd->nr_conns && !nbd->stats.connections; i++)
+		if (nbd->conn[i].state == ZD_NBD_CONNECTING)
+			return false;
+	return true;
+}
+
 /* False: @conn is what it was. */
 static bool check_state(struct zd_nbd_conn *conn, uint64_t now)
 {
 	if (conn->state == ZD_NBD_DOWN) {
 		if (now < conn->retry_ns)
 			return false;
-		zd_nbd_conn_start(conn, now);
+		if (may_start(conn))
+			zd_nbd_conn_start(conn, now);
+		else
+			conn->retry_ns = now + ZD_NBD_BACKOFF_MIN_NS;
 		return true;
 	}
 	if (is_dead(conn)) {

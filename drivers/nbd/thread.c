@@ -169,6 +169,22 @@ static void cut_stalled(struct zd_nbd *nbd, uint64_t now)
 	}
 }
 
+/* Of reads that wait for a connection. */
+static void time_is_over(struct zd_nbd *nbd)
+{
+	const char *why = "";
+
+	for (unsigned int i = 0; i < nbd->nr_conns && !*why; i++)
+		why = nbd->conn[i].why;
+	if (!nbd->told_timeout)
+		zd_log(ZD_LOG_ERR,
+		       "%s: no server for %g s%s%s: until there is one, a thread that needs what is "
+		       "on it gets SIGBUS",
+		       nbd->name, nbd->timeout_ns / 1e9, *why ? ", " : "", why);
+	nbd->told_timeout = true;
+	zd_nbd_fail_waiting(nbd, ZD_NBD_READ, -ETIMEDOUT);
+}
+
 static void look_at_clock(struct zd_nbd *nbd, uint64_t now)
 {
 	uint64_t quiet, patience = ZD_NBD_WRITE_WAIT_NS;
@@ -182,15 +198,8 @@ static void look_at_clock(struct zd_nbd *nbd, uint64_t now)
 	__atomic_store_n(&nbd->away, away, __ATOMIC_RELAXED);
 	if (away)
 		zd_nbd_fail_waiting(nbd, ZD_NBD_WRITE, -EAGAIN);
-	if (nbd->down_ns && quiet >= nbd->timeout_ns) {
-		if (!nbd->told_timeout)
-			zd_log(ZD_LOG_ERR,
-			       "%s: no server for %g s: until there is one, a thread that needs "
-			       "what is on it gets SIGBUS",
-			       nbd->name, nbd->timeout_ns / 1e9);
-		nbd->told_timeout = true;
-		zd_nbd_fail_waiting(nbd, ZD_NBD_READ, -ETIMEDOUT);
-	}
+	if (nbd->down_ns && quiet >= nbd->timeout_ns)
+		time_is_over(nbd);
 	zd_nbd_fail_late(nbd, now);
 }
 
