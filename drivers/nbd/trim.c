@@ -2,14 +2,12 @@
 /*
  * drivers/nbd/trim.c - freed pages go back to the server, whole words of the pool at a time.
  *
- * What a trim is for can't be allocated until the trim is answered.  A server that answers with
- * an error isn't asked again: trims are a service to it.
+ * What a trim is for can't be allocated until the trim is answered.  A server that refuses
+ * isn't asked again, and a trim that fails is not repeated: trims are a service to the server.
  */
 #include <errno.h>
-#include <string.h>
 
 #include "drivers/nbd/nbd.h"
-#include "zonedev/log.h"
 
 struct zd_nbd_cmd *zd_nbd_trim_next(struct zd_nbd *nbd)
 {
@@ -28,15 +26,18 @@ struct zd_nbd_cmd *zd_nbd_trim_next(struct zd_nbd *nbd)
 	return cmd;
 }
 
+/* Any other error may pass. */
+static bool is_refusal(int error)
+{
+	return error == -EPERM || error == -EINVAL || error == -EOPNOTSUPP;
+}
+
 void zd_nbd_trim_done(struct zd_nbd *nbd, struct zd_nbd_cmd *cmd, bool ok)
 {
-	if (ok) {
+	if (ok)
 		zd_nbd_count(&nbd->stats.trimmed, cmd->nr);
-	} else if (cmd->error && cmd->error != -ESHUTDOWN) {
-		zd_warn_once("%s: the server can't trim: %s", nbd->name,
-			     strerrordesc_np(-cmd->error));
+	else if (is_refusal(cmd->error))
 		nbd->export.trim = false;
-	}
 	zd_pool_return_idle(&nbd->pool, cmd->index, cmd->nr);
 	nbd->nr_trims--;
 	cds_list_add(&cmd->node, &nbd->free_cmds);

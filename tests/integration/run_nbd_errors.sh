@@ -16,6 +16,8 @@ if [ "${ZD_NBD_FULL:-0}" = 1 ]; then
 	size=512 ram=64 delay=10ms threads=64
 fi
 # error= is for all requests: what is read, written and trimmed
+# a small program would be done before zonedev has begun (run_mem.c)
+export RUN_MEM_RAM=$ram
 remote --filter=error --filter=delay memory 1G error-rate=1% "rdelay=$delay" "wdelay=$delay"
 zd_run --device "nbd:$URI,connections=4" --ram "${ram}M" -- \
 	"$H/run_mem" threads "$size" "$threads" 2>"$T/err" || fail "ended with $?: $(cat "$T/err")"
