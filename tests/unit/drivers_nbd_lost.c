@@ -6,7 +6,7 @@
 
 static char data_path[96];
 
-static void start_file_server(void)
+static void start_threaded_server(const char *threads)
 {
 	int fd;
 
@@ -15,7 +15,12 @@ static void start_file_server(void)
 	assert_true(fd >= 0);
 	assert_int_equal(ftruncate(fd, SIZE_MIB << 20), 0);
 	close(fd);
-	start_nbdkit("file", data_path);
+	start_nbdkit("--threads", threads, "file", data_path);
+}
+
+static void start_file_server(void)
+{
+	start_threaded_server("16");
 }
 
 static uint64_t ms_since(uint64_t ns)
@@ -200,7 +205,9 @@ static void a_stall_is_cut(void **state)
 	zd_pfn_t pfn, unanswered[8];
 
 	(void)state;
-	start_file_server();
+	/* One thread: nbdkit 1.32 with several may abort when a client goes that has several
+	 * requests in flight. */
+	start_threaded_server("1");
 	nbd = open_device(1500, 1);
 	make_set(&set, nbd, 8);
 	make_set(&new, nbd, 8);
