@@ -62,6 +62,18 @@ static int alloc_pages(struct zd_tier *tier, unsigned int nr, zd_pfn_t *pfns)
 	return got;
 }
 
+/* Mostly they are already. */
+static void make_ascending(zd_pfn_t *pfns, int nr)
+{
+	for (int i = 1, k; i < nr; i++) {
+		zd_pfn_t pfn = pfns[i];
+
+		for (k = i; k && pfns[k - 1] > pfn; k--)
+			pfns[k] = pfns[k - 1];
+		pfns[k] = pfn;
+	}
+}
+
 int zd_tier_alloc(struct zd_server *server, struct zd_tier *tier, unsigned int nr, zd_pfn_t *pfns)
 {
 	int got, more;
@@ -74,6 +86,7 @@ int zd_tier_alloc(struct zd_server *server, struct zd_tier *tier, unsigned int n
 		more = alloc_pages(tier, nr - got, pfns + got);
 		got += more > 0 ? more : 0;
 	}
+	make_ascending(pfns, got);
 	zd_tier_took(tier, nr, got);
 	if (got < 0 && !tier->full) {
 		zd_log(ZD_LOG_WARN, "%s: gives no room: %s", tier->dev->name,
@@ -102,6 +115,7 @@ void zd_mig_submit(struct zd_mig *mig, struct zd_device *dev, enum zd_io_dir dir
 	};
 	mig->asked = dev;
 	zd_silence_begin(mig);
+	zd_reach_sent(zd_server_reach(mig->server, dev), &mig->io);
 	dev->ops->submit(dev, &mig->io);
 }
 
@@ -121,6 +135,7 @@ void zd_mig_answered(struct zd_mig *mig)
 
 	mig->io.done = done_again;
 	zd_silence_end(mig);
+	zd_reach_answered(&tier->reach, mig->asked, &mig->io);
 	for (unsigned int k = 0; k < mig->io.nr; k++) {
 		if (mig->io_page[k].error != -EINPROGRESS)
 			continue;

@@ -23,7 +23,8 @@
 
 /*
  * zd_tier_alloc - ->alloc_pages of the tier's driver, checked.  A device is not full for pages that
- * have come home.
+ * have come home.  The pfns ascend, as the buffers of a batch's pages do: so pfns in a row have
+ * buffers in a row (struct zd_io_page), whichever pages of the batch don't go.
  * Returns how many; -ENOSPC: none; -EIO: the driver fails, or its tier is broken.
  */
 int zd_tier_alloc(struct zd_server *server, struct zd_tier *tier, unsigned int nr, zd_pfn_t *pfns);

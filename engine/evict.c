@@ -5,7 +5,7 @@
  * Eviction starts a margin below the limit, so that a fault finds room, and takes the
  * oldest inactive runs of one address space at a time, a batch each.  When the
  * limit itself is reached while a batch is on its way out, faults that would add
- * pages wait for it; when nothing can go out (everything is pinned, the device
+ * pages wait for it, unless the device has stalled; when nothing can go out (everything is pinned, the device
  * is full, the program is stopped) faults don't wait: exceeding the limit is better than
  * stopping the program.  For the same reason the last few pages (MIN_PAGES) stay in RAM
  * even where pages that can't go out exceed the limit by themselves: an instruction that
@@ -39,15 +39,6 @@ static const struct zd_table *table_of(void *ctx, unsigned int slot)
 	return mm ? &mm->table : NULL;
 }
 
-static uint64_t margin(const struct zd_server *server)
-{
-	uint64_t m = server->limit / 16;
-
-	if (m < 128)
-		m = 128;
-	return m < 4096 ? m : 4096;
-}
-
 /* A mover that has not answered for long belongs to a stopped program: faults don't wait
  * for its batch. */
 static bool is_stuck(const struct zd_mig *mig)
@@ -67,15 +58,26 @@ static uint64_t leaving(const struct zd_server *server)
 	return nr;
 }
 
+/* Pages that devices have been given, and are likely to store soon. */
+static bool is_arriving(const struct zd_server *server)
+{
+	uint64_t now = zd_now_ns();
+
+	for (unsigned int i = 0; i < server->nr_tiers; i++)
+		if (zd_reach_is_writing(&server->tiers[i]->reach, now))
+			return true;
+	return false;
+}
+
 /* Where no page of a batch went out (all pinned, shared, refused), the next batch would
- * fare the same: pause, longer each time. */
+ * fare the same: pause, longer each time.  A device that is away is spared by itself (reach.h). */
 static void landed(struct zd_mig *mig)
 {
 	struct zd_server *server = mig->server;
 	unsigned int gone = 0;
 
 	for (unsigned int i = 0; i < mig->nr; i++)
-		if (!mig->page[i].error)
+		if (!mig->page[i].error || mig->page[i].error == ZD_MIG_AWAY)
 			gone++;
 	if (gone) {
 		server->evict_pause_ns = 0;
@@ -194,7 +196,8 @@ static void put_back(struct zd_server *server, struct zd_mm *mm, const uint64_t 
 	}
 }
 
-/* zd_out_start() to the first tier that has room for some of the pages. */
+/* zd_out_start() to the first tier that has room for some of the pages.  -EAGAIN: one that may have
+ * can't be given any now. */
 static int start(struct zd_mm *mm, const uint64_t *addrs, unsigned int nr)
 {
 	struct zd_server *server = mm->server;
@@ -208,11 +211,21 @@ static int start(struct zd_mm *mm, const uint64_t *addrs, unsigned int nr)
 			.landed = landed,
 		};
 
+		if (zd_tier_is_busy(server, tier))
+			return -EAGAIN;
 		rc = zd_out_start(mm, addrs, nr, &want);
 		if (rc != -ENOSPC && rc != -ENODEV && rc != -EIO)
 			return rc;
 	}
-	return -ENOSPC;
+	return zd_server_is_in_reach(server) ? -ENOSPC : -EAGAIN;
+}
+
+/* Can a batch be sent now? */
+static bool has_taker(const struct zd_server *server)
+{
+	const struct zd_tier *tier = zd_server_next_tier(server, NULL);
+
+	return tier && !zd_tier_is_busy(server, tier);
 }
 
 /* The server's thread; doesn't block. */
@@ -225,14 +238,16 @@ void zd_server_evict(struct zd_server *server)
 		return;
 	if (server->changes_pending)	/* pages of an mm that has a log would be refused */
 		server->changes_pending = !zd_mms_catch_up(server);
-	target = server->limit - margin(server);
+	target = server->limit - zd_server_margin(server);
 	if (zd_server_used(server) > target + leaving(server))
 		server->host->resync(server);
 	while (zd_server_used(server) > target + leaving(server)) {
 		unsigned int nr;
+		uint64_t now;
 		int rc;
 
-		if (zd_now_ns() < server->evict_after_ns)
+		now = zd_now_ns();
+		if (now < server->evict_after_ns || !has_taker(server))
 			return;
 		if (zd_lru_present(&server->lru) <= MIN_PAGES) {
 			check_ram_taken(server);
@@ -254,6 +269,8 @@ void zd_server_evict(struct zd_server *server)
 			if (rc == -ENOSPC) {
 				server->stats.c.refused_device += nr;
 				device_full(server);
+			} else if (rc == -EAGAIN) {
+				server->evict_after_ns = now + PAUSE_MIN_NS;
 			}
 			return;
 		}
@@ -274,5 +291,5 @@ bool zd_server_throttle(struct zd_server *server)
 	if (zd_server_used(server) < server->limit)
 		return false;
 	zd_server_evict(server);
-	return leaving(server) > 0;
+	return leaving(server) > 0 || is_arriving(server);
 }

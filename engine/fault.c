@@ -19,6 +19,7 @@
 #include "engine/evict.h"
 #include "engine/fault.h"
 #include "engine/home.h"
+#include "engine/recall.h"
 #include "engine/shift.h"
 #include "space/maps.h"
 #include "space/uffd.h"
@@ -243,6 +244,25 @@ static void fault_zero(struct zd_mm *mm, const struct zd_range *range, uint64_t 
 		zd_uffd_wake(zd_mm_uffd(mm), first, nr * ZD_PAGE_SIZE);
 }
 
+/* The page is in flight.  If its content is in a buffer, on its way out or to another tier, it
+ * comes from there; else the thread waits for the batch. */
+static void fault_locked(struct zd_mm *mm, uint64_t addr, uint64_t flags, uint64_t start_ns)
+{
+	zd_entry_t *entry = zd_mm_entry(mm, addr);
+	int rc = zd_recall(mm, addr);
+
+	if (rc < 0) {
+		mm->event_due = true;
+		zd_fault_defer(mm, addr, flags, start_ns);
+	} else if (rc) {
+		mm->server->stats.c.faults_home++;
+		zd_stats_fault_end(&mm->server->stats, addr, start_ns);
+	} else {
+		zd_entry_store(entry, *entry | ZD_ENTRY_WAIT);
+		zd_shift_fault(mm, addr, start_ns);
+	}
+}
+
 /* The server's thread; doesn't block. */
 void zd_fault(struct zd_mm *mm, uint64_t addr, uint64_t flags, uint64_t start_ns)
 {
@@ -271,8 +291,7 @@ void zd_fault(struct zd_mm *mm, uint64_t addr, uint64_t flags, uint64_t start_ns
 	}
 	entry = zd_mm_entry(mm, addr);
 	if (*entry & ZD_ENTRY_LOCK) {
-		zd_entry_store(entry, *entry | ZD_ENTRY_WAIT);
-		zd_shift_fault(mm, addr, start_ns);
+		fault_locked(mm, addr, flags, start_ns);
 		return;
 	}
 	if (zd_entry_state(*entry) == ZD_ENTRY_POISON) {

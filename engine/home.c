@@ -20,7 +20,9 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/time.h"
 #include "base/trace.h"
+#include "engine/backlog.h"
 #include "engine/delayed_put.h"
 #include "engine/distrust.h"
 #include "engine/home.h"
@@ -29,7 +31,7 @@
 #include "space/uffd.h"
 #include "zonedev/log.h"
 
-#define HOME_BATCHES	64	/* in flight at a time */
+#define HOME_BATCHES	64	/* in flight at a time, of a device */
 
 /* The entries of [addr, addr + nr pages), all of one device, become those of pages in RAM; @old gets what they
  * were. */
@@ -210,21 +212,49 @@ static void fault_done(struct zd_mig *mig)
 	mig->is_fault = false;
 }
 
-/*
- * A page that can't be read, and that no fault needs, stays on the device; a homing is told
- * (homing.c).  A thread that waits for the page faults again, and only then is it lost.
- */
-static void note_unreadable(struct zd_mm *mm, uint64_t addr, int error)
+/* A page that no fault needs stays on the device; a homing is told (homing.c). */
+static void note_error(struct zd_mm *mm, uint64_t addr, int error)
 {
 	mm->home_error = error;
 	mm->home_error_dev = zd_server_device(mm->server, zd_entry_val(*zd_mm_entry(mm, addr)));
 	mm->nr_home_errors++;
+}
+
+/* The same for a page that can't be read: a thread that waits for it faults again, and only then
+ * is the page lost. */
+static void note_unreadable(struct zd_mm *mm, uint64_t addr, int error)
+{
+	note_error(mm, addr, error);
 	zd_uffd_wake(zd_mm_uffd(mm), addr, ZD_PAGE_SIZE);
 }
 
-static void not_read(const struct zd_mig *mig, struct zd_mm *mm, uint64_t addr, int error)
+/*
+ * The device can't be reached now, and the page stays on it.  A fault that needs the page, the
+ * batch's own or one that has met the lock (@waited), is asked again after a pause.  Its thread
+ * isn't woken: it would fault again at once.
+ */
+static void ask_again(struct zd_mig *mig, struct zd_mm *mm, uint64_t addr, bool waited)
 {
-	if (mig->why == ZD_HOME_CLOSE || (mig->why == ZD_HOME_FAULT && addr == mig->needed))
+	const struct zd_reach *reach = zd_server_reach(mig->server, mig->dev);
+	uint64_t now = zd_now_ns(), start_ns = 0;
+
+	if (mig->why == ZD_HOME_MOVE)
+		note_error(mm, addr, -EAGAIN);
+	if (mig->why == ZD_HOME_FAULT && addr == mig->needed) {
+		mig->is_fault = false;
+		mm->server->stats.c.faults_home--;	/* counted when it is asked again */
+		start_ns = mig->start_ns;
+	} else if (!waited) {
+		return;
+	}
+	zd_fault_defer_until(mm, addr, 0, start_ns, now + zd_reach_pause_ns(reach, now));
+}
+
+static void not_read(struct zd_mig *mig, struct zd_mm *mm, uint64_t addr, int error, bool waited)
+{
+	if (error == -EAGAIN)
+		ask_again(mig, mm, addr, waited);
+	else if (mig->why == ZD_HOME_CLOSE || (mig->why == ZD_HOME_FAULT && addr == mig->needed))
 		unreadable(mm, addr, error);
 	else
 		note_unreadable(mm, addr, error);
@@ -241,6 +271,7 @@ static void arrived_in_buffer(struct zd_device_io *io)
 	for (unsigned int i = 0; i < mig->nr; i++) {
 		struct zd_mig_page *p = &mig->page[i];
 		unsigned int run = 1;
+		bool waited;
 		int rc;
 
 		p->step = ZD_MIG_DONE;
@@ -248,9 +279,10 @@ static void arrived_in_buffer(struct zd_device_io *io)
 			zd_put_page(zd_pfn_to_page(p->pfn));
 			continue;
 		}
+		waited = *zd_mm_entry(p->mm, p->addr) & ZD_ENTRY_WAIT;
 		unlock(p->mm, p->addr);
 		if (p->error) {
-			not_read(mig, p->mm, p->addr, p->error);
+			not_read(mig, p->mm, p->addr, p->error, waited);
 			continue;
 		}
 		for (; i + run < mig->nr; run++) {
@@ -279,16 +311,18 @@ static int home_read(struct zd_mm *mm, uint64_t addr, unsigned int nr, enum zd_h
 		     uint64_t needed, uint64_t start_ns)
 {
 	struct zd_server *server = mm->server;
+	struct zd_tier *tier = zd_server_tier_of(server, zd_entry_val(*zd_mm_entry(mm, addr)));
 	struct zd_mig *mig;
 
-	if (server->nr_migs[ZD_FROM_DEVICE] >= HOME_BATCHES)
+	/* a device's own, so that one which has stalled leaves the others theirs */
+	if (tier->reach.batches[ZD_FROM_DEVICE] >= HOME_BATCHES)
 		return -ENOBUFS;
 	mig = zd_mig_new(server, mm, ZD_FROM_DEVICE);
 	if (!mig)
 		return -ENOBUFS;
 	mig->is_fault = why == ZD_HOME_FAULT;
 	mig->why = why;
-	mig->dev = zd_server_device(server, zd_entry_val(*zd_mm_entry(mm, addr)));
+	mig->dev = tier->dev;
 	mig->needed = needed;
 	mig->start_ns = start_ns;
 	mig->first = addr;

@@ -3,8 +3,10 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/time.h"
 #include "engine/home.h"
 #include "engine/homing.h"
+#include "engine/recall.h"
 #include "engine/tier.h"
 #include "space/uffd.h"
 #include "zonedev/log.h"
@@ -15,7 +17,8 @@
 static bool is_wanted(const struct zd_mm *mm, const struct zd_homing *h, zd_entry_t e)
 {
 	return zd_entry_state(e) == ZD_ENTRY_DEVICE &&
-	       (!h->dev || zd_server_device(mm->server, zd_entry_val(e)) == h->dev);
+	       (!h->dev || zd_server_device(mm->server, zd_entry_val(e)) == h->dev) &&
+	       zd_entry_val(e) >= h->first;
 }
 
 /* The next entry of such a page that no batch has, in the managed part of [*pos, end).
@@ -36,6 +39,8 @@ static bool next_device(struct zd_mm *mm, struct zd_homing *h, uint64_t *limit)
 			if (h->pos >= *limit)
 				break;
 			e = *zd_mm_entry(mm, h->pos);
+			if (e & ZD_ENTRY_LOCK && zd_recall(mm, h->pos) > 0)
+				continue;
 			if (e & ZD_ENTRY_LOCK || (zd_entry_state(e) == ZD_ENTRY_POISON &&
 						  zd_mm_poison_marked(mm, h->pos) == -EAGAIN))
 				h->pending = true;
@@ -109,6 +114,16 @@ static void note_errors(struct zd_mm *mm, struct zd_homing *h)
 	       mm->home_error_dev->name, strerrordesc_np(-h->error));
 }
 
+/* Is the device of the page at @addr away, and not to be asked yet?  A homing that must leave no
+ * page behind waits for it. */
+static bool is_away(const struct zd_mm *mm, uint64_t addr)
+{
+	const struct zd_tier *tier = zd_server_tier_of(mm->server,
+						       zd_entry_val(*zd_mm_entry(mm, addr)));
+
+	return !zd_reach_may_ask(&tier->reach, zd_now_ns());
+}
+
 /* The server's thread, between two turns; doesn't block. */
 enum zd_cmd_result zd_homing_step(struct zd_mm *mm, struct zd_homing *h, int *rc)
 {
@@ -127,6 +142,8 @@ enum zd_cmd_result zd_homing_step(struct zd_mm *mm, struct zd_homing *h, int *rc
 			*rc = result_of(mm, h);
 		return result;
 	}
+	if (h->last && is_away(mm, h->pos))
+		return ZD_CMD_WAIT;
 	before = mm->nr_device;
 	done = zd_home(mm, h->pos, count_device(mm, h, limit),
 		       h->last ? ZD_HOME_CLOSE : ZD_HOME_MOVE, 0, 0);

@@ -18,6 +18,7 @@ enum zd_cmd_result {
 struct zd_homing {
 	uint64_t start, end;
 	const struct zd_device *dev;	/* whose pages; NULL: of any device */
+	zd_pfn_t first;		/* of that device, pages from this one on; 0: all */
 	bool last;	/* pages that can't be read are lost: no later homing will come */
 	int error;	/* so far */
 	uint64_t pos;

@@ -56,12 +56,12 @@ static void count_refusal(struct zd_mm_stats *c, int error)
 }
 
 /* Unlock an entry whose page is, or may be, in RAM. */
-static void unlock_resident(struct zd_mm *mm, uint64_t addr, bool evictable)
+static void unlock_resident(struct zd_mm *mm, uint64_t addr, bool evictable, bool hot)
 {
 	bool wait = *zd_mm_entry(mm, addr) & ZD_ENTRY_WAIT;
 
 	if (evictable && mm->server->track)
-		zd_mm_lru_add(mm, addr, 1, false);
+		zd_mm_lru_add(mm, addr, 1, hot);
 	else
 		zd_entry_store(zd_mm_entry(mm, addr), 0);
 	if (wait)
@@ -85,7 +85,7 @@ void zd_out_refused(struct zd_mig *mig, struct zd_mig_page *p)
 	again = p->error == -EBUSY || p->error == -EMLINK || p->error == -EAGAIN ||
 		p->error == -ECANCELED;
 	if (p->mm)
-		unlock_resident(p->mm, p->addr, again);
+		unlock_resident(p->mm, p->addr, again, false);
 	ZD_BUG_ON(p->sharers, "a page that did not move has sharers");
 	count_refusal(&mig->server->stats.c, p->error);
 	zd_mig_give_back(mig, p);
@@ -145,6 +145,11 @@ static void store(struct zd_mig *mig, struct zd_mig_page *p)
 	bool zero = p->zero, owned;
 	struct zd_mig_sharer *s;
 
+	if (p->recalled && !p->live && !zd_mig_has_owner(p)) {
+		p->error = -ECANCELED;
+		zd_out_dropped(mig, p);
+		return;
+	}
 	p->step = ZD_MIG_DONE;
 	if (zero) {
 		mig->server->stats.c.pages_zero++;
@@ -195,9 +200,8 @@ static bool is_dropped(const struct zd_mm *mm, const struct zd_mig_page *p, uint
 	       !zd_marks_read(mm->pagemap_fd, addr, 1, &marked) && !marked;
 }
 
-/* One owner gets the content back.  False: not now. */
-static bool back_one(struct zd_mig *mig, const struct zd_mig_page *p, struct zd_mm **mm,
-		     uint64_t addr)
+bool zd_out_back_one(struct zd_mig *mig, const struct zd_mig_page *p, struct zd_mm **mm,
+		     uint64_t addr, bool wanted)
 {
 	ssize_t rc;
 
@@ -212,7 +216,10 @@ static bool back_one(struct zd_mig *mig, const struct zd_mig_page *p, struct zd_
 			return false;	/* or the mark has moved with its mapping */
 		rc = 0;
 	} else {
-		rc = zd_uffd_copy(zd_mm_uffd(*mm), addr, p->content, ZD_PAGE_SIZE, true);
+		/* a thread that is known to wait is woken below */
+		bool wake = !(*zd_mm_entry(*mm, addr) & ZD_ENTRY_WAIT);
+
+		rc = zd_uffd_copy(zd_mm_uffd(*mm), addr, p->content, ZD_PAGE_SIZE, wake);
 		if (rc == -EAGAIN || rc == -ENOMEM)
 			return false;
 		/* The mapping has moved a moment ago; its event will say where to. */
@@ -229,7 +236,7 @@ static bool back_one(struct zd_mig *mig, const struct zd_mig_page *p, struct zd_
 	/* EEXIST can't be: the entry was locked.  ESRCH: the process is ending. */
 	if (rc > 0)
 		mig->server->resident++;
-	unlock_resident(*mm, addr, rc > 0);
+	unlock_resident(*mm, addr, rc > 0, wanted);
 	*mm = NULL;
 	return true;
 }
@@ -237,10 +244,10 @@ static bool back_one(struct zd_mig *mig, const struct zd_mig_page *p, struct zd_
 static void back(struct zd_mig *mig, struct zd_mig_page *p)
 {
 	struct zd_mig_sharer *s;
-	bool done = back_one(mig, p, &p->mm, p->addr);
+	bool done = zd_out_back_one(mig, p, &p->mm, p->addr, false);
 
 	for (s = p->sharers; s; s = s->next)
-		done &= back_one(mig, p, &s->mm, s->addr);
+		done &= zd_out_back_one(mig, p, &s->mm, s->addr, false);
 	if (!done) {
 		mig->retry = true;
 		return;

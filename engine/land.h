@@ -11,6 +11,11 @@
  * batch is freed when all have. */
 void zd_out_land(struct zd_mig *mig);
 
+/* One owner of @p, whose entry is at @addr of *@mm, gets the content back, and *@mm becomes NULL.
+ * @wanted: a thread needs the page.  False: not now. */
+bool zd_out_back_one(struct zd_mig *mig, const struct zd_mig_page *p, struct zd_mm **mm,
+		     uint64_t addr, bool wanted);
+
 /* The mover has refused: the page is where it was. */
 void zd_out_refused(struct zd_mig *mig, struct zd_mig_page *p);
 /* No owner is left, and the content is of no use. */

@@ -116,6 +116,23 @@ unsigned int zd_migs_to(const struct zd_server *server, const struct zd_device *
 	return nr;
 }
 
+bool zd_migs_have(const struct zd_server *server, const struct zd_device *dev, zd_pfn_t first)
+{
+	const struct zd_mig *mig;
+
+	cds_list_for_each_entry(mig, &server->migs, node) {
+		bool to = (mig->dir == ZD_TO_DEVICE || mig->from) && mig->dev == dev;
+
+		for (unsigned int i = 0; (to || mig->from == dev) && i < mig->nr; i++) {
+			const struct zd_mig_page *p = &mig->page[i];
+
+			if (p->step != ZD_MIG_DONE && (to ? p->pfn >= first : p->from >= first))
+				return true;
+		}
+	}
+	return false;
+}
+
 void zd_migs_free_spares(struct zd_server *server)
 {
 	struct zd_mig *mig, *next;

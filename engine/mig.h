@@ -31,6 +31,10 @@
 #include "zonedev/device.h"
 
 #define ZD_MIG_MAX	ZD_STAGING_SLOTS
+/* Of a page that stays since its device can't be reached now.  The device says EAGAIN, but the
+ * engine's own EAGAIN is of the address space. */
+#define ZD_MIG_AWAY	(-EHOSTUNREACH)
+_Static_assert(ZD_MIG_MAX <= ZD_IO_PAGES_MAX, "drivers get no larger batches");
 
 /* A forked child's entry for a page in flight. */
 struct zd_mig_sharer {
@@ -52,6 +56,7 @@ struct zd_mig_page {
 		ZD_MIG_BACK,	/* content read: goes back where it was */
 		ZD_MIG_DONE,
 	} step;
+	bool recalled;		/* an owner has it back already (recall.c) */
 	bool zero;		/* it was all zeros: no device page */
 	bool marked;		/* it left its mark (uffd.h) where it was */
 	bool live;		/* migrate_vma: @pfn is initialised, and its caller's until
@@ -121,6 +126,8 @@ void zd_migs_forget_mm(struct zd_mm *mm);
 void zd_migs_retry(struct zd_server *server);
 /* How many batches are on their way to @dev, or from it to another device? */
 unsigned int zd_migs_to(const struct zd_server *server, const struct zd_device *dev);
+/* Has a batch on its way to @dev, or from it to another device, a page from @first on? */
+bool zd_migs_have(const struct zd_server *server, const struct zd_device *dev, zd_pfn_t first);
 /* At the end of the server. */
 void zd_migs_free_spares(struct zd_server *server);
 

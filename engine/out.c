@@ -15,6 +15,7 @@
 #include "engine/distrust.h"
 #include "engine/land.h"
 #include "engine/out.h"
+#include "engine/recall.h"
 #include "engine/tier.h"
 #include "engine/write.h"
 
@@ -97,7 +98,8 @@ static unsigned int sort_out(struct zd_mig *mig, uint16_t *slot)
 	return nr;
 }
 
-/* Content is in p->content: done for direct memory and for zeros, the rest is written. */
+/* Content is in p->content: done for direct memory and for zeros, the rest is written, but for what
+ * a thread waits for. */
 static void submit(struct zd_mig *mig, unsigned int nr, const uint16_t *slot)
 {
 	unsigned int to_write = 0;
@@ -107,7 +109,9 @@ static void submit(struct zd_mig *mig, unsigned int nr, const uint16_t *slot)
 		bool write = p->content == zd_mig_buffer(mig, slot[j]) && !p->zero;
 
 		p->step = write ? ZD_MIG_WRITE : ZD_MIG_STORE;
-		to_write += write;
+		if (write)
+			zd_recall_waited(mig, p);
+		to_write += p->step == ZD_MIG_WRITE;
 	}
 	/* What is not to be written lands first: the device of the others may be another
 	 * one in the end. */

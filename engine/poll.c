@@ -26,37 +26,45 @@
 #define CATCH_UP_YIELDS	8
 #define RETRY_MS	1	/* while something waits that no descriptor announces */
 
-/* Faults that waited, once each. */
+/* Faults that waited, once each whose time has come. */
 static void run_backlog(struct zd_server *server)
 {
 	struct zd_backlog *backlog = &server->backlog;
-	size_t nr = backlog->nr;
+	uint64_t now = zd_now_ns();
+	size_t nr = backlog->nr, left = 0;
 
 	for (size_t i = 0; i < nr; i++) {
 		struct zd_waiting_fault f = backlog->v[i];	/* the array may grow meanwhile */
 		struct zd_mm *mm = server->slots[f.slot];
 
-		if (mm)
+		if (mm && f.after_ns > now)
+			backlog->v[left++] = f;
+		else if (mm)
 			zd_fault(mm, f.addr, f.flags, f.start_ns);
 	}
-	zd_backlog_drop_first(backlog, nr);
+	zd_backlog_drop(backlog, left, nr);
 }
 
 static int wait_ms(struct zd_server *server, int timeout_ms)
 {
-	bool retry = server->backlog.nr || server->changes_pending;
+	uint64_t due = zd_backlog_due_ns(&server->backlog), now;
+	bool retry = !due || server->changes_pending;
+	int wait = -1;
 	struct zd_mig *mig;
 
 	cds_list_for_each_entry(mig, &server->migs, node)
 		retry |= mig->retry;
 	if (server->demote_more)
 		return 0;
-	if (retry && (timeout_ms < 0 || timeout_ms > RETRY_MS))
-		return RETRY_MS;
-	/* zd_silence_check() wants a turn */
-	if (!cds_list_empty(&server->migs) && (timeout_ms < 0 || timeout_ms > ZD_SILENCE_MS))
-		return ZD_SILENCE_MS;
-	return timeout_ms;
+	if (retry) {
+		wait = RETRY_MS;
+	} else if (due != UINT64_MAX) {
+		now = zd_now_ns();
+		wait = due > now ? (int)((due - now) / 1000000) + 1 : 0;
+	} else if (!cds_list_empty(&server->migs)) {
+		wait = ZD_SILENCE_MS;	/* zd_silence_check() wants a turn */
+	}
+	return wait >= 0 && (timeout_ms < 0 || timeout_ms > wait) ? wait : timeout_ms;
 }
 
 /*

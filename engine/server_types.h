@@ -11,6 +11,7 @@
 #include <urcu/list.h>
 #include "engine/loop.h"
 #include "engine/lru.h"
+#include "engine/reach.h"
 #include "engine/stats.h"
 #include "zonedev/device.h"
 
@@ -53,6 +54,7 @@ struct zd_tier {
 	struct zd_source source;	/* its completions; fd -1: none are announced */
 	uint64_t nr_entries;		/* DEVICE entries of all address spaces */
 	bool removing;			/* its pages are going, and no others come */
+	struct zd_reach reach;		/* whether the device answers */
 	bool full;			/* the device was full, which has been logged */
 	bool write_failed;		/* so did a write, which has been logged */
 	bool silent;			/* it doesn't answer, which has been logged (silence.h) */

@@ -86,6 +86,22 @@ int zd_server_attach(struct zd_server *server, struct zd_device *dev)
 	return 0;
 }
 
+/* The clock is read only where something is amiss. */
+static bool is_in_reach(const struct zd_server *server, const struct zd_tier *tier)
+{
+	if (tier->reach.away_since_ns && !zd_reach_may_ask(&tier->reach, zd_now_ns()))
+		return false;
+	return !zd_tier_is_busy(server, tier) || zd_reach_is_writing(&tier->reach, zd_now_ns());
+}
+
+bool zd_server_is_in_reach(const struct zd_server *server)
+{
+	for (unsigned int i = 0; i < server->nr_tiers; i++)
+		if (!is_in_reach(server, server->tiers[i]))
+			return false;
+	return true;
+}
+
 static bool is_paused(const struct zd_tier *tier)
 {
 	return tier->pause_until_ns && zd_now_ns() < tier->pause_until_ns;
@@ -99,7 +115,7 @@ bool zd_tier_has_room_below(const struct zd_server *server, const struct zd_tier
 		const struct zd_tier *t = server->tiers[i];
 
 		if (!t->removing && !t->broken && now >= t->full_until_ns &&
-		    now >= t->pause_until_ns)
+		    now >= t->pause_until_ns && is_in_reach(server, t))
 			return true;
 	}
 	return false;
@@ -109,7 +125,7 @@ bool zd_tier_may_take(const struct zd_server *server, const struct zd_tier *tier
 {
 	uint64_t share = zd_tier_ram_share(server);
 
-	if (tier->removing || tier->broken)
+	if (tier->removing || tier->broken || !is_in_reach(server, tier))
 		return false;
 	if (server->nr_tiers == 1)
 		return true;

@@ -31,6 +31,13 @@ void zd_server_detach_all(struct zd_server *server);
 /* The tier of @dev; NULL: it isn't attached. */
 struct zd_tier *zd_server_find_tier(const struct zd_server *server, const struct zd_device *dev);
 
+/* Whether @dev, which is attached, answers. */
+static inline struct zd_reach *zd_server_reach(const struct zd_server *server,
+					       const struct zd_device *dev)
+{
+	return &zd_server_find_tier(server, dev)->reach;
+}
+
 /* The @i-th, fastest first; NULL: there are fewer. */
 static inline struct zd_tier *zd_server_tier(const struct zd_server *server, unsigned int i)
 {
@@ -53,9 +60,29 @@ static inline struct zd_device *zd_server_device(const struct zd_server *server,
 	return zd_server_tier_of(server, pfn)->dev;
 }
 
+/* Eviction starts so many pages below server->limit. */
+static inline uint64_t zd_server_margin(const struct zd_server *server)
+{
+	uint64_t m = server->limit / 16;
+
+	if (m < 128)
+		m = 128;
+	return m < 4096 ? m : 4096;
+}
+
+/* Are as many pages on their way to @tier as may be?  They lie in buffers, which are RAM as well: with
+ * no more than the margin all of it stays below the limit. */
+static inline bool zd_tier_is_busy(const struct zd_server *server, const struct zd_tier *tier)
+{
+	return server->limit && tier->reach.pages[ZD_TO_DEVICE] >= zd_server_margin(server);
+}
+
+/* Can every tier be given pages, now or in a moment?  Not one that is away, or busy and stalled. */
+bool zd_server_is_in_reach(const struct zd_server *server);
+
 /*
- * May pages go to @tier?  Not while it is being removed.  And not, as long as a tier below has
- * room: for a moment after a failed write; or when its contents take more than their share of
+ * May pages go to @tier?  Not while it is being removed, or is out of reach.  And not, as long as
+ * a tier below has room: for a moment after a failed write; or when its contents take more than their share of
  * server->limit.
  */
 bool zd_tier_may_take(const struct zd_server *server, const struct zd_tier *tier);

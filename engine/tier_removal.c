@@ -102,10 +102,11 @@ static enum zd_cmd_result shift_step(struct zd_server *server, const struct zd_t
 /* The removal ends here, for @error. */
 static enum zd_cmd_result called_off(struct zd_tier *tier, int error, int *rc)
 {
-	*rc = error == -ENOMEM ? -ENOMEM : -EIO;
+	*rc = error == -ENOMEM || error == -EAGAIN ? error : -EIO;
 	tier->removing = false;
 	zd_log(ZD_LOG_WARN, "%s stays: %s", tier->dev->name,
 	       error == -ENOMEM ? "no memory for what is on it" :
+	       error == -EAGAIN ? "it can't be reached now" :
 				  "it can't read back what is on it");
 	return ZD_CMD_DONE;
 }

@@ -38,17 +38,17 @@ static unsigned int nr_to_write(const struct zd_mig *mig)
 }
 
 /* Another device may take what this one has refused for @error; not so what will be asked of
- * it again (-EAGAIN). */
+ * it again: the next eviction finds another by itself. */
 static bool may_pass_on(const struct zd_mig *mig, int error)
 {
-	return mig->pass_on && error != -EAGAIN;
+	return mig->pass_on && error != ZD_MIG_AWAY;
 }
 
 /* A write to @tier has failed.  That a page doesn't fit is told only where no other device
  * takes it, and is no reason to spare the tier. */
 static void write_failed(const struct zd_mig *mig, struct zd_tier *tier, int error)
 {
-	bool goes_on = may_pass_on(mig, error) && zd_server_next_tier(mig->server, tier);
+	bool goes_on = mig->pass_on && zd_server_next_tier(mig->server, tier);
 
 	if (error != -ENOSPC)
 		zd_tier_pause(tier);
@@ -76,9 +76,11 @@ static void written(struct zd_device_io *io)
 		/* the device is being removed: another may have the page */
 		if (!error && leaves && mig->pass_on)
 			error = -ENODEV;
-		else if (error && error != -EAGAIN && (!failed || failed == -ENOSPC))
+		else if (error == -EAGAIN)
+			error = ZD_MIG_AWAY;
+		else if (error && (!failed || failed == -ENOSPC))
 			failed = error;
-		if (error && error != -EAGAIN && error != -ENOSPC && error != -ENODEV)
+		if (error && error != ZD_MIG_AWAY && error != -ENOSPC && error != -ENODEV)
 			tier->nr_errors++;
 		p->error = error;
 		p->step = ZD_MIG_STORE;
@@ -110,7 +112,7 @@ static unsigned int gather(struct zd_mig *mig)
 			continue;
 		if (!zd_mig_has_owner(p)) {
 			zd_mig_give_back(mig, p);
-			p->error = 0;
+			p->error = p->recalled ? -ECANCELED : 0;
 			p->step = ZD_MIG_BACK;
 		} else if (p->pfn) {
 			mig->io_page[nr] = (struct zd_io_page){ p->pfn, p->content, 0 };

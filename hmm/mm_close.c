@@ -13,6 +13,7 @@
 #include "base/alloc.h"
 #include "engine/exit.h"
 #include "engine/ram_page.h"
+#include "engine/recall.h"
 #include "hmm/device_vma.h"
 #include "hmm/hmm.h"
 #include "hmm/migrate.h"
@@ -106,9 +107,9 @@ static enum zd_cmd_result close_step(struct zd_hmm *hmm, struct zd_cmd *cmd)
 			return ZD_CMD_AGAIN;
 		}
 	}
-	/* At exit threads may go on faulting, so only batches on their way out count: their
-	 * pages may be a child's. */
-	if (c->stop ? !cds_list_empty(&hmm->server.migs) : hmm->server.nr_migs[ZD_TO_DEVICE])
+	/* At exit threads may go on faulting, and a device that doesn't answer isn't waited for:
+	 * only what is on its way out counts, and is a child's. */
+	if (c->stop ? !cds_list_empty(&hmm->server.migs) : !zd_recall_others(hmm->mm))
 		return ZD_CMD_WAIT;
 	hmm->server.stop = c->stop;
 	return ZD_CMD_DONE;

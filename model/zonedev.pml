@@ -80,6 +80,7 @@ bool unlinked;			/* GUP finds it no longer */
 bool server;
 bool out_inflight;		/* nr_migs[ZD_TO_DEVICE] */
 bool out_owner, out_sharer;	/* mig->page.mm, mig->page.sharers: of the batch out */
+bool out_buffered;		/* its content has been read, and the device writes it */
 bool out_moved, out_refused;	/* mig->page.error: 0, or one; EINPROGRESS: neither */
 bool home_owner;		/* mig->page.mm: of the batch home */
 byte x;				/* its local variables */
@@ -535,14 +536,14 @@ proctype migrator() {
 			fi;
 			goto given_back
 		:: !out_refused && !out_owner && !out_sharer -> server = true; goto given_back
-		:: else
+		:: else -> out_buffered = true
 		fi
 	};
 
 	/* the device writes */
 	d_step { assert(!destroyed && used[dst] && !page_count[dst]); content[dst] = WHOSE(0) };
 
-	d_step { !server -> server = true; PAGEMAP_LOOKUP(ok) };	/* zd_out_land() */
+	d_step { !server -> server = true; out_buffered = false; PAGEMAP_LOOKUP(ok) };	/* zd_out_land() */
 	page_hold(SERVER, ok);
 	/* store(): the references of the owners, their entries, and then ours, in
 	 * one step: walkers don't look at DEVICE entries */
@@ -609,7 +610,8 @@ inline place(a, pfn) {
 }
 
 /* zd_fault() at address 0 or 2.  A locked entry is waited for (ZD_ENTRY_WAIT): one
- * that is never unlocked would be a deadlock. */
+ * that is never unlocked would be a deadlock.  But a page whose content is in the batch's
+ * buffer is taken back from there (zd_recall()), and the batch has one owner less. */
 proctype fault() {
 	byte a, pfn;
 
@@ -617,6 +619,20 @@ proctype fault() {
 		if
 		:: !server && !LOCKED(entry[0]) -> a = 0
 		:: !server && !LOCKED(entry[2]) -> a = 2
+		:: !server && out_buffered && out_owner ->
+			assert(ram[0] == 0);
+			ram[0] = WHOSE(0);
+			entry[0] = NONE;
+#ifndef RECALL_KEEPS_OWNER
+			out_owner = false;
+#endif
+			goto out
+		:: !server && out_buffered && out_sharer ->
+			assert(ram[2] == 0);
+			ram[2] = WHOSE(2);
+			entry[2] = NONE;
+			out_sharer = false;
+			goto out
 #ifdef FAULT_IGNORES_LOCK
 		:: !server && LOCKED(entry[0]) && ram[0] == 0 -> ram[0] = ZEROS; goto out
 #endif

@@ -66,11 +66,32 @@ struct zd_device_async;
 struct zd_device_host;
 struct zd_device_io;
 
-/* One page of a batch.  @buf: ZD_PAGE_SIZE bytes, ZD_PAGE_SIZE-aligned: memory of the
- * server's, or, if the driver has ->p2p_distance, a peer's.  @error: set by
- * the driver before it completes the batch: 0 or -errno for this page alone; -EINPROGRESS
- * until then, and a page that is left so was not copied.
- * The struct's size is fixed for ever: batches are arrays of it. */
+/*
+ * One page of a batch.  @buf: ZD_PAGE_SIZE bytes, ZD_PAGE_SIZE-aligned: memory of the
+ * server's, or, if the driver has ->p2p_distance, a peer's.
+ *
+ * Where pages that are beside each other in a batch have pfns in a row, so lie their buffers: if
+ * page[i + 1].pfn == page[i].pfn + 1, then page[i + 1].buf == page[i].buf + ZD_PAGE_SIZE, and
+ * one transfer does for both.  That holds for every batch of a migration or a fault; not for
+ * those of zd_p2pdma_copy() (zonedev/p2pdma.h), whose buffers may be several peers'.
+ *
+ * @error: set by the driver before it completes the batch: 0 or -errno for this page alone;
+ * -EINPROGRESS until then, and a page that is left so was not copied.
+ *
+ *	-EAGAIN		the device can't be reached now, and may be later.  On its way out, the
+ *			page stays in RAM; on its way home, it stays on the device, and the
+ *			fault that needs it asks again, after a pause of 1 to 100 ms, for as
+ *			long as that is the answer.  No page is lost.  A driver whose user gave
+ *			it a time (`timeout=`) answers so until that is over, or simply holds
+ *			the batch, and then gives an error for good.
+ *	-ENOSPC		to the device only: it has no room for this page.  The page goes
+ *			elsewhere, or stays; the others aren't held up.
+ *	any other	for good.  On its way out, the page stays in RAM.  On its way home,
+ *			it is lost (SIGBUS), but only if a thread needs it: else it stays, and
+ *			can be asked for again.
+ *
+ * The struct's size is fixed for ever: batches are arrays of it.
+ */
 struct zd_io_page {
 	zd_pfn_t pfn;
 	void *buf;
@@ -91,9 +112,16 @@ enum zd_io_dir {
  * more.  ->done is called in the thread that drives the device, may free the batch and may
  * submit others.
  *
+ * @nr: at most ZD_IO_PAGES_MAX.  A batch may be in the driver's hands for as long as the device
+ * takes: only what lies on the device waits for it.  A page on its way out that a thread needs
+ * comes back from its buffer meanwhile, which stays as it is until ->done.  After 10 s without
+ * an answer the log says so.
+ *
  * @driver and @pending are the driver's scratch space while it owns the batch.  The
  * struct's size is fixed for ever.
  */
+#define ZD_IO_PAGES_MAX	512
+
 struct zd_device_io {
 	enum zd_io_dir dir;
 	unsigned int nr;
@@ -139,9 +167,15 @@ struct zd_device_stat {
  * @unalloc_pages: give back pages that ->alloc_pages gave and that were never
  *	initialised; they may have been written to.
  * @page_free: the last reference to @page was put; it belongs to the driver
- *	again.  For a page that came home: soon after the program goes on, many
- *	in a row.  Must not block.
- * @submit: start copying @io.  Must not block.
+ *	again.  Must not block.  Each page is told of by itself, by the thread that put it:
+ *	that can't wait for others, since the device may be removed as soon as its last page
+ *	is free.  But they come many in a row: pages that came home after the program goes on,
+ *	up to 64, and those of a range that was unmapped all at once.  A driver that has to
+ *	tell its medium (TRIM) notes them and does so later, for runs of pages that are still
+ *	free then: from ->reap, or a thread of its own.
+ * @submit: start copying @io.  Must not block.  It can't fail: a batch that can't be started
+ *	is completed, each page with its error.  Runs on the server's stack, of which 64 KiB
+ *	may be used (of ->reap and the other callbacks, too).
  * @reap: finish what has completed, calling ->done.  With @wait, block until
  *	at least one batch is done, if any is in flight.  Returns the number of
  *	batches done.  NULL for a driver that completes everything in ->submit, or by
@@ -155,7 +189,9 @@ struct zd_device_stat {
  *	memory can't be written to (SIGBUS) is given to ->submit; that is for zonedev's own
  *	drivers, which install the handler (zonedev/pmem.h), and another driver mustn't
  *	give such memory out.
- * @destroy: the device is unregistered, none of its pages is live.
+ * @destroy: the device is unregistered, none of its pages is live, no batch is in the driver's
+ *	hands, and no callback runs or will.  In the thread that unregisters, without a lock of
+ *	zonedev's: may block, and may free @dev.
  * @p2p_distance: how far the memory [addr, addr + len), a peer's (zonedev/p2pdma.h), is
  *	from the device.  0: ->submit loads and stores it; 1 or more: the device's own
  *	transfers reach it; in both cases without another copy in RAM, and memory that
@@ -231,7 +267,8 @@ int zd_device_register(struct zd_device *dev);
  *
  * Returns 0; -ENOMEM: RAM ran out, or -EIO: the device can't read a page: the
  * removal is called off, the device stays, what is on it stays on it, and it can
- * be used as before (also when an earlier call had timed out).  A page that
+ * be used as before (also when an earlier call had timed out).  -EAGAIN: the same, as the device
+ * can't be reached now (struct zd_io_page).  A page that
  * can't be read is lost when a thread needs it (zonedev/mm.h), or given up with
  * munmap() or MADV_DONTNEED; then the page holds the device no more.
  * -EBUSY: another thread is removing it; -EINVAL: not registered (any more; @dev

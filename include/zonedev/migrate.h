@@ -33,11 +33,11 @@ struct zd_migrate_result {
 	/* not writable, mlocked, or not anonymous; or malloc's own, and a driver of the mm may
 	 * call malloc (zonedev/device.h) */
 	uint64_t protection;
-	/* the address space was changing, another migration had it, or a
-	 * madvise(MADV_DONTNEED, MADV_FREE) did a moment ago */
+	/* the address space was changing, another migration had it, a thread needed it while it
+	 * was on its way, or a madvise(MADV_DONTNEED, MADV_FREE) did a moment ago */
 	uint64_t busy;
-	/* the device was full (migrate_vma: dst[] named no page for it), failed, or is being
-	 * removed (home: it could not read them) */
+	/* the device was full (migrate_vma: dst[] named no page for it), failed, can't be reached
+	 * now, or is being removed (home: it could not read them, or can't be reached now) */
 	uint64_t device;
 };
 
@@ -70,7 +70,8 @@ static inline int zd_migrate_to_device(struct zd_mm *mm, void *addr, size_t len,
 /* zd_migrate_to_ram - bring the pages of a range home.  Returns 0, -EINVAL, -ENOMEM (as
  * many as fit are home), or the device's error, mostly -EIO: the pages that it could not
  * read stay there (@result->device), all others are home.  Only a thread that touches
- * such a page loses it, if it can't be read then. */
+ * such a page loses it, if it can't be read then.  -EAGAIN: the device can't be reached now;
+ * call again later, or let the threads that need the pages wait for them. */
 int zd_migrate_to_ram_sized(struct zd_mm *mm, void *addr, size_t len,
 			    struct zd_migrate_result *result, size_t size);
 

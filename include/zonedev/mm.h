@@ -56,7 +56,7 @@ struct zd_mm_attr {
 struct zd_mm_stats {
 	uint64_t faults;	/* faults served, of any kind */
 	uint64_t faults_zero;	/* of them on untouched memory */
-	uint64_t faults_home;	/* of them on device pages */
+	uint64_t faults_home;	/* of them on device pages, or on pages on their way there */
 	uint64_t pages_out;	/* moved from memory to a device */
 	uint64_t pages_home;	/* brought home */
 	uint64_t pages_freed;	/* freed without coming home */
@@ -91,7 +91,8 @@ int zd_mm_open(const struct zd_mm_attr *attr, struct zd_mm **mm);
  * with it (zonedev/dax.h) or a zd_migrate_vma_setup() waits for its finalize, or
  * -ENOMEM / -EIO when not all could come home: then the mm stays open and everything is
  * as it was.  (A page that its device can't read is not a reason: the page is poisoned, and
- * counted.)
+ * counted.)  Waits for a device that can't be reached now, or doesn't answer, which the log
+ * says after 10 s.
  * Context: may block, parent only; no other call on the mm may be running.
  */
 int zd_mm_close(struct zd_mm *mm);
@@ -112,7 +113,8 @@ int zd_mm_register(struct zd_mm *mm, void *addr, size_t len);
  *
  * Not needed before memory is freed (free()), but then the allocator, which may touch the
  * memory, doesn't have to bring it home.  Returns 0, -ENOMEM, or the device's error, mostly
- * -EIO, if the device could not read a page: then the range stays managed.
+ * -EIO, if the device could not read a page, or -EAGAIN, if it can't be reached now: then the
+ * range stays managed.
  * Context: may block, parent only; not in the server's thread.
  */
 int zd_mm_unregister(struct zd_mm *mm, void *addr, size_t len);

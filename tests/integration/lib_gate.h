@@ -18,10 +18,12 @@ struct gate {
 	unsigned char *used;		/* one byte a page: no lock is needed */
 	struct zd_device_io *head, **tail;	/* the server's thread only */
 	int efd;
+	bool swaps;			/* gives out the second and third of three the other way round */
 	/* the rest: __atomic */
 	bool closed;
 	bool pairs;			/* a second batch opens the gate, for both */
 	unsigned int waiting;		/* batches at the gate */
+	unsigned int asked[ZD_FROM_DEVICE + 1];	/* batches so far, by direction */
 	int error[ZD_FROM_DEVICE + 1];	/* by direction */
 };
 
@@ -35,9 +37,14 @@ static inline int gate_alloc(struct zd_device *dev, unsigned int nr, zd_pfn_t *p
 	struct gate *g = to_gate(dev);
 	unsigned int got = 0;
 
-	for (uint64_t i = 0; i < dev->nr_pages && got < nr; i++)
+	for (uint64_t k = 0; k < dev->nr_pages && got < nr; k++) {
+		uint64_t i = g->swaps && k % 3 && k - k % 3 + 2 < dev->nr_pages ?
+				     k - k % 3 + 3 - k % 3 :
+				     k;
+
 		if (!__atomic_exchange_n(&g->used[i], 1, __ATOMIC_ACQUIRE))
 			pfns[got++] = dev->pgmap.pfn + i;
+	}
 	return got;
 }
 
@@ -98,10 +105,21 @@ static inline bool gate_let_through(struct gate *g)
 	return true;
 }
 
+/* What zonedev/device.h says of every batch. */
+static inline void gate_check(const struct zd_device_io *io)
+{
+	CHECK(io->nr && io->nr <= ZD_IO_PAGES_MAX);
+	for (unsigned int i = 1; i < io->nr; i++)
+		if (io->pages[i].pfn == io->pages[i - 1].pfn + 1)
+			CHECK(io->pages[i].buf == (char *)io->pages[i - 1].buf + PAGE);
+}
+
 static inline void gate_submit(struct zd_device *dev, struct zd_device_io *io)
 {
 	struct gate *g = to_gate(dev);
 
+	gate_check(io);
+	__atomic_add_fetch(&g->asked[io->dir], 1, __ATOMIC_RELEASE);
 	if (__atomic_load_n(&g->pairs, __ATOMIC_ACQUIRE) && gate_let_through(g)) {
 		gate_do(g, io);
 		return;
@@ -200,6 +218,11 @@ static inline void gate_open(struct gate *g)
 static inline unsigned int gate_waiting(const struct gate *g)
 {
 	return __atomic_load_n(&g->waiting, __ATOMIC_ACQUIRE);
+}
+
+static inline unsigned int gate_asked(const struct gate *g, enum zd_io_dir dir)
+{
+	return __atomic_load_n(&g->asked[dir], __ATOMIC_ACQUIRE);
 }
 
 static inline size_t gate_used(const struct gate *g)

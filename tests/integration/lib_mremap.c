@@ -143,31 +143,21 @@ static void *faller_thread(void *arg)
 static void while_going_out(void)
 {
 	struct migration m = { .mm = mm, .pages = N, .dev = &g->dev };
-	struct faller f = { 0 };
-	uint64_t faults;
-	pthread_t thread;
 	struct toucher t;
 	char *p = m.mem = map(N), *to = place(N);
 
 	fill(p, N, 1);
 	CHECK_EQ(zd_mm_register(mm, p, N * PAGE), 0);
 	migration_start(&m);
-	/* a thread that waits for a page which moves away gets what is at the address then */
-	signal(SIGSEGV, segv);
-	f.addr = p + 3 * PAGE;
-	faults = stats(mm).faults;
-	CHECK(!pthread_create(&thread, NULL, faller_thread, &f));
-	WAIT_FOR(stats(mm).faults > faults);
+	/* a page that has been taken back moves as any other */
+	toucher_start(&t, mm, p + 3 * PAGE);
+	CHECK_EQ(toucher_join(&t), word(1, 3, 0));
 	CHECK(mremap(p, N * PAGE, N * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to);
-	WAIT_FOR(__atomic_load_n(&f.done, __ATOMIC_ACQUIRE));
-	pthread_join(thread, NULL);
-	CHECK(f.fell);
-	signal(SIGSEGV, SIG_DFL);
-	/* and one that touches the page at its new place waits, and gets it */
+	/* and one that the device has yet comes to its new place */
 	toucher_start(&t, mm, to + 5 * PAGE);
-	CHECK(!toucher_done(&t));
-	migration_finish(&m);
 	CHECK_EQ(toucher_join(&t), word(1, 5, 0));
+	CHECK(gate_waiting(g));
+	migration_finish(&m);
 	CHECK_FILLED(to, N, 1);
 	WAIT_FOR(!gate_used(g));
 	munmap(to, N * PAGE);
@@ -196,6 +186,29 @@ static void behind_a_batch(void)
 	CHECK_EQ(bad_page(p, 512, BIG, 1), BIG);
 	munmap(to, 512 * PAGE);
 	munmap(p + 512 * PAGE, (BIG - 512) * PAGE);
+}
+
+/* A thread that waits for a page which moves away gets what is at the address then. */
+static void moved_away_from_a_thread(void)
+{
+	char *p = evicted(mm, N, 1, &g->dev), *to = place(N);
+	struct faller f = { .addr = p + 3 * PAGE };
+	uint64_t faults = stats(mm).faults;
+	pthread_t thread;
+
+	gate_close(g);
+	signal(SIGSEGV, segv);
+	CHECK(!pthread_create(&thread, NULL, faller_thread, &f));
+	WAIT_FOR(stats(mm).faults > faults);
+	CHECK(mremap(p, N * PAGE, N * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to);
+	WAIT_FOR(__atomic_load_n(&f.done, __ATOMIC_ACQUIRE));
+	pthread_join(thread, NULL);
+	CHECK(f.fell);
+	signal(SIGSEGV, SIG_DFL);
+	gate_open(g);
+	CHECK_FILLED(to, N, 1);
+	WAIT_FOR(!gate_used(g));
+	munmap(to, N * PAGE);
 }
 
 /* The pages all around one that a thread waits for. */
@@ -257,6 +270,7 @@ int main(void)
 	over_another();
 	while_going_out();
 	behind_a_batch();
+	moved_away_from_a_thread();
 	while_coming_home();
 	page_in_flight_home();
 	close_mm(mm, &g->dev);
