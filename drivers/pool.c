@@ -6,7 +6,7 @@
  *	touched[w]	<=> used has a bit in word w
  *	idle[i][w]	 => not touched[w], not idle[!i][w]
  *	nr_idle		 == number of bits in both
- *	nr_free		 == nr_pages - number of bits in used
+ *	nr_free		 == nr_usable - number of bits in used below nr_usable
  * A word that is being punched has all its bits in used, so it is touched, is
  * not idle, and can't be given out.
  *
@@ -31,6 +31,7 @@ int zd_pool_init(struct zd_pool *pool, uint64_t nr_pages, enum zd_pool_policy po
 	pool->policy = policy;
 	pool->aging = aging;
 	pool->nr_pages = nr_pages;
+	pool->nr_usable = nr_pages;
 	pool->nr_free = nr_pages;
 	/* A small device must not hold on to all that it was ever given. */
 	pool->kick = kick < words / 8 ? kick : words / 8;
@@ -63,6 +64,15 @@ static uint64_t valid_mask(const struct zd_pool *pool, uint64_t word)
 	return left >= 64 ? ~0ULL : (1ULL << left) - 1;
 }
 
+/* The bits of @word that are pages which may be given out. */
+static uint64_t usable_mask(const struct zd_pool *pool, uint64_t word)
+{
+	if (word * 64 >= pool->nr_usable)
+		return 0;
+	return pool->nr_usable - word * 64 >= 64 ? ~0ULL :
+						   (1ULL << (pool->nr_usable - word * 64)) - 1;
+}
+
 static uint64_t low_bits(unsigned int nr)
 {
 	return nr >= 64 ? ~0ULL : (1ULL << nr) - 1;
@@ -86,7 +96,7 @@ static unsigned int take_run(struct zd_pool *pool, uint64_t page, unsigned int n
 {
 	uint64_t word = page / 64;
 	unsigned int bit = page % 64, run, i;
-	uint64_t free = ~zd_bits_word(&pool->used, word) & valid_mask(pool, word);
+	uint64_t free = ~zd_bits_word(&pool->used, word) & usable_mask(pool, word);
 	uint64_t from_bit = free >> bit;
 
 	run = ~from_bit ? (unsigned int)__builtin_ctzll(~from_bit) : 64;
@@ -110,15 +120,15 @@ static unsigned int take_free_words(struct zd_pool *pool, unsigned int nr, uint6
 	uint64_t word;
 
 	/* First what is left of the word that the cursor is in. */
-	if (pool->cursor % 64 && pool->cursor < pool->nr_pages &&
+	if (pool->cursor % 64 && pool->cursor < pool->nr_usable &&
 	    !zd_bits_test(&pool->used, pool->cursor))
 		got += take_run(pool, pool->cursor, nr, base, out);
 
 	while (got < nr) {
 		word = zd_bits_find(&pool->touched, (pool->cursor + 63) / 64);
-		if (word == pool->touched.nr)
+		if (word * 64 >= pool->nr_usable)
 			word = zd_bits_find(&pool->touched, 0);
-		if (word == pool->touched.nr)
+		if (word * 64 >= pool->nr_usable)
 			break;
 		got += take_run(pool, word * 64, nr - got, base, out + got);
 	}
@@ -137,9 +147,9 @@ unsigned int zd_pool_alloc(struct zd_pool *pool, unsigned int nr, uint64_t base,
 		pool->cursor = 0;
 	while (got < nr && pool->nr_free) {
 		page = zd_bits_find(&pool->used, pool->cursor);
-		if (page == pool->nr_pages)
+		if (page >= pool->nr_usable)
 			page = zd_bits_find(&pool->used, 0);
-		ZD_BUG_ON(page == pool->nr_pages, "pool: %llu pages free and none found",
+		ZD_BUG_ON(page >= pool->nr_usable, "pool: %llu pages free and none found",
 			  (unsigned long long)pool->nr_free);
 		got += take_run(pool, page, nr - got, base, out + got);
 	}
@@ -189,18 +199,18 @@ static uint64_t first_used(const struct zd_pool *pool, uint64_t from, uint64_t t
 	return from < to ? from : to;
 }
 
-/* The first run of @nr free pages at @from or above; nr_pages: none. */
+/* The first run of @nr free pages at @from or above; nr_usable: none. */
 static uint64_t find_run(const struct zd_pool *pool, uint64_t from, uint64_t nr)
 {
 	uint64_t page = zd_bits_find(&pool->used, from), end;
 
-	while (page < pool->nr_pages && nr <= pool->nr_pages - page) {
+	while (page < pool->nr_usable && nr <= pool->nr_usable - page) {
 		end = first_used(pool, page, page + nr);
 		if (end == page + nr)
 			return page;
 		page = zd_bits_find(&pool->used, end);
 	}
-	return pool->nr_pages;
+	return pool->nr_usable;
 }
 
 bool zd_pool_alloc_run(struct zd_pool *pool, uint64_t nr, uint64_t *first)
@@ -210,9 +220,9 @@ bool zd_pool_alloc_run(struct zd_pool *pool, uint64_t nr, uint64_t *first)
 
 	zd_mutex_lock(&pool->lock);
 	page = find_run(pool, pool->policy == ZD_POOL_RUNS ? pool->cursor : 0, nr);
-	if (page == pool->nr_pages)
+	if (page == pool->nr_usable)
 		page = find_run(pool, 0, nr);
-	found = page < pool->nr_pages;
+	found = page < pool->nr_usable;
 	for (at = page, end = page + nr; found && at < end; at = (at | 63) + 1) {
 		uint64_t in_word = end - at < 64 - at % 64 ? end - at : 64 - at % 64;
 
@@ -240,7 +250,7 @@ bool zd_pool_free(struct zd_pool *pool, uint64_t index)
 	ZD_BUG_ON(!zd_bits_test(&pool->used, index), "pool: page %llu freed twice",
 		  (unsigned long long)index);
 	zd_bits_clear(&pool->used, index);
-	pool->nr_free++;
+	pool->nr_free += index < pool->nr_usable;
 	if (!zd_bits_word(&pool->used, word)) {
 		zd_bits_clear(&pool->touched, word);
 		zd_bits_set(&pool->idle[pool->aging], word);
@@ -264,7 +274,7 @@ void zd_pool_age(struct zd_pool *pool)
 uint64_t zd_pool_take_idle(struct zd_pool *pool, unsigned int max_words, uint64_t *first)
 {
 	const struct zd_bits *old = &pool->idle[0];
-	uint64_t reserve = pool->nr_pages / 8, pages = 0, word, mask;
+	uint64_t reserve = pool->nr_usable / 8, pages = 0, word, mask;
 
 	zd_mutex_lock(&pool->lock);
 	word = zd_bits_find(old, 0);
@@ -273,12 +283,12 @@ uint64_t zd_pool_take_idle(struct zd_pool *pool, unsigned int max_words, uint64_
 		mask = valid_mask(pool, word);
 		/* An allocation must not find the device full because its free
 		 * pages are being punched: leave an eighth alone. */
-		if (pool->nr_free < reserve + 64)
+		if (usable_mask(pool, word) && pool->nr_free < reserve + 64)
 			break;
 		zd_bits_or(&pool->used, word, mask);
 		zd_bits_set(&pool->touched, word);
 		unidle(pool, word);
-		pool->nr_free -= __builtin_popcountll(mask);
+		pool->nr_free -= __builtin_popcountll(mask & usable_mask(pool, word));
 		pages += __builtin_popcountll(mask);
 		word++;
 	}
@@ -298,7 +308,7 @@ void zd_pool_return_idle(struct zd_pool *pool, uint64_t first, uint64_t nr)
 			  "pool: word %llu returned but not taken", (unsigned long long)word);
 		zd_bits_andnot(&pool->used, word, mask);
 		zd_bits_clear(&pool->touched, word);
-		pool->nr_free += __builtin_popcountll(mask);
+		pool->nr_free += __builtin_popcountll(mask & usable_mask(pool, word));
 	}
 	zd_mutex_unlock(&pool->lock);
 }
@@ -316,6 +326,35 @@ bool zd_pool_punch(struct zd_pool *pool, unsigned int max_words,
 	if (!nr)
 		zd_pool_age(pool);
 	return nr;
+}
+
+/* The free pages of the words from that of page @from to that of page @to - 1 which may be given
+ * out. */
+static uint64_t count_free(const struct zd_pool *pool, uint64_t from, uint64_t to)
+{
+	uint64_t nr = 0;
+
+	for (uint64_t word = from / 64; word * 64 < to; word++)
+		nr += __builtin_popcountll(~zd_bits_word(&pool->used, word) &
+					   usable_mask(pool, word));
+	return nr;
+}
+
+void zd_pool_resize(struct zd_pool *pool, uint64_t nr_usable)
+{
+	uint64_t from, to, before;
+
+	ZD_BUG_ON(!nr_usable || nr_usable > pool->nr_pages, "pool: %llu pages of %llu usable",
+		  (unsigned long long)nr_usable, (unsigned long long)pool->nr_pages);
+	zd_mutex_lock(&pool->lock);
+	from = nr_usable < pool->nr_usable ? nr_usable : pool->nr_usable;
+	to = nr_usable < pool->nr_usable ? pool->nr_usable : nr_usable;
+	before = count_free(pool, from, to);
+	pool->nr_usable = nr_usable;
+	pool->nr_free += count_free(pool, from, to) - before;
+	if (pool->cursor > nr_usable)
+		pool->cursor = 0;
+	zd_mutex_unlock(&pool->lock);
 }
 
 uint64_t zd_pool_idle_words(struct zd_pool *pool)

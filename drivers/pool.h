@@ -4,8 +4,8 @@
  *
  * One bit a page, shared by the drivers.  Page numbers are indexes into the
  * device, 0 .. nr_pages - 1.  Every call may be made by any thread; none
- * mallocs; each holds pool->lock for a few loads and stores, never across a
- * system call.
+ * mallocs; each holds pool->lock for a few loads and stores (but zd_pool_resize()),
+ * never across a system call.
  *
  * Giving memory back.  When the last used page of a word (64 pages, 256 KiB)
  * is freed the word becomes "idle": a candidate for a hole.  The driver later
@@ -44,7 +44,8 @@ struct zd_pool {
 	struct zd_mutex lock;		/* innermost: nothing is taken inside */
 	enum zd_pool_policy policy;
 	uint64_t nr_pages;
-	uint64_t nr_free;
+	uint64_t nr_usable;		/* pages from here on aren't given out */
+	uint64_t nr_free;		/* of those below */
 	uint64_t cursor;		/* page after the last one given out */
 	struct zd_bits used;		/* page: not free */
 	struct zd_bits touched;		/* word: not wholly free */
@@ -77,6 +78,11 @@ unsigned int zd_pool_alloc_good(struct zd_pool *pool, unsigned int nr, uint64_t 
 /* Take @nr pages in a row (> 0); stores the first one's index.  False: no such run is
  * free. */
 bool zd_pool_alloc_run(struct zd_pool *pool, uint64_t nr, uint64_t *first);
+
+/* From now on give out pages below @nr_usable (1 .. nr_pages) only; those above that are used are
+ * freed as ever.  pool->lock is held for as long as it takes to look at a bit for each page between
+ * the old number and the new: a few ms a TiB. */
+void zd_pool_resize(struct zd_pool *pool, uint64_t nr_usable);
 
 /* Give one page back; a page that is already free aborts.  True: idle words
  * have just reached the threshold: the caller sees to it that holes are punched. */

@@ -15,13 +15,13 @@
 
 static bool is_above_mark(const struct zd_server *server, const struct zd_tier *tier, uint64_t now)
 {
-	uint64_t headroom = tier->dev->nr_pages / 16;
+	uint64_t size = zd_device_usable_pages(tier->dev), headroom = size / 16;
 
 	if (!tier->nr_entries || now < tier->demote_after_ns)
 		return false;
 	if (headroom > HEADROOM_MAX)
 		headroom = HEADROOM_MAX;
-	return tier->nr_entries + headroom > tier->dev->nr_pages || tier->owed ||
+	return tier->nr_entries + headroom > size || tier->owed ||
 	       zd_tier_ram_pages(tier) > zd_tier_ram_share(server);
 }
 

@@ -96,9 +96,10 @@ enum zd_cmd_result zd_hmm_detach_step(struct zd_hmm *hmm, struct zd_cmd *cmd);
  * @dev has no server, or its handle was closed meanwhile; -EINVAL: zd_hmm_callable(). */
 int zd_hmm_call_server_of(struct zd_device *dev, struct zd_cmd *cmd, uint64_t deadline_ns);
 
-/* struct zd_device_host's: device.c, removal.c, device_run.c. */
+/* struct zd_device_host's: device.c, removal.c, clear.c, device_run.c. */
 void zd_hmm_device_detach(struct zd_device *dev);
 int zd_hmm_device_drain(struct zd_device *dev);
+int zd_hmm_device_clear(struct zd_device *dev, zd_pfn_t first, uint64_t until_ns, bool *flying);
 int zd_hmm_device_run(struct zd_device *dev, struct zd_device_io *io);
 
 /* mm_register.c.  Bring the pages of [start, end) home, also those on their way out; what of it

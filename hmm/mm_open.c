@@ -64,6 +64,7 @@ static const struct zd_server_host server_host = {
 
 static const struct zd_device_host device_host = {
 	.drain = zd_hmm_device_drain,
+	.clear = zd_hmm_device_clear,
 	.detach = zd_hmm_device_detach,
 	.run = zd_hmm_device_run,
 };

@@ -146,6 +146,7 @@ int zd_device_register(struct zd_device *dev)
 	dev->host = NULL;
 	dev->deadline_ns = 0;
 	dev->event_fd = -1;
+	dev->nr_usable = dev->nr_pages;
 	err = zd_memremap_pages(&dev->pgmap);
 	if (err) {
 		ops_restore(dev);

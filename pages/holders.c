@@ -22,13 +22,14 @@
 #define SWAPPED		(UINT64_C(1) << 62)
 
 struct search {
+	zd_pfn_t first;		/* of those that are wanted */
 	bool (*fn)(zd_pfn_t pfn, void *ctx);
 	void *ctx;
 };
 
 static bool search_page(const struct search *s, zd_pfn_t pfn, zd_pfn_t end)
 {
-	for (; pfn < end; pfn++)
+	for (pfn = pfn < s->first ? s->first : pfn; pfn < end; pfn++)
 		if (zd_page_count(zd_pfn_to_page(pfn)) && !s->fn(pfn, s->ctx))
 			return false;
 	return true;
@@ -37,9 +38,17 @@ static bool search_page(const struct search *s, zd_pfn_t pfn, zd_pfn_t end)
 void zd_pagemap_for_each_live(const struct zd_pagemap *pgmap, bool (*fn)(zd_pfn_t pfn, void *ctx),
 			      void *ctx)
 {
-	zd_pfn_t pfn = pgmap->pfn, end = pfn + pgmap->priv->nr_pages;
+	zd_pagemap_for_each_live_from(pgmap, pgmap->pfn, fn, ctx);
+}
+
+void zd_pagemap_for_each_live_from(const struct zd_pagemap *pgmap, zd_pfn_t first,
+				   bool (*fn)(zd_pfn_t pfn, void *ctx), void *ctx)
+{
+	/* a pagemap begins with a page of descriptors */
+	zd_pfn_t pfn = first - (first - pgmap->pfn) % PER_PAGE;
+	zd_pfn_t end = pgmap->pfn + pgmap->priv->nr_pages;
 	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	const struct search s = { fn, ctx };
+	const struct search s = { first, fn, ctx };
 	uint64_t there[CHUNK];
 	bool more = true;
 

@@ -217,12 +217,28 @@ static int begin_unmap(struct zd_pagemap *pgmap)
 	return err;
 }
 
-/* The removal has timed out or was called off. */
+/* The removal has timed out or was called off, or there was only a claim. */
 static void end_unmap(struct zd_pagemap *pgmap)
 {
 	lock_maps();
 	pgmap->priv->busy = false;
 	zd_mutex_unlock(&map_lock);
+}
+
+int zd_pagemap_claim(struct zd_pagemap *pgmap)
+{
+	int err = begin_unmap(pgmap);
+
+	if (!err && pgmap->priv->killed) {
+		end_unmap(pgmap);
+		err = -ENODEV;
+	}
+	return err;
+}
+
+void zd_pagemap_unclaim(struct zd_pagemap *pgmap)
+{
+	end_unmap(pgmap);
 }
 
 /* The kill drops the initial reference; the one that is taken here stands in for it until

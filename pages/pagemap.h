@@ -31,7 +31,7 @@ struct zd_pagemap_priv {
 	uint32_t id;
 	struct zd_completion released;
 	bool killed;			/* and revoked; by the thread that has set @busy */
-	bool busy;			/* an unmap is at work; under map_lock */
+	bool busy;			/* an unmap is at work, or a claim; under map_lock */
 	const void *revoking_in;	/* the thread that is inside ops->revoke */
 	int64_t until_ms;		/* of the unmap at work: zd_now_ms(); 0: none */
 };
@@ -55,6 +55,12 @@ int zd_pagemap_kill(struct zd_pagemap *pgmap);
 void zd_pagemap_put_base(struct zd_pagemap *pgmap);
 int zd_pagemap_wait(struct zd_pagemap *pgmap, int ms, struct zd_pagemap_holders *out);
 void zd_pagemap_exit(struct zd_pagemap *pgmap);
+
+/* zd_pagemap_claim - until zd_pagemap_unclaim() by the same thread, no other removes @pgmap.  -EINVAL:
+ * not mapped; -EBUSY: another thread has it; -EDEADLK: from inside page_free; -ENODEV: its
+ * removal has begun. */
+int zd_pagemap_claim(struct zd_pagemap *pgmap);
+void zd_pagemap_unclaim(struct zd_pagemap *pgmap);
 
 /* For tests: called at each step of the teardown of @what. */
 extern void (*zd_teardown_hook)(const void *what, const char *step);

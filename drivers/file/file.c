@@ -103,6 +103,14 @@ static int file_event_fd(struct zd_device *dev)
 	return to_file(dev)->event;
 }
 
+/* The file keeps its length, by which a truncation is noticed (request.c): what it held above
+ * becomes holes, as anywhere. */
+static int file_resize(struct zd_device *dev, uint64_t nr_pages)
+{
+	zd_pool_resize(&to_file(dev)->pool, nr_pages);
+	return 0;
+}
+
 /* O_DIRECT transfers to and from any memory; else the page cache is in between. */
 static int file_p2p_distance(struct zd_device *dev, const void *addr, size_t len)
 {
@@ -142,6 +150,7 @@ static const struct zd_device_ops file_ops = {
 	.event_fd = file_event_fd,
 	.destroy = file_destroy,
 	.p2p_distance = file_p2p_distance,
+	.resize = file_resize,
 };
 
 static int init_requests(struct zd_file *file)

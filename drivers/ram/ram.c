@@ -264,6 +264,12 @@ static int ram_event_fd(struct zd_device *dev)
 	return to_ram(dev)->timer;
 }
 
+static int ram_resize(struct zd_device *dev, uint64_t nr_pages)
+{
+	zd_pool_resize(&to_ram(dev)->pool, nr_pages);
+	return 0;
+}
+
 static int ram_p2p_distance(struct zd_device *dev, const void *addr, size_t len)
 {
 	(void)dev;
@@ -295,6 +301,7 @@ static const struct zd_device_ops ram_ops = {
 	.direct_access = ram_direct_access,
 	.destroy = ram_destroy,
 	.p2p_distance = ram_p2p_distance,
+	.resize = ram_resize,
 };
 
 int zd_ram_device_create(uint64_t size, struct zd_device **dev)

@@ -204,8 +204,10 @@ struct zd_device_stat {
  * @stats: store up to @nr of the driver's own statistics; returns how many there are, which may
  *	be more than @nr.  Any thread, at any time; must not block.  NULL: none.
  * @resize: from now on give out pages with an index below @nr_pages only, which is at most
- *	dev->nr_pages; pages above that are live may be read and freed as before.  0 or -errno,
- *	and nothing has changed.  May block.  NULL: the device can't be resized.
+ *	dev->nr_pages; pages above that are live or on their way may be read, written and freed
+ *	as before.  0 or -errno, and nothing has changed; giving more pages again that it has
+ *	had must not fail.  By a thread of zd_device_resize(), at the same time as any other
+ *	callback but itself.  May block.  NULL: the device can't be resized.
  */
 struct zd_device_ops {
 	size_t size;
@@ -243,7 +245,8 @@ struct zd_device {
 	uint64_t deadline_ns;	/* of a removal; 0: none */
 	const struct zd_device_ops *driver_ops;	/* see pages/device.c; NULL: the same */
 	struct zd_device_async *async;	/* see pages/device_async.c; NULL: completes by ->done */
-	uint64_t reserved_[2];	/* room: the size is fixed for ever, drivers embed it */
+	uint64_t nr_usable;	/* __atomic: see zd_device_resize() */
+	uint64_t reserved_[1];	/* room: the size is fixed for ever, drivers embed it */
 };
 
 /*
@@ -271,7 +274,7 @@ int zd_device_register(struct zd_device *dev);
  * can't be reached now (struct zd_io_page).  A page that
  * can't be read is lost when a thread needs it (zonedev/mm.h), or given up with
  * munmap() or MADV_DONTNEED; then the page holds the device no more.
- * -EBUSY: another thread is removing it; -EINVAL: not registered (any more; @dev
+ * -EBUSY: another thread is removing or resizing it; -EINVAL: not registered (any more; @dev
  * is then only compared), or, while a zd_mm uses it, called from a forked child or
  * from a driver's callback on the server's thread; -EDEADLK: from inside a
  * page_free.
@@ -296,6 +299,47 @@ static inline int zd_device_unregister_timeout(struct zd_device *dev, unsigned i
 {
 	return zd_device_unregister_timeout_sized(dev, ms, out, sizeof(*out));
 }
+
+/*
+ * zd_device_resize - from now on use only the first @nr_pages pages of the device.
+ *
+ * A device can shrink, and grow again: at most to dev->nr_pages, which was set when it was
+ * registered and is the room that it has in the pfn space.  It begins with all of them.  (A
+ * device that may grow is registered with what it may become, and shrunk at once.)
+ *
+ * Growing takes effect at once.  Shrinking, pages above @nr_pages are given out no more, those that
+ * hold managed memory come home while the program goes on, and the call waits until none of
+ * them is held.  Nothing is forced.
+ *
+ * Returns 0; -EOPNOTSUPP: the driver has no ->resize; -EINVAL: 0 or too many pages, not
+ * registered, or, while a zd_mm uses it, called from a forked child or from a driver's
+ * callback; -EBUSY: another thread is resizing or removing it; -ENODEV: its removal has begun;
+ * what ->resize returned; or, as of zd_device_unregister(), -ENOMEM, -EIO, -EAGAIN: not all
+ * pages could come home.  After an error the device is as large as it was, and what has come
+ * home is home.
+ * Context: may block, fork-safe, but as said.
+ */
+int zd_device_resize(struct zd_device *dev, uint64_t nr_pages);
+
+/*
+ * zd_device_resize_timeout - the same, for about @ms milliseconds.
+ *
+ * -ETIMEDOUT: some pages above @nr_pages are still held, or on their way: @out (may be NULL) says how
+ * many and which (nr_refs is 0).  The device is as large as it was.
+ * Context: as zd_device_resize().
+ */
+int zd_device_resize_timeout_sized(struct zd_device *dev, uint64_t nr_pages, unsigned int ms,
+				   struct zd_pagemap_holders *out, size_t size);
+
+static inline int zd_device_resize_timeout(struct zd_device *dev, uint64_t nr_pages,
+					   unsigned int ms, struct zd_pagemap_holders *out)
+{
+	return zd_device_resize_timeout_sized(dev, nr_pages, ms, out, sizeof(*out));
+}
+
+/* zd_device_usable_pages - how many pages of @dev are in use since the last zd_device_resize().
+ * Context: any thread, fork-safe. */
+uint64_t zd_device_usable_pages(const struct zd_device *dev);
 
 /* zd_page_device - the device that @page, held, is a page of; NULL: another kind of page.
  * Context: any thread, fork-safe. */

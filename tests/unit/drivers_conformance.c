@@ -388,6 +388,59 @@ static void the_last_put_frees(void **state)
 	free(pfns);
 }
 
+/* A device that shrinks gives out low pages only, waits for high ones that are held, and is as large
+ * as it was where it may wait no longer; it grows back to what it was. */
+static void shrinks_and_grows(void **state)
+{
+	struct zd_device *dev = device(state);
+	zd_pfn_t *pfns = calloc(NR_PAGES + 1, sizeof(*pfns));
+	const uint64_t small = NR_PAGES / 2 + 13;	/* not a whole word of any bitmap */
+	struct zd_pagemap_holders h;
+	uint64_t high = 0;
+
+	assert_int_equal(zd_device_usable_pages(dev), NR_PAGES);
+	if (!dev->ops->resize) {
+		assert_int_equal(zd_device_resize(dev, small), -EOPNOTSUPP);
+		free(pfns);
+		return;
+	}
+	assert_int_equal(zd_device_resize(dev, 0), -EINVAL);
+	assert_int_equal(zd_device_resize(dev, NR_PAGES + 1), -EINVAL);
+	assert_int_equal(alloc(dev, NR_PAGES, pfns), NR_PAGES);
+	make_live(NR_PAGES, pfns);
+	assert_int_equal(zd_device_resize_timeout(dev, small, 1, &h), -ETIMEDOUT);
+	assert_int_equal(h.nr_pages, NR_PAGES - small);
+	assert_int_equal(h.pfns[0], dev->pgmap.pfn + small);
+	assert_int_equal(zd_device_usable_pages(dev), NR_PAGES);
+	for (unsigned int i = 0; i < NR_PAGES; i++) {	/* all but a low one and a high one */
+		if (pfns[i] == dev->pgmap.pfn + 5)
+			continue;
+		if (pfns[i] == dev->pgmap.pfn + NR_PAGES - 1)
+			high = pfns[i];
+		else
+			put(1, pfns + i);
+	}
+	assert_int_equal(zd_device_resize_timeout(dev, small, 1, &h), -ETIMEDOUT);
+	assert_int_equal(h.nr_pages, 1);
+	assert_int_equal(h.pfns[0], high);
+	assert_int_equal(alloc(dev, NR_PAGES, pfns), NR_PAGES - 2);
+	dev->ops->unalloc_pages(dev, NR_PAGES - 2, pfns);
+	put(1, &high);
+	assert_int_equal(zd_device_resize_timeout(dev, small, 60000, &h), 0);
+	assert_int_equal(h.nr_pages, 0);
+	assert_int_equal(zd_device_usable_pages(dev), small);
+	assert_int_equal(alloc(dev, NR_PAGES, pfns), small - 1);
+	for (unsigned int i = 0; i < small - 1; i++)
+		assert_true(zd_device_page_index(dev, pfns[i]) < small);
+	dev->ops->unalloc_pages(dev, small - 1, pfns);
+	assert_int_equal(zd_device_resize(dev, NR_PAGES), 0);
+	assert_int_equal(alloc(dev, NR_PAGES, pfns), NR_PAGES - 1);
+	dev->ops->unalloc_pages(dev, NR_PAGES - 1, pfns);
+	pfns[0] = dev->pgmap.pfn + 5;
+	put(1, pfns);
+	free(pfns);
+}
+
 /* With nothing to do event_fd must not be readable, or the server never sleeps. */
 static void event_fd_falls_silent(void **state)
 {
@@ -736,9 +789,9 @@ static const struct {
 	const char *name;
 	void (*fn)(void **state);
 } common[] = {
-	T(reads_what_was_written), T(an_empty_batch_is_done),	     T(full_is_full),
-	T(the_last_put_frees),	   T(event_fd_falls_silent),	     T(done_may_submit),
-	T(a_direction_is_needed),  T(pages_are_freed_by_any_thread),
+	T(reads_what_was_written), T(an_empty_batch_is_done), T(full_is_full),
+	T(the_last_put_frees),	   T(event_fd_falls_silent),  T(done_may_submit),
+	T(shrinks_and_grows),	   T(a_direction_is_needed),  T(pages_are_freed_by_any_thread),
 };
 
 #define NR(a) (sizeof(a) / sizeof(*(a)))

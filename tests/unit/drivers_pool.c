@@ -55,12 +55,14 @@ static void bits_find_what_a_scan_finds(void **state)
 
 #define PAGES 1000	/* the last word has only 40 */
 
+static unsigned int usable = PAGES;
+
 static unsigned int take(struct zd_pool *pool, bool *model, unsigned int nr, uint64_t *out)
 {
 	unsigned int got = zd_pool_alloc(pool, nr, 0, out), i;
 
 	for (i = 0; i < got; i++) {
-		assert_true(out[i] < PAGES);
+		assert_true(out[i] < usable);
 		assert_false(model[out[i]]);
 		model[out[i]] = true;
 	}
@@ -73,7 +75,7 @@ static unsigned int take_row(struct zd_pool *pool, bool *model, unsigned int nr)
 	unsigned int row = 0, longest = 0, i;
 	uint64_t first;
 
-	for (i = 0; i < PAGES; i++) {
+	for (i = 0; i < usable; i++) {
 		row = model[i] ? 0 : row + 1;
 		longest = row > longest ? row : longest;
 	}
@@ -81,11 +83,21 @@ static unsigned int take_row(struct zd_pool *pool, bool *model, unsigned int nr)
 		assert_true(longest < nr);
 		return 0;
 	}
-	assert_true(first + nr <= PAGES);
+	assert_true(first + nr <= usable);
 	for (i = 0; i < nr; i++) {
 		assert_false(model[first + i]);
 		model[first + i] = true;
 	}
+	return nr;
+}
+
+/* Pages from @first on, before @end, that the model has free. */
+static unsigned int count_free(const bool *model, unsigned int first, unsigned int end)
+{
+	unsigned int nr = 0;
+
+	for (unsigned int i = first; i < end; i++)
+		nr += !model[i];
 	return nr;
 }
 
@@ -95,25 +107,31 @@ static void random_against_model(void **state)
 	uint64_t seed = 0x987654321, out[PAGES + 1], first, nr, i;
 	struct zd_pool pool;
 	bool model[PAGES] = { false };
-	unsigned int got, round, want, used = 0;
+	unsigned int got, round, want, left;
 
 	assert_int_equal(zd_pool_init(&pool, PAGES, policy, 4, policy == ZD_POOL_COMPACT), 0);
 	for (round = 0; round < 20000; round++) {
-		switch (prng(&seed) % 4) {
+		left = count_free(model, 0, usable);
+		switch (prng(&seed) % 5) {
+		case 4:
+			/* now and then, so that pages above stay in use for a while */
+			if (prng(&seed) % 8)
+				break;
+			usable = prng(&seed) % 3 ? 1 + prng(&seed) % PAGES : PAGES;
+			zd_pool_resize(&pool, usable);
+			break;
 		case 3:
-			used += take_row(&pool, model, 1 + prng(&seed) % 200);
+			take_row(&pool, model, 1 + prng(&seed) % 200);
 			break;
 		case 0:
 			want = prng(&seed) % 100;
 			got = take(&pool, model, want, out);
-			assert_int_equal(got, want < PAGES - used ? want : PAGES - used);
-			used += got;
+			assert_int_equal(got, want < left ? want : left);
 			break;
 		case 1:
 			for (i = prng(&seed) % PAGES; i < PAGES && prng(&seed) % 50; i++)
 				if (model[i]) {
 					model[i] = false;
-					used--;
 					zd_pool_free(&pool, i);
 				}
 			break;
@@ -125,10 +143,12 @@ static void random_against_model(void **state)
 			if (!nr)
 				break;
 			assert_true(first % 64 == 0 && (nr % 64 == 0 || first + nr == PAGES));
-			assert_int_equal(zd_pool_free_pages(&pool), PAGES - used - nr);
+			if (first < usable)
+				left -= (first + nr < usable ? first + nr : usable) - first;
+			assert_int_equal(zd_pool_free_pages(&pool), left);
 			/* Out of circulation: none of these pages is allocated. */
 			got = zd_pool_alloc(&pool, PAGES + 1, 0, out);
-			assert_int_equal(got, PAGES - used - nr);
+			assert_int_equal(got, left);
 			for (i = 0; i < got; i++)
 				assert_true(out[i] < first || out[i] >= first + nr);
 			for (i = 0; i < got; i++)
@@ -136,10 +156,12 @@ static void random_against_model(void **state)
 			zd_pool_return_idle(&pool, first, nr);
 			break;
 		}
-		assert_int_equal(zd_pool_free_pages(&pool), PAGES - used);
+		assert_int_equal(zd_pool_free_pages(&pool), count_free(model, 0, usable));
 	}
-	used += take(&pool, model, PAGES, out);
-	assert_int_equal(used, PAGES);
+	usable = PAGES;
+	zd_pool_resize(&pool, usable);
+	take(&pool, model, PAGES, out);
+	assert_int_equal(count_free(model, 0, PAGES), 0);
 	assert_int_equal(zd_pool_alloc(&pool, 1, 0, out), 0);
 	assert_int_equal(zd_pool_idle_words(&pool), 0);
 	zd_pool_exit(&pool);
