@@ -49,7 +49,8 @@ refused "not a number" "$ZONEDEV" serve "pmem:$T/new,size=1M" --max-clients 5000
 refused "not a number" "$ZONEDEV" serve "pmem:$T/new,size=1M" --max-clients -1
 
 refused "one region" "$ZONEDEV" remove
-refused "one region" "$ZONEDEV" remove a b
+refused "not a process id" "$ZONEDEV" remove a b
+refused "one region" "$ZONEDEV" remove a b c
 refused "not a time" "$ZONEDEV" remove --timeout soon "$T/file"
 refused "not a time" "$ZONEDEV" remove --timeout -1 "$T/file"
 refused "needs a value" "$ZONEDEV" remove --timeout
