@@ -196,6 +196,15 @@ void removal_describe(const struct run *run, const struct tier *tier, char *text
 		snprintf(text, len, "its driver, which lets go of it");
 		return;
 	}
+	if (run->server.hold_evictions) {
+		snprintf(text, len, "zonedev, which is about to go on in the background");
+		return;
+	}
+	if (!pages && t->nr_entries) {
+		snprintf(text, len, "%llu places of address spaces that have ended",
+			 (unsigned long long)t->nr_entries);
+		return;
+	}
 	name_processes(run, t, whose, sizeof(whose));
 	snprintf(text, len, "%llu page%s%s%s, and %u batch%s under way", pages,
 		 pages == 1 ? "" : "s", *whose ? " of process " : "", whose, batches,
