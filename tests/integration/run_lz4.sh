@@ -6,14 +6,14 @@
 requires_run
 
 # Text, at each kind of level: sort's heap is 17 MB.
-awk -v nr="$(scaled 150000)" 'BEGIN {
+awk -v nr="$(scaled 150000 112500)" 'BEGIN {
 	srand(7)
 	for (i = 0; i < nr; i++)
 		printf "%d the quick brown fox %d jumps over %d\n", rand() * 1e9, rand() * 1e3, i
 }' >"$T/lines"
 LC_ALL=C sort -S 200M --parallel=2 "$T/lines" >"$T/want"
 for level in 1 3; do
-	LC_ALL=C zd_run --device "lz4:level=$level" --ram "$(scaled 14)M" -- \
+	LC_ALL=C zd_run --device "lz4:level=$level" --ram "$(scaled 14 10)M" -- \
 		sort -S 200M --parallel=2 "$T/lines" >"$T/got" || fail "sort ended with $?"
 	cmp "$T/want" "$T/got" || fail "level $level: sorted otherwise"
 	expect_report pages.out -gt 300
@@ -23,15 +23,15 @@ for level in 1 3; do
 done
 
 # Small objects that come and go: what is freed is compacted away meanwhile.
-got=$(zd_run --device lz4: --ram "$(scaled 16)M" -- python3 -c "
+got=$(zd_run --device lz4: --ram "$(scaled 16 12)M" -- python3 -c "
 import random
 random.seed(1)
-table = {i: [i, str(i) * 3, {i: i + 1}] for i in range($(scaled 30000))}
+table = {i: [i, str(i) * 3, {i: i + 1}] for i in range($(scaled 30000 22500))}
 for round in range(2):
     for i in list(table):
         if random.random() < 0.5:
             del table[i]
-    for i in range(0, $(scaled 30000), 2):
+    for i in range(0, $(scaled 30000 22500), 2):
         table[i] = [i, str(i) * 3, {i: i + 1}]
     assert all(v == [k, str(k) * 3, {k: k + 1}] for k, v in table.items())
 print('right')") || fail "python3 ended with $?"

@@ -6,7 +6,7 @@
 . "$(dirname "$0")/../lib/lib.sh"
 requires_run
 
-size=$(scaled 64)
+size=$(scaled 64 32)
 ram=$((size / 4))
 device="plugin:$H/moody.so,size=1G,mood=$T/mood"
 

@@ -11,7 +11,7 @@
 requires_run
 requires nbdkit
 
-size=$(scaled 16) ram=8 delay=2ms threads=8
+size=16 ram=8 delay=2ms threads=8
 if [ "${ZD_NBD_FULL:-0}" = 1 ]; then
 	size=512 ram=64 delay=10ms threads=64
 fi

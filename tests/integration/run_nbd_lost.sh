@@ -11,7 +11,7 @@
 requires_run
 requires nbdkit
 
-size=$(scaled 32)
+size=$(scaled 32 16)
 pause=1
 [ "${ZD_NBD_FULL:-0}" = 0 ] || pause=5
 

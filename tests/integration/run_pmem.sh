@@ -10,7 +10,7 @@ shm=$(mktemp -d /dev/shm/zd-run-pmem.XXXXXX) || skip "/dev/shm is not writable"
 on_exit "rm -rf '$shm'"
 
 # --- sort, on a file that is made: by address; on one that is there, by copy, and on a disk, by threads ---
-mb=$(scaled 16)
+mb=$(scaled 16 8)
 awk -v n=$((mb * 10486)) 'BEGIN {
 	srand(2017)
 	for (i = 0; i < n; i++)

@@ -32,7 +32,7 @@ unset RUN_MEM_RAM
 # --- programs ---
 # sort, of lines that compress, and python with a graph, under three devices at once: with and
 # without compressed RAM in front
-mb=$(scaled 16)
+mb=$(scaled 16 8)
 awk -v n=$((mb * 10486)) 'BEGIN {
 	srand(2017)
 	for (i = 0; i < n; i++)
@@ -56,7 +56,7 @@ while todo:
 total = sum(n["id"] * (i % 13) + sum(n["to"]) + n["load"][0] for i, n in enumerate(nodes))
 print(sum(seen), steps, total)
 END
-nr=$(scaled 36000)
+nr=$(scaled 36000 18000)
 python=$(python3 -c 'import sys; print(sys.executable)')
 graph=$("$python" "$T/graph.py" "$nr")
 
@@ -67,7 +67,7 @@ for first in ram:size=8M lz4; do
 	cmp "$T/plain" "$T/managed" >&2 || fail "$first: sorted differently"
 	expect_in_report 'devices[0]["out"] > 0' 'pages["home"] > 0' \
 		'pages["live"] == 0 == pages["poisoned"]' 'all(d["live"] == 0 for d in devices)'
-	got=$(zd_run "${devices[@]}" --ram "$(scaled 20)M" -- "$python" "$T/graph.py" "$nr") ||
+	got=$(zd_run "${devices[@]}" --ram "$(scaled 20 10)M" -- "$python" "$T/graph.py" "$nr") ||
 		fail "$first: python3 ended with $?"
 	[ "$got" = "$graph" ] || fail "$first: the graph is $got, not $graph"
 	expect_in_report 'devices[0]["out"] > 0' 'pages["home"] > 0' \
@@ -76,12 +76,12 @@ done
 expect_in_report 'devices[0]["stats"]' 'devices[0]["ram"] < 1 << 20'
 
 # --- the default: compressed RAM, then a file ---
-zd_run --ram "$(scaled 20)M" -- "$python" "$T/graph.py" "$nr" >"$T/out" || fail "the default: ended with $?"
+zd_run --ram "$(scaled 20 10)M" -- "$python" "$T/graph.py" "$nr" >"$T/out" || fail "the default: ended with $?"
 [ "$(cat "$T/out")" = "$graph" ] || fail "the default: the graph is $(cat "$T/out")"
 expect_in_report '[d["name"] for d in devices] == ["lz4", "file"]' 'devices[0]["out"] > 0' \
 	'pages["live"] == 0 == pages["poisoned"]'
 # Without a place for the file it is compressed RAM alone, and the user is told.
-expect_status 0 env TMPDIR="$T/none" "$ZONEDEV" run --report "$T/report.json" --ram "$(scaled 20)M" -- \
+expect_status 0 env TMPDIR="$T/none" "$ZONEDEV" run --report "$T/report.json" --ram "$(scaled 20 10)M" -- \
 	"$python" "$T/graph.py" "$nr"
 [ "$OUT" = "$graph" ] || fail "lz4 alone: the graph is $OUT"
 grep -q "can't make a file .*stay in RAM" <<<"$ERR" || fail "no word on the file: $ERR"

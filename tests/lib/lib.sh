@@ -163,13 +163,14 @@ sys.exit(f"{wrong} in {json.dumps(report)}" if wrong else 0)
 # For tests of zonedev run: the C programs beside them
 H=${ZD_BUILD:-}/tests/integration
 
-# scaled NUMBER: a smaller number where the supervisor has a sanitizer in it
+# scaled NUMBER [LEAST]: a smaller number where the supervisor has a sanitizer in it
 scaled() {
+	local by=1
 	case $ZD_SANITIZER in
-	asan) echo $(($1 / 2)) ;;
-	tsan) echo $(($1 / 4)) ;;
-	*) echo "$1" ;;
+	asan) by=2 ;;
+	tsan) by=4 ;;
 	esac
+	echo $(($1 / by > ${2:-0} ? $1 / by : ${2:-0}))
 }
 
 # A program that waits for room (RUN_MEM_RAM, see run_mem.c) may have --ram times this in RAM.
