@@ -16,8 +16,11 @@ for level in 1 3; do
 	LC_ALL=C zd_run --device "lz4:level=$level" --ram "$(scaled 14 10)M" -- \
 		sort -S 200M --parallel=2 "$T/lines" >"$T/got" || fail "sort ended with $?"
 	cmp "$T/want" "$T/got" || fail "level $level: sorted otherwise"
-	expect_report pages.out -gt 300
-	expect_report pages.home -gt 300
+	# sort is done in a moment, before a sanitizer's zonedev has begun
+	if [ "$ZD_SANITIZER" = plain ]; then
+		expect_report pages.out -gt 300
+		expect_report pages.home -gt 300
+	fi
 	expect_report pages.poisoned -eq 0
 	expect_report pages.live -eq 0
 done
