@@ -2,6 +2,7 @@
 /* Device pages go from one tier to another; the mechanism is told in shift.h. */
 #include <errno.h>
 
+#include "base/bug.h"
 #include "base/fault_guard.h"
 #include "engine/delayed_put.h"
 #include "engine/distrust.h"
@@ -205,6 +206,8 @@ static void lock_pages(struct zd_mig *mig, const struct zd_place *places, const 
 	for (unsigned int i = 0; i < mig->nr; i++) {
 		zd_entry_t *entry = zd_mm_entry(places[i].mm, places[i].addr);
 
+		ZD_BUG_ON(*entry & ZD_ENTRY_LOCK, "page %#llx is in two batches",
+			  (unsigned long long)places[i].addr);
 		mig->page[i] = (struct zd_mig_page){
 			.mm = places[i].mm, .addr = places[i].addr, .pfn = pfns[i],
 			.from = zd_entry_val(*entry),

@@ -123,17 +123,28 @@ static void walk(struct zd_server *server, struct zd_tier *tier)
 	*w = (struct zd_tier_walk){ .after_ns = zd_now_ns() + WALK_PAUSE_NS };
 }
 
-/* Those of the first @nr pages of @run that are still its own. */
+static bool is_taken(const struct zd_place *places, unsigned int nr, const struct zd_mm *mm,
+		     uint64_t addr)
+{
+	for (unsigned int i = 0; i < nr; i++)
+		if (places[i].addr == addr && places[i].mm == mm)
+			return true;
+	return false;
+}
+
+/* Add those of the first @nr pages of @run that are still its own to the first @got @places; how
+ * many are there then.  A page that another run with the same number has as well is taken once. */
 static unsigned int take_run(const struct zd_server *server, const struct zd_tier *tier,
-			     const struct zd_run *run, unsigned int nr, struct zd_place *places)
+			     const struct zd_run *run, unsigned int nr, struct zd_place *places,
+			     unsigned int got)
 {
 	struct zd_mm *mm = mm_of(server, run);
-	unsigned int got = 0;
+	unsigned int before = got;
 
 	for (unsigned int i = 0; mm && i < nr; i++) {
 		uint64_t addr = zd_run_addr(run) + i * ZD_PAGE_SIZE;
 
-		if (in_run(server, tier, mm, run, addr))
+		if (in_run(server, tier, mm, run, addr) && !is_taken(places, before, mm, addr))
 			places[got++] = (struct zd_place){ mm, addr };
 	}
 	return got;
@@ -150,7 +161,7 @@ unsigned int zd_tier_take_coldest(struct zd_server *server, struct zd_tier *tier
 	while (got < max && look-- && zd_fifo_peek(&tier->queue, &run)) {
 		unsigned int nr = zd_run_nr(&run) < max - got ? zd_run_nr(&run) : max - got;
 
-		got += take_run(server, tier, &run, nr, places + got);
+		got = take_run(server, tier, &run, nr, places, got);
 		zd_fifo_shorten(&tier->queue, nr);
 	}
 	return got;

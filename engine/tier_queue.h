@@ -4,10 +4,11 @@
  *
  * Mechanism.  Pages enter a tier's queue (fifo.h) in the order in which they went out, and the
  * first to have gone out count as coldest.  A run's number is the age of its entries (lru.h), so
- * a page that came home and went out again belongs to a newer run.  A page that goes away just
- * changes its entry; queues that are mostly such leftovers are swept.  A page that forked
- * children share is passed over: it isn't moved.  What no run names (it was passed over, or
- * came by a fork) is found by a walk of the entries, when the queue has run dry.
+ * a page that came home and went out again belongs to a newer run.  (Ages are coarse: a page that
+ * went out again at once, or that mremap moved to and fro, is in two runs, and is taken once.)  A
+ * page that goes away just changes its entry; queues that are mostly such leftovers are swept.  A
+ * page that forked children share is passed over: it isn't moved.  What no run names (it was passed
+ * over, or came by a fork) is found by a walk of the entries, when the queue has run dry.
  *
  * Only a server that has several tiers and evicts has such queues.
  *

@@ -118,6 +118,30 @@ static void found_by_a_walk(void **state)
 	assert_int_equal(nr_on(a), 0);
 }
 
+/* A page that came home and went out again at once, and one that was moved to and fro, is in two
+ * runs of the same number: it goes once. */
+static void in_two_runs(void **state)
+{
+	struct stub *a = add(PAGES), *b = add(PAGES);
+
+	(void)state;
+	server.limit = 1000;
+	out(0, 8);
+	zd_mm_drop(mm, at(2), at(3));
+	out(2, 1);
+	zd_mm_remap(mm, at(5), at(600), ZD_PAGE_SIZE);
+	zd_mm_remap(mm, at(600), at(5), ZD_PAGE_SIZE);
+	assert_int_equal(server.tiers[0]->queue.pages, 11);
+	a->ram_pages = 600;
+	turns(2);
+	assert_int_equal(server.tiers[0]->pages_demoted, 8);
+	assert_int_equal(server.tiers[0]->nr_entries, 0);
+	assert_int_equal(server.tiers[1]->nr_entries, 8);
+	assert_int_equal(a->nr_taken, 0);
+	assert_int_equal(b->nr_taken, 8);
+	assert_int_equal(nr_on(b), 8);
+}
+
 /* An error on the way leaves a page where it was, and isn't tried again at once. */
 static void stays_on_error(void **state)
 {
@@ -275,9 +299,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(coldest_first),   TEST(ram_above_share), TEST(had_no_room),
-		TEST(found_by_a_walk), TEST(stays_on_error),  TEST(while_it_reads),
-		TEST(while_it_writes), TEST(ends_meanwhile),  TEST(fault_meanwhile),
-		TEST(direct),
+		TEST(found_by_a_walk), TEST(in_two_runs),     TEST(stays_on_error),
+		TEST(while_it_reads),  TEST(while_it_writes), TEST(ends_meanwhile),
+		TEST(fault_meanwhile), TEST(direct),
 	};
 
 	return run_all(tests, sizeof(tests) / sizeof(tests[0]));
