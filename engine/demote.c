@@ -34,12 +34,6 @@ static void landed(struct zd_mig *mig)
 	tier->owed -= tier->owed < mig->gone ? tier->owed : mig->gone;
 	if (!mig->gone)
 		tier->demote_after_ns = zd_now_ns() + PAUSE_NS;
-	for (unsigned int i = 0; i < mig->nr; i++) {
-		const struct zd_mig_page *p = &mig->page[i];
-
-		if (p->error && p->mm)	/* it has stayed: it counts as new */
-			zd_tier_enter(p->mm, p->addr);
-	}
 }
 
 /* True: a batch has been sent. */

@@ -44,7 +44,8 @@ struct zd_mig_sharer {
 };
 
 struct zd_mig_page {
-	struct zd_mm *mm;	/* NULL: dropped */
+	struct zd_mm *mm;	/* NULL: dropped; once the step is DONE not looked at, the address
+				 * space may have ended */
 	uint64_t addr;
 	zd_pfn_t pfn;		/* 0: given back, or passed on */
 	zd_pfn_t from;		/* of a shift: the old page */

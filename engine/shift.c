@@ -42,10 +42,12 @@ static void stays(struct zd_mig *mig, struct zd_mig_page *p)
 {
 	p->step = ZD_MIG_DONE;
 	zd_mig_give_back(mig, p);
-	if (p->mm)
-		unlock(p->mm, p->addr);
-	else
+	if (!p->mm) {
 		put_old(p);
+		return;
+	}
+	unlock(p->mm, p->addr);
+	zd_tier_enter(p->mm, p->addr);	/* it counts as new */
 }
 
 /* The other device has the content: the entry is of its page. */

@@ -168,6 +168,31 @@ static void stays_on_error(void **state)
 	assert_int_equal(nr_on(b), 64);
 }
 
+/* A page that stays is in the queue at once: when its batch lands, its address space may be gone. */
+static void stayed_and_ends(void **state)
+{
+	struct stub *a = add(PAGES), *b = add(PAGES);
+	struct zd_mm *other;
+
+	(void)state;
+	server.limit = 1000;
+	out(0, 10);
+	a->ram_pages = 600;
+	a->read_error = -EIO;
+	a->every = 2;
+	b->hold = true;
+	turns(1);
+	assert_int_equal(b->nr_held, 1);
+	assert_int_equal(server.tiers[0]->queue.pages, 5);
+	assert_int_equal(zd_mm_create(&server, zd_uffd_open(), NULL, &other), 0);
+	zd_mm_destroy(mm);
+	mm = other;
+	let_go(b);
+	assert_false(server.demoting);
+	assert_int_equal(server.tiers[0]->queue.pages, 5);
+	assert_int_equal(a->nr_taken + b->nr_taken, 0);
+}
+
 /* --- a shift, step by step --- */
 
 static unsigned int went, landings;
@@ -300,8 +325,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(coldest_first),   TEST(ram_above_share), TEST(had_no_room),
 		TEST(found_by_a_walk), TEST(in_two_runs),     TEST(stays_on_error),
-		TEST(while_it_reads),  TEST(while_it_writes), TEST(ends_meanwhile),
-		TEST(fault_meanwhile), TEST(direct),
+		TEST(stayed_and_ends), TEST(while_it_reads),  TEST(while_it_writes),
+		TEST(ends_meanwhile),  TEST(fault_meanwhile), TEST(direct),
 	};
 
 	return run_all(tests, sizeof(tests) / sizeof(tests[0]));
