@@ -57,6 +57,9 @@ static int fork_entries(struct zd_mm *parent, struct zd_mm *mm)
 	for (size_t i = 0; !rc && i < r->nr; i++)
 		if (zd_mm_list(mm, r->v[i].start, r->v[i].end))
 			rc = zd_mm_adopt(mm, r->v[i].start, r->v[i].end);
+	/* what the child has moved since, its events will tell: it has all until then */
+	for (size_t i = 0; !rc && i < r->nr && zd_uffd_changing(zd_mm_uffd(mm)); i++)
+		rc = zd_mm_adopt(mm, r->v[i].start, r->v[i].end);
 	if (rc)
 		return rc;
 

@@ -207,8 +207,12 @@ void zd_migs_remap(struct zd_mm *mm, uint64_t from, uint64_t to, uint64_t len)
 
 static int add_sharer(struct zd_mig_page *p, struct zd_mm *child, uint64_t addr)
 {
-	struct zd_mig_sharer *s = zd_alloc(sizeof(*s));
+	struct zd_mig_sharer *s;
 
+	/* MADV_DONTFORK; or the child has unmapped the place by now */
+	if (!zd_ranges_find(&child->ranges, addr))
+		return 0;
+	s = zd_alloc(sizeof(*s));
 	if (!s)
 		return -ENOMEM;
 	*s = (struct zd_mig_sharer){ p->sharers, child, addr };

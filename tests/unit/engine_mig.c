@@ -4,9 +4,14 @@
 #include "tests/unit/unit_test.h"
 
 #include <dirent.h>
+#include <linux/userfaultfd.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/mman.h>
 
 #include "base/alloc.h"
 #include "engine/exit.h"
+#include "engine/fork.h"
 #include "engine/mig.h"
 #include "engine/server.h"
 #include "zonedev/log.h"
@@ -101,6 +106,58 @@ static void forked(void **state)
 	zd_mig_free(mig);
 }
 
+/* What the child doesn't have, by MADV_DONTFORK or since it has unmapped it, it shares not. */
+static void forked_without(void **state)
+{
+	struct zd_mig *mig = in_flight(ZD_TO_DEVICE, 3);
+
+	(void)state;
+	assert_int_equal(zd_ranges_remove(&child->ranges, AT(1), AT(2)), 0);
+	assert_int_equal(zd_migs_fork(parent, child), 0);
+	for (int i = 0; i < 3; i++) {
+		assert_int_equal(*zd_mm_entry(child, AT(i)), i == 1 ? 0 : ZD_ENTRY_LOCK);
+		assert_int_equal(!mig->page[i].sharers, i == 1);
+	}
+	zd_migs_drop(child, 0, AT(64), 0);
+	zd_migs_drop(parent, 0, AT(64), 0);
+	zd_mig_free(mig);
+}
+
+static void *move(void *from)
+{
+	char *to = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return mremap(from, 4096, 4096, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+}
+
+/* A child that has moved a mapping, of which its event hasn't been read yet, has what the parent had
+ * there. */
+static void forked_and_moves(void **state)
+{
+	char *place = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int fd = zd_uffd_open();
+	struct uffd_msg msg;
+	pthread_t thread;
+	struct zd_mm *mm;
+	void *to;
+
+	(void)state;
+	assert_int_equal(zd_uffd_api(fd, ZD_UFFD_FEATURES), 0);
+	assert_int_equal(zd_uffd_register(fd, (uintptr_t)place, 4096), 0);
+	assert_int_equal(zd_mm_create(&server, fd, parent, &mm), 0);
+	assert_int_equal(zd_mm_adopt(parent, (uintptr_t)place, (uintptr_t)place + 4096), 0);
+	assert_int_equal(pthread_create(&thread, NULL, move, place), 0);
+	while (!zd_uffd_changing(fd))
+		sched_yield();
+	zd_mm_born(parent, mm);
+	while (pthread_tryjoin_np(thread, &to))
+		if (read(fd, &msg, sizeof(msg)) < 0)
+			sched_yield();
+	assert_non_null(zd_ranges_find(&mm->ranges, (uintptr_t)place));
+	zd_mm_destroy(mm);
+	munmap(to, 4096);
+}
+
 static void remapped(void **state)
 {
 	struct zd_mig *mig = in_flight(ZD_TO_DEVICE, 8);
@@ -191,10 +248,8 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		TEST(forked),
-		TEST(remapped),
-		TEST(reused),
-		TEST(no_memory_for_a_child),
+		TEST(forked),	TEST(forked_without), TEST(forked_and_moves),
+		TEST(remapped), TEST(reused),	      TEST(no_memory_for_a_child),
 	};
 	int fd = zd_uffd_open(), rc = fd < 0 ? fd : zd_uffd_api(fd, ZD_UFFD_FEATURES);
 
