@@ -36,6 +36,9 @@ void zd_mm_destroy(struct zd_mm *mm)
 		mm->mover->destroy(mm);
 	ZD_BUG_ON(mm->nr_device, "mm slot %u dies with %llu device pages", mm->slot,
 		  (unsigned long long)mm->nr_device);
+	for (unsigned int i = 0; i < ZD_TIERS_MAX; i++)
+		ZD_BUG_ON(mm->on_tier[i], "mm slot %u dies with %lld pages of tier slot %u",
+			  mm->slot, (long long)mm->on_tier[i], i);
 	zd_backlog_forget(&server->backlog, mm);
 	if (server->last_fault == mm)
 		server->last_fault = NULL;
