@@ -24,7 +24,7 @@
 
 #define PAGES	1024u
 #define STUBS	3
-#define HELD	8
+#define HELD	32
 
 struct stub {
 	struct zd_device dev;
