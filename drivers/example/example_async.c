@@ -5,6 +5,9 @@
  * The device of example.c behind a thread, which stands for the hardware, or for a library that
  * calls back from a thread of its own: ->submit hands batches over, and the thread completes
  * them by zd_io_complete_any().  The comments here say what is different from example.c.
+ *
+ * example_async_device_create() makes the device.  A plugin also needs a struct zd_driver, which
+ * names it (zonedev/driver.h): as at the end of example.c.
  */
 #include <errno.h>
 #include <pthread.h>

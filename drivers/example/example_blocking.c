@@ -4,6 +4,9 @@
  *
  * Pages of a file, by pread and pwrite.  zonedev/blocking.h says what each call must do; free
  * pages, batches, threads, deadlines and statistics are zonedev's affair.
+ *
+ * example_blocking_device_create() makes the device.  A plugin also needs a struct zd_driver, which
+ * names it (zonedev/driver.h): as at the end of example.c.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE	/* fallocate() */
