@@ -69,16 +69,41 @@ static bool is_arriving(const struct zd_server *server)
 	return false;
 }
 
+/* Pages stay, since the last tier is full.  Logged once, however often that is so again. */
+static void say_full(struct zd_server *server)
+{
+	struct zd_tier *tier = server->tiers[server->nr_tiers - 1];
+
+	if (!tier->full)
+		zd_log(ZD_LOG_WARN,
+		       "%s is full: pages stay in memory from now on (--ram is exceeded "
+		       "until some are freed); give it a larger size",
+		       tier->dev->name);
+	tier->full = true;
+}
+
+/* Has the last tier lately given fewer pages than it was asked for? */
+static bool last_has_no_room(const struct zd_server *server)
+{
+	return server->nr_tiers && zd_now_ns() < server->tiers[server->nr_tiers - 1]->full_until_ns;
+}
+
 /* Where no page of a batch went out (all pinned, shared, refused), the next batch would
  * fare the same: pause, longer each time.  A device that is away is spared by itself (reach.h). */
 static void landed(struct zd_mig *mig)
 {
 	struct zd_server *server = mig->server;
-	unsigned int gone = 0;
+	unsigned int gone = 0, unfit = 0;
 
-	for (unsigned int i = 0; i < mig->nr; i++)
-		if (!mig->page[i].error || mig->page[i].error == ZD_MIG_AWAY)
-			gone++;
+	for (unsigned int i = 0; i < mig->nr; i++) {
+		int error = mig->page[i].error;
+
+		gone += !error || error == ZD_MIG_AWAY;
+		unfit += error == -ENOSPC;
+	}
+	/* a tier above has refused them, and the last has no page for them (write.c) */
+	if (unfit && last_has_no_room(server))
+		say_full(server);
 	if (gone) {
 		server->evict_pause_ns = 0;
 		return;
@@ -155,15 +180,7 @@ static unsigned int pick(struct zd_server *server, struct zd_mm **out, uint64_t 
 /* The last tier is. */
 static void device_full(struct zd_server *server)
 {
-	struct zd_tier *tier = server->tiers[server->nr_tiers - 1];
-
-	/* logged once, however often the device is full again */
-	if (!tier->full)
-		zd_log(ZD_LOG_WARN,
-		       "%s is full: pages stay in memory from now on (--ram is exceeded "
-		       "until some are freed); give it a larger size",
-		       tier->dev->name);
-	tier->full = true;
+	say_full(server);
 	server->evict_after_ns = zd_now_ns() + PAUSE_MAX_NS;
 }
 

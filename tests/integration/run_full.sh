@@ -34,3 +34,12 @@ expect_in_report "pages['out'] * 4096 > $((size * 5 / 16)) << 20" 'pages["live"]
 expect_status 0 "$ZONEDEV" run --quiet --device "ram:size=$((size / 4))M" --ram "$((size / 4))M" -- \
 	"$H/run_mem" check "$size"
 [ -z "$ERR" ] || fail "not quiet: $ERR"
+
+# Also where a device above it still takes what it is given, and has no place for these pages.
+zd_run --device lz4 --device "file:$T/dev,size=8M" --ram 16M -- python3 -c "
+import os, time
+kept = [os.urandom(1 << 20) for i in range(48)]
+time.sleep(1)
+" 2>"$T/err" || fail "python3 ended with $?: $(cat "$T/err")"
+[ "$(grep -c "file:$T/dev is full" "$T/err")" = 1 ] || fail "not one warning: $(cat "$T/err")"
+expect_in_report 'devices[1]["full"]' 'pages["live"] == 0 == pages["poisoned"]'
