@@ -68,8 +68,10 @@ static void lz4_submit(struct zd_device *dev, struct zd_device_io *io)
 {
 	struct zd_lz4 *lz4 = to_lz4(dev);
 
-	if (lz4->store.generation != zd_fork_generation)
+	if (lz4->store.generation != zd_fork_generation) {
 		zd_lz4_store_adopt(&lz4->store);
+		zd_lz4_worker_restart(&lz4->worker);
+	}
 	if (!zd_io_dir_is_known(io->dir)) {
 		refuse(io);
 	} else if (io->nr > inline_pages(lz4, io->dir)) {

@@ -73,7 +73,7 @@ struct zd_lz4_store {
 	uint64_t nr_pages;
 	uint64_t top;			/* pages below were used once */
 	uint64_t freed;			/* __atomic: a stack of freed pages, index + 1 */
-	uint32_t generation;		/* of the process that uses the device: base/fork.h */
+	uint32_t generation;		/* __atomic; of the process that uses the device: base/fork.h */
 	struct zd_lz4_objects objects;
 	struct zd_lz4_counts counts;	/* __atomic for those that read it without the lock */
 	/* Changed under the lock, and __atomic for those that look without it. */
@@ -98,7 +98,7 @@ int zd_lz4_store_get(struct zd_lz4_store *store, uint64_t index, void *page);
 void zd_lz4_store_moved(void *store, uint32_t index, uint64_t place);
 /* A step towards a smaller pool.  False: there is nothing to do.  Any thread; may block. */
 bool zd_lz4_store_tidy(struct zd_lz4_store *store);
-/* In the child of a fork, which goes on with the device.  The first call of it there. */
+/* In the child of a fork, which goes on with the device: freed pages are looked after here, too. */
 void zd_lz4_store_adopt(struct zd_lz4_store *store);
 
 /* --- worker.c --- */
@@ -122,6 +122,8 @@ struct zd_lz4_worker {
 int zd_lz4_worker_start(struct zd_lz4_worker *worker, struct zd_lz4_store *store, int level);
 /* Its queue is empty.  May block. */
 void zd_lz4_worker_stop(struct zd_lz4_worker *worker);
+/* In the child of a fork, with no batch in flight: a thread of the child's own, if one can be had. */
+void zd_lz4_worker_restart(struct zd_lz4_worker *worker);
 /* False: no thread of this process works. */
 bool zd_lz4_worker_is_here(const struct zd_lz4_worker *worker);
 /* Have @io run and completed.  The server's thread. */

@@ -19,7 +19,8 @@
  * freeing thread itself, which tries.  A page is out of circulation until then.
  *
  * Fork.  Kind and word, which change by one store each, are the truth: a child that finds the lock
- * held by a thread it doesn't have makes the objects' tables anew from them (zd_lz4_store_adopt()).
+ * held by a thread it doesn't have makes the objects' tables anew from them (lock()), whichever call
+ * is the first to take the lock.
  * A page between two kinds is ZD_LZ4_LOST.
  */
 #include <errno.h>
@@ -117,9 +118,29 @@ static void drain(struct zd_lz4_store *store)
 	}
 }
 
+/* The lost thread was anywhere under the lock. */
+static void rebuild(struct zd_lz4_store *store)
+{
+	struct zd_lz4_counts *counts = &store->counts;
+
+	zd_lz4_objects_forget(&store->objects);
+	counts->packed = counts->same = counts->bytes = 0;
+	for (uint64_t i = 0; i < store->top; i++) {
+		if (store->kind[i] == ZD_LZ4_SAME) {
+			counts->same++;
+		} else if (store->kind[i] == ZD_LZ4_PACKED) {
+			zd_lz4_objects_keep(&store->objects, word_place(store->word[i]));
+			counts->packed++;
+			counts->bytes += word_bytes(store->word[i]);
+		}
+	}
+	zd_lz4_objects_sort(&store->objects);
+}
+
 static void lock(struct zd_lz4_store *store)
 {
-	zd_mutex_lock(&store->lock);
+	if (zd_mutex_lock(&store->lock))
+		rebuild(store);
 	drain(store);
 }
 
@@ -160,7 +181,8 @@ bool zd_lz4_store_free(struct zd_lz4_store *store, struct zd_page *page)
 	} while (!__atomic_compare_exchange_n(&store->freed, &head, link, true, __ATOMIC_RELEASE,
 					      __ATOMIC_RELAXED));
 	/* In a forked child that hasn't adopted the store, the tables may be half changed. */
-	if (store->generation != zd_fork_generation || !zd_mutex_trylock(&store->lock))
+	if (__atomic_load_n(&store->generation, __ATOMIC_RELAXED) != zd_fork_generation ||
+	    !zd_mutex_trylock(&store->lock))
 		return false;
 	drain(store);
 	unlock(store);
@@ -307,30 +329,9 @@ void zd_lz4_store_exit(struct zd_lz4_store *store)
 	zd_pool_exit(&store->indexes);
 }
 
-/* The lost thread was anywhere under the lock. */
-static void rebuild(struct zd_lz4_store *store)
-{
-	struct zd_lz4_counts *counts = &store->counts;
-
-	zd_lz4_objects_forget(&store->objects);
-	counts->packed = counts->same = counts->bytes = 0;
-	for (uint64_t i = 0; i < store->top; i++) {
-		if (store->kind[i] == ZD_LZ4_SAME) {
-			counts->same++;
-		} else if (store->kind[i] == ZD_LZ4_PACKED) {
-			zd_lz4_objects_keep(&store->objects, word_place(store->word[i]));
-			counts->packed++;
-			counts->bytes += word_bytes(store->word[i]);
-		}
-	}
-	zd_lz4_objects_sort(&store->objects);
-}
-
 void zd_lz4_store_adopt(struct zd_lz4_store *store)
 {
-	if (zd_mutex_lock(&store->lock))
-		rebuild(store);
-	store->generation = zd_fork_generation;
-	drain(store);
+	lock(store);
+	__atomic_store_n(&store->generation, zd_fork_generation, __ATOMIC_RELAXED);
 	unlock(store);
 }

@@ -14,9 +14,11 @@
  */
 #include <errno.h>
 #include <signal.h>
+#include <string.h>
 
 #include "base/alloc.h"
 #include "drivers/lz4/lz4.h"
+#include "zonedev/log.h"
 
 /* Lazily committed; the program's static TLS is in it as well. */
 #define STACK_BYTES	(2 * 1024 * 1024)
@@ -141,6 +143,22 @@ void zd_lz4_worker_stop(struct zd_lz4_worker *worker)
 	worker->running = false;
 	zd_unreserve(worker->stack, STACK_BYTES);
 	zd_lz4_codec_exit(&worker->codec);
+}
+
+/* The parent's thread may have been anywhere, and what it was to do is the parent's. */
+void zd_lz4_worker_restart(struct zd_lz4_worker *worker)
+{
+	struct zd_lz4_store *store = worker->store;
+	int level = worker->codec.level, rc;
+
+	if (!worker->running)
+		return;
+	zd_lz4_worker_stop(worker);
+	*worker = (struct zd_lz4_worker){ 0 };
+	rc = zd_lz4_worker_start(worker, store, level);
+	if (rc)
+		zd_warn_once("%s: no thread: %s: it compresses in the server's", store->dev->name,
+			     strerrordesc_np(-rc));
 }
 
 void zd_lz4_worker_give(struct zd_lz4_worker *worker, struct zd_device_io *io)

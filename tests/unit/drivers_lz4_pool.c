@@ -201,19 +201,28 @@ static void loads_beside_moves(void **state)
 	wait_for(nearly_nothing);
 }
 
-/* A child that goes on with the device: it has no worker, and the lock's holder is gone in the
- * midst of what it did. */
+/* A child that goes on with the device: the parent's worker isn't here, and the lock's holder is
+ * gone in the midst of what it did.  The first that takes the lock is no batch, but an allocation
+ * that finds a freed page.  Broken looks like: tables that are used as they were left. */
 static void in_a_child(void)
 {
 	struct zd_lz4 *lz4 = dev->private_data;
+	zd_pfn_t pfn;
 
 	for (unsigned int i = 0; i < ZD_LZ4_CLASSES; i++)
 		memset(lz4->store.objects.class[i].group, 0xee,
 		       sizeof(lz4->store.objects.class[i].group));
+	give_pages(1, 1);
+	assert_int_equal(dev->ops->alloc_pages(dev, 1, &pfn), 1);
+	assert_int_equal(pfn, pfns[1]);
+	contents_fill(pages[1].buf, CONTENTS_TEXT + 1, 1);
+	do_io_ok(dev, ZD_TO_DEVICE, pages + 1, 1);
 	memset(mem, 0xee, NR * ZD_PAGE_SIZE);
 	do_io_ok(dev, ZD_FROM_DEVICE, pages, NR);
 	for (unsigned int i = 0; i < NR; i++)
 		assert_true(holds(&pages[i], CONTENTS_TEXT + i % 3, i));
+	/* a worker of its own, which large batches wait for */
+	assert_true(zd_lz4_worker_is_here(&lz4->worker));
 	for (unsigned int i = 0; i < NR; i++)
 		if (i % 8)
 			give_pages(i, 1);
@@ -226,12 +235,16 @@ static void in_a_child(void)
 		do_io_ok(dev, ZD_FROM_DEVICE, pages + i, 1);
 		assert_true(holds(&pages[i], CONTENTS_HEAP, i + 1));
 	}
-	/* tidied up by the way */
-	assert_true(waste_is_small());
+	wait_for(waste_is_small);
 }
 
+/* TSan's runtime starts no threads in the child of a process with threads. */
 static void a_child_goes_on(void **state)
 {
+#ifdef __SANITIZE_THREAD__
+	(void)state, (void)in_a_child;
+	skip();
+#else
 	struct zd_lz4 *lz4 = dev->private_data;
 	int status;
 	pid_t pid;
@@ -257,6 +270,7 @@ static void a_child_goes_on(void **state)
 	for (unsigned int i = 0; i < NR; i++)
 		assert_true(holds(&pages[i], CONTENTS_TEXT + i % 3, i));
 	give_pages(0, NR);
+#endif
 }
 
 int main(void)
