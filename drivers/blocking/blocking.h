@@ -20,7 +20,8 @@
  * them in worker->freed, and the worker frees them when the driver's call has returned.
  *
  * Holds.  A call into the driver holds the device's pagemap, so there is no call any more when
- * ->destroy comes.
+ * ->destroy comes.  The copy of a process that goes on after a fork has the holds and not the
+ * calls: it puts them when it starts its own threads.
  *
  * Freed pages.  The words that have become idle (drivers/pool.h) are taken by the thread that
  * drives the device alone, in its ->reap.  A supervisor that goes on in a forked copy of itself

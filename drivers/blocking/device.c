@@ -48,6 +48,9 @@ static void blocking_reaped(struct zd_device *dev)
 	uint64_t first, nr;
 	bool busy;
 
+	/* A forked copy puts the holds of the calls that it doesn't have, though no batch comes. */
+	if (b->process.generation != zd_fork_generation)
+		have_threads(b);
 	/* Acquire: pairs with the release in zd_blocking_want_trim(). */
 	if (!__atomic_load_n(&b->trim_wanted, __ATOMIC_RELAXED) ||
 	    !__atomic_exchange_n(&b->trim_wanted, false, __ATOMIC_ACQUIRE) || have_threads(b))

@@ -214,14 +214,19 @@ static void *work(void *arg)
 	return NULL;
 }
 
-/* In the child of a fork: the threads are the parent's, and so is what they were doing. */
+/* In the child of a fork: the threads are the parent's, and so is what they were doing.  Their
+ * holds came with the memory, and nobody else would put them: each call has one from before
+ * w->work is set until after it is WORK_NONE again. */
 static void forget(struct blocking *b)
 {
+	unsigned int holds = b->trim_queued;
+
 	zd_thread_forget(&b->watch);
 	for (unsigned int i = 0; i < b->attr.threads; i++) {
 		struct blocking_worker *w = &b->worker[i];
 
 		zd_thread_forget(&w->thread);
+		holds += w->work != WORK_NONE;
 		w->work = WORK_NONE;
 		w->io = NULL;
 	}
@@ -233,6 +238,8 @@ static void forget(struct blocking *b)
 	b->nr_slow = b->asleep = b->late_writes = 0;
 	b->trim_nr = 0;
 	b->trim_queued = b->watching = false;
+	while (holds--)
+		zd_percpu_ref_put(&b->dev.pgmap.priv->ref);
 }
 
 int zd_blocking_start(struct blocking *b)

@@ -538,10 +538,16 @@ static void a_child_has_workers_of_its_own(void **state)
 	gate(WRITE, true);
 	start_io(dev, &io, ZD_TO_DEVICE, pages + 100, 1);
 	wait_inside(WRITE, 1);		/* in the parent a worker is in the driver */
-	check_child(reads_in_child);
+	check_child(reads_and_removes_in_child);
 	gate(WRITE, false);
 	wait_io(dev, &io);
 	assert_int_equal(pages[100].error, 0);
+	gate(DISCARD, true);
+	dev->ops->unalloc_pages(dev, PAGES - 16, pfns + 16);
+	assert_true(dev->ops->reap(dev, false) == 0);
+	wait_inside(DISCARD, 1);	/* no batch is in flight: this is when zonedev run forks */
+	check_child(reads_and_removes_in_child);
+	gate(DISCARD, false);
 	finish();
 }
 
