@@ -108,6 +108,20 @@ static void blocking_destroy(struct zd_device *dev)
 	blocking_release(b);
 }
 
+/* The driver hears of it while no page that it is to do without can be had. */
+static int blocking_resize(struct zd_device *dev, uint64_t nr_pages)
+{
+	struct blocking *b = to_blocking(dev);
+	uint64_t old = zd_device_usable_pages(dev);
+	int rc;
+
+	if (nr_pages < old)
+		zd_pool_resize(&b->pool, nr_pages);
+	rc = b->ops.resize ? b->ops.resize(b->attr.priv, nr_pages) : 0;
+	zd_pool_resize(&b->pool, rc ? old : nr_pages);
+	return rc;
+}
+
 static const struct zd_device_ops blocking_ops = {
 	.size = sizeof(blocking_ops),
 	.version = ZD_DEVICE_OPS_VERSION,
@@ -117,6 +131,7 @@ static const struct zd_device_ops blocking_ops = {
 	.submit = blocking_submit,
 	.destroy = blocking_destroy,
 	.stats = zd_blocking_stats,
+	.resize = blocking_resize,
 };
 
 static const char *check(const struct zd_blocking_attr *attr)

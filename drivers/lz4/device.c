@@ -86,6 +86,12 @@ static void lz4_submit(struct zd_device *dev, struct zd_device_io *io)
 	zd_io_complete_any(dev, io);
 }
 
+static int lz4_resize(struct zd_device *dev, uint64_t nr_pages)
+{
+	zd_pool_resize(&to_lz4(dev)->store.indexes, nr_pages);
+	return 0;
+}
+
 static uint64_t load(const uint64_t *counter)
 {
 	return __atomic_load_n(counter, __ATOMIC_RELAXED);
@@ -145,6 +151,7 @@ static const struct zd_device_ops lz4_ops = {
 	.destroy = lz4_destroy,
 	.ram_bytes = lz4_ram_bytes,
 	.stats = lz4_stats,
+	.resize = lz4_resize,
 };
 
 int zd_lz4_create(uint64_t nr_pages, uint64_t max_pages, int level, struct zd_device **dev)

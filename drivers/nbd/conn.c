@@ -152,6 +152,8 @@ short zd_nbd_conn_events(struct zd_nbd_conn *conn)
 
 	if (!conn->handle)
 		return 0;
+	/* A host may have several addresses: libnbd has another socket for the next one. */
+	conn->fd = conn->nbd->lib.aio_get_fd(conn->handle);
 	conn->direction = dir = conn->nbd->lib.aio_get_direction(conn->handle);
 	return (dir & LIBNBD_AIO_DIRECTION_READ ? POLLIN : 0) |
 	       (dir & LIBNBD_AIO_DIRECTION_WRITE ? POLLOUT : 0);

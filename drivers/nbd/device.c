@@ -61,7 +61,8 @@ static void nbd_submit(struct zd_device *dev, struct zd_device_io *io)
 			zd_warn_once("%s: no thread: %s", nbd->name, strerrordesc_np(-rc));
 			io->driver = NULL;
 			io->pending = 0;
-			zd_nbd_batch_fail(nbd, io, -EIO);
+			/* the next batch tries again: no page is lost */
+			zd_nbd_batch_fail(nbd, io, -EAGAIN);
 			return;
 		}
 	}
@@ -73,6 +74,12 @@ static void nbd_submit(struct zd_device *dev, struct zd_device_io *io)
 	zd_mutex_unlock(&nbd->inbox_lock);
 	if (asleep)
 		zd_nbd_wake(nbd);
+}
+
+static int nbd_resize(struct zd_device *dev, uint64_t nr_pages)
+{
+	zd_pool_resize(&zd_to_nbd(dev)->pool, nr_pages);
+	return 0;
 }
 
 static void release(struct zd_nbd *nbd)
@@ -111,6 +118,7 @@ static const struct zd_device_ops nbd_ops = {
 	.submit = nbd_submit,
 	.destroy = nbd_destroy,
 	.stats = zd_nbd_stats,
+	.resize = nbd_resize,
 };
 
 /* The first connection, in the calling thread: it tells what the export is. */
@@ -120,8 +128,9 @@ static int connect_first(struct zd_nbd *nbd, char *err, size_t errlen)
 
 	zd_nbd_conn_start(conn, zd_now_ns());
 	while (conn->state == ZD_NBD_CONNECTING) {
-		struct pollfd fd = { .fd = conn->fd, .events = zd_nbd_conn_events(conn) };
+		struct pollfd fd = { .events = zd_nbd_conn_events(conn) };
 
+		fd.fd = conn->fd;
 		if (poll(&fd, 1, 100) > 0)
 			zd_nbd_conn_ready(conn, fd.revents);
 		zd_nbd_conn_check(conn, zd_now_ns());

@@ -157,6 +157,12 @@ static int pmem_event_fd(struct zd_device *dev)
 
 /* --- the rest --- */
 
+static int pmem_resize(struct zd_device *dev, uint64_t nr_pages)
+{
+	zd_pool_resize(&to_pmem(dev)->pool, nr_pages);
+	return 0;
+}
+
 static int pmem_p2p_distance(struct zd_device *dev, const void *addr, size_t len)
 {
 	(void)dev;
@@ -212,6 +218,7 @@ const struct zd_device_ops zd_pmem_device_ops = {
 	.destroy = pmem_destroy,
 	.p2p_distance = pmem_p2p_distance,
 	.stats = pmem_stats,
+	.resize = pmem_resize,
 };
 
 int zd_pmem_device_in_memory(struct zd_device_medium *medium, struct zd_device **dev)

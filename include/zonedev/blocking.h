@@ -58,7 +58,9 @@ extern "C" {
  *	only: each page of a run is then tried alone.  Any other error is the whole run's.
  * @discard: the contents of these pages, 64 * n in a row, are not needed any more.  It runs
  *	while nobody reads or writes them.  NULL: the device can't use that.
- * @stats, @ram_bytes, @resize: as in zd_device_ops; may be NULL.
+ * @stats, @ram_bytes: as in zd_device_ops; may be NULL.
+ * @resize: the same, once pages that are to go can't be had any more.  NULL: the driver needn't
+ *	know, and the device can be resized all the same.
  * @close: the device is unregistered, and no other call is running; may be NULL.
  * @is_bad: is page @index of the device known to be broken?  It isn't given out then, nor asked for
  *	again.  Any thread, at any time; must not block.  NULL: none is.

@@ -34,6 +34,8 @@ static struct {
 	unsigned int inside[NR_KINDS], most[NR_KINDS], nr_calls;
 	struct call call[MAX_CALLS];
 	unsigned int closed;
+	uint64_t nr_pages;		/* that the last resize left */
+	int resize_error;
 } fake = { .lock = PTHREAD_MUTEX_INITIALIZER, .change = PTHREAD_COND_INITIALIZER };
 
 /* Note the call, and wait while its gate is closed. */
@@ -91,6 +93,15 @@ static int fake_stats(void *priv, struct zd_device_stat *stats, unsigned int nr)
 	return 1;
 }
 
+static int fake_resize(void *priv, uint64_t nr_pages)
+{
+	assert_ptr_equal(priv, &fake);
+	if (fake.resize_error)
+		return fake.resize_error;
+	fake.nr_pages = nr_pages;
+	return 0;
+}
+
 static void fake_close(void *priv)
 {
 	assert_ptr_equal(priv, &fake);
@@ -100,7 +111,7 @@ static void fake_close(void *priv)
 static const struct zd_blocking_ops fake_ops = {
 	.size = sizeof(fake_ops), .version = ZD_BLOCKING_OPS_VERSION,
 	.read = fake_read,   .write = fake_write, .discard = fake_discard,
-	.stats = fake_stats, .close = fake_close,
+	.stats = fake_stats, .close = fake_close, .resize = fake_resize,
 };
 
 static void gate(int kind, bool closed)
@@ -476,6 +487,27 @@ static void a_discard_that_fails_costs_nothing(void **state)
 	finish();
 }
 
+/* --- another size --- */
+
+/* Broken looks like: a driver that says no, and a device that is smaller all the same. */
+static void the_driver_may_refuse_another_size(void **state)
+{
+	(void)state;
+	create(2, 0);
+	fake.resize_error = -EBUSY;
+	assert_int_equal(zd_device_resize(dev, PAGES / 2), -EBUSY);
+	dev->ops->unalloc_pages(dev, PAGES, pfns);
+	assert_int_equal(dev->ops->alloc_pages(dev, PAGES, pfns), PAGES);
+	fake.resize_error = 0;
+	assert_int_equal(zd_device_resize(dev, PAGES / 2), 0);
+	assert_int_equal(fake.nr_pages, PAGES / 2);
+	dev->ops->unalloc_pages(dev, PAGES, pfns);
+	assert_int_equal(dev->ops->alloc_pages(dev, PAGES, pfns), PAGES / 2);
+	assert_int_equal(zd_device_resize(dev, PAGES), 0);
+	assert_int_equal(fake.nr_pages, PAGES);
+	finish();
+}
+
 /* --- a fork --- */
 
 static int reads_in_child(void)
@@ -699,6 +731,7 @@ int main(void)
 		cmocka_unit_test(removal_waits_for_a_late_call),
 		cmocka_unit_test(freed_pages_are_discarded_in_batches),
 		cmocka_unit_test(a_discard_that_fails_costs_nothing),
+		cmocka_unit_test(the_driver_may_refuse_another_size),
 		cmocka_unit_test(a_child_has_workers_of_its_own),
 		cmocka_unit_test(bad_attributes),
 		cmocka_unit_test(short_ops),

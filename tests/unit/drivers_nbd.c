@@ -196,6 +196,33 @@ static void the_largest_block_is_respected(void **state)
 	close_device(nbd);
 }
 
+/* Broken looks like: a page above the new size that is given out, or lost before it is freed. */
+static void a_device_shrinks_and_grows(void **state)
+{
+	struct zd_nbd *nbd;
+	struct set set, low;
+	zd_pfn_t pfn;
+
+	(void)state;
+	start_nbdkit("memory", "16M");
+	nbd = open_device(20000, 2);
+	make_set(&set, nbd, NR_PAGES);
+	write_set(&set, 1);
+	/* no page of the set is live; zd_device_resize() waits for none */
+	assert_int_equal(zd_device_resize(&nbd->dev, NR_PAGES / 2 + 5), 0);
+	read_set(&set, 1);
+	free_set(&set);
+	make_set(&low, nbd, NR_PAGES / 2 + 5);
+	assert_int_equal(nbd->dev.ops->alloc_pages(&nbd->dev, 1, &pfn), 0);
+	for (unsigned int i = 0; i < low.nr; i++)
+		assert_true(zd_device_page_index(&nbd->dev, low.pfns[i]) < NR_PAGES / 2 + 5);
+	assert_int_equal(zd_device_resize(&nbd->dev, NR_PAGES), 0);
+	assert_int_equal(nbd->dev.ops->alloc_pages(&nbd->dev, 1, &pfn), 1);
+	nbd->dev.ops->unalloc_pages(&nbd->dev, 1, &pfn);
+	free_set(&low);
+	close_device(nbd);
+}
+
 static void runs_are_one_command(void **state)
 {
 	struct zd_nbd *nbd;
@@ -249,6 +276,7 @@ int main(void)
 		TEST(other_content_is_an_error),     TEST(freed_pages_are_trimmed),
 		TEST(what_is_no_device_is_refused),  TEST(the_largest_block_is_respected),
 		TEST(runs_are_one_command),	     TEST(connections_share_the_work),
+		TEST(a_device_shrinks_and_grows),
 	};
 
 	if (!have_nbdkit()) {
