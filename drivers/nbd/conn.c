@@ -39,15 +39,28 @@ void zd_nbd_conn_init(struct zd_nbd *nbd, struct zd_nbd_conn *conn)
 	conn->bytes = conn->write_bytes = 0;
 }
 
+/* 0 is libnbd's for an end of the stream.  Any other error is this side's: the kernel gave up
+ * waiting (ETIMEDOUT, or what it last heard from the network, as EHOSTUNREACH), or libnbd did. */
+static bool is_from_there(int error)
+{
+	return !error || error == ECONNRESET || error == EPIPE || error == ENOTCONN;
+}
+
+/* Where the stream ends between two answers libnbd has no error. */
 static void note_error(struct zd_nbd_conn *conn)
 {
 	const struct zd_nbd_lib *lib = &conn->nbd->lib;
-	const char *why = lib->get_error();
+	bool closed = conn->handle && lib->aio_is_closed(conn->handle);
+	const char *why = closed ? NULL : lib->get_error();
+	int error = conn->error ? conn->error : closed ? 0 : lib->get_errno();
 
 	/* Not the name of libnbd's function. */
 	if (why && !strncmp(why, "nbd_aio_", strlen("nbd_aio_")) && strstr(why, ": "))
 		why = strstr(why, ": ") + 2;
-	conn->timed_out = lib->get_errno() == ETIMEDOUT;
+	if (conn->error)
+		why = strerrordesc_np(conn->error);
+	conn->ended_there = is_from_there(error);
+	conn->noted = true;
 	snprintf(conn->why, sizeof(conn->why), "%s", why ? why : "");
 }
 
@@ -128,7 +141,9 @@ void zd_nbd_conn_start(struct zd_nbd_conn *conn, uint64_t now)
 	const struct zd_nbd_lib *lib = &conn->nbd->lib;
 
 	conn->started_ns = now;
-	conn->timed_out = false;
+	conn->ended_there = false;
+	conn->noted = false;
+	conn->error = 0;
 	conn->handle = lib->create();
 	if (!conn->handle)
 		goto err;
@@ -159,21 +174,41 @@ short zd_nbd_conn_events(struct zd_nbd_conn *conn)
 	       (dir & LIBNBD_AIO_DIRECTION_WRITE ? POLLOUT : 0);
 }
 
+static bool is_dead(const struct zd_nbd_conn *conn)
+{
+	const struct zd_nbd_lib *lib = &conn->nbd->lib;
+
+	return conn->handle && (lib->aio_is_dead(conn->handle) || lib->aio_is_closed(conn->handle));
+}
+
+void zd_nbd_conn_look(struct zd_nbd_conn *conn)
+{
+	if (!conn->noted && is_dead(conn))
+		note_error(conn);
+}
+
 /* One notification at a time: the first may change what libnbd waits for. */
 void zd_nbd_conn_ready(struct zd_nbd_conn *conn, short revents)
 {
 	const struct zd_nbd_lib *lib = &conn->nbd->lib;
 	const short trouble = POLLHUP | POLLERR;
+	socklen_t len = sizeof(conn->error);
 	int rc = 0;
 
 	if (!conn->handle)
 		return;
+	/* Asked for here, since TLS libraries keep it to themselves; libnbd finds the end of the
+	 * stream then.  While it connects the error is libnbd's, which may try another address. */
+	if (conn->state == ZD_NBD_UP && revents & POLLERR)
+		getsockopt(conn->fd, SOL_SOCKET, SO_ERROR, &conn->error, &len);
 	if (conn->direction & LIBNBD_AIO_DIRECTION_READ && revents & (POLLIN | trouble))
 		rc = lib->aio_notify_read(conn->handle);
 	else if (conn->direction & LIBNBD_AIO_DIRECTION_WRITE && revents & (POLLOUT | trouble))
 		rc = lib->aio_notify_write(conn->handle);
 	if (rc)
 		note_error(conn);
+	else
+		zd_nbd_conn_look(conn);
 }
 
 /* What the server exports now must be what the device was made of. */
@@ -219,13 +254,6 @@ static void is_up(struct zd_nbd_conn *conn, uint64_t now)
 	nbd->down_ns = 0;
 }
 
-static bool is_dead(const struct zd_nbd_conn *conn)
-{
-	const struct zd_nbd_lib *lib = &conn->nbd->lib;
-
-	return conn->handle && (lib->aio_is_dead(conn->handle) || lib->aio_is_closed(conn->handle));
-}
-
 bool zd_nbd_conn_has_news(struct zd_nbd_conn *conn)
 {
 	return !cds_list_empty(&conn->answered) || is_dead(conn);
@@ -255,7 +283,7 @@ static bool check_state(struct zd_nbd_conn *conn, uint64_t now)
 		return true;
 	}
 	if (is_dead(conn)) {
-		lost(conn, now, now, conn->timed_out);
+		lost(conn, now, now, !conn->ended_there);
 		return true;
 	}
 	if (conn->state == ZD_NBD_UP)

@@ -28,9 +28,9 @@
  *
  * Two commands of one page never race on the server.  A page is written once in its life, a
  * page that is being trimmed can't be allocated, and a command that was lost with its
- * connection is sent again.  But a connection that this side has cut, since nothing came any
- * more, may have commands that the server runs at any time later: the pages of such writes and
- * trims are not used again ("retired").
+ * connection is sent again.  But a connection that ended on this side alone (nothing came any
+ * more, or the way there is broken) may have commands that the server runs at any time later: the
+ * pages of such writes and trims are not used again ("retired").
  *
  * Time.  timeout= is how long a page waits for a server that can't be reached, from the loss of
  * the last connection on, and for the answer to a command.  Then reads fail with -ETIMEDOUT.
@@ -110,7 +110,9 @@ struct zd_nbd_conn {
 	unsigned int nr_in_flight;
 	uint64_t bytes, write_bytes;	/* in flight */
 	unsigned int direction;		/* that the last poll asked for */
-	bool timed_out;			/* the kernel gave up waiting for the other machine */
+	bool ended_there;		/* the other machine has ended it: no command runs on */
+	bool noted;			/* what has ended it; what libnbd says later is of no interest */
+	int error;			/* of the socket, positive; 0: none */
 	char why[256];			/* the last error, of libnbd; "": none */
 };
 
@@ -237,6 +239,8 @@ bool zd_nbd_conn_has_news(struct zd_nbd_conn *conn);
 void zd_nbd_conn_ready(struct zd_nbd_conn *conn, short revents);
 /* Handle answers, and what has become of the connection.  True: something has happened. */
 bool zd_nbd_conn_check(struct zd_nbd_conn *conn, uint64_t now);
+/* libnbd says why, if the connection has just died. */
+void zd_nbd_conn_look(struct zd_nbd_conn *conn);
 /* The server hasn't answered a command in time: give the connection up. */
 void zd_nbd_conn_cut(struct zd_nbd_conn *conn, uint64_t now);
 /* End the connection; nothing is in flight, or all of it is given up. */

@@ -47,7 +47,11 @@ static struct zd_nbd_cmd *next_again(struct zd_nbd *nbd, enum zd_nbd_dir dir, ui
 static bool send_on(struct zd_nbd *nbd, struct zd_nbd_cmd *cmd, struct zd_nbd_conn *conn,
 		    uint64_t now)
 {
-	if (zd_nbd_cmd_send(nbd, cmd, conn, now))
+	bool taken = zd_nbd_cmd_send(nbd, cmd, conn, now);
+
+	/* libnbd takes a command, too, whose connection dies while that is sent. */
+	zd_nbd_conn_look(conn);
+	if (taken)
 		return true;
 	zd_nbd_cmd_lost(nbd, cmd, false);
 	return false;

@@ -16,6 +16,7 @@
 
 static char dir[64];		/* of the test: the socket, and what is exported */
 static char socket_path[96], ready_path[96], log_path[96], uri[128];
+static const char *listen_option;	/* -U: at socket_path; -i: at the address that is there */
 static pid_t server;
 
 static inline bool have_nbdkit(void)
@@ -26,8 +27,9 @@ static inline bool have_nbdkit(void)
 /* nbdkit with these arguments, up to NULL. */
 static inline void start_server(const char *const *args)
 {
-	const char *argv[24] = { "nbdkit", "-f",      "--exit-with-parent", "-U", socket_path,
-				 "-P",	   ready_path };
+	const char *argv[24] = { "nbdkit",	"-f",	     "--exit-with-parent",
+				 listen_option, socket_path, "-P",
+				 ready_path };
 	uint64_t until = zd_now_ns() + PATIENCE_MS * UINT64_C(1000000);
 	unsigned int n = 7;
 
@@ -72,6 +74,7 @@ static inline void stop_server(void)
 static inline int make_dir(void **state)
 {
 	(void)state;
+	listen_option = "-U";
 	snprintf(dir, sizeof(dir), "/dev/shm/zd-nbd.XXXXXX");
 	if (!mkdtemp(dir))
 		return -1;

@@ -4,6 +4,11 @@
  */
 #include "drivers_nbd_common.h"
 
+#include <net/if.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
 static char data_path[96];
 
 static void start_threaded_server(const char *threads)
@@ -237,6 +242,57 @@ static void a_stall_is_cut(void **state)
 	close_device(nbd);
 }
 
+static void set_loopback(bool up)
+{
+	struct ifreq ifr = { .ifr_name = "lo", .ifr_flags = up ? IFF_UP : 0 };
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	assert_true(fd >= 0);
+	assert_int_equal(ioctl(fd, SIOCSIFFLAGS, &ifr), 0);
+	close(fd);
+}
+
+/* A network of this test's own, that breaks: the kernel ends the connection.  Broken looks like: pages of writes that the server may yet get
+ * to see, and that are used again. */
+static void a_broken_way_retires_writes(void **state)
+{
+	int net = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+	struct zd_device_io write = { 0 };
+	struct zd_nbd *nbd;
+	struct set set, new;
+
+	(void)state;
+	if (unshare(CLONE_NEWNET)) {
+		print_message("SKIP: a network of its own takes root\n");
+		close(net);
+		skip();
+	}
+	set_loopback(true);
+	listen_option = "-i";
+	snprintf(socket_path, sizeof(socket_path), "127.0.0.1");
+	snprintf(uri, sizeof(uri), "nbd://127.0.0.1");
+	start_nbdkit("memory", "16M");
+	nbd = open_device(6000, 1);
+	make_set(&set, nbd, 8);
+	make_set(&new, nbd, 8);
+	write_set(&set, 1);
+	fill_set(&new, 2);
+	set_loopback(false);
+	start_io(&nbd->dev, &write, ZD_TO_DEVICE, new.pages, new.nr);
+	wait_io(&nbd->dev, &write);
+	assert_int_equal(new.pages[0].error, -EAGAIN);
+	assert_true(stat_of(nbd, "retired_pages") == 8);
+	set_loopback(true);
+	wait_until(nbd, is_up);
+	wait_until(nbd, is_not_away);
+	read_set(&set, 1);
+	free_set(&new);
+	free_set(&set);
+	close_device(nbd);
+	assert_int_equal(setns(net, CLONE_NEWNET), 0);
+	close(net);
+}
+
 /* A server whose export has become another one isn't used. */
 static void another_export_is_not_used(void **state)
 {
@@ -301,6 +357,7 @@ int main(void)
 		TEST(timeout_0_waits_for_nothing),
 		TEST(a_pause_is_waited_for),
 		TEST(a_stall_is_cut),
+		TEST(a_broken_way_retires_writes),
 		TEST(another_export_is_not_used),
 		TEST(a_forked_copy_goes_on),
 	};
