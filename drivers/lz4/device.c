@@ -80,6 +80,10 @@ static void lz4_submit(struct zd_device *dev, struct zd_device_io *io)
 	} else {
 		zd_lz4_run_batch(&lz4->store, &lz4->codec, io);
 	}
+	/* What others freed meanwhile has been freed here, and they don't know what came of it. */
+	if (zd_lz4_worker_is_here(&lz4->worker) &&
+	    __atomic_load_n(&lz4->store.untidy, __ATOMIC_RELAXED))
+		zd_lz4_worker_tidy(&lz4->worker);
 	if (!zd_lz4_worker_is_here(&lz4->worker))
 		for (int i = 0; i < TIDY_INLINE && zd_lz4_store_tidy(&lz4->store); i++)
 			;
