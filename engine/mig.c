@@ -16,7 +16,6 @@
 struct zd_mig *zd_mig_new(struct zd_server *server, struct zd_mm *mm, enum zd_io_dir dir)
 {
 	struct zd_mig *mig;
-	unsigned int committed;
 	char *buffer;
 
 	if (!cds_list_empty(&server->spare_migs)) {
@@ -34,10 +33,8 @@ struct zd_mig *zd_mig_new(struct zd_server *server, struct zd_mm *mm, enum zd_io
 		}
 	}
 	buffer = mig->buffer;
-	committed = mig->committed;
 	memset(mig, 0, offsetof(struct zd_mig, page));
 	mig->buffer = buffer;
-	mig->committed = committed;
 	mig->server = server;
 	mig->mm = mm;
 	mig->dir = dir;
@@ -53,30 +50,12 @@ static void destroy(struct zd_mig *mig)
 	zd_free(mig);
 }
 
-/* How much of its buffer has the batch used? */
-static unsigned int used(struct zd_mig *mig)
-{
-	unsigned int nr = mig->nr;
-
-	while (nr && mig->dir == ZD_TO_DEVICE &&
-	       mig->page[nr - 1].content != zd_mig_buffer(mig, nr - 1))
-		nr--;
-	return nr;
-}
-
 /* The batch is kept, to be used again, if there are not many of these. */
 static void spare(struct zd_server *server, struct zd_mig *mig)
 {
-	unsigned int nr = used(mig);
-
 	if (server->nr_spare_migs == SPARES_MAX) {
-		server->buffer_pages -= mig->committed;
 		destroy(mig);
 		return;
-	}
-	if (nr > mig->committed) {
-		server->buffer_pages += nr - mig->committed;
-		mig->committed = nr;
 	}
 	server->nr_spare_migs++;
 	cds_list_add(&mig->node, &server->spare_migs);
@@ -140,7 +119,6 @@ void zd_migs_free_spares(struct zd_server *server)
 	cds_list_for_each_entry_safe(mig, next, &server->spare_migs, node) {
 		cds_list_del(&mig->node);
 		server->nr_spare_migs--;
-		server->buffer_pages -= mig->committed;
 		destroy(mig);
 	}
 }

@@ -103,8 +103,7 @@ struct zd_mig {
 	struct zd_device_io io;
 	struct zd_io_page io_page[ZD_MIG_MAX];
 	uint16_t io_index[ZD_MIG_MAX];	/* io_page[k] is page[io_index[k]] */
-	char *buffer;			/* ZD_MIG_MAX pages, committed as used: */
-	unsigned int committed;		/* so many, also when the batch is used again */
+	char *buffer;			/* ZD_MIG_MAX pages, committed as used */
 };
 
 struct zd_mig *zd_mig_new(struct zd_server *server, struct zd_mm *mm, enum zd_io_dir dir);

@@ -92,7 +92,6 @@ struct zd_server {
 	struct cds_list_head migs;	/* batches in flight */
 	struct cds_list_head spare_migs;	/* landed ones, for reuse */
 	unsigned int nr_spare_migs;
-	uint64_t buffer_pages;		/* of RAM that buffers of batches have used */
 	unsigned int nr_migs[ZD_FROM_DEVICE + 1];	/* in flight, by direction */
 	struct zd_keeper *keeper;	/* the host's, of all userfaultfds; or NULL */
 	struct zd_tier *tiers[ZD_TIERS_MAX];	/* where evictions go, fastest first (tier.h) */

@@ -108,13 +108,13 @@ static inline uint64_t zd_tier_ram_share(const struct zd_server *server)
 	return server->limit ? server->limit / 2 : UINT64_MAX / 2;
 }
 
-/* What counts against server->limit: resident pages, RAM that holds contents of tiers, and,
- * unless the limit is very low, the buffers of batches. */
+/* What counts against server->limit: resident pages, and RAM that holds contents of tiers.  (The
+ * buffers of batches don't: of spare ones there are few, and a limit that they took a part of would
+ * cost a program more faults than it had with one device.) */
 static inline uint64_t zd_server_used(const struct zd_server *server)
 {
 	uint64_t used = server->resident;
 
-	used += server->buffer_pages < server->limit / 8 ? server->buffer_pages : server->limit / 8;
 	for (unsigned int i = 0; i < server->nr_tiers; i++)
 		used += zd_tier_ram_pages(server->tiers[i]);
 	return used;

@@ -11,8 +11,9 @@ requires nbdkit qemu-nbd
 
 remote memory 1G
 under "$URI" run_sort
-# (TSan forbids threads in a fork of a process with threads)
-[ "$ZD_SANITIZER" = tsan ] || under "nbd:$URI,connections=4,timeout=1m" run_daemon
+# (TSan forbids threads in a fork of a process with threads; LeakSanitizer doesn't see what only the
+# device's own memory points to, when the process ends that has handed the device over.)
+[ "$ZD_SANITIZER" != plain ] || under "nbd:$URI,connections=4,timeout=1m" run_daemon
 # What the programs have given back, or left, is trimmed or free: a new device finds all.
 zd_run --device "nbd:$URI,size=64M" --ram 8M -- "$H/run_mem" check 24 || fail "ended with $?"
 expect_report pages.live -eq 0
