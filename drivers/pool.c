@@ -274,9 +274,10 @@ void zd_pool_age(struct zd_pool *pool)
 uint64_t zd_pool_take_idle(struct zd_pool *pool, unsigned int max_words, uint64_t *first)
 {
 	const struct zd_bits *old = &pool->idle[0];
-	uint64_t reserve = pool->nr_usable / 8, pages = 0, word, mask;
+	uint64_t reserve, pages = 0, word, mask;
 
 	zd_mutex_lock(&pool->lock);
+	reserve = pool->nr_usable / 8;
 	word = zd_bits_find(old, 0);
 	*first = word * 64;
 	while (max_words-- && word < old->nr && zd_bits_test(old, word)) {

@@ -83,18 +83,21 @@ static void shared_with_a_child(void)
 
 static bool stop;
 
+/* Moves the memory on and on, each time over a mapping that keeps the place from others.  Returns
+ * where the memory is. */
 static void *mover_thread(void *arg)
 {
-	char *p = arg, *q = map(N);
+	char *p = arg, *to;
 	uint64_t seed = 5;
 
-	CHECK(!munmap(q, N * PAGE));
 	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
-		CHECK(mremap(p, N * PAGE, N * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, q) == q);
-		CHECK(mremap(q, N * PAGE, N * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, p) == p);
+		to = mmap(NULL, N * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		CHECK(to != MAP_FAILED);
+		CHECK(mremap(p, N * PAGE, N * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, to) == to);
+		p = to;
 		usleep(rnd(&seed) % 500);
 	}
-	return NULL;
+	return p;
 }
 
 /* Memory that moves about, and goes out again, all the time. */
@@ -104,6 +107,7 @@ static void under_load(void)
 	char *p = evicted(mm, N, 3, dev), *other = map(N);
 	struct zd_migrate_result r;
 	pthread_t thread;
+	void *moved;
 
 	fill(other, N, 4);
 	CHECK_EQ(zd_mm_register(mm, other, N * PAGE), 0);
@@ -115,11 +119,11 @@ static void under_load(void)
 		CHECK_EQ(zd_device_resize(dev, 2 * N), 0);
 	}
 	__atomic_store_n(&stop, true, __ATOMIC_RELAXED);
-	CHECK_EQ(pthread_join(thread, NULL), 0);
-	CHECK_FILLED(p, N, 3);
+	CHECK_EQ(pthread_join(thread, &moved), 0);
+	CHECK_FILLED(moved, N, 3);
 	CHECK_FILLED(other, N, 4);
 	CHECK_EQ(zd_device_unregister(dev), 0);
-	munmap(p, N * PAGE);
+	munmap(moved, N * PAGE);
 	munmap(other, N * PAGE);
 }
 
