@@ -7,6 +7,7 @@
 #include "engine/shift.h"
 #include "engine/tier.h"
 #include "engine/tier_queue.h"
+#include "engine/tier_share.h"
 
 #define DEMOTE_PAGES	64		/* a batch, */
 #define FAULT_PAGES	8		/* and in a turn that has served a fault */
@@ -22,7 +23,7 @@ static bool is_above_mark(const struct zd_server *server, const struct zd_tier *
 	if (headroom > HEADROOM_MAX)
 		headroom = HEADROOM_MAX;
 	return tier->nr_entries + headroom > size || tier->owed ||
-	       zd_tier_ram_pages(tier) > zd_tier_ram_share(server);
+	       zd_tier_ram_pages(tier) > zd_tier_ram_share(server, tier);
 }
 
 static void landed(struct zd_mig *mig)

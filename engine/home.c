@@ -27,6 +27,7 @@
 #include "engine/distrust.h"
 #include "engine/home.h"
 #include "engine/tier.h"
+#include "engine/tier_share.h"
 #include "space/maps.h"
 #include "space/uffd.h"
 #include "zonedev/log.h"
@@ -47,6 +48,7 @@ static void leave_device(struct zd_mm *mm, uint64_t addr, unsigned int nr, zd_en
 			zd_entry_store(entry, 0);
 	}
 	zd_mm_count_device(mm, zd_entry_val(old[0]), -(int)nr);
+	zd_server_weigh_shares(server, old[0]);
 	if (server->track)
 		zd_mm_lru_add(mm, addr, nr, nr == 1 && zd_lru_refault_is_hot(&server->lru, old[0]));
 }

@@ -10,9 +10,7 @@ void zd_lru_destroy(struct zd_lru *lru)
 
 bool zd_lru_refault_is_hot(const struct zd_lru *lru, zd_entry_t entry)
 {
-	uint64_t distance = (zd_lru_age(lru) - zd_entry_age(entry)) & ZD_ENTRY_AGE_MASK;
-
-	return distance << ZD_LRU_AGE_SHIFT <= zd_lru_present(lru);
+	return zd_lru_refault_distance(lru, entry) <= zd_lru_present(lru);
 }
 
 int zd_lru_add(struct zd_lru *lru, const struct zd_table *table, unsigned int slot, uint64_t addr,

@@ -51,6 +51,13 @@ static inline uint64_t zd_lru_present(const struct zd_lru *lru)
 	return lru->present[ZD_LRU_INACTIVE] + lru->present[ZD_LRU_ACTIVE];
 }
 
+/* So many pages more in RAM would have kept the page of this DEVICE entry there. */
+static inline uint64_t zd_lru_refault_distance(const struct zd_lru *lru, zd_entry_t entry)
+{
+	return (uint64_t)((zd_lru_age(lru) - zd_entry_age(entry)) & ZD_ENTRY_AGE_MASK)
+	       << ZD_LRU_AGE_SHIFT;
+}
+
 /* Would the page of this DEVICE entry have stayed, had the queue been longer? */
 bool zd_lru_refault_is_hot(const struct zd_lru *lru, zd_entry_t entry);
 

@@ -70,6 +70,7 @@ struct zd_tier {
 	} walk;				/* so */
 	uint64_t demote_after_ns;	/* demote.h: none could go a moment ago */
 	uint64_t owed;			/* so: pages to send on, since there was no room */
+	uint64_t share;			/* tier_share.c's; 0: not moved yet */
 	uint64_t full_until_ns;		/* it had no page a moment ago */
 	uint64_t pause_ns, pause_until_ns;	/* a write failed: others first */
 };

@@ -6,6 +6,7 @@
 #include "base/bug.h"
 #include "base/time.h"
 #include "engine/tier.h"
+#include "engine/tier_share.h"
 
 #define PAUSE_MIN_NS	1000000ull
 #define PAUSE_MAX_NS	1000000000ull
@@ -123,7 +124,7 @@ bool zd_tier_has_room_below(const struct zd_server *server, const struct zd_tier
 
 bool zd_tier_may_take(const struct zd_server *server, const struct zd_tier *tier)
 {
-	uint64_t share = zd_tier_ram_share(server);
+	uint64_t share = zd_tier_ram_share(server, tier);
 
 	if (tier->removing || tier->broken || !is_in_reach(server, tier))
 		return false;

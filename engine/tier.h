@@ -95,17 +95,12 @@ void zd_tier_pause(struct zd_tier *tier);
 /* Of @asked pages ->alloc_pages gave @got. */
 void zd_tier_took(struct zd_tier *tier, unsigned int asked, int got);
 
-/* Pages of RAM that the contents of @tier take, and that it may take. */
+/* Pages of RAM that the contents of @tier take. */
 static inline uint64_t zd_tier_ram_pages(const struct zd_tier *tier)
 {
 	const struct zd_device_ops *ops = tier->dev->ops;
 
 	return ops->ram_bytes ? (ops->ram_bytes(tier->dev) + ZD_PAGE_SIZE - 1) / ZD_PAGE_SIZE : 0;
-}
-
-static inline uint64_t zd_tier_ram_share(const struct zd_server *server)
-{
-	return server->limit ? server->limit / 2 : UINT64_MAX / 2;
 }
 
 /* What counts against server->limit: resident pages, and RAM that holds contents of tiers.  (The
