@@ -64,7 +64,7 @@ demo: deps
 	@scripts/demo.sh
 
 # It takes 18 minutes on two CPUs of their own, the tests 13 of them.  The deadline is for
-# what hangs, also on a machine that is four times as slow.
+# what hangs, also on a machine that is five times as slow.
 check: deps
 	@$(MAKE) $(BUILDS) WERROR=true
 	@tests/run --deadline 4200 plain=build asan=build-asan tsan=build-tsan

@@ -23,7 +23,8 @@ uint64_t zd_tier_ram_share(const struct zd_server *server, const struct zd_tier 
 	return share > min ? share : min;
 }
 
-/* tier->share is in eighths of a page: COST_BELOW parts. */
+/* tier->share is in parts of a page, COST_BELOW of them.  @ram: pages that @tier takes.  @by: what
+ * a fault has saved, in parts. */
 static void move_share(const struct zd_server *server, struct zd_tier *tier, uint64_t ram, int by)
 {
 	uint64_t share = zd_tier_ram_share(server, tier) * COST_BELOW + tier->share % COST_BELOW;

@@ -14,8 +14,9 @@ static void errors_that_pass_are_not_seen(void **state)
 	struct set set;
 
 	(void)state;
-	start_nbdkit("--filter=error", "memory", "16M", "error-pread-rate=20%",
-		     "error-pwrite-rate=20%", "error-trim-rate=0%");
+	/* at 20% one run in 25 had a command that failed each time */
+	start_nbdkit("--filter=error", "memory", "16M", "error-pread-rate=10%",
+		     "error-pwrite-rate=10%", "error-trim-rate=0%");
 	nbd = open_device(20000, 2);
 	make_set(&set, nbd, 512);
 	write_set(&set, 1);
@@ -24,7 +25,7 @@ static void errors_that_pass_are_not_seen(void **state)
 		do_io_ok(&nbd->dev, ZD_FROM_DEVICE, &set.pages[i], 1);
 	}
 	expect_set(&set, 1);
-	assert_true(stat_of(nbd, "retries") > 50);
+	assert_true(stat_of(nbd, "retries") > 20);
 	free_set(&set);
 	close_device(nbd);
 }

@@ -143,7 +143,13 @@ static inline void alloc_pages(struct zd_nbd *nbd, unsigned int nr, zd_pfn_t *pf
 	uint64_t until = zd_now_ns() + PATIENCE_MS * UINT64_C(1000000);
 	unsigned int got = 0;
 
-	while ((got += nbd->dev.ops->alloc_pages(&nbd->dev, nr - got, pfns + got)) < nr) {
+	for (;;) {
+		int rc = nbd->dev.ops->alloc_pages(&nbd->dev, nr - got, pfns + got);
+
+		assert_in_range(rc, 0, nr - got);
+		got += rc;
+		if (got == nr)
+			break;
 		assert_true(zd_now_ns() < until);
 		usleep(1000);
 	}
